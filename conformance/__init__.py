@@ -1,0 +1,1 @@
+"""Judges ports of the DETR / RT-DETR training loss."""

@@ -1,0 +1,1 @@
+"""Ports that come with the suite, and the adapters that they are made of."""

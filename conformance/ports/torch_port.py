@@ -1,0 +1,118 @@
+"""What every port written in PyTorch shares: tensors out of a case, and losses and gradients back into arrays."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.port import LossResult, Matching
+
+
+@dataclass(frozen=True)
+class CaseTensors:
+    """A case as tensors; see `LossCase` for shapes.
+
+    Attributes:
+        predictions: `pred_bboxes` and `pred_scores`, with denoising also `dn_bboxes` and `dn_scores`; leaves that
+            require a gradient, in the dtype of the case.
+        gt_cls: class of each target, int64.
+        gt_bboxes: box of each target, float32 or float64.
+        batch_idx: image of each target, int64.
+        pos_idx: for each image its positive denoising slots, int64; empty without denoising.
+        gt_idx: for each image the targets of one denoising group, int64; empty without denoising.
+    """
+
+    predictions: Mapping[str, torch.Tensor]
+    gt_cls: torch.Tensor
+    gt_bboxes: torch.Tensor
+    batch_idx: torch.Tensor
+    pos_idx: tuple[torch.Tensor, ...]
+    gt_idx: tuple[torch.Tensor, ...]
+
+    def named(self) -> dict[str, torch.Tensor]:
+        """Every tensor by a name for messages."""
+        tensors = {**self.predictions, "gt_cls": self.gt_cls, "gt_bboxes": self.gt_bboxes, "batch_idx": self.batch_idx}
+        tensors |= {f"dn_pos_idx[{image}]": each for image, each in enumerate(self.pos_idx)}
+        return tensors | {f"dn_gt_idx[{image}]": each for image, each in enumerate(self.gt_idx)}
+
+
+def tensors_of(case: LossCase) -> CaseTensors:
+    """Fresh tensors with the numbers of the case."""
+    names = case.float_arrays()
+    predictions = {name: float_tensor(names[name], case.dtype) for name in names if name != "gt_bboxes"}
+    denoising = case.denoising
+    return CaseTensors(
+        predictions={name: each.requires_grad_() for name, each in predictions.items()},
+        gt_cls=torch.tensor(case.gt_cls, dtype=torch.int64),
+        gt_bboxes=float_tensor(case.gt_bboxes, case.target_dtype),
+        batch_idx=torch.tensor(case.batch_idx, dtype=torch.int64),
+        pos_idx=() if denoising is None else index_tensors(denoising.pos_idx),
+        gt_idx=() if denoising is None else index_tensors(denoising.gt_idx),
+    )
+
+
+def float_tensor(array: np.ndarray, dtype: str) -> torch.Tensor:
+    """A copy of the array as a tensor of the dtype."""
+    return torch.tensor(np.array(array), dtype=getattr(torch, dtype))
+
+
+def index_tensors(indices: Iterable[np.ndarray]) -> tuple[torch.Tensor, ...]:
+    """Copies of index arrays as int64 tensors."""
+    return tuple(torch.tensor(each, dtype=torch.int64) for each in indices)
+
+
+def arrays_of(pair: Iterable[Any]) -> Matching:
+    """Queries and targets as arrays."""
+    queries, targets = (np.asarray(torch.as_tensor(each).detach().cpu()) for each in pair)
+    return queries, targets
+
+
+class TorchPort(ABC):
+    """A port in PyTorch: implement `losses`, and the methods of the capabilities that you declare.
+
+    The gradient of each loss is taken by autograd, one loss at a time.
+    """
+
+    name: str
+    profile: str
+    capabilities: frozenset[str]
+    dtypes: frozenset[str]
+
+    @abstractmethod
+    def losses(self, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
+        """Call the implementation on these tensors and return its dictionary of losses as it comes."""
+
+    def loss(self, case: LossCase) -> LossResult:
+        """All losses, their gradients, and which inputs the call has changed."""
+        tensors = tensors_of(case)
+        before = {name: each.detach().clone() for name, each in tensors.named().items()}
+        losses = dict(self.losses(case, tensors))
+        changed = [name for name, each in tensors.named().items() if not _same(each.detach(), before[name])]
+        return LossResult(
+            losses={key: _array(loss) for key, loss in losses.items()},
+            gradients={key: _gradients(loss, tensors.predictions) for key, loss in losses.items()},
+            dtypes={key: str(loss.dtype).removeprefix("torch.") for key, loss in losses.items()},
+            mutated=changed,
+        )
+
+
+def _gradients(loss: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Gradient of one loss by each input that it is connected to."""
+    if not loss.requires_grad:
+        return {}
+    gradients = torch.autograd.grad(loss.sum(), list(inputs.values()), retain_graph=True, allow_unused=True)
+    return {name: _array(each) for name, each in zip(inputs, gradients, strict=True) if each is not None}
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().cpu().to(torch.float64).numpy()
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())

@@ -1,0 +1,160 @@
+"""Ports with the signature of Ultralytics' loss, and the `ultralytics` package itself."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from detr_conformance.ports.torch_port import CaseTensors, TorchPort, arrays_of, tensors_of
+from detr_conformance.properties.case import LossCase, MatcherConfig
+from detr_conformance.properties.port import DenoisingGroup, Matching
+
+ALWAYS = frozenset({"varifocal", "focal", "bce", "uni_match", "no_aux", "denoising", "gradients"})
+
+
+class UltralyticsPort(TorchPort):
+    """Any class with the constructor and `forward` of Ultralytics' `RTDETRDetectionLoss`.
+
+    Its attribute `matcher` gives the capability `match`, its `get_dn_match_indices` gives `denoising_indices`.
+
+    Args:
+        loss_class: the class; it is built with keyword arguments only.
+        denoising: a function with the signature of Ultralytics' `get_cdn_group`; gives `denoising_group`.
+        name: what the report calls the port.
+
+    Raises:
+        TypeError: the class cannot be built or called this way.
+    """
+
+    profile = "ultralytics"
+    dtypes = frozenset({"float16", "bfloat16", "float32", "float64"})
+
+    def __init__(
+        self, loss_class: Callable[..., Any], denoising: Callable[..., Any] | None = None, name: str = "ultralytics"
+    ) -> None:
+        """Build one instance, to see what it offers."""
+        self.name = name
+        self.loss_class = loss_class
+        self.denoising = denoising
+        sample = self._sample()
+        capabilities = set(ALWAYS)
+        if callable(getattr(sample, "matcher", None)):
+            capabilities.add("match")
+            if _accepts(type(sample.matcher), asdict(MatcherConfig())):
+                capabilities.add("matcher_options")
+        self.counts_targets = False
+        if callable(getattr(sample, "get_dn_match_indices", None)):
+            capabilities.add("denoising_indices")
+            self.counts_targets = "gt_groups" in inspect.signature(sample.get_dn_match_indices).parameters
+        if not self.counts_targets:
+            capabilities.add("denoising_subset")
+        if denoising is not None:
+            capabilities.add("denoising_group")
+        self.capabilities = frozenset(capabilities)
+
+    def _sample(self) -> Any:
+        named = getattr(self.loss_class, "__name__", repr(self.loss_class))
+        try:
+            sample = self.loss_class(nc=2, loss_gain={"class": 1.0, "bbox": 5.0, "giou": 2.0}, use_vfl=True)
+        except Exception as error:
+            raise TypeError(
+                f"the ultralytics adapter cannot build {named}(nc=…, loss_gain=…, use_vfl=…): {error}"
+            ) from error
+        if not callable(sample):
+            raise TypeError(f"the ultralytics adapter needs a loss to call, but {named}(nc=2) is {type(sample).__name__}")
+        return sample
+
+    def losses(self, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
+        """Build the loss as the case says and call it."""
+        loss = self.loss_class(**asdict(case.config))
+        predictions = tensors.predictions
+        preds = (predictions["pred_bboxes"], predictions["pred_scores"])
+        batch = _batch(case, tensors)
+        if case.denoising is None:
+            return loss(preds, batch)  # type: ignore[no-any-return]  # judged by the caller
+        meta = _meta(case, tensors)
+        return loss(  # type: ignore[no-any-return]  # judged by the caller
+            preds, batch, dn_bboxes=predictions["dn_bboxes"], dn_scores=predictions["dn_scores"], dn_meta=meta
+        )
+
+    def match(self, case: LossCase) -> Sequence[Sequence[Matching]]:
+        """Every layer's predictions through the matcher of the loss."""
+        matcher = self.loss_class(**asdict(case.config)).matcher
+        if case.matcher != MatcherConfig():
+            matcher = type(matcher)(**asdict(case.matcher))
+        tensors = tensors_of(case)
+        layers = zip(tensors.predictions["pred_bboxes"], tensors.predictions["pred_scores"], strict=True)
+        targets = (tensors.gt_bboxes, tensors.gt_cls, list(case.gt_groups))
+        return [[arrays_of(pair) for pair in matcher(boxes, logits, *targets)] for boxes, logits in layers]
+
+    def denoising_indices(self, case: LossCase) -> Sequence[Matching]:
+        """The pairing by the loss's own `get_dn_match_indices`, in the form of arguments that it takes."""
+        tensors = tensors_of(case)
+        targets: Sequence[Any] = list(case.gt_groups) if self.counts_targets else list(tensors.gt_idx)
+        loss = self.loss_class(**asdict(case.config))
+        meta = _meta(case, tensors)
+        pairs = loss.get_dn_match_indices(meta["dn_pos_idx"], meta["dn_num_group"], targets)
+        return [arrays_of(pair) for pair in pairs]
+
+    def denoising_group(self, case: LossCase) -> DenoisingGroup | None:
+        """Denoising queries by the function that the port was given, with one unit vector for each class."""
+        assert self.denoising is not None  # noqa: S101  # otherwise the capability is not declared
+        options = asdict(case.generator)
+        torch.manual_seed(options.pop("seed"))
+        embedding = torch.eye(case.config.nc)
+        labels, boxes, blocked, meta = self.denoising(
+            _batch(case, tensors_of(case)), case.config.nc, case.queries, embedding, **options
+        )
+        if meta is None:
+            return None
+        return DenoisingGroup(
+            labels=labels.numpy(),
+            boxes=boxes.numpy(),
+            blocked=blocked.numpy(),
+            pos_idx=[np.asarray(each) for each in meta["dn_pos_idx"]],
+            gt_idx=[np.asarray(each) for each in meta["dn_gt_idx"]] if "dn_gt_idx" in meta else None,
+            num_group=meta["dn_num_group"],
+            num_split=list(meta["dn_num_split"]),
+        )
+
+
+def _batch(case: LossCase, tensors: CaseTensors) -> dict[str, Any]:
+    """The targets as Ultralytics' trainer hands them to the loss."""
+    return {
+        "cls": tensors.gt_cls,
+        "bboxes": tensors.gt_bboxes,
+        "batch_idx": tensors.batch_idx,
+        "gt_groups": list(case.gt_groups),
+    }
+
+
+def _meta(case: LossCase, tensors: CaseTensors) -> dict[str, Any]:
+    """`dn_meta` with both forms of target indices; each release reads the one it knows."""
+    assert case.denoising is not None  # noqa: S101  # callers have looked
+    return {
+        "dn_pos_idx": list(tensors.pos_idx),
+        "dn_gt_idx": list(tensors.gt_idx),
+        "dn_num_group": case.denoising.num_group,
+        "dn_num_split": [case.denoising.bboxes.shape[2], case.queries],
+    }
+
+
+def _accepts(function: Callable[..., Any], options: Mapping[str, Any]) -> bool:
+    try:
+        inspect.signature(function).bind(**options)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def port() -> UltralyticsPort:
+    """The installed `ultralytics` package."""
+    from ultralytics.models.utils.loss import RTDETRDetectionLoss
+    from ultralytics.models.utils.ops import get_cdn_group
+
+    return UltralyticsPort(RTDETRDetectionLoss, get_cdn_group)

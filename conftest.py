@@ -1,0 +1,72 @@
+"""The suite's own tests: shapes checked at run time, Hypothesis settings that depend on nothing outside."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+import pytest
+from hypothesis import Phase, Verbosity, settings
+
+# Before the first import below detr_conformance: what is already imported keeps its annotations unchecked.
+# pytest itself has by now imported the package and its plugin.
+ALREADY_IMPORTED = sorted(name for name in sys.modules if name.startswith("detr_conformance."))
+CHECKED = importlib.util.find_spec("beartype") is not None
+if CHECKED:
+    from jaxtyping import install_import_hook
+
+    install_import_hook("detr_conformance", "beartype.beartype")
+
+# Every field, so that neither Hypothesis' own defaults nor its notion of a CI machine changes what is tested.
+# Derandomised and without a database: a test that fails on one machine fails on all.
+settings.register_profile(
+    "ci",
+    max_examples=50,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=(Phase.explicit, Phase.generate, Phase.target, Phase.shrink),
+    stateful_step_count=20,
+    report_multiple_bugs=False,
+    suppress_health_check=(),
+    verbosity=Verbosity.normal,
+    print_blob=True,
+    backend="hypothesis",
+)
+settings.register_profile("thorough", settings.get_profile("ci"), max_examples=2000, derandomize=False)
+settings.load_profile("ci")  # another one: pytest --hypothesis-profile thorough
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let an environment say why it may be empty, instead of hiding pytest's exit status."""
+    parser.addoption("--empty-because", metavar="REASON", help="succeed when no test is selected")
+
+
+def pytest_report_header() -> str:
+    """Say whether shapes are checked."""
+    if not CHECKED:
+        return "shapes: not checked, beartype is not installed"
+    return f"shapes: checked by beartype, except in {', '.join(ALREADY_IMPORTED) or 'nothing'}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a CUDA test where there is no device."""
+    if item.get_closest_marker("cuda"):
+        torch = pytest.importorskip("torch")
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Turn "no tests collected" into success where a reason was given."""
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and session.config.getoption("--empty-because"):
+        session.exitstatus = pytest.ExitCode.OK
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
+) -> None:
+    """Print the reason under an empty run."""
+    reason = config.getoption("--empty-because")
+    if reason and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        terminalreporter.write_line(f"NOTHING RAN: {reason}", yellow=True)

@@ -1,0 +1,1 @@
+"""Cases, strategies and rules."""

@@ -1,0 +1,222 @@
+"""LossCase: everything that one call of a loss needs, as plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from detr_conformance.properties.tolerance import PRECISIONS, rounded
+from detr_conformance.reference.validation import check_gains, check_predictions, check_targets
+
+DEFAULT_LOSS_GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
+DEFAULT_COST_GAIN = {"class": 2.0, "bbox": 5.0, "giou": 2.0}
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Constructor arguments of the loss; see `detr_conformance.reference.DETRLoss`."""
+
+    nc: int = 80
+    loss_gain: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_LOSS_GAIN))
+    aux_loss: bool = True
+    use_fl: bool = True
+    use_vfl: bool = False
+    use_uni_match: bool = False
+    uni_match_ind: int = 0
+    gamma: float = 1.5
+    alpha: float = 0.25
+
+    @property
+    def classification(self) -> str:
+        """The classification loss that these arguments select: `bce`, `varifocal` or `focal`."""
+        if not self.use_fl:
+            return "bce"
+        return "varifocal" if self.use_vfl else "focal"
+
+
+@dataclass(frozen=True)
+class MatcherConfig:
+    """Constructor arguments of the matcher; see `detr_conformance.reference.HungarianMatcher`.
+
+    The defaults are those that the loss hard-wires. They matter to `Port.match` alone: no argument of the loss
+    reaches its matcher.
+    """
+
+    cost_gain: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_COST_GAIN))
+    use_fl: bool = True
+    alpha: float = 0.25
+    gamma: float = 2.0
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Arguments of the denoising generator; see `detr_conformance.reference.get_cdn_group`."""
+
+    num_dn: int = 100
+    cls_noise_ratio: float = 0.5
+    box_noise_scale: float = 1.0
+    training: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Denoising:
+    """Predictions of the denoising queries, and where they came from.
+
+    Attributes:
+        bboxes: predicted boxes, shape (layers, images, denoising, 4).
+        scores: their logits, shape (layers, images, denoising, classes).
+        pos_idx: for each image its positive slots, group after group.
+        gt_idx: for each image the targets, counted through the whole batch, that one group reconstructs.
+        num_group: number of groups.
+    """
+
+    bboxes: Float[np.ndarray, "layers images denoising 4"]
+    scores: Float[np.ndarray, "layers images denoising classes"]
+    pos_idx: tuple[Int64[np.ndarray, " slots"], ...]
+    gt_idx: tuple[Int64[np.ndarray, " targets"], ...]
+    num_group: int
+
+
+@dataclass(frozen=True, eq=False)
+class LossCase:
+    """One call of a loss: configuration, predictions, targets, denoising queries.
+
+    All floats are float64 arrays whose values `dtype` can hold exactly, so that every port receives the same numbers.
+    Arrays are read-only: a port that writes into its input is found out at once.
+
+    Attributes:
+        config: how the loss is built.
+        pred_bboxes: predicted boxes in centre form, shape (layers, images, queries, 4), the main layer last.
+        pred_scores: logits, shape (layers, images, queries, classes).
+        gt_cls: class of each target, image 0's first.
+        gt_bboxes: box of each target in centre form, finite.
+        gt_groups: number of targets of each image.
+        dtype: of the predictions: float16, bfloat16, float32 or float64.
+        denoising: the denoising queries, or None.
+        matcher: how a matcher is built, for `Port.match`.
+        generator: how denoising queries are to be made, for `Port.denoising_group`.
+
+    Raises:
+        ValueError, TypeError, KeyError: a field does not fit the others; it is named with its value.
+    """
+
+    config: LossConfig
+    pred_bboxes: Float[np.ndarray, "layers images queries 4"]
+    pred_scores: Float[np.ndarray, "layers images queries classes"]
+    gt_cls: Int64[np.ndarray, " targets"]
+    gt_bboxes: Float[np.ndarray, "targets 4"]
+    gt_groups: tuple[int, ...]
+    dtype: str = "float32"
+    denoising: Denoising | None = None
+    matcher: MatcherConfig = field(default_factory=MatcherConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+
+    def __post_init__(self) -> None:
+        """Check that the fields fit each other, and lock the arrays."""
+        if self.dtype not in PRECISIONS:
+            raise ValueError(f"dtype is {self.dtype!r}, expected one of {', '.join(PRECISIONS)}")
+        check_gains("config.loss_gain", self.config.loss_gain)
+        check_gains("matcher.cost_gain", self.matcher.cost_gain)
+        check_predictions(self.pred_bboxes, self.pred_scores, "layers images queries")
+        if self.pred_scores.shape[-1] != self.config.nc:
+            raise ValueError(f"pred_scores has {self.pred_scores.shape[-1]} classes, but config.nc is {self.config.nc}")
+        check_targets(self.gt_bboxes, self.gt_cls, self.gt_groups, self.images, self.config.nc)
+        if self.denoising is not None:
+            _check_denoising(self.denoising, self)
+        for name, array in self.float_arrays().items():
+            _check_representable(name, array, self.target_dtype if name == "gt_bboxes" else self.dtype)
+            array.setflags(write=False)
+
+    @property
+    def layers(self) -> int:
+        """L, the number of decoder layers."""
+        return len(self.pred_bboxes)
+
+    @property
+    def images(self) -> int:
+        """B, the number of images."""
+        return self.pred_bboxes.shape[1]
+
+    @property
+    def queries(self) -> int:
+        """Q, the number of ordinary queries of an image."""
+        return self.pred_bboxes.shape[2]
+
+    @property
+    def targets(self) -> int:
+        """G, the number of targets in the batch."""
+        return len(self.gt_cls)
+
+    @property
+    def target_dtype(self) -> str:
+        """Dtype of the target boxes: that of the predictions, but never less than float32."""
+        return "float64" if self.dtype == "float64" else "float32"
+
+    @property
+    def batch_idx(self) -> Int64[np.ndarray, " targets"]:
+        """Image of each target."""
+        return np.repeat(np.arange(self.images), self.gt_groups)
+
+    def of_image(self, image: int) -> slice:
+        """Where an image's own targets lie among all of them."""
+        first = sum(self.gt_groups[:image])
+        return slice(first, first + self.gt_groups[image])
+
+    def float_arrays(self) -> dict[str, Float[np.ndarray, "..."]]:
+        """Every array of floats by the name it goes by in a loss call."""
+        arrays = {"pred_bboxes": self.pred_bboxes, "pred_scores": self.pred_scores, "gt_bboxes": self.gt_bboxes}
+        if self.denoising is not None:
+            arrays |= {"dn_bboxes": self.denoising.bboxes, "dn_scores": self.denoising.scores}
+        return arrays
+
+    def change(self, **changes: Any) -> LossCase:
+        """The same case with some fields replaced; a change of a single option goes by the option's name.
+
+        Example:
+            `case.change(gt_groups=(2, 0), use_vfl=True)`
+        """
+        options = {name: changes.pop(name) for name in list(changes) if name in _CONFIG_FIELDS}
+        return replace(self, **changes, config=replace(changes.pop("config", self.config), **options))
+
+
+_CONFIG_FIELDS = frozenset(each.name for each in fields(LossConfig))
+
+
+def _check_representable(name: str, array: np.ndarray, dtype: str) -> None:
+    """Ports get the numbers in this dtype: a value that it cannot hold would differ from port to port."""
+    wrong = (rounded(array, dtype) != array) & np.isfinite(array)
+    if wrong.any():
+        where = tuple(int(axis) for axis in np.argwhere(wrong)[0])
+        raise ValueError(f"{name}{list(where)} is {array[where]!r}, which {dtype} cannot hold exactly")
+
+
+def _check_denoising(denoising: Denoising, case: LossCase) -> None:
+    """Denoising queries of the same layers, images and classes, with slots and targets that exist."""
+    check_predictions(denoising.bboxes, denoising.scores, "layers images denoising")
+    expected = (case.images, case.config.nc)
+    if denoising.scores.shape[1::2] != expected:
+        raise ValueError(f"denoising.scores has shape {denoising.scores.shape}, expected (images, classes) = {expected}")
+    if not len(denoising.pos_idx) == len(denoising.gt_idx) == case.images:
+        raise ValueError(
+            f"denoising.pos_idx has {len(denoising.pos_idx)} and denoising.gt_idx {len(denoising.gt_idx)} entries, "
+            f"expected one for each of the {case.images} images"
+        )
+    slots = denoising.bboxes.shape[2]
+    for image, (positive, targets) in enumerate(zip(denoising.pos_idx, denoising.gt_idx, strict=True)):
+        if len(positive) != len(targets) * denoising.num_group:
+            raise ValueError(
+                f"denoising.pos_idx[{image}] has {len(positive)} slots, expected {len(targets)} targets times "
+                f"{denoising.num_group} groups"
+            )
+        if len(positive) and not (0 <= positive.min() and positive.max() < slots):
+            raise ValueError(f"denoising.pos_idx[{image}] is {positive.tolist()}, expected slots from 0 to {slots - 1}")
+        own = case.of_image(image)
+        if len(targets) and not (own.start <= targets.min() and targets.max() < own.stop):
+            raise ValueError(
+                f"denoising.gt_idx[{image}] is {targets.tolist()}, expected targets from {own.start} to {own.stop - 1}"
+            )

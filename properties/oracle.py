@@ -1,0 +1,88 @@
+"""What the reference says about a case under a profile: losses, matching costs, and whether the matching is certain."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float
+
+from detr_conformance.properties import tolerance
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.matching import is_unambiguous
+from detr_conformance.properties.profiles import Profile
+from detr_conformance.reference import HungarianMatcher, Losses, RTDETRDetectionLoss, Tracked, magnitude
+from detr_conformance.reference.rounding import plain
+
+
+def build_loss(case: LossCase, profile: Profile, kind: type[RTDETRDetectionLoss] | None = None) -> RTDETRDetectionLoss:
+    """The reference loss of the profile, built as the case says, judging arithmetic of the case's dtype."""
+    loss = (kind or profile.loss)(**asdict(case.config))
+    loss.arithmetic = loss.matcher.arithmetic = tolerance.arithmetic(case.dtype)
+    return loss
+
+
+def evaluate(loss: RTDETRDetectionLoss, case: LossCase) -> Losses:
+    """All losses of the case under the base profile's keys."""
+    batch = {"cls": case.gt_cls, "bboxes": case.gt_bboxes, "gt_groups": case.gt_groups}
+    predictions = (case.pred_bboxes, case.pred_scores)
+    if case.denoising is None:
+        return loss(predictions, batch)
+    meta = {
+        "dn_pos_idx": case.denoising.pos_idx,
+        "dn_gt_idx": case.denoising.gt_idx,
+        "dn_num_group": case.denoising.num_group,
+    }
+    return loss(predictions, batch, case.denoising.bboxes, case.denoising.scores, meta)
+
+
+@lru_cache(maxsize=32)
+def expected_losses(case: LossCase, profile: Profile) -> Losses:
+    """What a port of the profile must return, under the base profile's keys."""
+    return evaluate(build_loss(case, profile), case)
+
+
+def build_matcher(case: LossCase, profile: Profile) -> HungarianMatcher:
+    """The profile's matcher with the options of the case."""
+    matcher = build_loss(case, profile).matcher
+    matcher.cost_gain = dict(case.matcher.cost_gain)
+    matcher.use_fl, matcher.alpha, matcher.gamma = case.matcher.use_fl, case.matcher.alpha, case.matcher.gamma
+    return matcher
+
+
+@lru_cache(maxsize=32)
+def matching_costs(case: LossCase, profile: Profile) -> list[list[Float[Tracked, "queries targets"]]]:
+    """Cost of every pair, for each layer and in it for each image."""
+    matcher = build_matcher(case, profile)
+    return [
+        [
+            matcher.cost(boxes, logits, case.gt_bboxes[case.of_image(image)], case.gt_cls[case.of_image(image)])
+            for image, (boxes, logits) in enumerate(zip(*layer, strict=True))
+        ]
+        for layer in zip(case.pred_bboxes, case.pred_scores, strict=True)
+    ]
+
+
+def allowed_cost_error(cost: Float[Tracked, "queries targets"], dtype: str) -> Float[np.ndarray, "queries targets"]:
+    """How far off a port's own matching costs may be.
+
+    The matcher computes in float32 or better, whatever the dtype of the predictions. A solver works on sums of costs,
+    in float32 at worst, hence the extra units of the largest of them.
+    """
+    precise = tolerance.PRECISIONS[dtype if dtype == "float64" else "float32"]
+    largest = np.abs(plain(cost)).max(initial=0.0)
+    return tolerance.UNITS * precise.eps * (magnitude(cost) + largest)
+
+
+@lru_cache(maxsize=32)
+def matching_is_certain(case: LossCase, profile: Profile) -> bool:
+    """Whether rounding cannot change who is matched with whom, in any layer and image.
+
+    Only then does the loss itself have one value. Cases with ties are left to the rules on matching.
+    """
+    return all(
+        is_unambiguous(plain(cost), allowed_cost_error(cost, case.dtype))
+        for layer in matching_costs(case, profile)
+        for cost in layer
+    )

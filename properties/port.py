@@ -1,0 +1,143 @@
+"""Port: what an implementation of the loss must look like to be judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from detr_conformance.properties.case import LossCase
+
+CAPABILITIES = {
+    "varifocal": "computes the varifocal classification loss (use_fl and use_vfl)",
+    "focal": "computes the focal classification loss (use_fl without use_vfl)",
+    "bce": "computes the cross-entropy classification loss (use_fl off)",
+    "uni_match": "lets auxiliary layers share a matching (use_uni_match)",
+    "no_aux": "can leave the auxiliary losses out (aux_loss off)",
+    "denoising": "computes the losses of denoising queries",
+    "denoising_subset": "takes dn_gt_idx, so that a group may reconstruct only some targets of an image",
+    "gradients": "returns the gradient of every loss by the predictions",
+    "match": "exposes its matching: Port.match",
+    "matcher_options": "builds its matcher with other gains, alpha, gamma and class cost",
+    "denoising_indices": "exposes the pairing of denoising queries: Port.denoising_indices",
+    "denoising_group": "generates denoising queries: Port.denoising_group",
+}
+"""What a port may declare beyond `loss`, each with its meaning."""
+
+Matching = tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]
+"""Queries of one image, and the target of each, counted through the whole batch."""
+
+
+@dataclass(frozen=True)
+class LossResult:
+    """What a loss returned.
+
+    Attributes:
+        losses: every loss by the port's own key, as an array of the shape that came.
+        gradients: for each key the gradient by `pred_bboxes`, `pred_scores`, `dn_bboxes` and `dn_scores`, each of the
+            input's shape. An input that a loss is not connected to may be absent; it counts as 0.
+        dtypes: name of each loss's dtype, such as "float32"; empty if the port's language has none.
+        mutated: names of the inputs that the call has changed.
+    """
+
+    losses: Mapping[str, Float[np.ndarray, "..."]]
+    gradients: Mapping[str, Mapping[str, Float[np.ndarray, "..."]]] = field(default_factory=dict)
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+    mutated: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class DenoisingGroup:
+    """Denoising queries that a generator made.
+
+    Attributes:
+        labels: embedded labels, made with one unit vector for each class: one-hot rows, zero rows in padding.
+        boxes: boxes as logits.
+        blocked: [i, j] is True where query i may not attend to query j; denoising queries come first.
+        pos_idx: for each image its positive slots, group after group.
+        gt_idx: for each image the targets of one group, counted through the batch; None if the generator says nothing.
+        num_group: number of groups.
+        num_split: number of denoising and of ordinary queries.
+    """
+
+    labels: Float[np.ndarray, "images denoising classes"]
+    boxes: Float[np.ndarray, "images denoising 4"]
+    blocked: Bool[np.ndarray, "all all"]
+    pos_idx: Sequence[Int[np.ndarray, " slots"]]
+    gt_idx: Sequence[Int[np.ndarray, " targets"]] | None
+    num_group: int
+    num_split: Sequence[int]
+
+
+@runtime_checkable
+class Port(Protocol):
+    """An implementation of the loss. Only the attributes and `loss` are required.
+
+    Attributes:
+        name: what the report calls it.
+        profile: name of the conventions that it follows; see `detr_conformance.properties.profiles`.
+        capabilities: which of `CAPABILITIES` it has. What is not declared is reported as unsupported.
+        dtypes: dtypes of predictions that it takes: any of float16, bfloat16, float32, float64.
+    """
+
+    name: str
+    profile: str
+    capabilities: frozenset[str]
+    dtypes: frozenset[str]
+
+    def loss(self, case: LossCase) -> LossResult:
+        """All losses of the case under the port's own keys, and their gradients if declared."""
+
+
+class MatchingPort(Port, Protocol):
+    """A port that declares `match`."""
+
+    def match(self, case: LossCase) -> Sequence[Sequence[Matching]]:
+        """For each layer, and in it for each image, the pairs that a matcher built from `case.matcher` finds."""
+
+
+class IndexingPort(Port, Protocol):
+    """A port that declares `denoising_indices`."""
+
+    def denoising_indices(self, case: LossCase) -> Sequence[Matching]:
+        """For each image the slots of `case.denoising` and the target of each."""
+
+
+class GeneratingPort(Port, Protocol):
+    """A port that declares `denoising_group`."""
+
+    def denoising_group(self, case: LossCase) -> DenoisingGroup | None:
+        """Denoising queries for the targets of the case, as `case.generator` asks; None where there are none."""
+
+
+def required_method(capability: str) -> str | None:
+    """The method that a port with this capability must have."""
+    return {"match": "match", "denoising_indices": "denoising_indices", "denoising_group": "denoising_group"}.get(
+        capability
+    )
+
+
+def check_port(candidate: Any) -> Port:
+    """The candidate, if it can be judged.
+
+    Raises:
+        TypeError: an attribute or a declared method is missing, or a capability is unknown; the message names it.
+    """
+    if isinstance(candidate, type) or not isinstance(candidate, Port):
+        absent = [name for name in ("name", "profile", "capabilities", "dtypes", "loss") if not hasattr(candidate, name)]
+        kind = f"the class {candidate.__name__}" if isinstance(candidate, type) else type(candidate).__name__
+        lack = f"it lacks {', '.join(absent)}" if absent else "expected an instance, or a function that returns one"
+        raise TypeError(f"{kind} is not a port: {lack}")
+    for capability in sorted(set(candidate.capabilities) - set(CAPABILITIES)):
+        raise TypeError(f"port {candidate.name!r} declares the unknown capability {capability!r}, known are: "
+                        f"{', '.join(CAPABILITIES)}")
+    for capability in sorted(candidate.capabilities):
+        method = required_method(capability)
+        if method is not None and not callable(getattr(candidate, method, None)):
+            raise TypeError(f"port {candidate.name!r} declares {capability!r} but has no method {method}(case)")
+    if not candidate.dtypes:
+        raise TypeError(f"port {candidate.name!r} declares no dtypes, expected at least one such as float32")
+    return candidate

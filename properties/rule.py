@@ -1,0 +1,96 @@
+"""Rule: one property that every correct port has, and the sentence that says so."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.request import Request
+
+Check = Callable[[Judged, LossCase], None]
+
+FAMILIES = {
+    "BOX": "boxes and IoU",
+    "MATCH": "matching optimality",
+    "CLASS": "classification loss",
+    "REG": "box loss",
+    "AUX": "layers",
+    "DN": "denoising",
+    "INV": "invariances",
+    "GRAD": "gradients and stop-gradients",
+    "NUM": "dtypes, extremes, bad input",
+    "API": "shapes, keys, purity, determinism",
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule.
+
+    Attributes:
+        id: family and number, such as MATCH-03; never reused.
+        title: a few words for tables.
+        statement: the normative sentence.
+        source: where it is said: paper and equation, or a section of the loss specification.
+        added: version of the suite that brought it.
+        needs: capabilities and dtypes that a port must declare.
+        convention: the convention that the rule is about, if a profile may leave it open.
+        request: the cases it is checked on.
+        check: raises AssertionError, with a message for the port's maintainer, where a case breaks the rule.
+    """
+
+    id: str
+    title: str
+    statement: str
+    source: str
+    added: str
+    needs: frozenset[str]
+    convention: str | None
+    request: Request
+    check: Check
+
+    @property
+    def family(self) -> str:
+        """The part of the id before the dash; see `FAMILIES`."""
+        return self.id.split("-")[0]
+
+    def missing(self, judged: Judged) -> list[str]:
+        """What the port would have to declare for the rule to be checked."""
+        has = judged.port.capabilities | judged.port.dtypes
+        any_of = set(self.request.classification)
+        lacking = sorted(self.needs - has)
+        return lacking if any_of & has else [*lacking, " or ".join(sorted(any_of))]
+
+    def applies(self, judged: Judged) -> bool:
+        """Whether the port's profile defines what the rule is about."""
+        return self.convention not in judged.profile.left_open
+
+
+def rule(
+    id: str,
+    *,
+    source: str,
+    request: Request,
+    needs: Iterable[str] = (),
+    convention: str | None = None,
+    added: str = "0.1",
+) -> Callable[[Check], Rule]:
+    """Turn a check into a rule: its name becomes the title, its docstring the statement."""
+
+    def decorate(check: Check) -> Rule:
+        return Rule(
+            id=id,
+            title=check.__name__.replace("_", " "),
+            statement=" ".join((inspect.getdoc(check) or "").split()),
+            source=source,
+            added=added,
+            needs=frozenset(needs) | request.implied_needs,
+            convention=convention,
+            request=request,
+            check=check,
+        )
+
+    return decorate

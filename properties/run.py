@@ -1,0 +1,140 @@
+"""Running one rule against one port: from a rule to a verdict with a minimal counterexample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hypothesis import HealthCheck, Phase, Verbosity, given, settings
+from hypothesis.errors import Flaky, Unsatisfiable
+
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judged import Judged, PortError
+from detr_conformance.properties.port import Port
+from detr_conformance.properties.profiles import Profile
+from detr_conformance.properties.rule import Rule
+from detr_conformance.properties.strategies import Domain, loss_cases
+
+VERDICTS = ("pass", "fail", "error", "unsupported", "xfail", "stale")
+
+EXAMPLES = {"smoke": 8, "standard": 100, "exhaustive": 1000}
+"""How many cases each rule is checked on, by level."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one rule.
+
+    Attributes:
+        rule: the rule.
+        verdict: pass, fail, error or unsupported.
+        message: why, for the port's maintainer; empty for a pass.
+        examples: how many cases were checked.
+        share: the largest share of an error budget that was used, 0 to 1 in a pass.
+        case: the smallest case found that shows a failure.
+    """
+
+    rule: Rule
+    verdict: str
+    message: str = ""
+    examples: int = 0
+    share: float = 0.0
+    case: LossCase | None = None
+
+
+def level_settings(level: str) -> settings:
+    """The Hypothesis settings of a level, with every field set: same port, same cases, same verdict."""
+    return settings(
+        max_examples=EXAMPLES[level],
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate, Phase.shrink),
+        stateful_step_count=1,
+        report_multiple_bugs=False,
+        suppress_health_check=tuple(HealthCheck),
+        verbosity=Verbosity.quiet,
+        print_blob=False,
+        backend="hypothesis",
+    )
+
+
+def run(
+    rule: Rule,
+    port: Port,
+    profile: Profile | None = None,
+    level: str = "standard",
+    real_cases: Iterable[LossCase] = (),
+    generate: bool = True,
+) -> Outcome:
+    """Judge a port by one rule.
+
+    Args:
+        rule: the rule.
+        port: the port.
+        profile: the conventions to hold it to; by default those that it names.
+        level: smoke, standard or exhaustive.
+        real_cases: further cases to check, after the drawn ones.
+        generate: draw cases at all; False checks `real_cases` alone.
+
+    Returns:
+        The outcome. Whatever the port raises becomes part of it.
+    """
+    judged = Judged(port, profile)
+    missing = rule.missing(judged)
+    if missing:
+        return Outcome(rule, "unsupported", f"the port does not declare {', '.join(missing)}")
+    trial = Trial(rule, judged)
+    try:
+        if generate:
+            trial.on_drawn_cases(level)
+        for case in real_cases:
+            trial(case)
+    except AssertionError as failure:
+        return trial.outcome("fail", str(failure))
+    except PortError as failure:
+        return trial.outcome("error", str(failure))
+    except Flaky:
+        return trial.outcome("fail", f"the port answers differently when asked again: {trial.last_message}")
+    except Unsatisfiable:
+        return trial.outcome("error", "no case could be drawn on which the rule can be checked")
+    return trial.outcome("pass", "")
+
+
+class Trial:
+    """One rule being checked against one port; remembers how many cases it saw, and the last one that failed.
+
+    Hypothesis runs the smallest failing case last, so the last one is the one to report.
+    """
+
+    def __init__(self, rule: Rule, judged: Judged) -> None:
+        """Start with nothing seen."""
+        self.rule = rule
+        self.judged = judged
+        self.examples = 0
+        self.failing: LossCase | None = None
+        self.last_message = ""
+
+    def __call__(self, case: LossCase) -> None:
+        """Check the rule on one case."""
+        try:
+            self.rule.check(self.judged, case)
+        except (AssertionError, PortError) as failure:
+            self.failing, self.last_message = case, str(failure)
+            raise
+        self.examples += 1
+
+    def on_drawn_cases(self, level: str) -> None:
+        """Check the rule on cases drawn by Hypothesis, and shrink the first that fails."""
+
+        @level_settings(level)
+        @given(loss_cases(self.rule.request, Domain.of(self.judged)))
+        def rule_holds(case: LossCase) -> None:
+            self(case)
+
+        rule_holds()
+
+    def outcome(self, verdict: str, message: str) -> Outcome:
+        """The outcome with what was seen."""
+        case = self.failing if verdict in ("fail", "error") else None
+        return Outcome(self.rule, verdict, message, self.examples, self.judged.largest_share, case)

@@ -1,0 +1,244 @@
+"""Hypothesis strategies for loss cases. Public: use them to test a port in ways that the rules do not.
+
+Every strategy shrinks towards the fewest images, queries, classes, layers and targets, and towards numbers on a coarse
+grid that a person can read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from hypothesis import strategies as st
+from jaxtyping import Float
+
+from detr_conformance.properties.case import Denoising, GeneratorConfig, LossCase, LossConfig, MatcherConfig
+from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.numbers import Numbers
+from detr_conformance.properties.profiles import FREE_LAYERS, NO_AREA
+from detr_conformance.properties.request import Request
+
+GAINS = ((1.0, 5.0, 2.0), (1.25, 3.0, 0.75), (0.5, 2.0, 4.0))
+"""Gains of class, bbox and giou. They differ pairwise, or a gain that is applied to the wrong term would not show."""
+GAMMAS = (1.5, 2.0, 1.0, 0.0, 3.0)
+ALPHAS = (0.25, 0.75, 0.1, 1.0)
+COST_GAINS = ((2.0, 5.0, 2.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.5, 3.0, 1.25))
+GRIDS = (16, 0, 0, 0)
+"""Mostly no grid: on a grid many matchings tie, and rules on the loss itself cannot use such cases."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Which cases a port can be asked for: what it declares, and what its profile defines.
+
+    Attributes:
+        classification: classification losses that it has.
+        uni_match: whether auxiliary layers may share a matching; `no_aux`, `denoising` and `denoising_subset` likewise.
+        areas: whether boxes without area, or turned inside out, are defined.
+        free_layers: whether denoising queries may have any number of layers, and one layer may stand alone.
+    """
+
+    classification: frozenset[str] = frozenset({"varifocal", "focal", "bce"})
+    uni_match: bool = True
+    no_aux: bool = True
+    denoising: bool = True
+    denoising_subset: bool = True
+    areas: bool = True
+    free_layers: bool = True
+
+    @staticmethod
+    def of(judged: Judged) -> Domain:
+        """The domain of a port under its profile."""
+        return Domain(
+            classification=frozenset({"varifocal", "focal", "bce"}) & judged.port.capabilities,
+            uni_match=judged.can("uni_match"),
+            no_aux=judged.can("no_aux"),
+            denoising=judged.can("denoising"),
+            denoising_subset=judged.can("denoising_subset"),
+            areas=NO_AREA not in judged.profile.left_open,
+            free_layers=FREE_LAYERS not in judged.profile.left_open,
+        )
+
+    def narrow(self, request: Request) -> Request:
+        """The request without what the port cannot be asked for."""
+        special = (each for each in request.special if self.areas or each not in ("no_area", "inverted"))
+        return replace(
+            request,
+            classification=tuple(each for each in request.classification if each in self.classification),
+            uni_match=tuple(each for each in request.uni_match if self.uni_match or not each),
+            aux_loss=tuple(each for each in request.aux_loss if self.no_aux or each),
+            denoising=request.denoising if self.denoising else "never",
+            special=tuple(special),
+        )
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The structure of a case before its numbers.
+
+    Attributes:
+        layers: number of decoder layers.
+        denoising_layers: number of layers of the denoising queries.
+        queries: number of queries.
+        classes: number of classes.
+        gt_groups: number of targets of each image.
+    """
+
+    layers: int
+    denoising_layers: int
+    queries: int
+    classes: int
+    gt_groups: tuple[int, ...]
+
+
+@st.composite
+def loss_cases(draw: st.DrawFn, request: Request = Request(), domain: Domain = Domain()) -> LossCase:  # noqa: B008  # frozen
+    """Cases for the loss.
+
+    They reach empty images first, in the middle and last, more targets than queries, one class, one query, one layer,
+    and the special boxes that the request names.
+
+    Args:
+        draw: given by Hypothesis.
+        request: what the cases look like.
+        domain: what the port can be asked for.
+    """
+    request = domain.narrow(request)
+    sizes = draw(_sizes(request, domain))
+    config = draw(_configs(request, sizes))
+    numbers = Numbers(
+        rng=np.random.default_rng(draw(st.integers(0, 2**16 - 1))),
+        grid=draw(st.sampled_from(GRIDS)),
+        special=draw(st.sampled_from(((), request.special))),
+        dtype=request.dtype,
+    )
+    with_denoising = request.denoising == "always" or (request.denoising == "sometimes" and draw(st.booleans()))
+    groups, surplus = draw(st.integers(1, 3)), draw(st.integers(0, 1))
+    subset = domain.denoising_subset and draw(st.booleans())
+    case = assemble(sizes, config, numbers, request)
+    if with_denoising and case.targets:
+        case = case.change(denoising=denoising_queries(case, sizes.denoising_layers, groups, surplus, subset, numbers))
+    return case.change(matcher=draw(_matchers(request)), generator=draw(_generators()))
+
+
+@st.composite
+def _sizes(draw: st.DrawFn, request: Request, domain: Domain) -> Sizes:
+    smallest, largest = request.layers
+    layers = draw(st.integers(smallest if domain.free_layers else max(smallest, 2), max(largest, 2)))
+    images = draw(st.integers(*request.images))
+    fewest, most = (0, 0) if request.all_empty else request.targets
+    counts = [draw(st.integers(fewest, most)) for _ in range(images)]
+    return Sizes(
+        layers=min(layers, largest) if domain.free_layers else layers,
+        denoising_layers=draw(st.integers(1, 4)) if domain.free_layers else layers - 1,
+        queries=draw(st.integers(*request.queries)),
+        classes=draw(st.integers(*request.classes)),
+        gt_groups=tuple(counts),
+    )
+
+
+@st.composite
+def _configs(draw: st.DrawFn, request: Request, sizes: Sizes) -> LossConfig:
+    classification = draw(st.sampled_from(request.classification))
+    uni_match = draw(st.sampled_from(request.uni_match)) and sizes.layers > 1
+    gains = draw(st.sampled_from(GAINS))
+    return LossConfig(
+        nc=sizes.classes,
+        loss_gain=dict(zip(("class", "bbox", "giou"), gains, strict=True)),
+        aux_loss=draw(st.sampled_from(request.aux_loss)),
+        use_fl=classification != "bce",
+        use_vfl=classification == "varifocal",
+        use_uni_match=uni_match,
+        uni_match_ind=draw(st.integers(0, sizes.layers - 2)) if uni_match else 0,
+        gamma=draw(st.sampled_from(GAMMAS)),
+        alpha=draw(st.sampled_from(ALPHAS)),
+    )
+
+
+@st.composite
+def _matchers(draw: st.DrawFn, request: Request) -> MatcherConfig:
+    if not request.matcher_options:
+        return MatcherConfig()
+    return MatcherConfig(
+        cost_gain=dict(zip(("class", "bbox", "giou"), draw(st.sampled_from(COST_GAINS)), strict=True)),
+        use_fl=draw(st.booleans()),
+        alpha=draw(st.sampled_from(ALPHAS)),
+        gamma=draw(st.sampled_from((2.0, 1.0, 0.0, 3.0))),
+    )
+
+
+def _generators() -> st.SearchStrategy[GeneratorConfig]:
+    return st.builds(
+        GeneratorConfig,
+        num_dn=st.sampled_from((12, 1, 3, 5, 40)),
+        cls_noise_ratio=st.sampled_from((0.5, 0.0, 1.0)),
+        box_noise_scale=st.sampled_from((1.0, 0.4, 0.0)),
+        seed=st.integers(0, 2**16 - 1),
+    )
+
+
+def assemble(sizes: Sizes, config: LossConfig, numbers: Numbers, request: Request) -> LossCase:
+    """A case of these sizes, without denoising queries."""
+    total = sum(sizes.gt_groups)
+    target_numbers = replace(
+        numbers,
+        dtype="float64" if request.dtype == "float64" else "float32",
+        special=tuple(each for each in numbers.special if each not in ("inverted", "equal")),
+    )
+    gt_bboxes = target_numbers.boxes(total)
+    shape = (sizes.layers, len(sizes.gt_groups), sizes.queries)
+    return LossCase(
+        config=config,
+        pred_bboxes=_predicted(shape, gt_bboxes, sizes.gt_groups, numbers, near=request.near),
+        pred_scores=numbers.logits((*shape, sizes.classes), request.logit_scale),
+        gt_cls=numbers.rng.integers(0, sizes.classes, size=total),
+        gt_bboxes=gt_bboxes,
+        gt_groups=sizes.gt_groups,
+        dtype=request.dtype,
+    )
+
+
+def _predicted(
+    shape: tuple[int, int, int],
+    gt_bboxes: Float[np.ndarray, "targets 4"],
+    gt_groups: tuple[int, ...],
+    numbers: Numbers,
+    near: bool,
+) -> Float[np.ndarray, "layers images queries 4"]:
+    """Predicted boxes of all layers and images."""
+    layers, images, queries = shape
+    ends = np.cumsum(gt_groups)
+    boxes = np.zeros((*shape, 4))
+    for layer in range(layers):
+        for image in range(images):
+            own = gt_bboxes[ends[image] - gt_groups[image] : ends[image]]
+            boxes[layer, image] = numbers.boxes_near(own, queries) if near else numbers.boxes(queries)
+    return boxes
+
+
+def denoising_queries(
+    case: LossCase, layers: int, groups: int, surplus: int, subset: bool, numbers: Numbers
+) -> Denoising:
+    """Denoising queries for the targets of a case: M positive slots, then M negative ones, in every group.
+
+    Args:
+        case: the case that they are for; it has at least one target.
+        layers: number of layers of their predictions.
+        groups: number of groups.
+        surplus: number of slots that nothing fills, after all groups.
+        subset: images with at least two targets leave out their first.
+        numbers: where their predictions come from.
+    """
+    own = [np.arange(case.targets)[case.of_image(image)] for image in range(case.images)]
+    gt_idx = [each[1:] if subset and len(each) > 1 else each for each in own]
+    width = max(len(each) for each in gt_idx)
+    starts = 2 * width * np.arange(groups)
+    pos_idx = [(starts[:, None] + np.arange(len(each))).reshape(-1) for each in gt_idx]
+    shape = (layers, case.images, 2 * width * groups + surplus)
+    return Denoising(
+        bboxes=_predicted(shape, case.gt_bboxes, case.gt_groups, numbers, near=True),
+        scores=numbers.logits((*shape, case.config.nc), 4.0),
+        pos_idx=tuple(pos_idx),
+        gt_idx=tuple(gt_idx),
+        num_group=groups,
+    )

@@ -1,0 +1,126 @@
+"""The RT-DETR loss: the DETR loss, and the same once more for the denoising queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, Int64
+
+from detr_conformance.reference.detr_loss import DETRLoss
+from detr_conformance.reference.loss_value import Loss, Losses, zero_loss
+from detr_conformance.reference.matcher import Matching
+from detr_conformance.reference.validation import check_counts, entry
+
+DENOISING_NAMES = {"pred_bboxes": "dn_bboxes", "pred_scores": "dn_scores"}
+
+
+class RTDETRDetectionLoss(DETRLoss):
+    """`DETRLoss` of the ordinary queries, plus `DETRLoss` of the denoising queries under keys that end in `_dn`.
+
+    A denoising query is not matched: it was made from a target, and answers for that one in every layer.
+
+    Reference: Zhao et al., RT-DETR, arXiv 2304.08069, section 4; denoising: Zhang et al., DINO, arXiv 2203.03605,
+    section 3.3.
+    """
+
+    def forward(  # type: ignore[override]  # the signature is that of Ultralytics' class
+        self,
+        preds: tuple[
+            Float[np.ndarray, "layers images queries 4"], Float[np.ndarray, "layers images queries classes"]
+        ],
+        batch: Mapping[str, Any],
+        dn_bboxes: Float[np.ndarray, "layers images denoising 4"] | None = None,
+        dn_scores: Float[np.ndarray, "layers images denoising classes"] | None = None,
+        dn_meta: Mapping[str, Any] | None = None,
+    ) -> Losses:
+        """All losses of a training step.
+
+        Args:
+            preds: predicted boxes in centre form and logits, the main layer last.
+            batch: `cls` (targets,), `bboxes` (targets, 4) in centre form and `gt_groups`, the targets of each image.
+            dn_bboxes: boxes predicted by the denoising queries; with `dn_meta` only.
+            dn_scores: their logits; with `dn_meta` only.
+            dn_meta: `dn_pos_idx` and `dn_num_group`, and where the generator gives it `dn_gt_idx`; see
+                `get_dn_match_indices`. None: there are no denoising queries.
+
+        Returns:
+            The losses of `DETRLoss`, and each key once more with `_dn` at its end, all of those 0 without `dn_meta`.
+            Gradients by `pred_bboxes`, `pred_scores`, `dn_bboxes` and `dn_scores`.
+
+        Raises:
+            KeyError, TypeError, ValueError: an argument does not fit; it is named with its value.
+        """
+        pred_bboxes, pred_scores = preds
+        losses = super().forward(pred_bboxes, pred_scores, batch)
+        if dn_meta is None:
+            return losses | {f"{key}_dn": zero_loss() for key in losses}
+        return losses | self._denoising_losses(dn_bboxes, dn_scores, batch, dn_meta)
+
+    def _denoising_losses(
+        self,
+        dn_bboxes: np.ndarray | None,
+        dn_scores: np.ndarray | None,
+        batch: Mapping[str, Any],
+        dn_meta: Mapping[str, Any],
+    ) -> Losses:
+        """The DETR loss of the denoising queries under the matching they were made with."""
+        if dn_bboxes is None or dn_scores is None:
+            absent = "dn_bboxes" if dn_bboxes is None else "dn_scores"
+            raise ValueError(f"{absent} is None, expected the predictions of the denoising queries beside dn_meta")
+        matching = self.get_dn_match_indices(
+            entry(dn_meta, "dn_meta", "dn_pos_idx"),
+            entry(dn_meta, "dn_meta", "dn_num_group"),
+            entry(batch, "batch", "gt_groups"),
+            dn_meta.get("dn_gt_idx"),
+        )
+        losses = super().forward(dn_bboxes, dn_scores, batch, postfix="_dn", match_indices=matching)
+        return {key: _of_denoising_queries(loss) for key, loss in losses.items()}
+
+    @staticmethod
+    def get_dn_match_indices(
+        dn_pos_idx: Sequence[Int[np.ndarray, " slots"]],
+        dn_num_group: int,
+        gt_groups: Sequence[int],
+        dn_gt_idx: Sequence[Int[np.ndarray, " targets"]] | None = None,
+    ) -> list[Matching]:
+        """Pair every positive denoising query with the target that it was made from.
+
+        Args:
+            dn_pos_idx: for each image its positive slots, group after group.
+            dn_num_group: number of groups, at least 1.
+            gt_groups: number of targets of each image.
+            dn_gt_idx: for each image the targets, counted through the whole batch, that one group reconstructs; by
+                default all of them in order.
+
+        Returns:
+            For each image its slots, and the target of each, counted through the whole batch.
+
+        Raises:
+            ValueError: an image has not as many slots as targets times groups; both numbers are named.
+
+        Reference: Zhang et al., DINO, arXiv 2203.03605, section 3.3 (contrastive denoising groups).
+        """
+        check_counts(gt_groups, len(dn_pos_idx))
+        matchings = []
+        for image, slots in enumerate(dn_pos_idx):
+            first = sum(gt_groups[:image])
+            one_group = np.arange(first, first + gt_groups[image]) if dn_gt_idx is None else dn_gt_idx[image]
+            targets = np.tile(one_group, dn_num_group)
+            if len(slots) != len(targets):
+                raise ValueError(
+                    f"dn_pos_idx[{image}] has {len(slots)} slots, expected {len(targets)}: "
+                    f"{len(one_group)} targets in each of dn_num_group = {dn_num_group} groups"
+                )
+            matchings.append((_indices(slots), _indices(targets)))
+        return matchings
+
+
+def _indices(values: Sequence[int]) -> Int64[np.ndarray, " indices"]:
+    """Indices as int64, also where there is none."""
+    return np.asarray(values, dtype=np.int64)
+
+
+def _of_denoising_queries(loss: Loss) -> Loss:
+    return loss.rename_gradients(DENOISING_NAMES)
