@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import DenoisingGroup, LossResult, Matching, Port
 from detr_conformance.properties.profiles import PROFILES, Profile
-from detr_conformance.properties.tolerance import budget_shares
+from detr_conformance.properties.tolerance import allowed_error, budget_shares
 from detr_conformance.reference import Loss, Losses, Tracked, track
 
 INPUTS = ("pred_bboxes", "pred_scores", "dn_bboxes", "dn_scores")
@@ -53,6 +53,11 @@ class Judged:
             raise PortError(f"loss(case) returned {type(result).__name__}, expected a LossResult")
         return Returned(result, case, self)
 
+    def losses_in_turn(self, cases: Sequence[LossCase]) -> list[Returned]:
+        """Call one and the same loss object on several cases, one after the other."""
+        results = self._call("losses_in_turn", cases)
+        return [Returned(result, case, self) for result, case in zip(results, cases, strict=True)]
+
     def match(self, case: LossCase) -> list[list[Matching]]:
         """Call the matcher; for each layer, and in it for each image, queries and targets."""
         layers = self._call("match", case)
@@ -85,11 +90,19 @@ class Judged:
         assume(oracle.matching_is_certain(case, self.profile))
         return oracle.expected_losses(case, self.profile)
 
-    def _call(self, method: str, case: LossCase) -> Any:
+    def _call(self, method: str, argument: LossCase | Sequence[LossCase]) -> Any:
         try:
-            return getattr(self.port, method)(case)
+            return getattr(self.port, method)(argument)
         except (Exception, SystemExit) as error:
             raise PortError(f"{method}(case) raised {type(error).__name__}: {_short(error)}") from error
+
+    def budget(self, expected: Loss, dtype: str) -> float:
+        """The allowed error of one loss."""
+        return float(allowed_error(expected.value, dtype))
+
+    def use(self, share: float) -> None:
+        """Remember how much of a budget was used."""
+        self.largest_share = max(self.largest_share, share)
 
     def compare(self, what: str, got: np.ndarray, expected: Tracked, dtype: str) -> None:
         """Fail where any entry is further off than its budget.
@@ -110,7 +123,7 @@ class Judged:
                 f"{what}{where}: expected {wanted:.9g}, the port returned {came:.9g}; "
                 f"off by {abs(came - wanted):.3g}, {share:.3g} times what rounding in {dtype} explains"
             )
-        self.largest_share = max(self.largest_share, share)
+        self.use(share)
 
 
 class Returned:
@@ -152,6 +165,18 @@ class Returned:
         __tracebackhide__ = True
         wanted = expected.gradients.get(name, track(np.zeros(self.inputs()[name].shape)))
         self.judged.compare(f"gradient of {key} by {name}", self.gradient(key, name), wanted, self.case.dtype)
+
+    def assert_alike(self, other: Returned, key: str, expected: Loss, factor: float = 1.0) -> None:
+        """One loss equal to that of another call, times a factor, within both budgets together."""
+        __tracebackhide__ = True
+        wanted = _around(factor * other.value(key), expected, 1.0 + abs(factor))
+        self.judged.compare(key, self.value(key), wanted, self.case.dtype)
+
+    def assert_multiple(self, key: str, base: str, factor: float, expected: Loss) -> None:
+        """One loss equal to another of the same call, times a factor; `expected` is the other's expectation."""
+        __tracebackhide__ = True
+        wanted = _around(factor * self.value(base), expected, 2.0 * abs(factor) * (1.0 + abs(factor)))
+        self.judged.compare(key, self.value(key), wanted, self.case.dtype)
 
     def value(self, key: str) -> np.ndarray:
         """A loss under the base profile's key; 0 if the port has none of its parts."""
@@ -199,6 +224,11 @@ class Returned:
         return gradient
 
 
+def _around(value: np.ndarray, expected: Loss, budgets: float) -> Tracked:
+    """A value that came from the port itself, to compare another with: its budget is several expectations' together."""
+    return Tracked(value, np.asarray(budgets * expected.magnitude))
+
+
 def _array(value: Any, what: str) -> np.ndarray:
     try:
         return np.asarray(value, dtype=np.float64)
@@ -221,5 +251,3 @@ def _short(value: Any, limit: int = 200) -> str:
     text = " ".join(str(value).split())
     return text if len(text) <= limit else f"{text[:limit]}…"
 
-
-Check = Callable[[Judged, LossCase], None]

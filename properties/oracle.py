@@ -12,14 +12,14 @@ from detr_conformance.properties import tolerance
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.matching import is_unambiguous
 from detr_conformance.properties.profiles import Profile
-from detr_conformance.reference import HungarianMatcher, Losses, RTDETRDetectionLoss, Tracked, magnitude
+from detr_conformance.reference import HungarianMatcher, Losses, RTDETRDetectionLoss, Tracked, magnitude, track
 from detr_conformance.reference.rounding import plain
 
 
 def build_loss(case: LossCase, profile: Profile, kind: type[RTDETRDetectionLoss] | None = None) -> RTDETRDetectionLoss:
     """The reference loss of the profile, built as the case says, judging arithmetic of the case's dtype."""
     loss = (kind or profile.loss)(**asdict(case.config))
-    loss.arithmetic = loss.matcher.arithmetic = tolerance.arithmetic(case.dtype)
+    loss.arithmetic = tolerance.arithmetic(case.dtype)
     return loss
 
 
@@ -55,12 +55,15 @@ def build_matcher(case: LossCase, profile: Profile) -> HungarianMatcher:
 def matching_costs(case: LossCase, profile: Profile) -> list[list[Float[Tracked, "queries targets"]]]:
     """Cost of every pair, for each layer and in it for each image."""
     matcher = build_matcher(case, profile)
+    arithmetic = tolerance.arithmetic(case.dtype)
+    boxes, logits = track(case.pred_bboxes, arithmetic), track(case.pred_scores, arithmetic)
+    own = [case.of_image(image) for image in range(case.images)]
     return [
         [
-            matcher.cost(boxes, logits, case.gt_bboxes[case.of_image(image)], case.gt_cls[case.of_image(image)])
-            for image, (boxes, logits) in enumerate(zip(*layer, strict=True))
+            matcher.cost(boxes[layer, image], logits[layer, image], case.gt_bboxes[part], case.gt_cls[part])
+            for image, part in enumerate(own)
         ]
-        for layer in zip(case.pred_bboxes, case.pred_scores, strict=True)
+        for layer in range(case.layers)
     ]
 
 

@@ -20,6 +20,7 @@ CAPABILITIES = {
     "denoising": "computes the losses of denoising queries",
     "denoising_subset": "takes dn_gt_idx, so that a group may reconstruct only some targets of an image",
     "gradients": "returns the gradient of every loss by the predictions",
+    "one_object": "lets one loss object be called several times: Port.losses_in_turn",
     "match": "exposes its matching: Port.match",
     "matcher_options": "builds its matcher with other gains, alpha, gamma and class cost",
     "denoising_indices": "exposes the pairing of denoising queries: Port.denoising_indices",
@@ -99,6 +100,13 @@ class MatchingPort(Port, Protocol):
         """For each layer, and in it for each image, the pairs that a matcher built from `case.matcher` finds."""
 
 
+class ReusablePort(Port, Protocol):
+    """A port that declares `one_object`."""
+
+    def losses_in_turn(self, cases: Sequence[LossCase]) -> Sequence[LossResult]:
+        """Build one loss from the first case's configuration, and call it on every case, one after the other."""
+
+
 class IndexingPort(Port, Protocol):
     """A port that declares `denoising_indices`."""
 
@@ -113,11 +121,13 @@ class GeneratingPort(Port, Protocol):
         """Denoising queries for the targets of the case, as `case.generator` asks; None where there are none."""
 
 
-def required_method(capability: str) -> str | None:
-    """The method that a port with this capability must have."""
-    return {"match": "match", "denoising_indices": "denoising_indices", "denoising_group": "denoising_group"}.get(
-        capability
-    )
+METHODS = {
+    "one_object": "losses_in_turn",
+    "match": "match",
+    "denoising_indices": "denoising_indices",
+    "denoising_group": "denoising_group",
+}
+"""The method that a port with one of these capabilities must have."""
 
 
 def check_port(candidate: Any) -> Port:
@@ -134,9 +144,8 @@ def check_port(candidate: Any) -> Port:
     for capability in sorted(set(candidate.capabilities) - set(CAPABILITIES)):
         raise TypeError(f"port {candidate.name!r} declares the unknown capability {capability!r}, known are: "
                         f"{', '.join(CAPABILITIES)}")
-    for capability in sorted(candidate.capabilities):
-        method = required_method(capability)
-        if method is not None and not callable(getattr(candidate, method, None)):
+    for capability, method in METHODS.items():
+        if capability in candidate.capabilities and not callable(getattr(candidate, method, None)):
             raise TypeError(f"port {candidate.name!r} declares {capability!r} but has no method {method}(case)")
     if not candidate.dtypes:
         raise TypeError(f"port {candidate.name!r} declares no dtypes, expected at least one such as float32")

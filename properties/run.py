@@ -17,7 +17,7 @@ from detr_conformance.properties.strategies import Domain, loss_cases
 
 VERDICTS = ("pass", "fail", "error", "unsupported", "xfail", "stale")
 
-EXAMPLES = {"smoke": 8, "standard": 100, "exhaustive": 1000}
+EXAMPLES = {"smoke": 4, "standard": 50, "exhaustive": 500}
 """How many cases each rule is checked on, by level."""
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from detr_conformance.reference.rounding import Arithmetic, Tracked
 
-UNITS = 16.0
+UNITS = 8.0
 """Roundings granted for each that the bound counts: other orders of evaluation, other libraries' exp and log."""
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, Int64
 from detr_conformance.reference.assignment import linear_sum_assignment
 from detr_conformance.reference.boxes import IOU_EPS, bbox_iou, l1_distance
 from detr_conformance.reference.classification import sigmoid
-from detr_conformance.reference.rounding import FLOAT32, Arithmetic, plain, track
+from detr_conformance.reference.rounding import plain
 from detr_conformance.reference.validation import check_gains, check_predictions, check_targets
 
 Matching = tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]
@@ -57,7 +57,6 @@ class HungarianMatcher:
     """
 
     iou_eps: float = IOU_EPS
-    arithmetic: Arithmetic = FLOAT32
 
     def __init__(
         self,
@@ -124,10 +123,12 @@ class HungarianMatcher:
         gt_cls: Int[np.ndarray, " targets"],
     ) -> Cost:
         """Gain-weighted cost of every (query, target) pair of one image, non-finite entries replaced."""
-        terms = self.cost_terms(pred_bboxes, pred_scores, gt_bboxes, gt_cls)
-        gain = self.cost_gain
-        total = gain["class"] * terms.cls + gain["bbox"] * terms.bbox + gain["giou"] * terms.giou
-        return self.replace_non_finite(total)
+        # Predictions may be NaN or infinite here; the last step deals with what comes of it.
+        with np.errstate(all="ignore"):
+            terms = self.cost_terms(pred_bboxes, pred_scores, gt_bboxes, gt_cls)
+            gain = self.cost_gain
+            total = gain["class"] * terms.cls + gain["bbox"] * terms.bbox + gain["giou"] * terms.giou
+            return self.replace_non_finite(total)
 
     def cost_terms(
         self,
@@ -137,12 +138,11 @@ class HungarianMatcher:
         gt_cls: Int[np.ndarray, " targets"],
     ) -> CostTerms:
         """The three terms of the cost, each for every pair of one image."""
-        logits = track(pred_scores, self.arithmetic)
-        boxes, target_boxes = track(pred_bboxes, self.arithmetic)[:, None], track(gt_bboxes, self.arithmetic)[None]
+        boxes, target_boxes = pred_bboxes[:, None], gt_bboxes[None]
         class_cost = self.focal_class_cost if self.use_fl else self.softmax_class_cost
         giou = bbox_iou(boxes, target_boxes, xywh=True, GIoU=True, eps=self.iou_eps)[..., 0]
         distance = np.sum(l1_distance(boxes, target_boxes), axis=-1)
-        return CostTerms(cls=class_cost(logits, gt_cls), bbox=distance, giou=1.0 - giou)
+        return CostTerms(cls=class_cost(pred_scores, gt_cls), bbox=distance, giou=1.0 - giou)
 
     def focal_class_cost(
         self, logits: Float[np.ndarray, "queries classes"], gt_cls: Int[np.ndarray, " targets"]

@@ -55,7 +55,8 @@ class Tracked(np.ndarray):
         """Apply an elementwise NumPy function to the values, and its rule to the bounds."""
         if ufunc is np.add and method == "reduce":
             return _sum(*inputs, **options)
-        values = [plain(each) for each in inputs]
+        operands = [_operand(each) for each in inputs]
+        values = [operand.value for operand in operands]
         if ufunc in EXACT_QUESTIONS:
             return getattr(ufunc, method)(*values, **options)
         if ufunc not in RULES or method != "__call__" or options:
@@ -63,9 +64,9 @@ class Tracked(np.ndarray):
         arithmetic = next(each.arithmetic for each in inputs if isinstance(each, Tracked))
         with np.errstate(all="ignore"):
             result = ufunc(*values)
-            operands = [Operand(value, magnitude(each)) for value, each in zip(values, inputs, strict=True)]
             bound = RULES[ufunc](result, arithmetic, *operands)
-        return Tracked(result, np.broadcast_to(bound, np.shape(result)), arithmetic)
+        shape = np.shape(result)
+        return Tracked(result, bound if np.shape(bound) == shape else np.broadcast_to(bound, shape), arithmetic)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """Apply a NumPy function that only moves entries around to values and bounds alike."""
@@ -100,6 +101,17 @@ def plain(array: Any) -> Any:
 def magnitude(array: Any) -> np.ndarray:
     """The bound of each entry in units of eps; 0 for anything untracked, whose entries are exact."""
     return array.magnitude if isinstance(array, Tracked) else np.zeros(np.shape(array))
+
+
+def _operand(array: Any) -> Operand:
+    """Values and bounds of any argument of an operation."""
+    if isinstance(array, Tracked):
+        return Operand(array.view(np.ndarray), array.magnitude)
+    return Operand(array, _EXACT)
+
+
+_EXACT = np.zeros(())
+"""The bound of everything that is not tracked."""
 
 
 def _sum(array: Tracked, axis: Any = None, **options: Any) -> Tracked:

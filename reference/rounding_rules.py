@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,8 +37,7 @@ class Arithmetic:
 FLOAT32 = Arithmetic()
 
 
-@dataclass(frozen=True)
-class Operand:
+class Operand(NamedTuple):
     """One argument of an operation: its values and their error bounds."""
 
     value: np.ndarray

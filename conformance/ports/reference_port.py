@@ -40,14 +40,12 @@ class ReferencePort:
 
     def loss(self, case: LossCase) -> LossResult:
         """Losses and closed-form gradients, in float64 whatever the dtype of the case."""
-        losses = oracle.evaluate(oracle.build_loss(case, ULTRALYTICS, self.loss_class), case)
-        return LossResult(
-            losses={key: loss.value.values for key, loss in losses.items()},
-            gradients={
-                key: {name: gradient.values for name, gradient in loss.gradients.items()} for key, loss in losses.items()
-            },
-            dtypes=dict.fromkeys(losses, "float64"),
-        )
+        return _result(oracle.build_loss(case, ULTRALYTICS, self.loss_class), case)
+
+    def losses_in_turn(self, cases: Sequence[LossCase]) -> Sequence[LossResult]:
+        """The same for several cases, from one loss object."""
+        loss = oracle.build_loss(cases[0], ULTRALYTICS, self.loss_class)
+        return [_result(loss, case) for case in cases]
 
     def match(self, case: LossCase) -> Sequence[Sequence[Matching]]:
         """Every layer through the matcher."""
@@ -91,6 +89,17 @@ class ReferencePort:
             meta["dn_num_group"],
             meta["dn_num_split"],
         )
+
+
+def _result(loss: RTDETRDetectionLoss, case: LossCase) -> LossResult:
+    losses = oracle.evaluate(loss, case)
+    return LossResult(
+        losses={key: loss.value.values for key, loss in losses.items()},
+        gradients={
+            key: {name: gradient.values for name, gradient in loss.gradients.items()} for key, loss in losses.items()
+        },
+        dtypes=dict.fromkeys(losses, "float64"),
+    )
 
 
 def port() -> ReferencePort:

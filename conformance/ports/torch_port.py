@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ def arrays_of(pair: Iterable[Any]) -> Matching:
 
 
 class TorchPort(ABC):
-    """A port in PyTorch: implement `losses`, and the methods of the capabilities that you declare.
+    """A port in PyTorch: implement `build` and `call`, and the methods of the capabilities that you declare.
 
     The gradient of each loss is taken by autograd, one loss at a time.
     """
@@ -85,14 +85,26 @@ class TorchPort(ABC):
     dtypes: frozenset[str]
 
     @abstractmethod
-    def losses(self, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
-        """Call the implementation on these tensors and return its dictionary of losses as it comes."""
+    def build(self, case: LossCase) -> Any:
+        """The loss object for the configuration of the case."""
+
+    @abstractmethod
+    def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
+        """Call a loss object on these tensors, and return its dictionary of losses as it comes."""
 
     def loss(self, case: LossCase) -> LossResult:
-        """All losses, their gradients, and which inputs the call has changed."""
+        """All losses of a fresh loss object, their gradients, and which inputs the call has changed."""
+        return self._result(self.build(case), case)
+
+    def losses_in_turn(self, cases: Sequence[LossCase]) -> Sequence[LossResult]:
+        """The same for several cases, from one loss object."""
+        loss = self.build(cases[0])
+        return [self._result(loss, case) for case in cases]
+
+    def _result(self, loss: Any, case: LossCase) -> LossResult:
         tensors = tensors_of(case)
         before = {name: each.detach().clone() for name, each in tensors.named().items()}
-        losses = dict(self.losses(case, tensors))
+        losses = dict(self.call(loss, case, tensors))
         changed = [name for name, each in tensors.named().items() if not _same(each.detach(), before[name])]
         return LossResult(
             losses={key: _array(loss) for key, loss in losses.items()},

@@ -31,6 +31,7 @@ class TransformersRTDetrPort(TorchPort):
             "no_aux",
             "denoising",
             "gradients",
+            "one_object",
             "match",
             "matcher_options",
             "denoising_indices",
@@ -40,11 +41,15 @@ class TransformersRTDetrPort(TorchPort):
     # Half precision runs under autocast only: torch.cdist has no CPU kernel for it.
     dtypes = frozenset({"float32", "float64"})
 
-    def losses(self, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
+    def build(self, case: LossCase) -> RTDetrConfig:
+        """The configuration; the loss function builds its criterion anew in every call."""
+        return _config(case)
+
+    def call(self, loss: RTDetrConfig, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
         """Hand the layers over as the model does: batch first, decoder layers stacked, denoising queries in front."""
         boxes, logits = tensors.predictions["pred_bboxes"], tensors.predictions["pred_scores"]
         labels = _labels(case, tensors)
-        config = _config(case)
+        config = loss
         if not config.auxiliary_loss:
             _, losses, _ = RTDetrForObjectDetectionLoss(logits[-1], labels, logits.device, boxes[-1], config)
             return losses  # type: ignore[no-any-return]  # judged by the caller

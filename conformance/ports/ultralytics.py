@@ -14,7 +14,7 @@ from detr_conformance.ports.torch_port import CaseTensors, TorchPort, arrays_of,
 from detr_conformance.properties.case import LossCase, MatcherConfig
 from detr_conformance.properties.port import DenoisingGroup, Matching
 
-ALWAYS = frozenset({"varifocal", "focal", "bce", "uni_match", "no_aux", "denoising", "gradients"})
+ALWAYS = frozenset({"varifocal", "focal", "bce", "uni_match", "no_aux", "denoising", "gradients", "one_object"})
 
 
 class UltralyticsPort(TorchPort):
@@ -32,7 +32,8 @@ class UltralyticsPort(TorchPort):
     """
 
     profile = "ultralytics"
-    dtypes = frozenset({"float16", "bfloat16", "float32", "float64"})
+    # Not float64: Ultralytics' class fails on it, and a class says nothing of the dtypes that it takes.
+    dtypes = frozenset({"float16", "bfloat16", "float32"})
 
     def __init__(
         self, loss_class: Callable[..., Any], denoising: Callable[..., Any] | None = None, name: str = "ultralytics"
@@ -69,9 +70,12 @@ class UltralyticsPort(TorchPort):
             raise TypeError(f"the ultralytics adapter needs a loss to call, but {named}(nc=2) is {type(sample).__name__}")
         return sample
 
-    def losses(self, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
-        """Build the loss as the case says and call it."""
-        loss = self.loss_class(**asdict(case.config))
+    def build(self, case: LossCase) -> Any:
+        """The loss, built with keyword arguments."""
+        return self.loss_class(**asdict(case.config))
+
+    def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
+        """Call the loss as Ultralytics' trainer does."""
         predictions = tensors.predictions
         preds = (predictions["pred_bboxes"], predictions["pred_scores"])
         batch = _batch(case, tensors)
@@ -84,7 +88,7 @@ class UltralyticsPort(TorchPort):
 
     def match(self, case: LossCase) -> Sequence[Sequence[Matching]]:
         """Every layer's predictions through the matcher of the loss."""
-        matcher = self.loss_class(**asdict(case.config)).matcher
+        matcher = self.build(case).matcher
         if case.matcher != MatcherConfig():
             matcher = type(matcher)(**asdict(case.matcher))
         tensors = tensors_of(case)
@@ -96,7 +100,7 @@ class UltralyticsPort(TorchPort):
         """The pairing by the loss's own `get_dn_match_indices`, in the form of arguments that it takes."""
         tensors = tensors_of(case)
         targets: Sequence[Any] = list(case.gt_groups) if self.counts_targets else list(tensors.gt_idx)
-        loss = self.loss_class(**asdict(case.config))
+        loss = self.build(case)
         meta = _meta(case, tensors)
         pairs = loss.get_dn_match_indices(meta["dn_pos_idx"], meta["dn_num_group"], targets)
         return [arrays_of(pair) for pair in pairs]

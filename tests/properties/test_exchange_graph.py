@@ -57,3 +57,9 @@ def test_a_problem_of_full_size_is_decided():
     cost = np.random.default_rng(8).uniform(size=(300, 60))
     assert is_unambiguous(cost, np.full_like(cost, 1e-9))
     assert not is_unambiguous(cost, np.full_like(cost, 1e-1))
+
+
+def test_a_difference_that_only_the_rounding_of_decimals_makes_is_none():
+    cost = np.array([[0.3, 0.1], [0.2, 0.0]])  # 0.1 + 0.2 is not 0.3
+    assert cost[0, 1] + cost[1, 0] != cost[0, 0] + cost[1, 1]
+    assert not is_unambiguous(cost, np.zeros_like(cost))

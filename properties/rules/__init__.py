@@ -1,0 +1,26 @@
+"""All rules, family by family."""
+
+from __future__ import annotations
+
+from detr_conformance.properties.rule import FAMILIES, Rule
+from detr_conformance.properties.rules import api, box, cls, dn, dn_generator, grad, inv, layers, match, num, reg
+
+_MODULES = (box, match, cls, reg, layers, dn, dn_generator, inv, grad, num, api)
+
+
+def _collect() -> tuple[Rule, ...]:
+    """Every rule of the modules, ordered by family and number.
+
+    Raises:
+        ValueError: an id is used twice, belongs to no family, or a rule has no statement.
+    """
+    rules = [each for module in _MODULES for each in vars(module).values() if isinstance(each, Rule)]
+    ids = [each.id for each in rules]
+    for each in rules:
+        if ids.count(each.id) > 1 or each.family not in FAMILIES or not each.statement:
+            raise ValueError(f"rule {each.id} ({each.title}): the id is used twice or unknown, or the statement is empty")
+    return tuple(sorted(rules, key=lambda each: (list(FAMILIES).index(each.family), each.id)))
+
+
+RULES: tuple[Rule, ...] = _collect()
+"""Every rule, ordered by family and number."""

@@ -1,0 +1,69 @@
+"""API: keys, shapes, dtypes, purity, determinism."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.request import Request
+from detr_conformance.properties.rule import rule
+
+ANY = Request(targets=(0, 4))
+PRECISE_ENOUGH = ("float32", "float64")
+
+
+@rule("API-01", source="the profile's names of the losses", request=ANY)
+def keys(port: Judged, case: LossCase) -> None:
+    """The loss returns exactly the keys of its profile: those of every part, main, auxiliary and denoising, and no
+    others."""
+    _assert_keys(port, case)
+
+
+@rule("API-02", source="a trainer adds the losses up", request=ANY)
+def scalars(port: Judged, case: LossCase) -> None:
+    """Every loss is a scalar of shape ()."""
+    for key, loss in port.loss(case).result.losses.items():
+        assert np.shape(loss) == (), f"loss {key!r} has shape {np.shape(loss)}, expected ()"
+
+
+@rule(
+    "API-03",
+    source="float16 cannot hold a sum over all logits",
+    request=replace(ANY, special=(), dtype="float16"),
+)
+def losses_in_single_precision(port: Judged, case: LossCase) -> None:
+    """Float16 predictions give losses in float32 or better."""
+    for key, dtype in port.loss(case).result.dtypes.items():
+        assert dtype in PRECISE_ENOUGH, f"loss {key!r} has dtype {dtype}, expected {' or '.join(PRECISE_ENOUGH)}"
+
+
+@rule("API-04", source="the caller's tensors are the caller's", request=ANY)
+def inputs_stay_untouched(port: Judged, case: LossCase) -> None:
+    """Predictions, targets and denoising indices are the same after the call as before."""
+    mutated = list(port.loss(case).result.mutated)
+    assert not mutated, f"the call changed its input {', '.join(mutated)}"
+
+
+@rule(
+    "API-05",
+    source="data-parallel training: the ranks must agree on the keys, also one whose images are all empty",
+    request=replace(ANY, all_empty=True, denoising="never"),
+)
+def keys_without_targets(port: Judged, case: LossCase) -> None:
+    """A batch without any target returns the same keys as one with targets, and every loss is a finite number."""
+    _assert_keys(port, case)
+    for key, loss in port.loss(case).result.losses.items():
+        assert np.isfinite(loss).all(), f"loss {key!r} is {loss} in a batch without targets, expected a finite number"
+
+
+def _assert_keys(port: Judged, case: LossCase) -> None:
+    __tracebackhide__ = True
+    denoising_layers = 0 if case.denoising is None else len(case.denoising.bboxes)
+    wanted = port.profile.keys.expected(case.layers, case.config.aux_loss, denoising_layers)
+    came = set(port.loss(case).result.losses)
+    absent, extra = sorted(wanted - came), sorted(came - wanted)
+    assert not absent, f"the port returned no {', '.join(absent)}; it returned {', '.join(sorted(came))}"
+    assert not extra, f"the port returned {', '.join(extra)}, which the profile {port.profile.name} does not know"

@@ -1,0 +1,102 @@
+"""BOX: boxes and IoU, seen through the GIoU loss of a single matched pair."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.profiles import NO_AREA
+from detr_conformance.properties.request import Request
+from detr_conformance.properties.rule import rule
+from detr_conformance.properties.transforms import map_boxes, snap
+
+ONE_PAIR = Request(
+    layers=(1, 2), images=(1, 1), queries=(1, 1), classes=(1, 2), targets=(1, 1), denoising="never", special=(), real=False
+)
+MAIN_AND_AUX = ("loss_giou", "loss_giou_aux")
+GIOU = "Rezatofighi et al., GIoU, arXiv 1902.09630"
+
+# Predictions made from the target (x, y, w, h): how far the centre moves in target sizes, and how the size scales.
+ARRANGEMENTS = {
+    "overlapping": (0.5, 1.0),
+    "nested inside": (0.0, 0.5),
+    "nested around": (0.0, 1.5),
+    "touching nothing": (3.0, 1.0),
+    "crossing": (0.25, 2.0),
+}
+
+
+@rule("BOX-01", source=f"{GIOU}, algorithm 2", request=ONE_PAIR)
+def giou_of_one_pair(port: Judged, case: LossCase) -> None:
+    """For one query and one target, loss_giou is the gain times 1 - GIoU, with GIoU = inter / union -
+    (hull - union) / hull, however the two boxes lie: overlapping, nested, crossing or apart."""
+    for shift, scale in ARRANGEMENTS.values():
+        arranged = _arranged(case, shift, scale)
+        port.loss(arranged).assert_values(port.expected(arranged), MAIN_AND_AUX)
+
+
+@rule("BOX-02", source=f"{GIOU}, section 3, property 2: GIoU is a symmetric measure", request=ONE_PAIR)
+def symmetry(port: Judged, case: LossCase) -> None:
+    """The GIoU loss and the L1 loss of one pair stay the same when prediction and target change places."""
+    first_layer = case.pred_bboxes[0, 0]
+    same_layers = snap(case.change(pred_bboxes=np.tile(first_layer, (case.layers, 1, 1, 1))))
+    swapped = same_layers.change(
+        pred_bboxes=np.tile(same_layers.gt_bboxes, (case.layers, 1, 1, 1)),
+        gt_bboxes=same_layers.pred_bboxes[0, 0].copy(),
+    )
+    expected, once, twice = port.expected(same_layers), port.loss(same_layers), port.loss(swapped)
+    for key in ("loss_giou", "loss_bbox"):
+        twice.assert_alike(once, key, expected[key])
+
+
+@rule("BOX-03", source="areas and distances do not depend on the origin", request=ONE_PAIR)
+def translation(port: Judged, case: LossCase) -> None:
+    """Moving prediction and target together changes neither box loss."""
+    here = snap(case)
+    there = map_boxes(here, lambda boxes: boxes + np.array([0.125, -0.0625, 0.0, 0.0]))
+    expected, elsewhere = port.expected(here), port.expected(there)
+    once, moved = port.loss(here), port.loss(there)
+    for key in ("loss_giou", "loss_bbox"):
+        wider = max(expected[key], elsewhere[key], key=lambda loss: loss.magnitude)
+        moved.assert_alike(once, key, wider)
+
+
+@rule(
+    "BOX-04",
+    source=f"{GIOU}, section 3, property 4: -1 < GIoU <= 1",
+    request=replace(ONE_PAIR, near=False, special=("tiny", "border", "equal")),
+)
+def giou_range(port: Judged, case: LossCase) -> None:
+    """The GIoU loss of one pair lies between 0 and twice the gain, and is 0 up to eps where the boxes are equal."""
+    gain = case.config.loss_gain["giou"]
+    equal = case.change(pred_bboxes=np.tile(case.gt_bboxes, (case.layers, 1, 1, 1)))
+    expected = port.expected(case)["loss_giou"]
+    slack = float(port.budget(expected, case.dtype))
+    value = float(port.loss(case).value("loss_giou"))
+    assert -slack <= value <= 2.0 * gain + slack, f"loss_giou is {value:.9g}, expected 0 to {2.0 * gain:.9g}"
+    port.loss(equal).assert_value("loss_giou", port.expected(equal)["loss_giou"].value)
+
+
+@rule(
+    "BOX-05",
+    source="Ultralytics bbox_iou: eps = 1e-7 is added to the union and to the hull",
+    request=replace(ONE_PAIR, special=("tiny", "no_area", "inverted")),
+    convention=NO_AREA,
+)
+def boxes_without_area(port: Judged, case: LossCase) -> None:
+    """Boxes that are tiny, without width or height, or turned inside out are evaluated by the same formula, where eps
+    keeps the denominators from 0: the loss is finite and equal to the reference's."""
+    port.loss(case).assert_values(port.expected(case), MAIN_AND_AUX)
+
+
+def _arranged(case: LossCase, shift: float, scale: float) -> LossCase:
+    """Every prediction made from the target; layers differ a little, so that none stands for another."""
+    x, y, width, height = case.gt_bboxes[0]
+    layers = 1.0 + np.arange(case.layers) / 8.0
+    predictions = np.stack(
+        [x + shift * width * layers, y - shift * height * layers / 2, width * scale * layers, height * scale / layers], axis=-1
+    )
+    return snap(case.change(pred_bboxes=np.asarray(predictions, dtype=np.float32).astype(np.float64)[:, None, None]))

@@ -1,0 +1,92 @@
+"""CLASS: the classification loss."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.request import Request
+from detr_conformance.properties.rule import rule
+
+CLASS_KEYS = ("loss_class", "loss_class_aux", "loss_class_dn", "loss_class_aux_dn")
+BOX_KEYS = ("loss_bbox", "loss_giou", "loss_bbox_aux", "loss_giou_aux")
+WITH_TARGETS = Request(targets=(1, 4))
+
+
+@rule(
+    "CLASS-01",
+    source="Lin et al., Focal Loss, arXiv 1708.02002, equation 5",
+    request=replace(WITH_TARGETS, classification=("focal",)),
+)
+def focal_loss(port: Judged, case: LossCase) -> None:
+    """The focal loss_class is the gain times the sum of a_t (1 - p_t)^gamma BCE(x, y) over all images, queries and
+    classes, divided by the profile's normaliser; the queries without a target are background in every class."""
+    port.loss(case).assert_values(port.expected(case), CLASS_KEYS)
+
+
+@rule(
+    "CLASS-02",
+    source="Zhang et al., VarifocalNet, arXiv 2008.13367, equation 2",
+    request=replace(WITH_TARGETS, classification=("varifocal",)),
+)
+def varifocal_loss(port: Judged, case: LossCase) -> None:
+    """The varifocal loss_class is the gain times the sum of (alpha p^gamma (1 - y) + q) BCE(x, q), divided by the
+    profile's normaliser, where q is the IoU (not the GIoU) of a matched prediction with its target."""
+    port.loss(case).assert_values(port.expected(case), CLASS_KEYS)
+
+
+@rule(
+    "CLASS-03",
+    source="Ultralytics DETRLoss, use_fl=False: cross-entropy averaged over the queries",
+    request=replace(WITH_TARGETS, classification=("bce",)),
+)
+def cross_entropy_loss(port: Judged, case: LossCase) -> None:
+    """Without use_fl, whatever use_vfl says, loss_class is the gain times the sum of BCE(x, q), divided by the number
+    of queries and not by that of targets, where q is the IoU of a matched prediction with its target."""
+    for use_vfl in (False, True):
+        same = case.change(use_vfl=use_vfl)
+        port.loss(same).assert_values(port.expected(same), CLASS_KEYS)
+
+
+@rule(
+    "CLASS-04",
+    source="Ultralytics DETRLoss: no varifocal loss without a target; lyuwenyu/RT-DETR keeps it",
+    request=Request(classification=("varifocal",), all_empty=True, denoising="never"),
+)
+def batch_without_targets(port: Judged, case: LossCase) -> None:
+    """In a batch without any target every logit is background, the normaliser is 1, and the classification loss is
+    the one that the profile names: focal by the base profile, although varifocal is asked for."""
+    port.loss(case).assert_values(port.expected(case), CLASS_KEYS)
+
+
+@rule("CLASS-05", source="Carion et al., DETR, arXiv 2005.12872, section 3.1: weighted sum", request=WITH_TARGETS)
+def class_gain(port: Judged, case: LossCase) -> None:
+    """Doubling the class gain doubles loss_class in the main, auxiliary and denoising part, and changes no box loss."""
+    gain = dict(case.config.loss_gain)
+    doubled = case.change(loss_gain=gain | {"class": 2.0 * gain["class"]})
+    expected, once, twice = port.expected(case), port.loss(case), port.loss(doubled)
+    for key in CLASS_KEYS:
+        twice.assert_alike(once, key, expected[key], factor=2.0)
+    for key in BOX_KEYS:
+        twice.assert_alike(once, key, expected[key])
+
+
+@rule(
+    "CLASS-06",
+    source="Zhang et al., VarifocalNet, arXiv 2008.13367, section 3.2: the IoU is a target",
+    request=replace(WITH_TARGETS, classification=("varifocal", "bce")),
+    needs={"gradients"},
+)
+def target_score_is_a_constant(port: Judged, case: LossCase) -> None:
+    """The IoU that serves as target score is a constant: loss_class has no gradient by any box."""
+    port.expected(case)
+    returned = port.loss(case)
+    for key in CLASS_KEYS:
+        for name in returned.inputs():
+            if name.endswith("bboxes"):
+                gradient = returned.gradient(key, name)
+                worst = float(np.abs(gradient).max(initial=0.0))
+                assert worst == 0.0, f"gradient of {key} by {name} must be 0 everywhere, its largest entry is {worst:.3g}"

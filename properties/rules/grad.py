@@ -1,0 +1,85 @@
+"""GRAD: gradients."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.request import Request
+from detr_conformance.properties.rule import rule
+
+ANY = Request(targets=(0, 4))
+SUFFIXES = ("", "_aux", "_dn", "_aux_dn")
+
+
+@rule("GRAD-01", source="derivatives of the losses named in CLASS-01 to CLASS-04", request=ANY, needs={"gradients"})
+def class_gradient(port: Judged, case: LossCase) -> None:
+    """The gradient of loss_class by every logit is the derivative of its formula; that of the varifocal weight
+    counts where the profile says so."""
+    expected, returned = port.expected(case), port.loss(case)
+    for suffix in SUFFIXES:
+        for name in set(returned.inputs()) & {"pred_scores", "dn_scores"}:
+            returned.assert_gradient(f"loss_class{suffix}", name, expected[f"loss_class{suffix}"])
+
+
+@rule("GRAD-02", source="derivative of the L1 distance", request=ANY, needs={"gradients"})
+def l1_gradient(port: Judged, case: LossCase) -> None:
+    """The gradient of loss_bbox by a matched box is the gain times the signs of its differences, over the normaliser."""
+    _assert_box_gradient(port, case, "loss_bbox")
+
+
+@rule(
+    "GRAD-03",
+    source="Rezatofighi et al., GIoU, arXiv 1902.09630, algorithm 2, by the quotient rule",
+    request=ANY,
+    needs={"gradients"},
+)
+def giou_gradient(port: Judged, case: LossCase) -> None:
+    """The gradient of loss_giou by a matched box is the derivative of 1 - GIoU through intersection, union and hull,
+    eps included, times the gain, over the normaliser."""
+    _assert_box_gradient(port, case, "loss_giou")
+
+
+@rule(
+    "GRAD-04",
+    source="Carion et al., DETR, arXiv 2005.12872, section 3.1: box losses over matched pairs, matching is no term",
+    request=replace(ANY, queries=(2, 8)),
+    needs={"gradients"},
+)
+def no_other_gradient(port: Judged, case: LossCase) -> None:
+    """Box losses have no gradient by a logit nor by an unmatched box: matching is not differentiated, and nobody but
+    a matched prediction is regressed."""
+    expected, returned = port.expected(case), port.loss(case)
+    for key in (f"loss_{term}{suffix}" for term in ("bbox", "giou") for suffix in SUFFIXES):
+        for name, shape in returned.inputs().items():
+            allowed = expected[key].gradients.get(name)
+            untouched = np.ones(shape.shape, dtype=bool) if allowed is None else allowed.magnitude == 0.0
+            stray = np.abs(returned.gradient(key, name)[untouched])
+            worst = float(stray.max(initial=0.0))
+            assert worst == 0.0, (
+                f"gradient of {key} by {name} must be 0 at every logit and unmatched box, one entry there is {worst:.3g}"
+            )
+
+
+@rule("GRAD-05", source="a training step must not end in NaN", request=replace(ANY, logit_scale=30.0), needs={"gradients"})
+def finite_gradients(port: Judged, case: LossCase) -> None:
+    """Finite predictions give finite gradients, also for logits far out, boxes without area and perfect predictions."""
+    expected, returned = port.expected(case), port.loss(case)
+    for key in expected:
+        for name in returned.inputs():
+            gradient = returned.gradient(key, name)
+            broken = np.argwhere(~np.isfinite(gradient))
+            assert not len(broken), (
+                f"gradient of {key} by {name}{broken[0].tolist()} is {gradient[tuple(broken[0])]}, expected a finite number"
+            )
+
+
+def _assert_box_gradient(port: Judged, case: LossCase, loss: str) -> None:
+    __tracebackhide__ = True
+    expected, returned = port.expected(case), port.loss(case)
+    for suffix in SUFFIXES:
+        for name in set(returned.inputs()) & {"pred_bboxes", "dn_bboxes"}:
+            returned.assert_gradient(f"{loss}{suffix}", name, expected[f"{loss}{suffix}"])

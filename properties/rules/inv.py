@@ -1,0 +1,102 @@
+"""INV: changes of the input that must not change the loss, or change it in a known way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judged import Judged, Returned
+from detr_conformance.properties.request import Request
+from detr_conformance.properties.rule import rule
+from detr_conformance.properties.tolerance import PRECISIONS
+from detr_conformance.properties.transforms import (
+    mirror,
+    reverse_queries,
+    reverse_targets,
+    rotate_classes,
+    rotate_images,
+    select_images,
+    snap,
+    transpose,
+)
+from detr_conformance.reference import Loss, Losses
+
+ANY = Request(targets=(0, 4))
+SET = "a loss over sets: Carion et al., DETR, arXiv 2005.12872, section 3.1"
+MAIN_AND_AUX = tuple(f"loss_{term}{part}" for term in ("class", "bbox", "giou") for part in ("", "_aux"))
+
+
+@rule("INV-01", source=SET, request=replace(ANY, queries=(2, 8)))
+def order_of_queries(port: Judged, case: LossCase) -> None:
+    """The order of the queries does not matter."""
+    _assert_unchanged(port, case, reverse_queries(case))
+
+
+@rule("INV-02", source=SET, request=replace(ANY, targets=(0, 5)))
+def order_of_targets(port: Judged, case: LossCase) -> None:
+    """The order of the targets of an image does not matter."""
+    _assert_unchanged(port, case, reverse_targets(case))
+
+
+@rule("INV-03", source=SET, request=replace(ANY, images=(2, 5)))
+def order_of_images(port: Judged, case: LossCase) -> None:
+    """The order of the images does not matter, wherever the empty ones stand."""
+    _assert_unchanged(port, case, rotate_images(case))
+
+
+@rule("INV-04", source="every class is a binary problem of its own", request=replace(ANY, classes=(2, 5)))
+def names_of_classes(port: Judged, case: LossCase) -> None:
+    """Renaming the classes, in logits and targets alike, does not matter."""
+    _assert_unchanged(port, case, rotate_classes(case))
+
+
+@rule("INV-05", source="areas and distances do not know left from right", request=ANY)
+def mirrored_image(port: Judged, case: LossCase) -> None:
+    """Reflecting the image left to right, or along its diagonal, does not matter."""
+    straight = snap(case)
+    _assert_unchanged(port, straight, mirror(straight))
+    _assert_unchanged(port, straight, transpose(straight))
+
+
+@rule(
+    "INV-06",
+    source="Carion et al., DETR, arXiv 2005.12872, section 3.1: normalised by the number of objects in the batch",
+    request=replace(ANY, images=(2, 4), queries=(4, 8), targets=(1, 4), denoising="never"),
+)
+def batch_is_the_mean_of_its_images(port: Judged, case: LossCase) -> None:
+    """The loss of a batch is the mean of the losses of its images, weighted by their numbers of targets; without
+    use_fl loss_class is their sum."""
+    expected, whole = port.expected(case), port.loss(case)
+    parts = [port.loss(select_images(case, [image])) for image in range(case.images)]
+    for key in MAIN_AND_AUX:
+        summed = case.config.classification == "bce" and key.startswith("loss_class")
+        weights = [1.0 if summed else count / case.targets for count in case.gt_groups]
+        mean = sum(weight * float(part.value(key)) for weight, part in zip(weights, parts, strict=True))
+        _assert_close(port, whole, key, mean, expected[key])
+
+
+def _assert_unchanged(port: Judged, case: LossCase, changed: LossCase) -> None:
+    __tracebackhide__ = True
+    expected, elsewhere = port.expected(case), port.expected(changed)
+    once, again = port.loss(case), port.loss(changed)
+    for key in expected:
+        again.assert_alike(once, key, _less_certain(expected, elsewhere, key))
+
+
+def _less_certain(first: Losses, second: Losses, key: str) -> Loss:
+    """Of two expectations of the same loss the one with more rounding."""
+    return max(first[key], second[key], key=lambda loss: loss.magnitude)
+
+
+def _assert_close(port: Judged, returned: Returned, key: str, wanted: float, expected: Loss) -> None:
+    """Equal to a number that was made from the port's own answers for parts of the case."""
+    __tracebackhide__ = True
+    allowed = 2.0 * port.budget(expected, returned.case.dtype) + PRECISIONS[returned.case.dtype].smallest
+    off = abs(float(returned.value(key)) - wanted)
+    port.use(off / allowed)
+    assert off <= allowed, (
+        f"{key} of the whole batch is {float(returned.value(key)):.9g}, its images together give {wanted:.9g}; "
+        f"off by {off:.3g}, {off / allowed:.3g} times what rounding in {returned.case.dtype} explains"
+    )
+
+

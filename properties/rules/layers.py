@@ -1,0 +1,84 @@
+"""AUX: decoder layers and the auxiliary losses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.profiles import FREE_LAYERS
+from detr_conformance.properties.request import Request
+from detr_conformance.properties.rule import rule
+from detr_conformance.properties.transforms import repeat_main_layer, reverse_auxiliary_layers
+
+SEVERAL_LAYERS = Request(layers=(2, 5), targets=(0, 3), denoising="never")
+MAIN_KEYS = ("loss_class", "loss_bbox", "loss_giou")
+AUX_KEYS = tuple(f"{key}_aux" for key in MAIN_KEYS)
+
+
+@rule("AUX-01", source="Carion et al., DETR, arXiv 2005.12872, section 3.2, auxiliary decoding losses", request=SEVERAL_LAYERS)
+def sum_over_layers(port: Judged, case: LossCase) -> None:
+    """The auxiliary losses are the sums of the losses of all layers but the last, each layer matched on its own; none
+    is left out and none counted twice."""
+    port.loss(case).assert_values(port.expected(case), AUX_KEYS)
+
+
+@rule("AUX-02", source="Carion et al., DETR, arXiv 2005.12872, section 3.2", request=SEVERAL_LAYERS)
+def order_of_auxiliary_layers(port: Judged, case: LossCase) -> None:
+    """The order of the auxiliary layers does not matter."""
+    expected = port.expected(case)
+    once, reordered = port.loss(case), port.loss(reverse_auxiliary_layers(case))
+    for key in (*MAIN_KEYS, *AUX_KEYS):
+        reordered.assert_alike(once, key, expected[key])
+
+
+@rule("AUX-03", source="Carion et al., DETR, arXiv 2005.12872, section 3.2", request=SEVERAL_LAYERS)
+def main_layer_is_the_last(port: Judged, case: LossCase) -> None:
+    """The main losses depend on the last layer alone: when every other layer becomes a copy of it, they stay, and
+    each auxiliary loss is the main one times the number of auxiliary layers."""
+    expected = port.expected(case)
+    once, copied = port.loss(case), port.loss(repeat_main_layer(case))
+    for key, auxiliary in zip(MAIN_KEYS, AUX_KEYS, strict=True):
+        copied.assert_alike(once, key, expected[key])
+        copied.assert_multiple(auxiliary, key, float(case.layers - 1), expected[key])
+
+
+@rule(
+    "AUX-04",
+    source="Ultralytics DETRLoss: zeros where L = 1",
+    request=replace(SEVERAL_LAYERS, layers=(1, 1), real=False),
+    convention=FREE_LAYERS,
+)
+def one_layer(port: Judged, case: LossCase) -> None:
+    """With a single layer every auxiliary loss is 0."""
+    returned = port.loss(case)
+    returned.assert_values(port.expected(case), MAIN_KEYS)
+    for key in AUX_KEYS:
+        value = float(returned.value(key))
+        assert value == 0.0, f"{key} must be 0 with a single layer, the port returned {value:.9g}"
+
+
+@rule(
+    "AUX-05",
+    source="Ultralytics DETRLoss, aux_loss=False",
+    request=replace(SEVERAL_LAYERS, aux_loss=(False,)),
+)
+def auxiliary_losses_left_out(port: Judged, case: LossCase) -> None:
+    """Without aux_loss no auxiliary loss is returned, and the main losses are the same as with it."""
+    returned = port.loss(case)
+    returned.assert_values(port.expected(case), MAIN_KEYS)
+    extra = sorted(set(returned.values) & set(AUX_KEYS))
+    assert not extra, f"without aux_loss the port returned {', '.join(extra)}"
+
+
+@rule(
+    "AUX-06",
+    source="Ultralytics DETRLoss, use_uni_match and uni_match_ind",
+    request=replace(SEVERAL_LAYERS, uni_match=(True,)),
+)
+def shared_matching(port: Judged, case: LossCase) -> None:
+    """With use_uni_match all auxiliary layers use the matching of auxiliary layer uni_match_ind, whichever that is,
+    while the main layer keeps its own."""
+    for shared in range(case.layers - 1):
+        same = case.change(uni_match_ind=shared)
+        port.loss(same).assert_values(port.expected(same), (*MAIN_KEYS, *AUX_KEYS))

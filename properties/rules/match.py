@@ -1,0 +1,140 @@
+"""MATCH: the matching, certified by its cost and never compared index by index."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from detr_conformance.properties import oracle
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.matching import certify
+from detr_conformance.properties.profiles import NON_FINITE
+from detr_conformance.properties.request import Request
+from detr_conformance.properties.rule import rule
+from detr_conformance.properties.transforms import select_images
+from detr_conformance.reference.rounding import plain
+
+ANY = Request(layers=(1, 2), targets=(0, 4), denoising="never")
+CARION = "Carion et al., DETR, arXiv 2005.12872, equation 1"
+
+
+@rule("MATCH-01", source=CARION, request=ANY, needs={"match"})
+def pairs(port: Judged, case: LossCase) -> None:
+    """Each image gets min(queries, its targets) pairs; no query and no target occurs twice, and every target is one
+    of the image's own, counted through the whole batch."""
+    for layer, image, queries, targets in _images(port, case):
+        own = range(case.targets)[case.of_image(image)]
+        where = f"layer {layer}, image {image}"
+        wanted = min(case.queries, len(own))
+        assert len(queries) == len(targets) == wanted, (
+            f"{where}: expected {wanted} pairs, the port returned {len(queries)} queries and {len(targets)} targets"
+        )
+        assert set(targets.tolist()) <= set(own), f"{where}: targets {targets.tolist()} are not all in {list(own)}"
+        assert len(set(targets.tolist())) == wanted, f"{where}: targets {targets.tolist()} are not distinct"
+        assert set(queries.tolist()) <= set(range(case.queries)), f"{where}: queries {queries.tolist()} do not exist"
+        assert len(set(queries.tolist())) == wanted, f"{where}: queries {queries.tolist()} are not distinct"
+
+
+@rule("MATCH-02", source=f"{CARION}; certificate: Crouse, doi 10.1109/TAES.2016.140952", request=ANY, needs={"match"})
+def optimality(port: Judged, case: LossCase) -> None:
+    """No other matching is cheaper: the total cost reaches the bound that the dual potentials prove, with the costs of
+    class 2, bbox 5 and giou 2."""
+    _assert_optimal(port, case)
+
+
+@rule(
+    "MATCH-03",
+    source="any optimal matching is legal where costs tie",
+    request=replace(ANY, queries=(2, 8)),
+    needs={"match"},
+)
+def ties(port: Judged, case: LossCase) -> None:
+    """Where queries tie because half of them repeat the others, the matching is still a legal and optimal one."""
+    half = (case.queries + 1) // 2
+    order = np.arange(case.queries) % half
+    _assert_optimal(port, case.change(pred_bboxes=case.pred_bboxes[:, :, order], pred_scores=case.pred_scores[:, :, order]))
+
+
+@rule(
+    "MATCH-04",
+    source=CARION,
+    request=replace(ANY, queries=(1, 3), targets=(3, 6), real=False),
+    needs={"match"},
+)
+def fewer_queries_than_targets(port: Judged, case: LossCase) -> None:
+    """With fewer queries than targets every query is matched, and the targets left out are those whose absence is
+    cheapest."""
+    _assert_optimal(port, case)
+
+
+@rule(
+    "MATCH-05",
+    source="Zhu et al., Deformable DETR, arXiv 2010.04159, appendix A.3; Carion et al., DETR, appendix A.2",
+    request=replace(ANY, matcher_options=True),
+    needs={"match"},
+)
+def cost_terms(port: Judged, case: LossCase) -> None:
+    """A matcher built with other gains minimises those: the class term alone (focal with its alpha and gamma, or the
+    softmax probability), the L1 term alone, the GIoU term alone, and their weighted sum."""
+    _assert_optimal(port, case)
+
+
+@rule("MATCH-06", source=CARION, request=replace(ANY, images=(2, 4)), needs={"match"})
+def images_do_not_mix(port: Judged, case: LossCase) -> None:
+    """An image is matched by its own predictions and targets alone: with the other images taken away, a certain
+    matching stays the same."""
+    port.expected(case)
+    batch = port.match(case)
+    for image in range(case.images):
+        alone = port.match(select_images(case, [image]))
+        for layer, images in enumerate(batch):
+            together = _pair_set(*images[image], first_target=case.of_image(image).start)
+            apart = _pair_set(*alone[layer][0])
+            assert together == apart, (
+                f"layer {layer}, image {image}: matched {sorted(together)} within the batch, {sorted(apart)} alone"
+            )
+
+
+@rule(
+    "MATCH-07",
+    source="Ultralytics HungarianMatcher: non-finite costs become 0. Most costs are positive, so a broken prediction "
+    "is often the cheapest match, and the loss becomes NaN",
+    request=replace(ANY, queries=(2, 6), targets=(1, 3), special=()),
+    needs={"match"},
+    convention=NON_FINITE,
+)
+def non_finite_costs(port: Judged, case: LossCase) -> None:
+    """A cost that is not finite counts as 0.0: matching goes on, and is optimal for the costs so changed."""
+    for value in (np.nan, np.inf):
+        boxes, logits = case.pred_bboxes.copy(), case.pred_scores.copy()
+        boxes[:, :, 0, 0] = value
+        logits[:, :, 1] = np.nan
+        _assert_optimal(port, case.change(pred_bboxes=boxes))
+        _assert_optimal(port, case.change(pred_scores=logits))
+
+
+def _images(port: Judged, case: LossCase) -> list[tuple[int, int, np.ndarray, np.ndarray]]:
+    """Layer, image, queries and targets of every matching of the case."""
+    layers = port.match(case)
+    assert [len(layer) for layer in layers] == [case.images] * case.layers, (
+        f"expected a matching for each of {case.layers} layers and {case.images} images, "
+        f"the port returned {[len(layer) for layer in layers]}"
+    )
+    return [(layer, image, *pair) for layer, images in enumerate(layers) for image, pair in enumerate(images)]
+
+
+def _assert_optimal(port: Judged, case: LossCase) -> None:
+    __tracebackhide__ = True
+    costs = oracle.matching_costs(case, port.profile)
+    for layer, image, queries, targets in _images(port, case):
+        cost = costs[layer][image]
+        first = case.of_image(image).start
+        certificate = certify(plain(cost), oracle.allowed_cost_error(cost, case.dtype), queries, targets - first)
+        assert certificate.defect is None, f"layer {layer}, image {image}: {certificate.defect}"
+        port.use(certificate.share)
+
+
+def _pair_set(queries: np.ndarray, targets: np.ndarray, first_target: int = 0) -> set[tuple[int, int]]:
+    return {(int(query), int(target) - first_target) for query, target in zip(queries, targets, strict=True)}

@@ -1,0 +1,63 @@
+"""REG: the two box losses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.request import Request
+from detr_conformance.properties.rule import rule
+
+WITH_TARGETS = Request(targets=(1, 4))
+L1_KEYS = ("loss_bbox", "loss_bbox_aux", "loss_bbox_dn", "loss_bbox_aux_dn")
+GIOU_KEYS = ("loss_giou", "loss_giou_aux", "loss_giou_dn", "loss_giou_aux_dn")
+
+
+@rule("REG-01", source="Carion et al., DETR, arXiv 2005.12872, appendix A.2", request=WITH_TARGETS)
+def l1_loss(port: Judged, case: LossCase) -> None:
+    """loss_bbox is the gain times the sum of the absolute differences of the four numbers of every matched box, centre
+    form against centre form, divided by the profile's normaliser."""
+    port.loss(case).assert_values(port.expected(case), L1_KEYS)
+
+
+@rule("REG-02", source="Rezatofighi et al., GIoU, arXiv 1902.09630, algorithm 2", request=WITH_TARGETS)
+def giou_loss(port: Judged, case: LossCase) -> None:
+    """loss_giou is the gain times the sum of 1 - GIoU over the matched boxes, divided by the profile's normaliser."""
+    port.loss(case).assert_values(port.expected(case), GIOU_KEYS)
+
+
+@rule(
+    "REG-03",
+    source="Ultralytics DETRLoss: zeros without a match",
+    request=Request(all_empty=True, denoising="never"),
+)
+def no_targets_no_box_loss(port: Judged, case: LossCase) -> None:
+    """In a batch without any target both box losses are exactly 0."""
+    returned = port.loss(case)
+    for key in (*L1_KEYS, *GIOU_KEYS):
+        value = float(returned.value(key))
+        assert value == 0.0, f"{key} must be 0 without a target, the port returned {value:.9g}"
+
+
+@rule(
+    "REG-04",
+    source="Ultralytics DETRLoss divides by the matched pairs; Carion et al., DETR, section 3.1, by the targets",
+    request=replace(WITH_TARGETS, queries=(1, 2), targets=(3, 5), denoising="never", real=False),
+)
+def more_targets_than_queries(port: Judged, case: LossCase) -> None:
+    """With fewer queries than targets the loss is computed over the pairs there are, and divided by the profile's
+    normaliser: by the base profile the number of those pairs, not of the targets."""
+    port.loss(case).assert_values(port.expected(case))
+
+
+@rule("REG-05", source="Carion et al., DETR, arXiv 2005.12872, appendix A.2: weighted sum", request=WITH_TARGETS)
+def box_gains(port: Judged, case: LossCase) -> None:
+    """Doubling the bbox gain doubles loss_bbox alone, doubling the giou gain doubles loss_giou alone; the matching
+    does not follow the gains of the loss."""
+    gain = dict(case.config.loss_gain)
+    expected, once = port.expected(case), port.loss(case)
+    for term in ("bbox", "giou"):
+        more = port.loss(case.change(loss_gain=gain | {term: 2.0 * gain[term]}))
+        for key in expected:
+            more.assert_alike(once, key, expected[key], factor=2.0 if f"_{term}" in key else 1.0)
