@@ -15,6 +15,13 @@ from detr_conformance.reference.validation import check_gains, check_predictions
 DEFAULT_LOSS_GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
 DEFAULT_COST_GAIN = {"class": 2.0, "bbox": 5.0, "giou": 2.0}
 
+CLASSIFICATION = {
+    "varifocal": {"use_fl": True, "use_vfl": True},
+    "focal": {"use_fl": True, "use_vfl": False},
+    "bce": {"use_fl": False, "use_vfl": False},
+}
+"""The arguments that select each classification loss."""
+
 
 @dataclass(frozen=True)
 class LossConfig:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from hypothesis import assume
-
 from detr_conformance.properties import oracle
-from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.case import CLASSIFICATION, LossCase
 from detr_conformance.properties.port import DenoisingGroup, LossResult, Matching, Port
 from detr_conformance.properties.profiles import PROFILES, Profile
 from detr_conformance.properties.tolerance import allowed_error, budget_shares
@@ -22,8 +20,16 @@ class PortError(Exception):
     """The port raised, or returned something that cannot be compared: not a verdict on its numbers."""
 
 
+class PortTimeout(BaseException):  # noqa: N818  # no Error: Hypothesis and ports must not take it for one of theirs
+    """A port took too long. Whoever watches the clock raises it, in the middle of whatever is running."""
+
+
+class OutOfScope(Exception):
+    """The rule cannot judge this case: rounding decides who is matched with whom, so the loss has no single value."""
+
+
 class Judged:
-    """One port and its profile, and the largest share of any budget that it has used.
+    """One port and its profile, and the largest share of any budget that it has used; None before any comparison.
 
     Args:
         port: the port.
@@ -36,11 +42,16 @@ class Judged:
             raise ValueError(f"port {port.name!r} names the profile {port.profile!r}, known are: {', '.join(PROFILES)}")
         self.port = port
         self.profile = profile if profile is not None else PROFILES[port.profile]
-        self.largest_share = 0.0
+        self.largest_share: float | None = None
 
     def can(self, *capabilities: str) -> bool:
         """Whether the port has declared all of these."""
         return set(capabilities) <= self.port.capabilities
+
+    def each_classification(self, case: LossCase) -> Iterator[LossCase]:
+        """The case once for each classification loss that the port has."""
+        for name in sorted(set(CLASSIFICATION) & self.port.capabilities):
+            yield case.change(**CLASSIFICATION[name])
 
     def loss(self, case: LossCase) -> Returned:
         """Call the loss.
@@ -84,10 +95,12 @@ class Judged:
     def expected(self, case: LossCase) -> Losses:
         """What the port must return, under the base profile's keys.
 
-        Leaves the case out where rounding decides who is matched with whom: the loss has several legal values there,
-        and the rules on matching are the ones to judge it.
+        Raises:
+            OutOfScope: rounding decides who is matched with whom. The loss has several legal values then, and the
+                rules on matching are the ones to judge the case.
         """
-        assume(oracle.matching_is_certain(case, self.profile))
+        if not oracle.matching_is_certain(case, self.profile):
+            raise OutOfScope("rounding decides who is matched with whom")
         return oracle.expected_losses(case, self.profile)
 
     def _call(self, method: str, argument: LossCase | Sequence[LossCase]) -> Any:
@@ -102,7 +115,7 @@ class Judged:
 
     def use(self, share: float) -> None:
         """Remember how much of a budget was used."""
-        self.largest_share = max(self.largest_share, share)
+        self.largest_share = max(self.largest_share or 0.0, share)
 
     def compare(self, what: str, got: np.ndarray, expected: Tracked, dtype: str) -> None:
         """Fail where any entry is further off than its budget.

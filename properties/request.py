@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from detr_conformance.properties.case import LossCase, MatcherConfig
+
 Range = tuple[int, int]
 """Smallest and largest number, both included."""
 
@@ -27,6 +29,7 @@ class Request:
         dtype: of the predictions.
         matcher_options: the matcher is built with other options than the loss's own.
         real: the rule may run on real targets as well.
+        cheap: checking a case takes no evaluation of the loss, so the rule can look at more of them.
     """
 
     classification: tuple[str, ...] = ("varifocal", "focal", "bce")
@@ -45,6 +48,7 @@ class Request:
     dtype: str = "float32"
     matcher_options: bool = False
     real: bool = True
+    cheap: bool = False
 
     @property
     def implied_needs(self) -> frozenset[str]:
@@ -55,3 +59,36 @@ class Request:
         needs |= {"no_aux"} if self.aux_loss == (False,) else set()
         needs |= {"matcher_options"} if self.matcher_options else set()
         return frozenset(needs)
+
+    def fits(self, case: LossCase) -> bool:
+        """Whether a rule that asks for such cases can be checked on this one.
+
+        Sizes have to lie in their ranges. A rule that runs on real targets takes larger ones as well: its ranges
+        only keep drawn cases small.
+        """
+        config = case.config
+        options = (
+            config.classification in self.classification,
+            config.aux_loss in self.aux_loss,
+            config.use_uni_match in self.uni_match,
+            case.dtype == self.dtype,
+            self.denoising == "sometimes" or (self.denoising == "always") == (case.denoising is not None),
+            self.matcher_options or case.matcher == MatcherConfig(),
+        )
+        return all(options) and self._fits_targets(case) and all(
+            smallest <= size and (self.real or size <= largest)
+            for size, (smallest, largest) in (
+                (case.layers, self.layers),
+                (case.images, self.images),
+                (case.queries, self.queries),
+                (config.nc, self.classes),
+            )
+        )
+
+    def _fits_targets(self, case: LossCase) -> bool:
+        if self.all_empty:
+            return case.targets == 0
+        smallest, largest = self.targets
+        if self.real:  # as real images do, some may be empty
+            return case.targets >= smallest
+        return all(smallest <= count <= largest for count in case.gt_groups)

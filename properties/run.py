@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
-from hypothesis import HealthCheck, Phase, Verbosity, given, settings
+from hypothesis import HealthCheck, Phase, Verbosity, given, reject, settings
 from hypothesis.errors import Flaky, Unsatisfiable
 
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged, PortError
+from detr_conformance.properties.judged import Judged, OutOfScope, PortError, PortTimeout
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.profiles import Profile
 from detr_conformance.properties.rule import Rule
@@ -17,8 +18,11 @@ from detr_conformance.properties.strategies import Domain, loss_cases
 
 VERDICTS = ("pass", "fail", "error", "unsupported", "xfail", "stale")
 
-EXAMPLES = {"smoke": 4, "standard": 50, "exhaustive": 500}
+EXAMPLES = {"smoke": 5, "standard": 30, "exhaustive": 400}
 """How many cases each rule is checked on, by level."""
+
+CHEAP = 5
+"""A rule whose cases are cheap is checked on so many times more."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Outcome:
         verdict: pass, fail, error or unsupported.
         message: why, for the port's maintainer; empty for a pass.
         examples: how many cases were checked.
-        share: the largest share of an error budget that was used, 0 to 1 in a pass.
+        share: the largest share of an error budget that was used, 0 to 1 in a pass; None if the rule has no budget.
         case: the smallest case found that shows a failure.
     """
 
@@ -38,14 +42,14 @@ class Outcome:
     verdict: str
     message: str = ""
     examples: int = 0
-    share: float = 0.0
+    share: float | None = None
     case: LossCase | None = None
 
 
-def level_settings(level: str) -> settings:
+def level_settings(level: str, rule: Rule) -> settings:
     """The Hypothesis settings of a level, with every field set: same port, same cases, same verdict."""
     return settings(
-        max_examples=EXAMPLES[level],
+        max_examples=EXAMPLES[level] * (CHEAP if rule.request.cheap else 1),
         derandomize=True,
         database=None,
         deadline=None,
@@ -88,11 +92,10 @@ def run(
     try:
         if generate:
             trial.on_drawn_cases(level)
-        for case in real_cases:
-            trial(case)
+        trial.on_given_cases(real_cases)
     except AssertionError as failure:
         return trial.outcome("fail", str(failure))
-    except PortError as failure:
+    except (PortError, PortTimeout) as failure:
         return trial.outcome("error", str(failure))
     except Flaky:
         return trial.outcome("fail", f"the port answers differently when asked again: {trial.last_message}")
@@ -119,7 +122,7 @@ class Trial:
         """Check the rule on one case."""
         try:
             self.rule.check(self.judged, case)
-        except (AssertionError, PortError) as failure:
+        except (AssertionError, PortError, PortTimeout) as failure:
             self.failing, self.last_message = case, str(failure)
             raise
         self.examples += 1
@@ -127,12 +130,21 @@ class Trial:
     def on_drawn_cases(self, level: str) -> None:
         """Check the rule on cases drawn by Hypothesis, and shrink the first that fails."""
 
-        @level_settings(level)
+        @level_settings(level, self.rule)
         @given(loss_cases(self.rule.request, Domain.of(self.judged)))
         def rule_holds(case: LossCase) -> None:
-            self(case)
+            try:
+                self(case)
+            except OutOfScope:
+                reject()
 
         rule_holds()
+
+    def on_given_cases(self, cases: Iterable[LossCase]) -> None:
+        """Check the rule on these cases, except those that it cannot judge."""
+        for case in cases:
+            with suppress(OutOfScope):
+                self(case)
 
     def outcome(self, verdict: str, message: str) -> Outcome:
         """The outcome with what was seen."""

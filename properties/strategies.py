@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from hypothesis import strategies as st
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 
-from detr_conformance.properties.case import Denoising, GeneratorConfig, LossCase, LossConfig, MatcherConfig
+from detr_conformance.properties.case import CLASSIFICATION, Denoising, GeneratorConfig, LossCase, LossConfig, MatcherConfig
 from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.numbers import Numbers
 from detr_conformance.properties.profiles import FREE_LAYERS, NO_AREA
@@ -20,11 +20,16 @@ from detr_conformance.properties.request import Request
 
 GAINS = ((1.0, 5.0, 2.0), (1.25, 3.0, 0.75), (0.5, 2.0, 4.0))
 """Gains of class, bbox and giou. They differ pairwise, or a gain that is applied to the wrong term would not show."""
-GAMMAS = (1.5, 2.0, 1.0, 0.0, 3.0)
+GAMMAS = (1.5, 2.0, 1.0, 0.5, 0.0, 3.0)
 ALPHAS = (0.25, 0.75, 0.1, 1.0)
 COST_GAINS = ((2.0, 5.0, 2.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.5, 3.0, 1.25))
 GRIDS = (16, 0, 0, 0)
 """Mostly no grid: on a grid many matchings tie, and rules on the loss itself cannot use such cases."""
+
+
+def by_term(gains: tuple[float, float, float]) -> dict[str, float]:
+    """Gains of class, bbox and giou by their names."""
+    return dict(zip(("class", "bbox", "giou"), gains, strict=True))
 
 
 @dataclass(frozen=True)
@@ -144,10 +149,9 @@ def _configs(draw: st.DrawFn, request: Request, sizes: Sizes) -> LossConfig:
     gains = draw(st.sampled_from(GAINS))
     return LossConfig(
         nc=sizes.classes,
-        loss_gain=dict(zip(("class", "bbox", "giou"), gains, strict=True)),
+        loss_gain=by_term(gains),
         aux_loss=draw(st.sampled_from(request.aux_loss)),
-        use_fl=classification != "bce",
-        use_vfl=classification == "varifocal",
+        **CLASSIFICATION[classification],
         use_uni_match=uni_match,
         uni_match_ind=draw(st.integers(0, sizes.layers - 2)) if uni_match else 0,
         gamma=draw(st.sampled_from(GAMMAS)),
@@ -160,7 +164,7 @@ def _matchers(draw: st.DrawFn, request: Request) -> MatcherConfig:
     if not request.matcher_options:
         return MatcherConfig()
     return MatcherConfig(
-        cost_gain=dict(zip(("class", "bbox", "giou"), draw(st.sampled_from(COST_GAINS)), strict=True)),
+        cost_gain=by_term(draw(st.sampled_from(COST_GAINS))),
         use_fl=draw(st.booleans()),
         alpha=draw(st.sampled_from(ALPHAS)),
         gamma=draw(st.sampled_from((2.0, 1.0, 0.0, 3.0))),
@@ -186,12 +190,25 @@ def assemble(sizes: Sizes, config: LossConfig, numbers: Numbers, request: Reques
         special=tuple(each for each in numbers.special if each not in ("inverted", "equal")),
     )
     gt_bboxes = target_numbers.boxes(total)
+    gt_cls = numbers.rng.integers(0, sizes.classes, size=total)
+    return predict(gt_bboxes, gt_cls, sizes, config, numbers, request)
+
+
+def predict(
+    gt_bboxes: Float[np.ndarray, "targets 4"],
+    gt_cls: Int64[np.ndarray, " targets"],
+    sizes: Sizes,
+    config: LossConfig,
+    numbers: Numbers,
+    request: Request,
+) -> LossCase:
+    """A case with these targets and with predictions for them."""
     shape = (sizes.layers, len(sizes.gt_groups), sizes.queries)
     return LossCase(
         config=config,
         pred_bboxes=_predicted(shape, gt_bboxes, sizes.gt_groups, numbers, near=request.near),
         pred_scores=numbers.logits((*shape, sizes.classes), request.logit_scale),
-        gt_cls=numbers.rng.integers(0, sizes.classes, size=total),
+        gt_cls=gt_cls,
         gt_bboxes=gt_bboxes,
         gt_groups=sizes.gt_groups,
         dtype=request.dtype,

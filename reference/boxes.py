@@ -1,7 +1,7 @@
 """Boxes: overlap measures and the gradients of the two box losses.
 
-A box is four numbers, centre x, centre y, width, height, each a share of the image's width or height. Sizes may
-come out negative from a network; nothing here checks that, the formulas are evaluated as they stand.
+A box is four numbers, centre x, centre y, width, height, each a share of the image's width or height. Sizes
+may come out negative from a network; nothing here checks that, the formulas are evaluated as they stand.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-Boxes = Float[np.ndarray, "*batch 4"]
-Coordinate = Float[np.ndarray, "*batch"]
+Boxes = Float[np.ndarray, "*#batch 4"]
+Coordinate = Float[np.ndarray, "*#batch"]
 
 IOU_EPS = 1e-7
 """Added to the union and to the enclosing area, so that two boxes without area divide by something."""
@@ -93,6 +93,7 @@ def overlap(a: Corners, b: Corners, sizes: tuple[Coordinate, ...], eps: float = 
     return Overlap(width, height, hull_width, hull_height, inter, union, hull_width * hull_height + eps)
 
 
+@np.errstate(divide="ignore", invalid="ignore")  # degenerate boxes: what comes out says it, no warning needed
 def bbox_iou(
     box1: Boxes,
     box2: Boxes,
@@ -107,7 +108,8 @@ def bbox_iou(
         IoU  = inter / union
         GIoU = IoU - (hull - union) / hull
         DIoU = IoU - d^2 / diagonal^2
-        CIoU = DIoU - alpha v,   v = 4/pi^2 (atan(w_b/h_b) - atan(w_a/h_a))^2,   alpha = v / (1 - IoU + v + eps)
+        CIoU = DIoU - alpha v,   alpha = v / (1 - IoU + v + eps),
+               v = 4 / pi^2 (atan(w_b / h_b) - atan(w_a / h_a))^2
 
     with d the distance of the two centres and the diagonal that of the hull (its square plus eps). The first of
     CIoU, DIoU, GIoU that is set decides.
@@ -124,8 +126,8 @@ def bbox_iou(
     Returns:
         The measure, with a last axis of size 1  # quirk: the axis of the coordinates stays.
 
-    Reference: IoU and GIoU: Rezatofighi et al., Generalized Intersection over Union, arXiv 1902.09630, algorithm 1;
-    DIoU and CIoU: Zheng et al., Distance-IoU Loss, arXiv 1911.08287, equations 7 and 10 to 12.
+    Reference: IoU and GIoU: Rezatofighi et al., Generalized Intersection over Union, arXiv 1902.09630,
+    algorithm 1; DIoU and CIoU: Zheng et al., Distance-IoU Loss, arXiv 1911.08287.
     """
     corners = corners_of_centre_form if xywh else corners_of_corner_form
     a, b = corners(box1), corners(box2)
@@ -169,7 +171,9 @@ def l1_gradient(pred: Boxes, target: Boxes) -> Boxes:
     return np.sign(pred - target)
 
 
-def giou_gradient(pred: Float[np.ndarray, "pairs 4"], target: Float[np.ndarray, "pairs 4"], eps: float = IOU_EPS) -> Float[np.ndarray, "pairs 4"]:
+def giou_gradient(
+    pred: Float[np.ndarray, "pairs 4"], target: Float[np.ndarray, "pairs 4"], eps: float = IOU_EPS
+) -> Float[np.ndarray, "pairs 4"]:
     """Derivative of each pair's GIoU by the predicted box.
 
     GIoU = inter / union + union / hull - 1, so with primes for the derivative by any one edge or size
@@ -188,8 +192,8 @@ def giou_gradient(pred: Float[np.ndarray, "pairs 4"], target: Float[np.ndarray, 
         One derivative for centre x, centre y, width and height. Where an edge of one box lies on an edge of the
         other the derivative jumps; its bound is infinite there (see `rounding`).
 
-    Reference: Rezatofighi et al., Generalized Intersection over Union, arXiv 1902.09630, section 3.2 and
-    algorithm 2; the derivative follows by the quotient rule.
+    Reference: Rezatofighi et al., Generalized Intersection over Union, arXiv 1902.09630, algorithm 2; the
+    derivative follows by the quotient rule.
     """
     a, b = corners_of_centre_form(pred), corners_of_centre_form(target)
     areas = overlap(a, b, (a.width, a.height, b.width, b.height), eps)

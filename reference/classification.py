@@ -1,8 +1,8 @@
 """Classification losses: binary cross-entropy, focal loss and varifocal loss, on logits.
 
-Symbols used throughout: `x` a logit, `p = sigmoid(x)`, `y` 1 for the target's class and 0 otherwise, `q` the target
-score, which is the IoU of prediction and target where y = 1 and 0 elsewhere. Every class of every query is one term
-of its own.
+Symbols used throughout: `x` a logit, `p = sigmoid(x)`, `y` 1 for the target's class and 0 otherwise, `q` the
+target score, which is the IoU of prediction and target where y = 1 and 0 elsewhere. Every class of every query
+is one term of its own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from detr_conformance.reference.loss_value import Loss
+from detr_conformance.reference.loss_value import Loss, loss_of
+from detr_conformance.reference.rounding import track
 
 Terms = Float[np.ndarray, "*batch queries classes"]
 
@@ -21,13 +22,15 @@ def sigmoid(x: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     return np.where(x >= 0, 1.0, decay) / (1.0 + decay)
 
 
-def binary_cross_entropy(x: Float[np.ndarray, "*shape"], q: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+def binary_cross_entropy(
+    x: Float[np.ndarray, "*shape"], q: Float[np.ndarray, "*shape"]
+) -> Float[np.ndarray, "*shape"]:
     """Cross-entropy of a logit against a target score, term by term.
 
         BCE(x, q) = -q log p - (1 - q) log(1 - p) = (1 - q) x - log p
 
-    Its derivative by x is p - q. Range [0, inf). The second form is the one that PyTorch evaluates; far below 0 it is
-    the small difference of two large terms, which its error bound has to show.
+    Its derivative by x is p - q. Range [0, inf). The second form is the one that PyTorch evaluates; far below 0
+    it is the small difference of two large terms, which its error bound has to show.
     """
     minus_log_p = np.maximum(-x, 0.0) + np.log1p(np.exp(-np.abs(x)))
     return (1.0 - q) * x + minus_log_p
@@ -62,7 +65,8 @@ class FocalLoss:
         Returns:
             The loss and its gradient by `pred`.
         """
-        return mean_over_queries(self.terms(pred, label), self.slopes(pred, label))
+        logits = track(pred)
+        return mean_over_queries(self.terms(logits, label), self.slopes(logits, label))
 
     def terms(self, x: Terms, y: Terms) -> Terms:
         """FL(x, y), term by term."""
@@ -71,7 +75,9 @@ class FocalLoss:
     def slopes(self, x: Terms, y: Terms) -> Terms:
         """Derivative of each term by its logit.
 
-        dFL/dx = +/- a_t (1 - p_t)^gamma (1 - p_t + gamma p_t BCE), minus for y = 1, by dp_t/dx = -/+ p_t (1 - p_t).
+            dFL/dx = (1 - 2 y) a_t (1 - p_t)^gamma (1 - p_t + gamma p_t BCE)
+
+        by dp_t/dx = (2 y - 1) p_t (1 - p_t).
         """
         truth = self._truth(x, y)
         steepness = 1.0 - truth + self.gamma * truth * binary_cross_entropy(x, y)
@@ -117,9 +123,8 @@ class VarifocalLoss:
         Returns:
             The loss and its gradient by `pred_score`.
         """
-        return mean_over_queries(
-            self.terms(pred_score, gt_score, label), self.slopes(pred_score, gt_score, label)
-        )
+        logits = track(pred_score)
+        return mean_over_queries(self.terms(logits, gt_score, label), self.slopes(logits, gt_score, label))
 
     def terms(self, x: Terms, q: Terms, y: Terms) -> Terms:
         """VFL(x, q, y), term by term."""
@@ -127,7 +132,8 @@ class VarifocalLoss:
 
     def slopes(self, x: Terms, q: Terms, y: Terms) -> Terms:
         """Derivative of each term by its logit: w (p - q) + w' BCE(x, q)."""
-        return self._weight(x, q, y) * (sigmoid(x) - q) + self._weight_slope(x, y) * binary_cross_entropy(x, q)
+        by_entropy = self._weight(x, q, y) * (sigmoid(x) - q)
+        return by_entropy + self._weight_slope(x, y) * binary_cross_entropy(x, q)
 
     def _weight(self, x: Terms, q: Terms, y: Terms) -> Terms:
         """w."""
@@ -141,4 +147,4 @@ class VarifocalLoss:
 def mean_over_queries(terms: Terms, slopes: Terms) -> Loss:
     """Terms averaged over the queries and summed over images and classes, with the gradient by the logits."""
     queries = terms.shape[-2]
-    return Loss(np.sum(terms) / queries, {"pred_scores": slopes / queries})
+    return loss_of(np.sum(terms) / queries, {"pred_scores": slopes / queries})

@@ -2,8 +2,8 @@
 
 Every group holds, for each image, one slightly moved copy of each target (a positive, to be repaired) and one
 strongly moved copy (a negative, to be called background). M is the largest number of targets that any image
-contributes, so a group has 2 M slots: M positive ones, then M negative ones. Slots that an image does not fill are
-padding.
+contributes, so a group has 2 M slots: M positive ones, then M negative ones. Slots that an image does not fill
+are padding.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from detr_conformance.reference.validation import check_targets, entry
+from detr_conformance.reference.validation import check_array, check_count, check_number, check_targets, entry
 
 LOGIT_EPS = 1e-6
 """Boxes are clipped this far inside (0, 1) before the inverse sigmoid."""
@@ -31,7 +31,7 @@ class Layout:
         groups: K, the number of groups.
     """
 
-    chosen: tuple[Int64[np.ndarray, " targets"], ...]
+    chosen: tuple[Int64[np.ndarray, " _targets"], ...]
     width: int
     groups: int
 
@@ -68,54 +68,73 @@ def get_cdn_group(
     """Make the denoising queries of a batch.
 
     Args:
-        batch: `cls` (targets,), `bboxes` (targets, 4) in centre form and `gt_groups`, the targets of each image.
+        batch: `cls` (targets,), `bboxes` (targets, 4) in centre form and `gt_groups`, the number of targets of
+            each image.
         num_classes: number of classes.
         num_queries: number of ordinary queries, which follow the denoising ones.
         class_embed: embedding of each class.
-        num_dn: about how many positives to make for each image; K = num_dn // M.
+        num_dn: at most how many positives to make for each image; K = num_dn // M.
         cls_noise_ratio: twice the probability that a label is replaced, in [0, 2].
         box_noise_scale: size of the noise on boxes in half box sizes, >= 0.
         training: denoising queries exist in training only.
         rng: where all random numbers come from; a fresh one by default.
 
     Returns:
-        Embedded labels (zeros in padding), boxes as logits (zeros in padding), the attention mask, and `dn_meta` with
-        `dn_pos_idx`, `dn_gt_idx`, `dn_num_group` and `dn_num_split` = [denoising, num_queries]. Four times None
-        where not `training`, num_dn <= 0, batch is None, or no image has a target.
+        Embedded labels (zeros in padding), boxes as logits (zeros in padding), the attention mask, and `dn_meta`
+        with `dn_pos_idx`, `dn_gt_idx`, `dn_num_group` and `dn_num_split` = [denoising, num_queries]. Four times
+        None where not `training`, num_dn <= 0, batch is None, or no image has a target.
 
     Raises:
         KeyError, TypeError, ValueError: an argument does not fit; it is named with its value.
 
-    Reference: Zhang et al., DINO, arXiv 2203.03605, section 3.3 and appendix D.1; Li et al., DN-DETR, arXiv
-    2203.01305, sections 4.2 to 4.4 (noise, groups, attention mask).
+    Reference: Zhang et al., DINO, arXiv 2203.03605, section 3.3 (positives and negatives); Li et al., DN-DETR,
+    arXiv 2203.01305, section 4 (noise, groups, attention mask).
     """
-    if not training or num_dn <= 0 or batch is None:
+    if not training or batch is None or num_dn <= 0:
         return None, None, None, None
+    _check_options(num_classes, num_queries, class_embed, num_dn, cls_noise_ratio, box_noise_scale)
     classes, boxes, gt_groups = (entry(batch, "batch", key) for key in ("cls", "bboxes", "gt_groups"))
-    check_targets(boxes, classes, gt_groups, len(gt_groups), num_classes)
-    _check_options(cls_noise_ratio, box_noise_scale, class_embed, num_classes)
+    check_targets(boxes, classes, gt_groups, None, num_classes)
     if max(gt_groups, default=0) == 0:
         return None, None, None, None
 
     rng = np.random.default_rng() if rng is None else rng
+    classes = classes.astype(np.int64)
     layout = arrange(gt_groups, num_dn, rng)
     embedded = np.zeros((len(gt_groups), layout.queries, class_embed.shape[1]))
     logits = np.zeros((len(gt_groups), layout.queries, 4))
     for image, targets in enumerate(layout.chosen):
         for half in (0, 1):
             slots, sources = layout.slots(image, half), np.tile(targets, layout.groups)
-            embedded[image, slots] = class_embed[noisy_labels(classes[sources], num_classes, cls_noise_ratio, rng)]
+            labels = noisy_labels(classes[sources], num_classes, cls_noise_ratio, rng)
+            embedded[image, slots] = class_embed[labels]
             logits[image, slots] = noisy_boxes(boxes[sources], box_noise_scale, half, rng)
     return embedded, logits, attention_mask(layout, num_queries), _meta(layout, num_queries)
 
 
-def _check_options(cls_noise_ratio: float, box_noise_scale: float, class_embed: np.ndarray, num_classes: int) -> None:
+def _check_options(
+    num_classes: int,
+    num_queries: int,
+    class_embed: np.ndarray,
+    num_dn: int,
+    cls_noise_ratio: float,
+    box_noise_scale: float,
+) -> None:
+    for name, count in {"num_classes": num_classes, "num_queries": num_queries, "num_dn": num_dn}.items():
+        check_count(name, count, least=1)
+    check_array("class_embed", class_embed)
+    if class_embed.ndim != 2 or len(class_embed) < num_classes:
+        raise ValueError(
+            f"class_embed has shape {class_embed.shape}, expected ({num_classes} or more, channels)"
+        )
+    check_number("cls_noise_ratio", cls_noise_ratio)
     if not 0 <= cls_noise_ratio <= 2:
-        raise ValueError(f"cls_noise_ratio is {cls_noise_ratio}, expected 0 to 2: half of it is a probability")
-    if not (np.isfinite(box_noise_scale) and box_noise_scale >= 0):
-        raise ValueError(f"box_noise_scale is {box_noise_scale}, expected a finite number of at least 0")
-    if np.ndim(class_embed) != 2 or len(class_embed) < num_classes:
-        raise ValueError(f"class_embed has shape {np.shape(class_embed)}, expected (at least {num_classes}, channels)")
+        raise ValueError(
+            f"cls_noise_ratio is {cls_noise_ratio}, expected 0 to 2: half of it is a probability"
+        )
+    check_number("box_noise_scale", box_noise_scale)
+    if box_noise_scale < 0:
+        raise ValueError(f"box_noise_scale is {box_noise_scale}, expected at least 0")
 
 
 def arrange(gt_groups: Sequence[int], num_dn: int, rng: np.random.Generator) -> Layout:
@@ -125,8 +144,8 @@ def arrange(gt_groups: Sequence[int], num_dn: int, rng: np.random.Generator) -> 
     """
     chosen = []
     for image, count in enumerate(gt_groups):
-        contributed = rng.choice(count, size=min(count, num_dn), replace=False) if count > num_dn else np.arange(count)
-        chosen.append(sum(gt_groups[:image]) + np.sort(contributed).astype(np.int64))
+        contributed = rng.permutation(count)[:num_dn]
+        chosen.append(sum(gt_groups[:image]) + np.sort(contributed))
     width = max(len(each) for each in chosen)
     return Layout(tuple(chosen), width, num_dn // width)
 
@@ -136,7 +155,7 @@ def noisy_labels(
 ) -> Int64[np.ndarray, " slots"]:
     """Replace each label, with probability cls_noise_ratio / 2, by a class drawn uniformly from all of them.
 
-    Reference: Li et al., DN-DETR, arXiv 2203.01305, section 4.2 (label flipping).
+    Reference: Li et al., DN-DETR, arXiv 2203.01305, section 4 (label flipping).
     """
     flipped = rng.random(len(classes)) < cls_noise_ratio / 2
     return np.where(flipped, rng.integers(num_classes, size=len(classes)), classes)
@@ -171,7 +190,7 @@ def noisy_boxes(
 
 
 def logit(p: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    """Inverse of the sigmoid, log(p / (1 - p)), of p clipped to [1e-6, 1 - 1e-6]; range about (-13.8, 13.8)."""
+    """Inverse of the sigmoid, log(p / (1 - p)), of p clipped to [1e-6, 1 - 1e-6]; range about ±13.8."""
     inside = np.clip(p, LOGIT_EPS, 1.0 - LOGIT_EPS)
     return np.log(inside) - np.log1p(-inside)
 
@@ -181,7 +200,7 @@ def attention_mask(layout: Layout, num_queries: int) -> Bool[np.ndarray, "all al
 
     Ordinary queries do not see denoising ones, which know the answers; a group does not see another group.
 
-    Reference: Li et al., DN-DETR, arXiv 2203.01305, section 4.4 and equation 4.
+    Reference: Li et al., DN-DETR, arXiv 2203.01305, section 4 (attention mask).
     """
     denoising = layout.queries
     group = np.full(denoising + num_queries, -1)

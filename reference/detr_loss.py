@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Int, Int64, Integer
 
 from detr_conformance.reference.boxes import IOU_EPS, bbox_iou, giou_gradient, l1_distance, l1_gradient
 from detr_conformance.reference.classification import (
@@ -16,7 +16,7 @@ from detr_conformance.reference.classification import (
     mean_over_queries,
     sigmoid,
 )
-from detr_conformance.reference.loss_value import Loss, Losses, zero_loss
+from detr_conformance.reference.loss_value import Losses, loss_of, zero_loss
 from detr_conformance.reference.matcher import HungarianMatcher, Matching
 from detr_conformance.reference.rounding import FLOAT32, Arithmetic, Tracked, track
 from detr_conformance.reference.validation import (
@@ -36,12 +36,12 @@ class DETRLoss:
 
     In each layer, with N the number of matched pairs and m(b) the target of query b:
 
-        loss_class = gain_class sum_{images, queries, classes} term(x) / max(N, 1)
-        loss_bbox  = gain_bbox sum_{matched} |b - m(b)| / N
-        loss_giou  = gain_giou sum_{matched} (1 - GIoU(b, m(b))) / N
+        loss_class = gain_class sum_{images, queries, classes} term(x) / max(N, 1)    see `_get_loss_class`
+        loss_bbox  = gain_bbox sum_{matched} |b - m(b)| / N                           0 where N is 0
+        loss_giou  = gain_giou sum_{matched} (1 - GIoU(b, m(b))) / N                  0 where N is 0
 
-    N counts pairs, not targets (quirk): with fewer queries than targets it is the smaller number, with denoising it
-    is the denoised targets times the number of groups.
+    N counts pairs, not targets (quirk): with fewer queries than targets it is the smaller number, with denoising
+    it is the denoised targets times the number of groups.
 
     Args:
         nc: number of classes; background is none of them.
@@ -51,11 +51,11 @@ class DETRLoss:
         use_vfl: varifocal instead of focal. quirk: ignored without `use_fl`.
         use_uni_match: all auxiliary layers share one of their matchings.
         uni_match_ind: the auxiliary layer whose matching they share.
-        gamma: exponent of the classification loss, >= 0. quirk: does not reach the matcher, nor do alpha and use_fl.
-        alpha: balance of the classification loss.
+        gamma: exponent of the focal or varifocal loss, >= 0.
+        alpha: balance of the focal or varifocal loss. quirk: neither it nor gamma nor use_fl reaches the matcher.
 
-    Reference: Carion et al., DETR, arXiv 2005.12872, equation 2 and section 3.1; auxiliary losses: its section 3.2;
-    IoU-aware classification: Zhao et al., RT-DETR, arXiv 2304.08069, equation 2.
+    Reference: Carion et al., DETR, arXiv 2005.12872, equation 2 and section 3.1; auxiliary losses: its section
+    3.2; IoU-aware classification: Zhao et al., RT-DETR, arXiv 2304.08069, section 4.3.
     """
 
     arithmetic: Arithmetic = FLOAT32
@@ -73,7 +73,7 @@ class DETRLoss:
         gamma: float = 1.5,
         alpha: float = 0.25,
     ) -> None:
-        """Build the matcher and the classification loss; KeyError or ValueError where a gain is missing or not finite."""
+        """Build matcher and losses; KeyError, TypeError or ValueError where a gain is missing or no finite number."""
         self.nc = nc
         self.loss_gain = dict(DEFAULT_LOSS_GAIN if loss_gain is None else loss_gain)
         check_gains("loss_gain", self.loss_gain)
@@ -103,9 +103,10 @@ class DETRLoss:
         Args:
             pred_bboxes: predicted boxes in centre form, the main layer last.
             pred_scores: logits.
-            batch: `cls` (targets,), `bboxes` (targets, 4) in centre form and `gt_groups`, the targets of each image.
+            batch: `cls` (targets,), `bboxes` (targets, 4) in centre form and `gt_groups`, the number of targets of
+                each image.
             postfix: goes last in every key.
-            match_indices: one matching to use in every layer, instead of matching each.
+            match_indices: one matching to use in every layer, instead of matching each. A query has one target.
 
         Returns:
             `loss_class`, `loss_bbox`, `loss_giou`, and with `aux_loss` each of them with `_aux`; gradients by
@@ -114,35 +115,32 @@ class DETRLoss:
         Raises:
             KeyError, TypeError, ValueError: an argument does not fit; it is named with its value.
         """
-        targets = self._targets(pred_bboxes, pred_scores, batch)
-        main = self._get_loss(pred_bboxes[-1], pred_scores[-1], *targets, postfix=postfix, match_indices=match_indices)
+        check_predictions(pred_bboxes, pred_scores, "layers images queries", self.nc)
+        targets = self._targets(batch, images=pred_bboxes.shape[1])
+        given = {"match_indices": match_indices, "postfix": postfix}
+        main = self._get_loss(pred_bboxes[-1], pred_scores[-1], *targets, **given)
         layers = len(pred_bboxes)
         losses = {key: loss.map_gradients(_in_layers(layers - 1, layers)) for key, loss in main.items()}
         if self.aux_loss:
-            auxiliary = self._get_loss_aux(
-                pred_bboxes[:-1], pred_scores[:-1], *targets, match_indices=match_indices, postfix=postfix
-            )
+            auxiliary = self._get_loss_aux(pred_bboxes[:-1], pred_scores[:-1], *targets, **given)
             for key, loss in auxiliary.items():
                 losses[key] = loss.map_gradients(_in_layers(slice(layers - 1), layers))
         return losses
 
     def _targets(
-        self, pred_bboxes: np.ndarray, pred_scores: np.ndarray, batch: Mapping[str, Any]
-    ) -> tuple[np.ndarray, np.ndarray, Sequence[int]]:
-        """Boxes, classes and counts out of the batch, everything checked."""
-        check_predictions(pred_bboxes, pred_scores, "layers images queries")
-        if pred_scores.shape[-1] != self.nc:
-            raise ValueError(f"pred_scores has {pred_scores.shape[-1]} classes, expected nc = {self.nc}")
+        self, batch: Mapping[str, Any], images: int
+    ) -> tuple[Float[np.ndarray, "targets 4"], Int64[np.ndarray, " targets"], Sequence[int]]:
+        """Boxes, classes and counts out of the batch, all checked."""
         gt_bboxes, gt_cls, gt_groups = (entry(batch, "batch", key) for key in ("bboxes", "cls", "gt_groups"))
-        check_targets(gt_bboxes, gt_cls, gt_groups, pred_scores.shape[1], self.nc)
-        return gt_bboxes, gt_cls, gt_groups
+        check_targets(gt_bboxes, gt_cls, gt_groups, images, self.nc)
+        return gt_bboxes, gt_cls.astype(np.int64), gt_groups
 
     def _get_loss(
         self,
         pred_bboxes: Float[np.ndarray, "images queries 4"],
         pred_scores: Float[np.ndarray, "images queries classes"],
         gt_bboxes: Float[np.ndarray, "targets 4"],
-        gt_cls: Int[np.ndarray, " targets"],
+        gt_cls: Integer[np.ndarray, " targets"],
         gt_groups: Sequence[int],
         masks: object = None,
         gt_mask: object = None,
@@ -172,14 +170,15 @@ class DETRLoss:
         pred_bboxes: Float[np.ndarray, "images queries 4"],
         pred_scores: Float[np.ndarray, "images queries classes"],
         gt_bboxes: Float[np.ndarray, "targets 4"],
-        gt_cls: Int[np.ndarray, " targets"],
+        gt_cls: Integer[np.ndarray, " targets"],
         gt_groups: Sequence[int],
         match_indices: Sequence[Matching] | None,
     ) -> Sequence[Matching]:
         """The given matching, checked, or that of the matcher."""
         if match_indices is None:
             return self.matcher(pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups)
-        check_matching(match_indices, *pred_bboxes.shape[:2], len(gt_cls))
+        images, queries, _ = pred_bboxes.shape
+        check_matching(match_indices, images, queries, len(gt_cls))
         return match_indices
 
     def _target_scores(
@@ -229,7 +228,7 @@ class DETRLoss:
         return {f"loss_class{postfix}": loss * self.loss_gain["class"]}
 
     def _uses_varifocal(self, num_gts: int) -> bool:
-        """quirk: without a single pair the varifocal loss gives way to the focal one, whose background weighs more."""
+        """quirk: without a single pair the varifocal loss gives way to the focal one."""
         return self.use_vfl and num_gts > 0
 
     def _get_loss_bbox(
@@ -252,8 +251,8 @@ class DETRLoss:
         """
         pred, target = track(pred_bboxes, self.arithmetic), track(gt_bboxes, self.arithmetic)
         giou = bbox_iou(pred, target, xywh=True, GIoU=True, eps=self.iou_eps)
-        distance = Loss(np.sum(l1_distance(pred, target)), {"pred_bboxes": l1_gradient(pred, target)})
-        apart = Loss(np.sum(1.0 - giou), {"pred_bboxes": -giou_gradient(pred, target, self.iou_eps)})
+        distance = loss_of(np.sum(l1_distance(pred, target)), {"pred_bboxes": l1_gradient(pred, target)})
+        apart = loss_of(np.sum(1.0 - giou), {"pred_bboxes": -giou_gradient(pred, target, self.iou_eps)})
         pairs = max(len(gt_bboxes), 1)
         return {
             f"loss_bbox{postfix}": distance * self.loss_gain["bbox"] / pairs,
@@ -265,7 +264,7 @@ class DETRLoss:
         pred_bboxes: Float[np.ndarray, "auxiliary images queries 4"],
         pred_scores: Float[np.ndarray, "auxiliary images queries classes"],
         gt_bboxes: Float[np.ndarray, "targets 4"],
-        gt_cls: Int[np.ndarray, " targets"],
+        gt_cls: Integer[np.ndarray, " targets"],
         gt_groups: Sequence[int],
         match_indices: Sequence[Matching] | None = None,
         postfix: str = "",
@@ -274,8 +273,8 @@ class DETRLoss:
     ) -> Losses:
         """The three losses summed over the auxiliary layers, all zero where there is none.
 
-        Each layer is matched on its own, unless a matching is given or `use_uni_match` lets all of them share that of
-        layer `uni_match_ind`. Arguments as in `forward`, without the main layer.
+        Each layer is matched on its own, unless a matching is given or `use_uni_match` lets all of them share that
+        of layer `uni_match_ind`. Arguments as in `forward`, without the main layer.
         """
         targets = (gt_bboxes, gt_cls, gt_groups)
         layers = len(pred_bboxes)
@@ -284,15 +283,19 @@ class DETRLoss:
             match_indices = self.matcher(pred_bboxes[shared], pred_scores[shared], *targets)
         totals = {f"loss_{term}_aux{postfix}": zero_loss() for term in ("class", "bbox", "giou")}
         for layer in range(layers):
-            losses = self._get_loss(pred_bboxes[layer], pred_scores[layer], *targets, match_indices=match_indices)
-            for total, loss in zip(list(totals), losses.values(), strict=True):
+            one = self._get_loss(
+                pred_bboxes[layer], pred_scores[layer], *targets, match_indices=match_indices
+            )
+            for total, loss in zip(list(totals), one.values(), strict=True):
                 totals[total] += loss.map_gradients(_in_layers(layer, layers))
         return totals
 
     def _shared_layer(self, layers: int) -> int:
         """The auxiliary layer whose matching all of them use."""
         if not 0 <= self.uni_match_ind < layers:
-            raise ValueError(f"uni_match_ind is {self.uni_match_ind}, expected an auxiliary layer below {layers}")
+            raise ValueError(
+                f"uni_match_ind is {self.uni_match_ind}, expected 0 to {layers - 1}, an auxiliary layer"
+            )
         return self.uni_match_ind
 
     @staticmethod
@@ -333,7 +336,9 @@ def _in_layers(where: int | slice, layers: int) -> Callable[[Tracked], Tracked]:
     return place
 
 
-def _in_queries(images: np.ndarray, queries: np.ndarray, shape: tuple[int, ...]) -> Callable[[Tracked], Tracked]:
+def _in_queries(
+    images: np.ndarray, queries: np.ndarray, shape: tuple[int, ...]
+) -> Callable[[Tracked], Tracked]:
     """Puts a gradient by matched predictions into the gradient by all of a layer's predictions."""
 
     def place(gradient: Tracked) -> Tracked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float
@@ -17,9 +18,9 @@ class Loss:
 
     Attributes:
         value: the loss, shape (). Its error bound is `magnitude`.
-        gradients: derivative of the value by each input it depends on, by the input's name and in the input's shape.
-            A name that is absent means that the derivative is 0 everywhere. Each entry carries its own error bound
-            (`rounding.magnitude(gradient)`), infinite where the derivative is left open.
+        gradients: derivative of the value by each input it depends on, by the input's name and in the input's
+            shape. A name that is absent means that the derivative is 0 everywhere. Each entry carries its own
+            error bound (`rounding.magnitude(gradient)`), infinite where the derivative is left open.
     """
 
     value: Float[Tracked, ""]
@@ -31,26 +32,26 @@ class Loss:
 
     @property
     def magnitude(self) -> float:
-        """Sum of the absolute terms that make up the value: its rounding error in units of eps."""
+        """Bound on the value's rounding error in units of eps, from the absolute terms that make it up."""
         return float(magnitude(self.value))
 
-    def __mul__(self, factor: float) -> Loss:
+    def __mul__(self, factor: float | int) -> Loss:
         """The loss times a number, gradients included."""
-        return Loss(self.value * factor, {name: each * factor for name, each in self.gradients.items()})
+        return loss_of(self.value * factor, {name: each * factor for name, each in self.gradients.items()})
 
-    def __truediv__(self, divisor: float) -> Loss:
+    def __truediv__(self, divisor: float | int) -> Loss:
         """The loss divided by a number, gradients included."""
-        return Loss(self.value / divisor, {name: each / divisor for name, each in self.gradients.items()})
+        return loss_of(self.value / divisor, {name: each / divisor for name, each in self.gradients.items()})
 
     def __add__(self, other: Loss) -> Loss:
         """The sum of two losses and of their gradients."""
-        gradients = dict(self.gradients)
+        gradients: dict[str, np.ndarray] = dict(self.gradients)
         for name, each in other.gradients.items():
             gradients[name] = gradients[name] + each if name in gradients else each
-        return Loss(self.value + other.value, gradients)
+        return loss_of(self.value + other.value, gradients)
 
     def map_gradients(self, change: Callable[[Tracked], Tracked]) -> Loss:
-        """The same value with every gradient passed through a function, such as one that moves it into place."""
+        """The same value with every gradient passed through a function, such as one that puts it in its place."""
         return Loss(self.value, {name: change(each) for name, each in self.gradients.items()})
 
     def rename_gradients(self, names: Mapping[str, str]) -> Loss:
@@ -60,6 +61,11 @@ class Loss:
 
 Losses = dict[str, Loss]
 """Losses by their key, such as `loss_class_aux_dn`."""
+
+
+def loss_of(value: Float[np.ndarray, ""], gradients: Mapping[str, Float[np.ndarray, "..."]]) -> Loss:
+    """A loss from the results of formulas. Tracked inputs make them tracked, which NumPy's types do not say."""
+    return Loss(cast("Tracked", value), {name: cast("Tracked", each) for name, each in gradients.items()})
 
 
 def zero_loss() -> Loss:

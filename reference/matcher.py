@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Int64, Integer
 
 from detr_conformance.reference.assignment import linear_sum_assignment
 from detr_conformance.reference.boxes import IOU_EPS, bbox_iou, l1_distance
@@ -14,10 +14,12 @@ from detr_conformance.reference.classification import sigmoid
 from detr_conformance.reference.rounding import plain
 from detr_conformance.reference.validation import check_gains, check_predictions, check_targets
 
-Matching = tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]
+Matching = tuple[Int64[np.ndarray, " _pairs"], Int64[np.ndarray, " _pairs"]]
 """Queries, ascending, and the target of each."""
 
 Cost = Float[np.ndarray, "queries targets"]
+
+DEFAULT_COST_GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
 
 PROBABILITY_EPS = 1e-8
 """Keeps the logarithms of the class cost finite."""
@@ -41,8 +43,8 @@ class HungarianMatcher:
 
         cls = alpha (1 - p)^gamma (-log(p + 1e-8)) - (1 - alpha) p^gamma (-log(1 - p + 1e-8))
 
-    if `use_fl`, else `-softmax(logits)[target's class]`. Every entry that is not finite becomes 0 (quirk: most costs
-    are positive, so a NaN prediction is often the cheapest match). Nothing of it carries a gradient.
+    if `use_fl`, else `-softmax(logits)[target's class]`. Every entry that is not finite becomes 0 (quirk: most
+    costs are positive, so a NaN prediction is often the cheapest match). Nothing of it carries a gradient.
 
     Args:
         cost_gain: weights of the terms, by default class 1, bbox 5, giou 2.
@@ -52,8 +54,8 @@ class HungarianMatcher:
         alpha: balance of the focal class cost.
         gamma: exponent of the focal class cost, >= 0.
 
-    Reference: Carion et al., DETR, arXiv 2005.12872, equation 1 and appendix A.2; focal class cost: Zhu et al.,
-    Deformable DETR, arXiv 2010.04159, appendix A.3.
+    Reference: Carion et al., DETR, arXiv 2005.12872, equation 1, section 3.1 and appendix A.2; focal loss for the
+    classes: Zhu et al., Deformable DETR, arXiv 2010.04159, section 5.
     """
 
     iou_eps: float = IOU_EPS
@@ -67,10 +69,10 @@ class HungarianMatcher:
         alpha: float = 0.25,
         gamma: float = 2.0,
     ) -> None:
-        """Keep the options; KeyError or ValueError where a gain is missing or not finite."""
+        """Keep the options; KeyError, TypeError or ValueError where a gain is missing or no finite number."""
         if with_mask:
-            raise NotImplementedError(f"with_mask is {with_mask}, expected False: mask costs are not implemented")
-        self.cost_gain = dict(cost_gain) if cost_gain is not None else {"class": 1.0, "bbox": 5.0, "giou": 2.0}
+            raise NotImplementedError(f"with_mask is {with_mask}, expected False: mask costs are left out")
+        self.cost_gain = dict(DEFAULT_COST_GAIN if cost_gain is None else cost_gain)
         check_gains("cost_gain", self.cost_gain)
         self.use_fl = use_fl
         self.num_sample_points = num_sample_points
@@ -82,7 +84,7 @@ class HungarianMatcher:
         pred_bboxes: Float[np.ndarray, "images queries 4"],
         pred_scores: Float[np.ndarray, "images queries classes"],
         gt_bboxes: Float[np.ndarray, "targets 4"],
-        gt_cls: Int[np.ndarray, " targets"],
+        gt_cls: Integer[np.ndarray, " targets"],
         gt_groups: Sequence[int],
         masks: object = None,
         gt_mask: object = None,
@@ -102,17 +104,20 @@ class HungarianMatcher:
             For each image min(queries, its targets) pairs; targets count through the whole batch.
 
         Raises:
-            ValueError: an argument does not fit; it is named with its value.
+            TypeError, ValueError: an argument does not fit; it is named with its value.
         """
         check_predictions(pred_bboxes, pred_scores, "images queries")
-        check_targets(gt_bboxes, gt_cls, gt_groups, *pred_scores.shape[::2])
-        ends = np.cumsum(gt_groups)
+        images, _, classes = pred_scores.shape
+        check_targets(gt_bboxes, gt_cls, gt_groups, images, classes)
+        boxes, logits, targets = (each.astype(np.float64) for each in (pred_bboxes, pred_scores, gt_bboxes))
+        labels = gt_cls.astype(np.int64)
         matchings = []
-        for image, (count, end) in enumerate(zip(gt_groups, ends, strict=True)):
-            own = slice(end - count, end)
-            cost = self.cost(pred_bboxes[image], pred_scores[image], gt_bboxes[own], gt_cls[own])
-            queries, targets = self.assign(cost)
-            matchings.append((queries, targets + end - count))
+        for image, count in enumerate(gt_groups):
+            first = sum(gt_groups[:image])
+            own = slice(first, first + count)
+            cost = self.cost(boxes[image], logits[image], targets[own], labels[own])
+            queries, chosen = self.assign(cost)
+            matchings.append((queries, first + chosen))
         return matchings
 
     def cost(
@@ -120,7 +125,7 @@ class HungarianMatcher:
         pred_bboxes: Float[np.ndarray, "queries 4"],
         pred_scores: Float[np.ndarray, "queries classes"],
         gt_bboxes: Float[np.ndarray, "targets 4"],
-        gt_cls: Int[np.ndarray, " targets"],
+        gt_cls: Integer[np.ndarray, " targets"],
     ) -> Cost:
         """Gain-weighted cost of every (query, target) pair of one image, non-finite entries replaced."""
         # Predictions may be NaN or infinite here; the last step deals with what comes of it.
@@ -135,7 +140,7 @@ class HungarianMatcher:
         pred_bboxes: Float[np.ndarray, "queries 4"],
         pred_scores: Float[np.ndarray, "queries classes"],
         gt_bboxes: Float[np.ndarray, "targets 4"],
-        gt_cls: Int[np.ndarray, " targets"],
+        gt_cls: Integer[np.ndarray, " targets"],
     ) -> CostTerms:
         """The three terms of the cost, each for every pair of one image."""
         boxes, target_boxes = pred_bboxes[:, None], gt_bboxes[None]
@@ -145,7 +150,7 @@ class HungarianMatcher:
         return CostTerms(cls=class_cost(pred_scores, gt_cls), bbox=distance, giou=1.0 - giou)
 
     def focal_class_cost(
-        self, logits: Float[np.ndarray, "queries classes"], gt_cls: Int[np.ndarray, " targets"]
+        self, logits: Float[np.ndarray, "queries classes"], gt_cls: Integer[np.ndarray, " targets"]
     ) -> Cost:
         """What the focal loss would gain by making this query a positive of the target's class."""
         p = sigmoid(logits[:, gt_cls])
@@ -154,7 +159,7 @@ class HungarianMatcher:
         return positive - negative
 
     def softmax_class_cost(
-        self, logits: Float[np.ndarray, "queries classes"], gt_cls: Int[np.ndarray, " targets"]
+        self, logits: Float[np.ndarray, "queries classes"], gt_cls: Integer[np.ndarray, " targets"]
     ) -> Cost:
         """Minus the probability of the target's class among all classes."""
         weights = np.exp(logits - plain(logits).max(axis=-1, keepdims=True))

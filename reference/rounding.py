@@ -1,18 +1,20 @@
 """Arrays that carry a running bound on rounding error, the source of every error budget.
 
 A port computes the same formulas in float32 (or less), in an order of its own. How far its result may be off
-depends on the numbers: the width of a small box is the difference of two large coordinates, and loses most of its
-digits there. A `Tracked` array therefore carries, beside each value, a *magnitude*: a bound on the error that anyone
-makes who evaluates the same expression, in units of the relative precision `eps`. For a plain sum it is the sum of
-the absolute values of the terms; through other operations it grows with their sensitivity:
+depends on the numbers: the width of a small box is the difference of two large coordinates, and loses most of
+its digits there. A `Tracked` array therefore carries, beside each value, a *magnitude*: a bound on the error
+that anyone makes who evaluates the same expression, in units of the relative precision `eps`. For a sum it is
+a small multiple of the sum of the absolute values of the terms; through other operations it grows with their
+sensitivity:
 
-    magnitude(a + b) = magnitude(a) + magnitude(b) + |a + b|
-    magnitude(a * b) = |b| magnitude(a) + |a| magnitude(b) + |a b|
-    magnitude(f(a))  = |f'(a)| magnitude(a) + |f(a)|
+    magnitude(sum of n terms a) = sum magnitude(a) + (1 + log2 n) sum |a|
+    magnitude(a + b)            = magnitude(a) + magnitude(b) + |a + b|
+    magnitude(a * b)            = |b| magnitude(a) + |a| magnitude(b) + |a b|
+    magnitude(f(a))             = |f'(a)| magnitude(a) + |f(a)|
 
-The formulas of the reference are written for plain NumPy arrays and never mention this: NumPy hands each operation
-on a `Tracked` array to the rules in `rounding_rules.py`. An operation without a rule raises `TypeError`, so that no
-bound is lost in silence.
+up to terms of second order in eps. Inputs have magnitude 0. The formulas of the reference are written for plain
+NumPy arrays and never mention this: NumPy hands each operation on a `Tracked` array to the rules in
+`rounding_rules.py`. An operation without a rule raises `TypeError`, so that no bound is lost in silence.
 
 Reference: N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.3 (running error
 analysis), SIAM 2002, doi 10.1137/1.9780898718027.
@@ -26,7 +28,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from detr_conformance.reference.rounding_rules import EXACT_QUESTIONS, FLOAT32, RULES, Arithmetic, Operand, sum_rule
+from detr_conformance.reference.rounding_rules import (
+    EXACT_QUESTIONS,
+    FLOAT32,
+    RULES,
+    Arithmetic,
+    Operand,
+    sum_rule,
+)
 
 __all__ = ["FLOAT32", "Arithmetic", "Tracked", "magnitude", "plain", "track"]
 
@@ -60,13 +69,21 @@ class Tracked(np.ndarray):
         if ufunc in EXACT_QUESTIONS:
             return getattr(ufunc, method)(*values, **options)
         if ufunc not in RULES or method != "__call__" or options:
-            raise TypeError(f"no rounding rule for numpy.{ufunc.__name__} ({method} with options {sorted(options)})")
+            raise TypeError(
+                f"no rounding rule for numpy.{ufunc.__name__} ({method} with options {sorted(options)})"
+            )
         arithmetic = next(each.arithmetic for each in inputs if isinstance(each, Tracked))
         with np.errstate(all="ignore"):
             result = ufunc(*values)
             bound = RULES[ufunc](result, arithmetic, *operands)
         shape = np.shape(result)
-        return Tracked(result, bound if np.shape(bound) == shape else np.broadcast_to(bound, shape), arithmetic)
+        return Tracked(
+            result, bound if np.shape(bound) == shape else np.broadcast_to(bound, shape), arithmetic
+        )
+
+    def __pow__(self, exponent: Any) -> Any:
+        """The power, by one of two rules; NumPy itself takes other functions for exponents such as 0 and 1."""
+        return np.square(self) if np.array_equal(exponent, 2) else np.power(self, exponent)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """Apply a NumPy function that only moves entries around to values and bounds alike."""
@@ -89,7 +106,9 @@ class Tracked(np.ndarray):
 
 
 def track(values: Shaped[Any, "*shape"], arithmetic: Arithmetic = FLOAT32) -> Float[Tracked, "*shape"]:
-    """Start tracking: inputs reach every port unrounded, so their bound is 0."""
+    """Start tracking: inputs reach every port unrounded, so their bound is 0. What is tracked stays as it is."""
+    if isinstance(values, Tracked):
+        return values
     return Tracked(np.array(values, dtype=np.float64), np.zeros(np.shape(values)), arithmetic)
 
 

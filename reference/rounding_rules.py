@@ -1,8 +1,8 @@
 """How each elementwise operation passes rounding error on: the rules behind `rounding.Tracked`.
 
-Every rule takes the exact result and the operands with their bounds, and returns the bound of the result in units of
-eps. Where an operation is too steep or jumps within the operands' own error, the result is *open*: its bound is
-infinite and nobody is judged by it. That is the case at a kink, such as the derivative of |x| at 0.
+Every rule takes the exact result and the operands with their bounds, and returns the bound of the result in
+units of eps. Where an operation is too steep or jumps within the operands' own error, the result is *open*:
+its bound is infinite and nobody is judged by it. That is the case at a kink, such as the derivative of |x| at 0.
 
 Reference: N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., sections 2.2 and 3.3, SIAM 2002,
 doi 10.1137/1.9780898718027.
@@ -45,8 +45,8 @@ class Operand(NamedTuple):
 
 
 def scaled(weight: np.ndarray, bound: np.ndarray) -> np.ndarray:
-    """|weight| * bound, and 0 where the weight is 0: an open entry multiplied by nothing does no harm."""
-    return np.where(weight == 0.0, 0.0, np.abs(weight) * bound)
+    """|weight| * bound, and 0 where either is 0: an open entry multiplied by nothing does no harm."""
+    return np.where((weight == 0.0) | (bound == 0.0), 0.0, np.abs(weight) * bound)
 
 
 def sum_rule(values: np.ndarray, bound: np.ndarray, axis: Any) -> np.ndarray:
@@ -60,13 +60,16 @@ def _sum_or_difference(result: np.ndarray, _: Arithmetic, a: Operand, b: Operand
     return a.bound + b.bound + np.abs(result)
 
 
-def _product(result: np.ndarray, _: Arithmetic, a: Operand, b: Operand) -> np.ndarray:
-    return scaled(b.value, a.bound) + scaled(a.value, b.bound) + np.abs(result)
+def _product(result: np.ndarray, arithmetic: Arithmetic, a: Operand, b: Operand) -> np.ndarray:
+    """The last term is the error of a times that of b: all there is where both values are 0."""
+    errors = scaled(arithmetic.reach(a.bound), b.bound)
+    return scaled(b.value, a.bound) + scaled(a.value, b.bound) + np.abs(result) + errors
 
 
 def _quotient(result: np.ndarray, arithmetic: Arithmetic, a: Operand, b: Operand) -> np.ndarray:
+    """The divisor is taken where it is nearest to 0 within reach."""
     nearest = np.abs(b.value) - arithmetic.reach(b.bound)
-    bound = a.bound / np.abs(b.value) + scaled(result, b.bound) / nearest + np.abs(result)
+    bound = a.bound / nearest + scaled(result, b.bound) / nearest + np.abs(result)
     return np.where((nearest <= 0) & (b.bound > 0), np.inf, bound)
 
 
@@ -81,7 +84,7 @@ def _power(result: np.ndarray, arithmetic: Arithmetic, base: Operand, exponent: 
 
 
 def _square(result: np.ndarray, arithmetic: Arithmetic, a: Operand) -> np.ndarray:
-    return scaled(2.0 * a.value, a.bound) + np.abs(result)
+    return _product(result, arithmetic, a, a)
 
 
 def _square_root(result: np.ndarray, arithmetic: Arithmetic, a: Operand) -> np.ndarray:
@@ -92,8 +95,10 @@ def _unchanged(_result: np.ndarray, _: Arithmetic, a: Operand) -> np.ndarray:
     return a.bound
 
 
-def _larger_of_both(_result: np.ndarray, _: Arithmetic, a: Operand, b: Operand) -> np.ndarray:
-    return np.maximum(a.bound, b.bound)
+def _one_of_both(result: np.ndarray, arithmetic: Arithmetic, a: Operand, b: Operand) -> np.ndarray:
+    """The bound of the operand that surely is the result; the larger bound where rounding may decide."""
+    sure = np.abs(a.value - b.value) > arithmetic.reach(a.bound + b.bound)
+    return np.where(sure, np.where(result == a.value, a.bound, b.bound), np.maximum(a.bound, b.bound))
 
 
 def _exponential(result: np.ndarray, _: Arithmetic, a: Operand) -> np.ndarray:
@@ -101,6 +106,7 @@ def _exponential(result: np.ndarray, _: Arithmetic, a: Operand) -> np.ndarray:
 
 
 def _logarithm(result: np.ndarray, _: Arithmetic, a: Operand) -> np.ndarray:
+    """With the slope at the value itself: the arguments here have a positive constant added to them."""
     return a.bound / np.abs(a.value) + np.abs(result)
 
 
@@ -108,8 +114,10 @@ def _logarithm_of_one_more(result: np.ndarray, _: Arithmetic, a: Operand) -> np.
     return a.bound / (1.0 + a.value) + np.abs(result)
 
 
-def _arc_tangent(result: np.ndarray, _: Arithmetic, a: Operand) -> np.ndarray:
-    return a.bound / (1.0 + a.value**2) + np.abs(result)
+def _arc_tangent(result: np.ndarray, arithmetic: Arithmetic, a: Operand) -> np.ndarray:
+    """The slope is taken where it is steepest within reach."""
+    steepest = np.maximum(np.abs(a.value) - arithmetic.reach(a.bound), 0.0)
+    return a.bound / (1.0 + steepest**2) + np.abs(result)
 
 
 def _jump(_result: np.ndarray, arithmetic: Arithmetic, a: Operand, *_: Operand) -> np.ndarray:
@@ -127,8 +135,8 @@ RULES: dict[np.ufunc, Callable[..., np.ndarray]] = {
     np.sqrt: _square_root,
     np.negative: _unchanged,
     np.absolute: _unchanged,
-    np.minimum: _larger_of_both,
-    np.maximum: _larger_of_both,
+    np.minimum: _one_of_both,
+    np.maximum: _one_of_both,
     np.exp: _exponential,
     np.log: _logarithm,
     np.log1p: _logarithm_of_one_more,

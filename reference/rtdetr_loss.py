@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, Int64
 from detr_conformance.reference.detr_loss import DETRLoss
 from detr_conformance.reference.loss_value import Loss, Losses, zero_loss
 from detr_conformance.reference.matcher import Matching
-from detr_conformance.reference.validation import check_counts, entry
+from detr_conformance.reference.validation import check_dn_indices, check_predictions, entry
 
 DENOISING_NAMES = {"pred_bboxes": "dn_bboxes", "pred_scores": "dn_scores"}
 
@@ -21,8 +21,8 @@ class RTDETRDetectionLoss(DETRLoss):
 
     A denoising query is not matched: it was made from a target, and answers for that one in every layer.
 
-    Reference: Zhao et al., RT-DETR, arXiv 2304.08069, section 4; denoising: Zhang et al., DINO, arXiv 2203.03605,
-    section 3.3.
+    Reference: Zhao et al., RT-DETR, arXiv 2304.08069, section 4; denoising: Zhang et al., DINO, arXiv
+    2203.03605, section 3.3.
     """
 
     def forward(  # type: ignore[override]  # the signature is that of Ultralytics' class
@@ -39,19 +39,22 @@ class RTDETRDetectionLoss(DETRLoss):
 
         Args:
             preds: predicted boxes in centre form and logits, the main layer last.
-            batch: `cls` (targets,), `bboxes` (targets, 4) in centre form and `gt_groups`, the targets of each image.
+            batch: `cls` (targets,), `bboxes` (targets, 4) in centre form and `gt_groups`, the number of targets of
+                each image.
             dn_bboxes: boxes predicted by the denoising queries; with `dn_meta` only.
             dn_scores: their logits; with `dn_meta` only.
             dn_meta: `dn_pos_idx` and `dn_num_group`, and where the generator gives it `dn_gt_idx`; see
                 `get_dn_match_indices`. None: there are no denoising queries.
 
         Returns:
-            The losses of `DETRLoss`, and each key once more with `_dn` at its end, all of those 0 without `dn_meta`.
-            Gradients by `pred_bboxes`, `pred_scores`, `dn_bboxes` and `dn_scores`.
+            The losses of `DETRLoss`, and each key once more with `_dn` at its end, all of those 0 without
+            `dn_meta`. Gradients by `pred_bboxes`, `pred_scores`, `dn_bboxes` and `dn_scores`.
 
         Raises:
             KeyError, TypeError, ValueError: an argument does not fit; it is named with its value.
         """
+        if not isinstance(preds, (tuple, list)) or len(preds) != 2:
+            raise TypeError(f"preds is {type(preds).__name__}, expected the pair (pred_bboxes, pred_scores)")
         pred_bboxes, pred_scores = preds
         losses = super().forward(pred_bboxes, pred_scores, batch)
         if dn_meta is None:
@@ -66,9 +69,8 @@ class RTDETRDetectionLoss(DETRLoss):
         dn_meta: Mapping[str, Any],
     ) -> Losses:
         """The DETR loss of the denoising queries under the matching they were made with."""
-        if dn_bboxes is None or dn_scores is None:
-            absent = "dn_bboxes" if dn_bboxes is None else "dn_scores"
-            raise ValueError(f"{absent} is None, expected the predictions of the denoising queries beside dn_meta")
+        names = ("dn_bboxes", "dn_scores")
+        check_predictions(dn_bboxes, dn_scores, "layers images denoising", self.nc, names)
         matching = self.get_dn_match_indices(
             entry(dn_meta, "dn_meta", "dn_pos_idx"),
             entry(dn_meta, "dn_meta", "dn_num_group"),
@@ -91,18 +93,20 @@ class RTDETRDetectionLoss(DETRLoss):
             dn_pos_idx: for each image its positive slots, group after group.
             dn_num_group: number of groups, at least 1.
             gt_groups: number of targets of each image.
-            dn_gt_idx: for each image the targets, counted through the whole batch, that one group reconstructs; by
-                default all of them in order.
+            dn_gt_idx: for each image the targets, counted through the whole batch, that one group reconstructs;
+                by default all of them in order.
 
         Returns:
             For each image its slots, and the target of each, counted through the whole batch.
 
         Raises:
-            ValueError: an image has not as many slots as targets times groups; both numbers are named.
+            ValueError: an image has not as many slots as targets times groups, and both numbers are named; or an
+                index is out of range.
+            TypeError: an index or a number is no integer.
 
         Reference: Zhang et al., DINO, arXiv 2203.03605, section 3.3 (contrastive denoising groups).
         """
-        check_counts(gt_groups, len(dn_pos_idx))
+        check_dn_indices(dn_pos_idx, dn_num_group, gt_groups, dn_gt_idx)
         matchings = []
         for image, slots in enumerate(dn_pos_idx):
             first = sum(gt_groups[:image])
@@ -117,7 +121,7 @@ class RTDETRDetectionLoss(DETRLoss):
         return matchings
 
 
-def _indices(values: Sequence[int]) -> Int64[np.ndarray, " indices"]:
+def _indices(values: Sequence[int] | np.ndarray) -> Int64[np.ndarray, " indices"]:
     """Indices as int64, also where there is none."""
     return np.asarray(values, dtype=np.int64)
 

@@ -1,0 +1,114 @@
+"""A judgement: one port, the conventions it is held to, and the cases it is tried on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from detr_conformance.coco import CocoTargets, TargetsFileError, read_targets
+from detr_conformance.errors import UsageError, one_line
+from detr_conformance.options import CheckOptions
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.case_json import CaseFormatError, from_json
+from detr_conformance.properties.given_case import left_open, needs_of
+from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port import Port
+from detr_conformance.properties.profiles import Profile
+from detr_conformance.properties.rule import Rule
+from detr_conformance.properties.rules import RULES
+from detr_conformance.properties.run import Outcome, run
+from detr_conformance.real_cases import real_cases
+from detr_conformance.resolve import resolve
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What is judged, by what, and on which cases.
+
+    Attributes:
+        port: the port.
+        profile: the conventions to hold it to.
+        level: smoke, standard or exhaustive: how many cases each rule draws.
+        targets: real targets, for further cases.
+        case: the only case, if given; none is drawn then.
+    """
+
+    port: Port
+    profile: Profile
+    level: str = "standard"
+    targets: CocoTargets | None = None
+    case: LossCase | None = None
+
+    @property
+    def applicable(self) -> list[Rule]:
+        """The rules that the profile does not leave open."""
+        judged = Judged(self.port, self.profile)
+        return [rule for rule in RULES if rule.applies(judged)]
+
+    @property
+    def rules(self) -> list[Rule]:
+        """The rules to judge by: those of `applicable` that can be checked on the case, if there is one."""
+        return [rule for rule in self.applicable if self.case is None or rule.request.fits(self.case)]
+
+    def judge(self, rule: Rule) -> Outcome | None:
+        """Judge the port by one rule; None if the given case lacks something that the rule assumes."""
+        if self.case is not None:
+            outcome = self._judge_on(self.case, rule)
+            return None if outcome.verdict == "pass" and outcome.examples == 0 else outcome
+        judged = Judged(self.port, self.profile)
+        cases = () if self.targets is None else real_cases(self.targets, rule, judged, self.level)
+        return run(rule, self.port, self.profile, self.level, cases)
+
+    def _judge_on(self, case: LossCase, rule: Rule) -> Outcome:
+        lacking = needs_of(case) - self.port.capabilities - self.port.dtypes
+        if lacking:
+            return Outcome(rule, "unsupported", f"the case needs {', '.join(sorted(lacking))}, which is not declared")
+        return run(rule, self.port, self.profile, self.level, [case], generate=False)
+
+
+@lru_cache(maxsize=1)
+def prepare(options: CheckOptions) -> Judgement:
+    """The judgement that `check` was asked for; the same one for the same options, so that a port is built once.
+
+    Raises:
+        UsageError: something that it names cannot be used.
+    """
+    case = None if options.case is None else _read_case(Path(options.case))
+    targets = None if options.targets is None else _read_targets(options.targets)
+    port, profile = resolve(options)
+    judgement = Judgement(port, profile, options.level, targets, case)
+    if case is not None:
+        _refuse_unfit(case, judgement, options)
+    return judgement
+
+
+def _read_case(path: Path) -> LossCase:
+    try:
+        return from_json(path.read_text(encoding="utf-8"))
+    except CaseFormatError as error:
+        raise UsageError(f"{path}: {one_line(error)}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text (byte {error.start}): pass a case in JSON") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path} cannot be read ({reason}): pass a case in JSON") from error
+
+
+def _read_targets(path: str) -> CocoTargets:
+    try:
+        return read_targets(path)
+    except TargetsFileError as error:
+        raise UsageError(one_line(error)) from error
+
+
+def _refuse_unfit(case: LossCase, judgement: Judgement, options: CheckOptions) -> None:
+    """Refuse a case that nothing can be said about."""
+    undefined = left_open(case, judgement.profile)
+    if undefined:
+        raise UsageError(
+            f"{options.case} has {' and '.join(undefined)}, which the profile {judgement.profile.name} leaves open: "
+            "change the case, or choose another --profile"
+        )
+    if not judgement.rules:
+        raise UsageError(f"{options.case} fits no rule: change its sizes or options")

@@ -1,0 +1,39 @@
+"""What `detr-conformance check` was asked for, in a form that travels to the worker processes of pytest-xdist."""
+
+from __future__ import annotations
+
+import msgspec
+
+TIMEOUTS = {"smoke": 60, "standard": 300, "exhaustive": 1800}
+"""Seconds after which a rule is given up, by level; `-- --timeout SECONDS` sets another limit."""
+
+
+class CheckOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The arguments of `check` that decide what is judged, and by what.
+
+    Attributes:
+        port: a built-in name, or `package.module:attribute`.
+        adapter: `ultralytics` if the attribute is a loss class with that signature.
+        denoising: `package.module:function`, a generator of denoising queries to judge beside the loss class.
+        profile: name of the profile to hold the port to; None for the one that it names.
+        level: smoke, standard or exhaustive.
+        targets: path of a COCO annotations file.
+        case: path of a LossCase in JSON; the only case, if given.
+    """
+
+    port: str
+    adapter: str | None = None
+    denoising: str | None = None
+    profile: str | None = None
+    level: str = "standard"
+    targets: str | None = None
+    case: str | None = None
+
+    def encoded(self) -> str:
+        """As one argument of a command line."""
+        return msgspec.json.encode(self).decode()
+
+    @staticmethod
+    def decoded(text: str) -> CheckOptions:
+        """Back from `encoded`."""
+        return msgspec.json.decode(text, type=CheckOptions)

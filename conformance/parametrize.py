@@ -1,0 +1,94 @@
+"""The rules as tests in a port's own test file, in the manner of scikit-learn's `parametrize_with_checks`."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from detr_conformance.coco import read_targets
+from detr_conformance.judgement import Judgement
+from detr_conformance.properties.port import Port, check_port
+from detr_conformance.properties.profiles import PROFILES, Profile
+from detr_conformance.properties.rule import Rule
+from detr_conformance.properties.run import EXAMPLES, Outcome
+
+
+class RuleCheck:
+    """One rule to judge a port by; a test calls it.
+
+    Attributes:
+        judgement: the port, and what it is tried on.
+        rule: the rule.
+        outcome: what came out, once it has been called.
+    """
+
+    def __init__(self, judgement: Judgement, rule: Rule) -> None:
+        """Nothing is judged yet."""
+        self.judgement = judgement
+        self.rule = rule
+        self.outcome: Outcome | None = None
+
+    def __call__(self) -> None:
+        """Judge.
+
+        Raises:
+            AssertionError: the port breaks the rule, or gave no answer.
+            pytest.skip.Exception: the port does not declare what the rule needs.
+        """
+        __tracebackhide__ = True
+        self.outcome = self.judgement.judge(self.rule)
+        if self.outcome is None or self.outcome.verdict == "pass":
+            return
+        if self.outcome.verdict == "unsupported":
+            pytest.skip(f"{self.rule.id} {self.rule.title}: {self.outcome.message}")
+        raise AssertionError(f"{self.rule.id} {self.rule.title}: {self.rule.statement}\n{self.outcome.message}")
+
+    def __repr__(self) -> str:
+        return f"<rule {self.rule.id} for {self.judgement.port.name}>"
+
+
+def parametrize_with_rules(
+    port: Port,
+    *,
+    profile: Profile | str | None = None,
+    level: str = "standard",
+    targets: str | os.PathLike[str] | None = None,
+) -> pytest.MarkDecorator:
+    """Make a test function run once for each rule.
+
+    What the port does not declare is skipped with the reason, and counted in a line at the end of the session.
+
+    Example:
+        @parametrize_with_rules(MyPort())
+        def test_conforms(rule):
+            rule()
+
+    Args:
+        port: the port to judge.
+        profile: the conventions to hold it to; by default those that it names.
+        level: smoke, standard or exhaustive.
+        targets: a COCO annotations file, to judge on the boxes of its images as well.
+
+    Returns:
+        A decorator for a test function with an argument named `rule`.
+
+    Raises:
+        TypeError: the port lacks something that it must have.
+        ValueError: there is no such profile or level, or the targets cannot be used.
+    """
+    port = check_port(port)
+    if level not in EXAMPLES:
+        raise ValueError(f"level is {level!r}, expected one of {', '.join(EXAMPLES)}")
+    chosen = port.profile if profile is None else profile
+    if isinstance(chosen, str) and chosen not in PROFILES:
+        raise ValueError(f"profile is {chosen!r}, expected one of {', '.join(PROFILES)}")
+    judgement = Judgement(
+        port,
+        PROFILES[chosen] if isinstance(chosen, str) else chosen,
+        level,
+        None if targets is None else read_targets(targets),
+    )
+    return pytest.mark.parametrize(
+        "rule", [pytest.param(RuleCheck(judgement, rule), id=rule.id) for rule in judgement.rules]
+    )

@@ -1,0 +1,104 @@
+"""Cases on the targets of real images: real boxes and classes, with predictions scattered around them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+
+from detr_conformance.coco import CocoTargets, ImageTargets
+from detr_conformance.properties.case import CLASSIFICATION, GeneratorConfig, LossCase, LossConfig, MatcherConfig
+from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.numbers import Numbers
+from detr_conformance.properties.request import Request
+from detr_conformance.properties.rule import Rule
+from detr_conformance.properties.strategies import (
+    ALPHAS,
+    COST_GAINS,
+    GAINS,
+    GAMMAS,
+    Domain,
+    Sizes,
+    by_term,
+    denoising_queries,
+    predict,
+)
+from detr_conformance.properties.tolerance import rounded
+
+Choice = TypeVar("Choice")
+
+BATCH = 8
+"""Images in a batch."""
+BATCHES = {"smoke": 2, "standard": None, "exhaustive": None}
+"""How many batches each rule sees, by level; None for all."""
+QUERIES_TO_SPARE = 8
+"""Queries beyond the largest number of targets of an image."""
+LOGIT_SCALE = 1.5
+"""Among so many classes and queries a wider spread has saturated logits, whose matching cost float32 cannot resolve."""
+
+
+def real_cases(targets: CocoTargets, rule: Rule, judged: Judged, level: str) -> Iterator[LossCase]:
+    """Cases for a rule on real targets, batch by batch in the order of the file; none if the rule takes no targets.
+
+    Options that a rule leaves free, such as the classification loss, change from batch to batch. The numbers come
+    from generators seeded by the batch: same file, same cases.
+
+    Args:
+        targets: the targets of the images.
+        rule: decides what the cases look like.
+        judged: decides what the port can be asked for.
+        level: smoke takes the first batches, standard and exhaustive all.
+    """
+    domain = Domain.of(judged)
+    request = replace(domain.narrow(rule.request), logit_scale=LOGIT_SCALE)
+    if not request.real or request.all_empty:
+        return
+    images = [image for image in targets.images if len(image.classes) >= request.targets[0]]
+    starts = range(0, len(images), BATCH)
+    for batch, start in enumerate(islice(starts, BATCHES[level])):
+        yield _case(images[start : start + BATCH], targets.num_classes, request, domain, batch)
+
+
+def _case(images: Sequence[ImageTargets], classes: int, request: Request, domain: Domain, batch: int) -> LossCase:
+    """One batch of images as a case."""
+    gt_groups = tuple(len(image.classes) for image in images)
+    layers = max(2, request.layers[0])
+    numbers = Numbers(np.random.default_rng(batch), grid=0, special=(), dtype=request.dtype)
+    sizes = Sizes(layers, layers - 1, max(gt_groups) + QUERIES_TO_SPARE, classes, gt_groups)
+    boxes = rounded(
+        np.concatenate([image.boxes for image in images]), "float64" if request.dtype == "float64" else "float32"
+    )
+    labels = np.concatenate([image.classes for image in images])
+    case = predict(boxes, labels, sizes, _config(request, classes, layers, batch), numbers, request)
+    if request.denoising != "never" and case.targets:
+        subset = domain.denoising_subset and batch % 2 == 1
+        case = case.change(denoising=denoising_queries(case, layers - 1, 2, batch % 2, subset, numbers))
+    return case.change(matcher=_matcher(request, batch), generator=GeneratorConfig(num_dn=(100, 20)[batch % 2], seed=batch))
+
+
+def _config(request: Request, classes: int, layers: int, batch: int) -> LossConfig:
+    """A configuration that the rule asks for; what it leaves free goes round with the batches."""
+    uni_match = _turn(request.uni_match, batch)
+    return LossConfig(
+        nc=classes,
+        loss_gain=by_term(_turn(GAINS, batch)),
+        aux_loss=_turn(request.aux_loss, batch),
+        **CLASSIFICATION[_turn(request.classification, batch)],
+        use_uni_match=uni_match,
+        uni_match_ind=batch % (layers - 1) if uni_match else 0,
+        gamma=_turn(GAMMAS, batch),
+        alpha=_turn(ALPHAS, batch),
+    )
+
+
+def _matcher(request: Request, batch: int) -> MatcherConfig:
+    if not request.matcher_options:
+        return MatcherConfig()
+    return MatcherConfig(cost_gain=by_term(_turn(COST_GAINS, batch)), use_fl=batch % 2 == 0)
+
+
+def _turn(choices: Sequence[Choice], batch: int) -> Choice:
+    return choices[batch % len(choices)]

@@ -1,0 +1,181 @@
+"""From what a user typed to a port that can be judged. Whatever goes wrong is one sentence."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any, NamedTuple
+
+from detr_conformance.errors import UsageError, described, one_line
+from detr_conformance.options import CheckOptions
+from detr_conformance.properties.port import Port, check_port
+from detr_conformance.properties.profiles import PROFILES, Profile
+
+
+class BuiltIn(NamedTuple):
+    """A port that comes with the suite.
+
+    Attributes:
+        module: where its function `port()` is.
+        about: what it is, for `detr-conformance list`.
+        extra: the extra of this package that installs what it judges, if it needs more than the suite itself.
+    """
+
+    module: str
+    about: str
+    extra: str | None = None
+
+
+BUILT_IN = {
+    "reference": BuiltIn("detr_conformance.ports.reference_port", "the NumPy reference itself"),
+    "ultralytics": BuiltIn(
+        "detr_conformance.ports.ultralytics", "RTDETRDetectionLoss of the installed ultralytics", "ultralytics"
+    ),
+    "transformers-rtdetr": BuiltIn(
+        "detr_conformance.ports.transformers_rtdetr", "the RT-DETR loss of the installed transformers", "transformers"
+    ),
+}
+ADAPTERS = ("ultralytics",)
+OTHER_PORTS = "any other is written package.module:attribute"
+
+
+def resolve(options: CheckOptions) -> tuple[Port, Profile]:
+    """The port, and the profile to hold it to.
+
+    What the port's modules print while they are imported is not shown: it would mix with the run's own output.
+
+    Raises:
+        UsageError: there is no such port, or it cannot be judged.
+    """
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        if ":" in options.port:
+            _make_current_folder_importable()
+            port = _adapted(options) if options.adapter else _own(options)
+        else:
+            port = _built_in(options)
+    return port, _profile(options, port)
+
+
+def _built_in(options: CheckOptions) -> Port:
+    name = options.port
+    if name not in BUILT_IN:
+        close = difflib.get_close_matches(name, BUILT_IN, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise UsageError(f"unknown port {one_line(name)!r}: {hint}built-in are {', '.join(BUILT_IN)}; {OTHER_PORTS}")
+    if options.adapter or options.denoising:
+        raise UsageError(f"--adapter and --denoising do not go with the built-in port {name}: leave them out")
+    module, _, extra = BUILT_IN[name]
+    try:
+        port: Port = importlib.import_module(module).port()
+    except ImportError as error:
+        raise UsageError(
+            f"the port {name} needs a package that does not import ({described(error)}): "
+            f"run pip install 'detr-conformance[{extra}]'"
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"the port {name} cannot be loaded ({described(error)}): reinstall its package") from error
+    return port
+
+
+def _own(options: CheckOptions) -> Port:
+    """A Port, or what a factory of one returns."""
+    if options.denoising:
+        raise UsageError("--denoising needs --adapter ultralytics: a port brings its own denoising_group")
+    found = _attribute(options.port)
+    with _blamed_on(f"{options.port} is no port: it"):
+        is_instance = not isinstance(found, type) and isinstance(found, Port)
+    if not is_instance:
+        if not callable(found):
+            raise UsageError(f"{options.port} is {type(found).__name__}, expected a port or a function that returns one")
+        with _blamed_on(f"{options.port}() has to return a port, but it"):
+            found = found()
+    with _blamed_on(f"{options.port} is no port: it"):
+        return _checked(options.port, found)
+
+
+def _checked(spec: str, candidate: object) -> Port:
+    try:
+        return check_port(candidate)
+    except TypeError as error:
+        hint = "" if isinstance(candidate, Port) else "; a loss class is judged with --adapter ultralytics"
+        raise UsageError(f"{spec} cannot be judged: {one_line(error)}{hint}") from error
+
+
+def _adapted(options: CheckOptions) -> Port:
+    """A loss class with a signature that the suite knows."""
+    if options.adapter not in ADAPTERS:
+        raise UsageError(f"unknown adapter {one_line(options.adapter)!r}: there is {', '.join(ADAPTERS)}")
+    try:
+        from detr_conformance.ports.ultralytics import UltralyticsPort
+    except ImportError as error:
+        raise UsageError(f"the adapter needs torch ({described(error)}): pip install 'detr-conformance[torch]'") from error
+    loss_class = _callable(options.port, "a loss class")
+    denoising = _callable(options.denoising, "a function like get_cdn_group") if options.denoising else None
+    try:
+        with _blamed_on(f"the adapter ultralytics does not fit {options.port}: it", TypeError):
+            return UltralyticsPort(loss_class, denoising, name=options.port)
+    except TypeError as error:
+        raise UsageError(f"{options.port}: {one_line(error)}; write a port of its own, see the README") from error
+
+
+def _callable(spec: str, what: str) -> Callable[..., Any]:
+    found = _attribute(spec)
+    if not callable(found):
+        raise UsageError(f"{spec} is {type(found).__name__}, expected {what}")
+    return found
+
+
+def _attribute(spec: str) -> Any:
+    """What `package.module:attribute` stands for."""
+    module_name, _, name = spec.partition(":")
+    if not all(part.isidentifier() for part in (*module_name.split("."), name)):
+        raise UsageError(f"{one_line(spec)!r} is not of the form package.module:attribute")
+    module = _module(module_name)
+    with _blamed_on(f"{spec} cannot be read: the module", AttributeError):
+        if hasattr(module, name):
+            return getattr(module, name)
+        close = difflib.get_close_matches(name, dir(module))
+    hint = f"did you mean {' or '.join(close)}?" if close else "check the spelling"
+    raise UsageError(f"the module {module_name} has no {name}: {hint}")
+
+
+def _module(name: str) -> Any:
+    try:
+        with _blamed_on(f"the module {name} does not import: it", ModuleNotFoundError):
+            return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            hint = "check the spelling, or run in the folder that it can be imported from"
+        else:
+            hint = "install what it needs"
+        raise UsageError(f"the module {name} does not import ({one_line(error)}): {hint}") from error
+
+
+def _profile(options: CheckOptions, port: Port) -> Profile:
+    name = port.profile if options.profile is None else options.profile
+    if name in PROFILES:
+        return PROFILES[name]
+    owner = f"port {one_line(port.name)!r} names the" if options.profile is None else "there is no"
+    raise UsageError(f"{owner} profile {one_line(name)!r}: choose one of {', '.join(PROFILES)} with --profile")
+
+
+@contextmanager
+def _blamed_on(sentence: str, *expected: type[BaseException]) -> Iterator[None]:
+    """Turn whatever foreign code raises into a sentence that begins like this; let the expected through."""
+    try:
+        yield
+    except (UsageError, KeyboardInterrupt, *expected):
+        raise
+    except BaseException as error:  # not only Exception: modules call sys.exit, and pytest's Skipped is none either
+        raise UsageError(f"{sentence} raised {described(error)}; make that work first") from error
+
+
+def _make_current_folder_importable() -> None:
+    """As `python -m` does; the script's own folder is on the path instead."""
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.insert(0, os.getcwd())

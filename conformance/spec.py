@@ -1,0 +1,52 @@
+"""The rules as a document: `docs/spec.md` and `detr-conformance list` are made here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from detr_conformance.properties.rule import FAMILIES, Rule
+from detr_conformance.properties.rules import RULES
+from detr_conformance.properties.strategies import CLASSIFICATION
+from detr_conformance.resolve import BUILT_IN
+
+HEAD = """# The rules
+
+What a correct DETR / RT-DETR training loss does, rule by rule. Written by `detr-conformance spec` from the docstrings of the
+properties that check it: change those, not this file. Losses are named by the keys of the base profile `ultralytics`; another
+profile has its own names for the same sums.
+"""
+
+
+def markdown() -> str:
+    """Every rule: its statement, source, the version that brought it, and what a port must declare."""
+    return "\n".join([HEAD, *_families()])
+
+
+def listing() -> str:
+    """One line for each rule and each built-in port."""
+    titles = max(len(rule.title) for rule in RULES)
+    rules = [f"  {rule.id:9} {rule.title:{titles}}  {', '.join(needs(rule))}" for rule in RULES]
+    ports = [f"  {name:20} {built_in.about}" for name, built_in in BUILT_IN.items()]
+    return "\n".join(
+        ["Rules, and what a port must declare for each:", *rules, "", "Built-in ports:", *ports, ""]
+    )
+
+
+def needs(rule: Rule) -> list[str]:
+    """What a port must declare before it is judged by the rule."""
+    any_of = rule.request.classification
+    alternatives = [" or ".join(any_of)] if set(any_of) < set(CLASSIFICATION) else []
+    return sorted(rule.needs) + alternatives
+
+
+def _families() -> Iterator[str]:
+    for family, about in FAMILIES.items():
+        yield f"## {family}: {about}\n"
+        yield from (_section(rule) for rule in RULES if rule.family == family)
+
+
+def _section(rule: Rule) -> str:
+    facts = [f"Source: {rule.source}.", f"Since {rule.added}.", f"Needs {', '.join(needs(rule))}."]
+    if rule.convention is not None:
+        facts.append(f"Not asked where a profile leaves open: {rule.convention}.")
+    return f"### {rule.id} {rule.title}\n\n{rule.statement}\n\n*{' '.join(facts)}*\n"
