@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 Boxes = Float[np.ndarray, "*#batch 4"]
+Points = Float[np.ndarray, "*#batch 2"]
 Coordinate = Float[np.ndarray, "*#batch"]
 
 IOU_EPS = 1e-7
@@ -20,57 +21,58 @@ IOU_EPS = 1e-7
 
 @dataclass(frozen=True)
 class Corners:
-    """Left, top, right and bottom edge of boxes, each of shape (*batch,)."""
+    """Two opposite corners of boxes.
 
-    left: Coordinate
-    top: Coordinate
-    right: Coordinate
-    bottom: Coordinate
+    Attributes:
+        low: left and top edge, shape (*batch, 2).
+        high: right and bottom edge, shape (*batch, 2).
+    """
 
-    @property
-    def width(self) -> Coordinate:
-        """Right minus left; negative where the box is turned inside out."""
-        return self.right - self.left
+    low: Points
+    high: Points
 
     @property
-    def height(self) -> Coordinate:
-        """Bottom minus top; negative where the box is turned inside out."""
-        return self.bottom - self.top
+    def size(self) -> Points:
+        """Width and height; negative where the box is turned inside out."""
+        return self.high - self.low
 
 
 def corners_of_centre_form(boxes: Boxes) -> Corners:
-    """The edges: centre minus and plus half the size."""
-    x, y, width, height = (boxes[..., axis] for axis in range(4))
-    return Corners(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    """The corners: centre minus and plus half the size."""
+    centre, half = boxes[..., :2], boxes[..., 2:] / 2
+    return Corners(centre - half, centre + half)
 
 
 def corners_of_corner_form(boxes: Boxes) -> Corners:
-    """The edges of boxes that are given as left, top, right, bottom."""
-    return Corners(*(boxes[..., axis] for axis in range(4)))
+    """The corners of boxes that are given as left, top, right, bottom."""
+    return Corners(boxes[..., :2], boxes[..., 2:])
+
+
+def area(size: Points) -> Coordinate:
+    """Width times height."""
+    return size[..., 0] * size[..., 1]
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """The areas that every overlap measure is made of, each of shape (*batch,).
+    """What every overlap measure is made of.
 
     Attributes:
-        width: width of the intersection, 0 where the boxes do not meet; `height` likewise.
-        hull_width: width of the smallest box around both; `hull_height` likewise.
-        inter: area of the intersection.
-        union: area covered by at least one of the two, plus eps.
-        hull: area of the smallest box around both, plus eps.
+        shared: width and height of the intersection, 0 where the boxes do not meet, shape (*batch, 2).
+        around: width and height of the smallest box around both, shape (*batch, 2).
+        inter: area of the intersection, shape (*batch,).
+        union: area covered by at least one of the two, plus eps, shape (*batch,).
+        hull: area of the smallest box around both, plus eps, shape (*batch,).
     """
 
-    width: Coordinate
-    height: Coordinate
-    hull_width: Coordinate
-    hull_height: Coordinate
+    shared: Points
+    around: Points
     inter: Coordinate
     union: Coordinate
     hull: Coordinate
 
 
-def overlap(a: Corners, b: Corners, sizes: tuple[Coordinate, ...], eps: float = IOU_EPS) -> Overlap:
+def overlap(a: Corners, b: Corners, size_a: Points, size_b: Points, eps: float = IOU_EPS) -> Overlap:
     """Intersection, union and hull of boxes a and b, pair by pair.
 
         inter = (min(right) - max(left))+ (min(bottom) - max(top))+
@@ -78,19 +80,16 @@ def overlap(a: Corners, b: Corners, sizes: tuple[Coordinate, ...], eps: float = 
         hull  = (max(right) - min(left)) (max(bottom) - min(top)) + eps
 
     Args:
-        a: edges of the first boxes, broadcast against `b`.
-        b: edges of the second boxes.
-        sizes: w_a, h_a, w_b, h_b.
+        a: corners of the first boxes, broadcast against `b`.
+        b: corners of the second boxes.
+        size_a: width and height of the first boxes.
+        size_b: width and height of the second boxes.
         eps: keeps the two areas that are divided by away from 0.
     """
-    width = np.maximum(np.minimum(a.right, b.right) - np.maximum(a.left, b.left), 0.0)
-    height = np.maximum(np.minimum(a.bottom, b.bottom) - np.maximum(a.top, b.top), 0.0)
-    hull_width = np.maximum(a.right, b.right) - np.minimum(a.left, b.left)
-    hull_height = np.maximum(a.bottom, b.bottom) - np.minimum(a.top, b.top)
-    width_a, height_a, width_b, height_b = sizes
-    inter = width * height
-    union = width_a * height_a + width_b * height_b - inter + eps
-    return Overlap(width, height, hull_width, hull_height, inter, union, hull_width * hull_height + eps)
+    shared = np.maximum(np.minimum(a.high, b.high) - np.maximum(a.low, b.low), 0.0)
+    around = np.maximum(a.high, b.high) - np.minimum(a.low, b.low)
+    inter = area(shared)
+    return Overlap(shared, around, inter, area(size_a) + area(size_b) - inter + eps, area(around) + eps)
 
 
 @np.errstate(divide="ignore", invalid="ignore")  # degenerate boxes: what comes out says it, no warning needed
@@ -132,14 +131,14 @@ def bbox_iou(
     corners = corners_of_centre_form if xywh else corners_of_corner_form
     a, b = corners(box1), corners(box2)
     # quirk: in corner form the heights, and only the heights, are made eps larger before use.
-    taller = 0.0 if xywh else eps
-    sizes = (a.width, a.height + taller, b.width, b.height + taller)
-    areas = overlap(a, b, sizes, eps)
+    taller = np.array([0.0, 0.0 if xywh else eps])
+    size_a, size_b = a.size + taller, b.size + taller
+    areas = overlap(a, b, size_a, size_b, eps)
     iou = areas.inter / areas.union
     if CIoU or DIoU:
         measure = iou - _centre_distance(a, b, areas, eps)
         if CIoU:
-            measure = measure - _shape_mismatch(iou, sizes, eps)
+            measure = measure - _shape_mismatch(iou, size_a, size_b, eps)
     elif GIoU:
         measure = iou - (areas.hull - areas.union) / areas.hull
     else:
@@ -149,15 +148,14 @@ def bbox_iou(
 
 def _centre_distance(a: Corners, b: Corners, areas: Overlap, eps: float) -> Coordinate:
     """Squared distance of the centres over the squared diagonal of the hull."""
-    across = (b.left + b.right - a.left - a.right) / 2
-    down = (b.top + b.bottom - a.top - a.bottom) / 2
-    return (across**2 + down**2) / (areas.hull_width**2 + areas.hull_height**2 + eps)
+    apart = (b.low + b.high - a.low - a.high) / 2
+    return np.sum(apart**2, axis=-1) / (np.sum(areas.around**2, axis=-1) + eps)
 
 
-def _shape_mismatch(iou: Coordinate, sizes: tuple[Coordinate, ...], eps: float) -> Coordinate:
+def _shape_mismatch(iou: Coordinate, size_a: Points, size_b: Points, eps: float) -> Coordinate:
     """The term alpha v of CIoU: how much the aspect ratios differ, weighed by how well the boxes overlap."""
-    width_a, height_a, width_b, height_b = sizes
-    v = 4 / np.pi**2 * (np.arctan(width_b / height_b) - np.arctan(width_a / height_a)) ** 2
+    angle_a, angle_b = (np.arctan(size[..., 0] / size[..., 1]) for size in (size_a, size_b))
+    v = 4 / np.pi**2 * (angle_b - angle_a) ** 2
     return v * (v / (1 - iou + v + eps))
 
 
@@ -196,43 +194,48 @@ def giou_gradient(
     derivative follows by the quotient rule.
     """
     a, b = corners_of_centre_form(pred), corners_of_centre_form(target)
-    areas = overlap(a, b, (a.width, a.height, b.width, b.height), eps)
-    by_x, by_width = _along_one_axis(a.left, a.right, b.left, b.right)
-    by_y, by_height = _along_one_axis(a.top, a.bottom, b.top, b.bottom)
-    derivatives = (
-        _giou_slope(areas, by_x.inter * areas.height, by_x.hull * areas.hull_height, 0.0),
-        _giou_slope(areas, by_y.inter * areas.width, by_y.hull * areas.hull_width, 0.0),
-        _giou_slope(areas, by_width.inter * areas.height, by_width.hull * areas.hull_height, a.height),
-        _giou_slope(areas, by_height.inter * areas.width, by_height.hull * areas.hull_width, a.width),
+    areas = overlap(a, b, a.size, b.size, eps)
+    by_centre, by_size = _slopes_of_sides(a, b)
+    return np.concatenate(
+        [
+            _giou_slope(areas, by_centre, np.zeros(2)),
+            _giou_slope(areas, by_size, _other_side(a.size)),
+        ],
+        axis=-1,
     )
-    return np.stack(derivatives, axis=-1)
 
 
 @dataclass(frozen=True)
 class Slopes:
-    """How the length of the intersection and of the hull along one axis follow a centre or a size."""
+    """How the sides of the intersection and of the hull follow box a, along x and along y, each (*batch, 2)."""
 
-    inter: Coordinate
-    hull: Coordinate
+    shared: Points
+    around: Points
 
 
-def _along_one_axis(
-    low_a: Coordinate, high_a: Coordinate, low_b: Coordinate, high_b: Coordinate
-) -> tuple[Slopes, Slopes]:
+def _slopes_of_sides(a: Corners, b: Corners) -> tuple[Slopes, Slopes]:
     """Slopes by the centre and by the size of box a; its edges are centre -/+ size / 2."""
-    meet = np.heaviside(np.minimum(high_a, high_b) - np.maximum(low_a, low_b), 0.5)
-    low_bounds_inter = meet * np.heaviside(low_a - low_b, 0.5)
-    high_bounds_inter = meet * np.heaviside(high_b - high_a, 0.5)
-    low_bounds_hull = np.heaviside(low_b - low_a, 0.5)
-    high_bounds_hull = np.heaviside(high_a - high_b, 0.5)
-    by_centre = Slopes(high_bounds_inter - low_bounds_inter, high_bounds_hull - low_bounds_hull)
-    by_size = Slopes((high_bounds_inter + low_bounds_inter) / 2, (high_bounds_hull + low_bounds_hull) / 2)
+    meet = np.heaviside(np.minimum(a.high, b.high) - np.maximum(a.low, b.low), 0.5)
+    low_bounds_shared = meet * np.heaviside(a.low - b.low, 0.5)
+    high_bounds_shared = meet * np.heaviside(b.high - a.high, 0.5)
+    low_bounds_around = np.heaviside(b.low - a.low, 0.5)
+    high_bounds_around = np.heaviside(a.high - b.high, 0.5)
+    by_centre = Slopes(high_bounds_shared - low_bounds_shared, high_bounds_around - low_bounds_around)
+    by_size = Slopes((high_bounds_shared + low_bounds_shared) / 2, (high_bounds_around + low_bounds_around) / 2)
     return by_centre, by_size
 
 
-def _giou_slope(areas: Overlap, inter: Coordinate, hull: Coordinate, area: Coordinate | float) -> Coordinate:
-    """The derivative of GIoU from those of the intersection, the hull and the predicted area."""
-    union = area - inter
-    of_iou = inter / areas.union - union * areas.inter / areas.union**2
-    of_hull_share = union / areas.hull - hull * areas.union / areas.hull**2
+def _giou_slope(areas: Overlap, sides: Slopes, own_area: Points) -> Points:
+    """The derivative of GIoU along x and y, from those of the sides and of the predicted box's own area."""
+    inter, union, hull = areas.inter[..., None], areas.union[..., None], areas.hull[..., None]
+    inter_slope = sides.shared * _other_side(areas.shared)
+    hull_slope = sides.around * _other_side(areas.around)
+    union_slope = own_area - inter_slope
+    of_iou = inter_slope / union - union_slope * inter / union**2
+    of_hull_share = union_slope / hull - hull_slope * union / hull**2
     return of_iou + of_hull_share
+
+
+def _other_side(size: Points) -> Points:
+    """Height for x and width for y: what a side is multiplied by in an area."""
+    return size[..., ::-1]

@@ -22,9 +22,7 @@ def sigmoid(x: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     return np.where(x >= 0, 1.0, decay) / (1.0 + decay)
 
 
-def binary_cross_entropy(
-    x: Float[np.ndarray, "*shape"], q: Float[np.ndarray, "*shape"]
-) -> Float[np.ndarray, "*shape"]:
+def binary_cross_entropy(x: Float[np.ndarray, "*shape"], q: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """Cross-entropy of a logit against a target score, term by term.
 
         BCE(x, q) = -q log p - (1 - q) log(1 - p) = (1 - q) x - log p

@@ -124,14 +124,10 @@ def _check_options(
         check_count(name, count, least=1)
     check_array("class_embed", class_embed)
     if class_embed.ndim != 2 or len(class_embed) < num_classes:
-        raise ValueError(
-            f"class_embed has shape {class_embed.shape}, expected ({num_classes} or more, channels)"
-        )
+        raise ValueError(f"class_embed has shape {class_embed.shape}, expected (num_classes = {num_classes}, _)")
     check_number("cls_noise_ratio", cls_noise_ratio)
     if not 0 <= cls_noise_ratio <= 2:
-        raise ValueError(
-            f"cls_noise_ratio is {cls_noise_ratio}, expected 0 to 2: half of it is a probability"
-        )
+        raise ValueError(f"cls_noise_ratio is {cls_noise_ratio}, expected 0 to 2, twice a probability")
     check_number("box_noise_scale", box_noise_scale)
     if box_noise_scale < 0:
         raise ValueError(f"box_noise_scale is {box_noise_scale}, expected at least 0")
@@ -166,9 +162,10 @@ def noisy_boxes(
 ) -> Float[np.ndarray, "slots 4"]:
     """Move every edge of every box, and return the boxes as logits.
 
-        edge + sign u (half the width or height) box_noise_scale,   u in [0, 1) for positives, [1, 2) for negatives
+        edge + sign u (half the width or height) box_noise_scale
 
-    clipped to the image; a negative's width or height may come out below 0.
+    with u uniform in [0, 1) for positives, in [1, 2) for negatives; clipped to the image. A negative's width or
+    height may come out below 0.
 
     Args:
         boxes: boxes in centre form.

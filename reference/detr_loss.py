@@ -73,7 +73,7 @@ class DETRLoss:
         gamma: float = 1.5,
         alpha: float = 0.25,
     ) -> None:
-        """Build matcher and losses; KeyError, TypeError or ValueError where a gain is missing or no finite number."""
+        """Build matcher and losses; KeyError, TypeError or ValueError where a gain is missing or not finite."""
         self.nc = nc
         self.loss_gain = dict(DEFAULT_LOSS_GAIN if loss_gain is None else loss_gain)
         check_gains("loss_gain", self.loss_gain)
@@ -117,12 +117,13 @@ class DETRLoss:
         """
         check_predictions(pred_bboxes, pred_scores, "layers images queries", self.nc)
         targets = self._targets(batch, images=pred_bboxes.shape[1])
-        given = {"match_indices": match_indices, "postfix": postfix}
-        main = self._get_loss(pred_bboxes[-1], pred_scores[-1], *targets, **given)
+        main = self._get_loss(pred_bboxes[-1], pred_scores[-1], *targets, postfix=postfix, match_indices=match_indices)
         layers = len(pred_bboxes)
         losses = {key: loss.map_gradients(_in_layers(layers - 1, layers)) for key, loss in main.items()}
         if self.aux_loss:
-            auxiliary = self._get_loss_aux(pred_bboxes[:-1], pred_scores[:-1], *targets, **given)
+            auxiliary = self._get_loss_aux(
+                pred_bboxes[:-1], pred_scores[:-1], *targets, match_indices=match_indices, postfix=postfix
+            )
             for key, loss in auxiliary.items():
                 losses[key] = loss.map_gradients(_in_layers(slice(layers - 1), layers))
         return losses
@@ -283,9 +284,7 @@ class DETRLoss:
             match_indices = self.matcher(pred_bboxes[shared], pred_scores[shared], *targets)
         totals = {f"loss_{term}_aux{postfix}": zero_loss() for term in ("class", "bbox", "giou")}
         for layer in range(layers):
-            one = self._get_loss(
-                pred_bboxes[layer], pred_scores[layer], *targets, match_indices=match_indices
-            )
+            one = self._get_loss(pred_bboxes[layer], pred_scores[layer], *targets, match_indices=match_indices)
             for total, loss in zip(list(totals), one.values(), strict=True):
                 totals[total] += loss.map_gradients(_in_layers(layer, layers))
         return totals
@@ -293,9 +292,7 @@ class DETRLoss:
     def _shared_layer(self, layers: int) -> int:
         """The auxiliary layer whose matching all of them use."""
         if not 0 <= self.uni_match_ind < layers:
-            raise ValueError(
-                f"uni_match_ind is {self.uni_match_ind}, expected 0 to {layers - 1}, an auxiliary layer"
-            )
+            raise ValueError(f"uni_match_ind is {self.uni_match_ind}, expected a layer from 0 to {layers - 1}")
         return self.uni_match_ind
 
     @staticmethod
@@ -336,9 +333,7 @@ def _in_layers(where: int | slice, layers: int) -> Callable[[Tracked], Tracked]:
     return place
 
 
-def _in_queries(
-    images: np.ndarray, queries: np.ndarray, shape: tuple[int, ...]
-) -> Callable[[Tracked], Tracked]:
+def _in_queries(images: np.ndarray, queries: np.ndarray, shape: tuple[int, ...]) -> Callable[[Tracked], Tracked]:
     """Puts a gradient by matched predictions into the gradient by all of a layer's predictions."""
 
     def place(gradient: Tracked) -> Tracked:

@@ -51,7 +51,7 @@ class Loss:
         return loss_of(self.value + other.value, gradients)
 
     def map_gradients(self, change: Callable[[Tracked], Tracked]) -> Loss:
-        """The same value with every gradient passed through a function, such as one that puts it in its place."""
+        """The same value with every gradient passed through a function, such as one that moves it into place."""
         return Loss(self.value, {name: change(each) for name, each in self.gradients.items()})
 
     def rename_gradients(self, names: Mapping[str, str]) -> Loss:
@@ -63,8 +63,8 @@ Losses = dict[str, Loss]
 """Losses by their key, such as `loss_class_aux_dn`."""
 
 
-def loss_of(value: Float[np.ndarray, ""], gradients: Mapping[str, Float[np.ndarray, "..."]]) -> Loss:
-    """A loss from the results of formulas. Tracked inputs make them tracked, which NumPy's types do not say."""
+def loss_of(value: Float[np.ndarray, ""] | np.float64, gradients: Mapping[str, Float[np.ndarray, "..."]]) -> Loss:
+    """A loss from what formulas return for tracked arrays: tracked arrays, although NumPy's types deny it."""
     return Loss(cast("Tracked", value), {name: cast("Tracked", each) for name, each in gradients.items()})
 
 

@@ -69,21 +69,19 @@ class Tracked(np.ndarray):
         if ufunc in EXACT_QUESTIONS:
             return getattr(ufunc, method)(*values, **options)
         if ufunc not in RULES or method != "__call__" or options:
-            raise TypeError(
-                f"no rounding rule for numpy.{ufunc.__name__} ({method} with options {sorted(options)})"
-            )
+            raise TypeError(f"no rounding rule for numpy.{ufunc.__name__} ({method} with options {sorted(options)})")
         arithmetic = next(each.arithmetic for each in inputs if isinstance(each, Tracked))
         with np.errstate(all="ignore"):
             result = ufunc(*values)
             bound = RULES[ufunc](result, arithmetic, *operands)
-        shape = np.shape(result)
-        return Tracked(
-            result, bound if np.shape(bound) == shape else np.broadcast_to(bound, shape), arithmetic
-        )
+        if np.shape(bound) != np.shape(result):
+            bound = np.broadcast_to(bound, np.shape(result))
+        return Tracked(result, bound, arithmetic)
 
-    def __pow__(self, exponent: Any) -> Any:
-        """The power, by one of two rules; NumPy itself takes other functions for exponents such as 0 and 1."""
-        return np.square(self) if np.array_equal(exponent, 2) else np.power(self, exponent)
+    def __pow__(self, exponent: Any, _modulo: None = None, /) -> Any:
+        """The square or the power; NumPy itself takes other functions for exponents such as 0 and 1."""
+        is_two = isinstance(exponent, (int, float)) and exponent == 2
+        return np.square(self) if is_two else np.power(self, exponent)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """Apply a NumPy function that only moves entries around to values and bounds alike."""
@@ -106,7 +104,7 @@ class Tracked(np.ndarray):
 
 
 def track(values: Shaped[Any, "*shape"], arithmetic: Arithmetic = FLOAT32) -> Float[Tracked, "*shape"]:
-    """Start tracking: inputs reach every port unrounded, so their bound is 0. What is tracked stays as it is."""
+    """Start tracking: inputs reach every port unrounded, so their bound is 0. A tracked array stays as it is."""
     if isinstance(values, Tracked):
         return values
     return Tracked(np.array(values, dtype=np.float64), np.zeros(np.shape(values)), arithmetic)

@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+Reals = np.ndarray | np.floating[Any] | float | int
+"""An array, or one of the numbers that NumPy makes of an array without axes."""
+
 
 @dataclass(frozen=True)
 class Arithmetic:
@@ -29,7 +32,7 @@ class Arithmetic:
     eps: float = 2.0**-23
     slack: float = 16.0
 
-    def reach(self, bound: np.ndarray) -> np.ndarray:
+    def reach(self, bound: Reals) -> Reals:
         """How far off, in absolute terms, a value with this bound may be."""
         return self.slack * self.eps * bound
 
@@ -40,11 +43,11 @@ FLOAT32 = Arithmetic()
 class Operand(NamedTuple):
     """One argument of an operation: its values and their error bounds."""
 
-    value: np.ndarray
-    bound: np.ndarray
+    value: Reals
+    bound: Reals
 
 
-def scaled(weight: np.ndarray, bound: np.ndarray) -> np.ndarray:
+def scaled(weight: Reals, bound: Reals) -> Reals:
     """|weight| * bound, and 0 where either is 0: an open entry multiplied by nothing does no harm."""
     return np.where((weight == 0.0) | (bound == 0.0), 0.0, np.abs(weight) * bound)
 
@@ -56,24 +59,24 @@ def sum_rule(values: np.ndarray, bound: np.ndarray, axis: Any) -> np.ndarray:
     return np.asarray(bound.sum(axis=axis) + levels * np.abs(values).sum(axis=axis))
 
 
-def _sum_or_difference(result: np.ndarray, _: Arithmetic, a: Operand, b: Operand) -> np.ndarray:
+def _sum_or_difference(result: Reals, _: Arithmetic, a: Operand, b: Operand) -> Reals:
     return a.bound + b.bound + np.abs(result)
 
 
-def _product(result: np.ndarray, arithmetic: Arithmetic, a: Operand, b: Operand) -> np.ndarray:
+def _product(result: Reals, arithmetic: Arithmetic, a: Operand, b: Operand) -> Reals:
     """The last term is the error of a times that of b: all there is where both values are 0."""
     errors = scaled(arithmetic.reach(a.bound), b.bound)
     return scaled(b.value, a.bound) + scaled(a.value, b.bound) + np.abs(result) + errors
 
 
-def _quotient(result: np.ndarray, arithmetic: Arithmetic, a: Operand, b: Operand) -> np.ndarray:
+def _quotient(result: Reals, arithmetic: Arithmetic, a: Operand, b: Operand) -> Reals:
     """The divisor is taken where it is nearest to 0 within reach."""
     nearest = np.abs(b.value) - arithmetic.reach(b.bound)
     bound = a.bound / nearest + scaled(result, b.bound) / nearest + np.abs(result)
     return np.where((nearest <= 0) & (b.bound > 0), np.inf, bound)
 
 
-def _power(result: np.ndarray, arithmetic: Arithmetic, base: Operand, exponent: Operand) -> np.ndarray:
+def _power(result: Reals, arithmetic: Arithmetic, base: Operand, exponent: Operand) -> Reals:
     """For a base >= 0 and a constant exponent >= 0; the slope is taken where it is steepest within reach."""
     reach = arithmetic.reach(base.bound)
     near_zero = (base.value <= 2.0 * reach) & (exponent.value < 1.0)
@@ -83,49 +86,49 @@ def _power(result: np.ndarray, arithmetic: Arithmetic, base: Operand, exponent: 
     return np.where(near_zero & (base.bound > 0), jump, scaled(base.bound, slope)) + np.abs(result)
 
 
-def _square(result: np.ndarray, arithmetic: Arithmetic, a: Operand) -> np.ndarray:
+def _square(result: Reals, arithmetic: Arithmetic, a: Operand) -> Reals:
     return _product(result, arithmetic, a, a)
 
 
-def _square_root(result: np.ndarray, arithmetic: Arithmetic, a: Operand) -> np.ndarray:
+def _square_root(result: Reals, arithmetic: Arithmetic, a: Operand) -> Reals:
     return _power(result, arithmetic, a, Operand(np.asarray(0.5), np.asarray(0.0)))
 
 
-def _unchanged(_result: np.ndarray, _: Arithmetic, a: Operand) -> np.ndarray:
+def _unchanged(_result: Reals, _: Arithmetic, a: Operand) -> Reals:
     return a.bound
 
 
-def _one_of_both(result: np.ndarray, arithmetic: Arithmetic, a: Operand, b: Operand) -> np.ndarray:
+def _one_of_both(result: Reals, arithmetic: Arithmetic, a: Operand, b: Operand) -> Reals:
     """The bound of the operand that surely is the result; the larger bound where rounding may decide."""
     sure = np.abs(a.value - b.value) > arithmetic.reach(a.bound + b.bound)
     return np.where(sure, np.where(result == a.value, a.bound, b.bound), np.maximum(a.bound, b.bound))
 
 
-def _exponential(result: np.ndarray, _: Arithmetic, a: Operand) -> np.ndarray:
+def _exponential(result: Reals, _: Arithmetic, a: Operand) -> Reals:
     return scaled(result, a.bound) + np.abs(result)
 
 
-def _logarithm(result: np.ndarray, _: Arithmetic, a: Operand) -> np.ndarray:
+def _logarithm(result: Reals, _: Arithmetic, a: Operand) -> Reals:
     """With the slope at the value itself: the arguments here have a positive constant added to them."""
     return a.bound / np.abs(a.value) + np.abs(result)
 
 
-def _logarithm_of_one_more(result: np.ndarray, _: Arithmetic, a: Operand) -> np.ndarray:
+def _logarithm_of_one_more(result: Reals, _: Arithmetic, a: Operand) -> Reals:
     return a.bound / (1.0 + a.value) + np.abs(result)
 
 
-def _arc_tangent(result: np.ndarray, arithmetic: Arithmetic, a: Operand) -> np.ndarray:
+def _arc_tangent(result: Reals, arithmetic: Arithmetic, a: Operand) -> Reals:
     """The slope is taken where it is steepest within reach."""
     steepest = np.maximum(np.abs(a.value) - arithmetic.reach(a.bound), 0.0)
     return a.bound / (1.0 + steepest**2) + np.abs(result)
 
 
-def _jump(_result: np.ndarray, arithmetic: Arithmetic, a: Operand, *_: Operand) -> np.ndarray:
+def _jump(_result: Reals, arithmetic: Arithmetic, a: Operand, *_: Operand) -> Reals:
     """Sign and step are exact, but open where rounding may carry the argument over the jump."""
     return np.where(np.abs(a.value) <= arithmetic.reach(a.bound), np.inf, 0.0)
 
 
-RULES: dict[np.ufunc, Callable[..., np.ndarray]] = {
+RULES: dict[np.ufunc, Callable[..., Reals]] = {
     np.add: _sum_or_difference,
     np.subtract: _sum_or_difference,
     np.multiply: _product,

@@ -27,9 +27,7 @@ class RTDETRDetectionLoss(DETRLoss):
 
     def forward(  # type: ignore[override]  # the signature is that of Ultralytics' class
         self,
-        preds: tuple[
-            Float[np.ndarray, "layers images queries 4"], Float[np.ndarray, "layers images queries classes"]
-        ],
+        preds: tuple[Float[np.ndarray, "layers images queries 4"], Float[np.ndarray, "layers images queries classes"]],
         batch: Mapping[str, Any],
         dn_bboxes: Float[np.ndarray, "layers images denoising 4"] | None = None,
         dn_scores: Float[np.ndarray, "layers images denoising classes"] | None = None,
@@ -53,9 +51,10 @@ class RTDETRDetectionLoss(DETRLoss):
         Raises:
             KeyError, TypeError, ValueError: an argument does not fit; it is named with its value.
         """
-        if not isinstance(preds, (tuple, list)) or len(preds) != 2:
-            raise TypeError(f"preds is {type(preds).__name__}, expected the pair (pred_bboxes, pred_scores)")
-        pred_bboxes, pred_scores = preds
+        try:
+            pred_bboxes, pred_scores = preds
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"preds is {preds!r}, expected the pair (pred_bboxes, pred_scores)") from error
         losses = super().forward(pred_bboxes, pred_scores, batch)
         if dn_meta is None:
             return losses | {f"{key}_dn": zero_loss() for key in losses}
@@ -69,6 +68,9 @@ class RTDETRDetectionLoss(DETRLoss):
         dn_meta: Mapping[str, Any],
     ) -> Losses:
         """The DETR loss of the denoising queries under the matching they were made with."""
+        if dn_bboxes is None or dn_scores is None:
+            absent = "dn_bboxes" if dn_bboxes is None else "dn_scores"
+            raise ValueError(f"{absent} is None, expected the denoising queries' predictions beside dn_meta")
         names = ("dn_bboxes", "dn_scores")
         check_predictions(dn_bboxes, dn_scores, "layers images denoising", self.nc, names)
         matching = self.get_dn_match_indices(
@@ -82,10 +84,10 @@ class RTDETRDetectionLoss(DETRLoss):
 
     @staticmethod
     def get_dn_match_indices(
-        dn_pos_idx: Sequence[Int[np.ndarray, " slots"]],
+        dn_pos_idx: Sequence[Int[np.ndarray, " _slots"]],
         dn_num_group: int,
         gt_groups: Sequence[int],
-        dn_gt_idx: Sequence[Int[np.ndarray, " targets"]] | None = None,
+        dn_gt_idx: Sequence[Int[np.ndarray, " _targets"]] | None = None,
     ) -> list[Matching]:
         """Pair every positive denoising query with the target that it was made from.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
@@ -36,7 +37,7 @@ def check_number(name: str, number: object) -> None:
     """
     if not isinstance(number, Real):
         raise TypeError(f"{name} is {number!r}, expected a number")
-    if not np.isfinite(number):
+    if not math.isfinite(number):
         raise ValueError(f"{name} is {number}, expected a finite number")
 
 
@@ -113,9 +114,7 @@ def check_targets(
     if gt_cls.size and not np.issubdtype(gt_cls.dtype, np.integer):
         raise TypeError(f"{LABELS} has dtype {gt_cls.dtype}, expected integers")
     if gt_cls.shape != (total,):
-        raise ValueError(
-            f"{LABELS} has shape {gt_cls.shape}, but gt_groups = {list(gt_groups)} sums to {total}"
-        )
+        raise ValueError(f"{LABELS} has shape {gt_cls.shape}, expected ({total},) as gt_groups sums")
     if gt_bboxes.shape != (total, 4):
         raise ValueError(f"{BOXES} has shape {gt_bboxes.shape}, expected ({total}, 4) as gt_groups sums")
     for row in np.flatnonzero(~np.isfinite(gt_bboxes).all(axis=-1))[:1]:
@@ -136,9 +135,7 @@ def check_counts(gt_groups: Sequence[int], images: int | None) -> None:
     for image, count in enumerate(gt_groups):
         check_count(f"gt_groups[{image}]", count)
     if images is not None and len(gt_groups) != images:
-        raise ValueError(
-            f"gt_groups has {len(gt_groups)} counts, expected one for each of the {images} images"
-        )
+        raise ValueError(f"gt_groups has {len(gt_groups)} counts, expected one for each of {images} images")
 
 
 def check_gains(name: str, gains: Mapping[str, float]) -> None:
@@ -151,9 +148,7 @@ def check_gains(name: str, gains: Mapping[str, float]) -> None:
     """
     for term in GAINS:
         if term not in gains:
-            raise KeyError(
-                f"{name} has the keys {sorted(gains)}, expected {list(GAINS)}: {term!r} is missing"
-            )
+            raise KeyError(f"{name} has the keys {sorted(gains)}: {term!r} is missing")
         check_number(f"{name}[{term!r}]", gains[term])
 
 
@@ -196,9 +191,7 @@ def check_matching(match_indices: Sequence[Any], images: int, queries: int, targ
         ValueError: the number of images or pairs does not fit, or an index is out of range.
     """
     if len(match_indices) != images:
-        raise ValueError(
-            f"match_indices has {len(match_indices)} entries, expected one for each of the {images} images"
-        )
+        raise ValueError(f"match_indices has {len(match_indices)} entries, expected one for each of {images} images")
     for image, pair in enumerate(match_indices):
         name = f"match_indices[{image}]"
         if len(pair) != 2:
@@ -206,9 +199,7 @@ def check_matching(match_indices: Sequence[Any], images: int, queries: int, targ
         check_indices(f"{name}[0]", pair[0], queries)
         check_indices(f"{name}[1]", pair[1], targets)
         if len(pair[0]) != len(pair[1]):
-            raise ValueError(
-                f"{name} has {len(pair[0])} queries and {len(pair[1])} targets, expected as many of both"
-            )
+            raise ValueError(f"{name} has {len(pair[0])} queries for {len(pair[1])} targets")
 
 
 def check_dn_indices(
@@ -227,9 +218,7 @@ def check_dn_indices(
     if dn_gt_idx is None:
         return
     if len(dn_gt_idx) != len(gt_groups):
-        raise ValueError(
-            f"dn_gt_idx has {len(dn_gt_idx)} entries, expected one for each of {len(gt_groups)} images"
-        )
+        raise ValueError(f"dn_gt_idx has {len(dn_gt_idx)} entries, expected one for each of {len(gt_groups)}")
     for image, targets in enumerate(dn_gt_idx):
         first = sum(gt_groups[:image])
         check_indices(f"dn_gt_idx[{image}]", targets, first + gt_groups[image], first)
