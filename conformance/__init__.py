@@ -6,7 +6,7 @@ imports this package in every session of every environment that it is installed 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from detr_conformance.parametrize import parametrize_with_rules
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "parametrize_with_rules"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name == "parametrize_with_rules":
         from detr_conformance.parametrize import parametrize_with_rules
 

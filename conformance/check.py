@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import sys
 import time
@@ -15,7 +14,7 @@ import pytest
 
 from detr_conformance.check_plugin import OPTION
 from detr_conformance.console import Display
-from detr_conformance.errors import UsageError, one_line
+from detr_conformance.errors import UsageError, described, one_line
 from detr_conformance.judgement import prepare
 from detr_conformance.options import TIMEOUTS, CheckOptions
 from detr_conformance.progress import Progress
@@ -47,12 +46,11 @@ def check(options: CheckOptions, json_path: str | None, pytest_arguments: Sequen
     display = Display()
     progress = Progress(judgement, display)
     started = time.monotonic()
-    display.opening(judgement)
     _run_pytest(options, pytest_arguments, progress)
     report = compose(judgement, progress.entries.values(), versions)
     if json_path is not None:
         _write(Path(json_path), report.to_json())
-    display.closing(report, time.monotonic() - started)
+    display.closing(report, time.monotonic() - started, progress.interrupted)
     if progress.interrupted:
         return INTERRUPTED
     return 1 if report.verdict == "non-conformant" else 0
@@ -68,12 +66,16 @@ def _run_pytest(options: CheckOptions, pytest_arguments: Sequence[str], progress
         *pytest_arguments,
     ]
     stderr = io.StringIO()
-    with redirect_stderr(stderr):
-        status = pytest.main(arguments, plugins=[progress])
+    try:
+        with redirect_stderr(stderr):
+            status = pytest.main(arguments, plugins=[progress])
+    except Exception as error:  # a plugin raised before the session began, or -W error met a warning of pytest's own
+        raise UsageError(f"pytest broke off ({described(error)}): change the arguments after --") from error
     if status == pytest.ExitCode.USAGE_ERROR:
-        found = re.search(r"error: (.*)", stderr.getvalue(), re.IGNORECASE)
-        reason = one_line(found[1] if found else stderr.getvalue())
-        raise UsageError(f"pytest does not take the arguments after -- ({reason}): correct them, or install the plugin")
+        reasons = re.findall(r"error: (.*)", stderr.getvalue(), re.IGNORECASE) or [stderr.getvalue()]
+        raise UsageError(
+            f"pytest refuses the arguments after -- ({one_line(reasons[-1])}): correct them, or install the plugin"
+        )
     sys.stderr.write(stderr.getvalue())
     if not progress.interrupted:
         _refuse_empty_run(progress, pytest_arguments, status)

@@ -35,7 +35,7 @@ def options_of(config: pytest.Config) -> CheckOptions:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_timeout_set_timer(item: pytest.Item, settings: TimeoutSettings) -> bool | None:
+def pytest_timeout_set_timer(settings: TimeoutSettings) -> bool | None:
     """Stop a rule that takes too long by an exception that Hypothesis does not catch.
 
     Hypothesis would take pytest-timeout's own for a failure of the rule, and call the hanging port again to shrink it,
@@ -55,7 +55,7 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: TimeoutSettings) -> bo
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_timeout_cancel_timer(item: pytest.Item) -> None:
+def pytest_timeout_cancel_timer() -> None:
     """Stop the clock."""
     if hasattr(signal, "SIGALRM"):
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -21,7 +21,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Refuse the command line."""
-        raise UsageError(f"{one_line(message)}; see {self.prog} --help")
+        hint = ", pytest's go after --" if message.startswith("unrecognized") else ""
+        raise UsageError(f"{one_line(message)}{hint}; see {self.prog} --help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

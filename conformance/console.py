@@ -53,28 +53,28 @@ class Display:
         verdict = Text(entry.verdict, STYLES[entry.verdict])
         self._columns(Text(entry.id), Text(entry.title), verdict, Text(cases), Text(share))
 
-    def closing(self, report: Report, seconds: float) -> None:
+    def closing(self, report: Report, seconds: float, interrupted: bool = False) -> None:
         """What went wrong, rule by rule; the verdict and the counts."""
         for entry in report.rules:
             if entry.verdict in ("fail", "error"):
                 self._explanation(entry)
-        self._say("")
+        self._say("\ninterrupted" if interrupted else "")
         self.console.print(Text(report.verdict, STYLES[report.verdict]), Text(f": {_counted(report, seconds)}"), sep="")
 
     def _explanation(self, entry: RuleEntry) -> None:
         self._say("")
         self.console.print(Text(entry.verdict, STYLES[entry.verdict]), Text(f"{entry.id} {entry.title}", "bold"))
         for text in (Text(entry.statement, "italic"), Text(entry.message)):
-            self.console.print(Padding(text, (0, 0, 0, 2)))
+            self.console.print(Padding(text, (0, 0, 0, 2), expand=False))
 
-    def _columns(self, id: Text, title: Text, verdict: Text, cases: Text, share: Text) -> None:
+    def _columns(self, *cells: Text) -> None:
         row = Table.grid(padding=(0, 1), expand=True)
         row.add_column(width=ID, no_wrap=True)
         row.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
         row.add_column(width=VERDICT, no_wrap=True)
         row.add_column(width=CASES, no_wrap=True, justify="right")
         row.add_column(width=SHARE, no_wrap=True, justify="right")
-        row.add_row(id, title, verdict, cases, share)
+        row.add_row(*cells)
         self.console.print(row)
 
     def _say(self, line: str) -> None:
@@ -82,9 +82,7 @@ class Display:
 
 
 def _counted(report: Report, seconds: float) -> str:
-    counts = [
-        f"{count} {verdict}" for verdict, count in report.counts.items() if count or verdict in ALWAYS_COUNTED
-    ]
+    counts = [f"{count} {verdict}" for verdict, count in report.counts.items() if count or verdict in ALWAYS_COUNTED]
     if report.not_judged:
         counts.append(f"{len(report.not_judged)} not judged")
     cases = sum(entry.examples for entry in report.rules)

@@ -13,6 +13,7 @@ from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseFormatError, from_json
 from detr_conformance.properties.given_case import left_open, needs_of
 from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.oracle import expected_losses
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.profiles import Profile
 from detr_conformance.properties.rule import Rule
@@ -112,3 +113,7 @@ def _refuse_unfit(case: LossCase, judgement: Judgement, options: CheckOptions) -
         )
     if not judgement.rules:
         raise UsageError(f"{options.case} fits no rule: change its sizes or options")
+    try:
+        expected_losses(case, judgement.profile)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{options.case} is no call of the loss: {one_line(error)}") from error

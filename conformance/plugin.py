@@ -49,8 +49,9 @@ class Verdicts:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count each verdict once."""
-        if report.when == "call":
-            for verdict, _, port in (str(value).partition(" ") for name, value in report.user_properties if name == PROPERTY):
+        for name, value in report.user_properties if report.when == "call" else ():
+            if name == PROPERTY:
+                verdict, _, port = str(value).partition(" ")
                 self.counts.setdefault(port, Counter())[verdict] += 1
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

@@ -31,6 +31,7 @@ class Progress:
 
     def __init__(self, judgement: Judgement, display: Display) -> None:
         """Nothing has happened yet."""
+        self.judgement = judgement
         self.rules = {rule.id: rule for rule in judgement.rules}
         self.display = display
         self.entries: dict[str, RuleEntry] = {}
@@ -44,6 +45,10 @@ class Progress:
         if reporter is not None:
             config.pluginmanager.unregister(reporter)
             config.pluginmanager.register(type(reporter)(config, self.chatter), "terminalreporter")
+
+    def pytest_sessionstart(self) -> None:
+        """Pytest has understood its arguments."""
+        self.display.opening(self.judgement)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -81,4 +86,4 @@ def _rule_id(nodeid: str) -> str:
 def _reason(report: pytest.TestReport) -> str:
     """Why an item has no entry: its worker died, or the suite itself raised."""
     crash = getattr(report.longrepr, "reprcrash", None)
-    return one_line(crash.message if crash is not None else report.longreprtext)
+    return one_line(report.longrepr if crash is None else crash.message)

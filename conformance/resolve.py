@@ -91,7 +91,9 @@ def _own(options: CheckOptions) -> Port:
         is_instance = not isinstance(found, type) and isinstance(found, Port)
     if not is_instance:
         if not callable(found):
-            raise UsageError(f"{options.port} is {type(found).__name__}, expected a port or a function that returns one")
+            raise UsageError(
+                f"{options.port} is {type(found).__name__}, expected a port or a function that returns one"
+            )
         with _blamed_on(f"{options.port}() has to return a port, but it"):
             found = found()
     with _blamed_on(f"{options.port} is no port: it"):
@@ -113,7 +115,9 @@ def _adapted(options: CheckOptions) -> Port:
     try:
         from detr_conformance.ports.ultralytics import UltralyticsPort
     except ImportError as error:
-        raise UsageError(f"the adapter needs torch ({described(error)}): pip install 'detr-conformance[torch]'") from error
+        raise UsageError(
+            f"the adapter needs torch ({described(error)}): pip install 'detr-conformance[torch]'"
+        ) from error
     loss_class = _callable(options.port, "a loss class")
     denoising = _callable(options.denoising, "a function like get_cdn_group") if options.denoising else None
     try:

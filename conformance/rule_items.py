@@ -19,9 +19,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("rule", [pytest.param(rule, id=rule.id) for rule in rules])
 
 
-def test_rule(
-    rule: Rule, pytestconfig: pytest.Config, record_property: Callable[[str, object], None]
-) -> None:
+def test_rule(rule: Rule, pytestconfig: pytest.Config, record_property: Callable[[str, object], None]) -> None:
     """Judge the port by the rule. The entry travels as text: pytest-xdist carries it from worker to controller."""
     outcome = prepare(options_of(pytestconfig)).judge(rule)
     if outcome is None:

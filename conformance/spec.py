@@ -27,9 +27,7 @@ def listing() -> str:
     titles = max(len(rule.title) for rule in RULES)
     rules = [f"  {rule.id:9} {rule.title:{titles}}  {', '.join(needs(rule))}" for rule in RULES]
     ports = [f"  {name:20} {built_in.about}" for name, built_in in BUILT_IN.items()]
-    return "\n".join(
-        ["Rules, and what a port must declare for each:", *rules, "", "Built-in ports:", *ports, ""]
-    )
+    return "\n".join(["Rules, and what a port must declare for each:", *rules, "", "Built-in ports:", *ports, ""])
 
 
 def needs(rule: Rule) -> list[str]:

@@ -39,6 +39,8 @@ def from_json(text: str) -> LossCase:
         raise CaseFormatError(
             f"not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}): is the file complete?"
         ) from error
+    except (RecursionError, ValueError) as error:  # ValueError: an integer of thousands of digits
+        raise CaseFormatError("not a case: it is nested too deeply, or holds a number that is too long") from error
     return from_document(document)
 
 
@@ -135,22 +137,25 @@ def _decode_index(values: Any) -> np.ndarray:
 
 
 def _decode_config(kind: Any) -> Any:
+    """A decoder for a dataclass of options; which type each has is read off its default."""
+    default = asdict(kind())
+
     def decode(document: Any) -> Any:
-        names = {each.name for each in fields(kind)}
-        _check_names(kind.__name__, document, names)
-        return kind(**{name: _decode_option(kind.__name__, name, document[name]) for name in names})
+        _check_names(kind.__name__, document, set(default))
+        return kind(**{name: _decode_option(f"{kind.__name__}.{name}", document[name], default[name]) for name in default})
 
     return decode
 
 
-def _decode_option(owner: str, name: str, value: Any) -> Any:
-    if isinstance(value, Mapping):
+def _decode_option(name: str, value: Any, default: Any) -> Any:
+    if isinstance(default, Mapping) and isinstance(value, Mapping):
         return {key: _decode_float(each) for key, each in value.items()}
-    if isinstance(value, str):
+    if isinstance(default, float) and isinstance(value, str):
         return _decode_float(value)
-    if isinstance(value, (bool, int)):
+    if type(value) is type(default) and not isinstance(value, float):
         return value
-    raise CaseFormatError(f"{owner}.{name} is {value!r}, expected a boolean, an integer or a hexadecimal number")
+    expected = "a hexadecimal number in a string" if isinstance(default, float) else type(default).__name__
+    raise CaseFormatError(f"{name} is {value!r}, expected {expected}")
 
 
 def _decode_denoising(document: Any) -> Denoising | None:

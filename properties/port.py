@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.tolerance import PRECISIONS
 
 CAPABILITIES = {
     "varifocal": "computes the varifocal classification loss (use_fl and use_vfl)",
@@ -141,12 +142,24 @@ def check_port(candidate: Any) -> Port:
         kind = f"the class {candidate.__name__}" if isinstance(candidate, type) else type(candidate).__name__
         lack = f"it lacks {', '.join(absent)}" if absent else "expected an instance, or a function that returns one"
         raise TypeError(f"{kind} is not a port: {lack}")
-    for capability in sorted(set(candidate.capabilities) - set(CAPABILITIES)):
-        raise TypeError(f"port {candidate.name!r} declares the unknown capability {capability!r}, known are: "
-                        f"{', '.join(CAPABILITIES)}")
+    _check_declarations(candidate)
     for capability, method in METHODS.items():
         if capability in candidate.capabilities and not callable(getattr(candidate, method, None)):
             raise TypeError(f"port {candidate.name!r} declares {capability!r} but has no method {method}(case)")
-    if not candidate.dtypes:
-        raise TypeError(f"port {candidate.name!r} declares no dtypes, expected at least one such as float32")
     return candidate
+
+
+def _check_declarations(port: Port) -> None:
+    """Strings and sets, of known names."""
+    for name, kind in (("name", str), ("profile", str), ("capabilities", Set), ("dtypes", Set)):
+        value = getattr(port, name)
+        if not isinstance(value, kind):
+            raise TypeError(f"{type(port).__name__}.{name} is {value!r}, expected a {kind.__name__.lower()}")
+    for what, declared, known in (
+        ("capability", port.capabilities, CAPABILITIES),
+        ("dtype", port.dtypes, PRECISIONS),
+    ):
+        for each in sorted(map(str, declared - set(known))):
+            raise TypeError(f"port {port.name!r} declares the unknown {what} {each!r}, known are: {', '.join(known)}")
+    if not port.dtypes:
+        raise TypeError(f"port {port.name!r} declares no dtypes, expected at least one such as float32")

@@ -75,13 +75,17 @@ class Request:
             self.denoising == "sometimes" or (self.denoising == "always") == (case.denoising is not None),
             self.matcher_options or case.matcher == MatcherConfig(),
         )
-        return all(options) and self._fits_targets(case) and all(
-            smallest <= size and (self.real or size <= largest)
-            for size, (smallest, largest) in (
-                (case.layers, self.layers),
-                (case.images, self.images),
-                (case.queries, self.queries),
-                (config.nc, self.classes),
+        return (
+            all(options)
+            and self._fits_targets(case)
+            and all(
+                smallest <= size and (self.real or size <= largest)
+                for size, (smallest, largest) in (
+                    (case.layers, self.layers),
+                    (case.images, self.images),
+                    (case.queries, self.queries),
+                    (config.nc, self.classes),
+                )
             )
         )
 

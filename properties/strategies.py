@@ -6,7 +6,9 @@ grid that a person can read.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -18,9 +20,13 @@ from detr_conformance.properties.numbers import Numbers
 from detr_conformance.properties.profiles import FREE_LAYERS, NO_AREA
 from detr_conformance.properties.request import Request
 
+Draw = Callable[..., Any]
+"""Hypothesis' DrawFn, which beartype cannot check at run time."""
+
 GAINS = ((1.0, 5.0, 2.0), (1.25, 3.0, 0.75), (0.5, 2.0, 4.0))
 """Gains of class, bbox and giou. They differ pairwise, or a gain that is applied to the wrong term would not show."""
-GAMMAS = (1.5, 2.0, 1.0, 0.5, 0.0, 3.0)
+GAMMAS = (1.5, 2.0, 1.0, 0.0, 3.0)
+"""Below 1 only 0: there the derivative of the focal weight has a pole at a saturated logit, which GRAD-05 looks at."""
 ALPHAS = (0.25, 0.75, 0.1, 1.0)
 COST_GAINS = ((2.0, 5.0, 2.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.5, 3.0, 1.25))
 GRIDS = (16, 0, 0, 0)
@@ -97,7 +103,7 @@ class Sizes:
 
 
 @st.composite
-def loss_cases(draw: st.DrawFn, request: Request = Request(), domain: Domain = Domain()) -> LossCase:  # noqa: B008  # frozen
+def loss_cases(draw: Draw, request: Request = Request(), domain: Domain = Domain()) -> LossCase:  # noqa: B008  # frozen
     """Cases for the loss.
 
     They reach empty images first, in the middle and last, more targets than queries, one class, one query, one layer,
@@ -127,7 +133,7 @@ def loss_cases(draw: st.DrawFn, request: Request = Request(), domain: Domain = D
 
 
 @st.composite
-def _sizes(draw: st.DrawFn, request: Request, domain: Domain) -> Sizes:
+def _sizes(draw: Draw, request: Request, domain: Domain) -> Sizes:
     smallest, largest = request.layers
     layers = draw(st.integers(smallest if domain.free_layers else max(smallest, 2), max(largest, 2)))
     images = draw(st.integers(*request.images))
@@ -143,7 +149,7 @@ def _sizes(draw: st.DrawFn, request: Request, domain: Domain) -> Sizes:
 
 
 @st.composite
-def _configs(draw: st.DrawFn, request: Request, sizes: Sizes) -> LossConfig:
+def _configs(draw: Draw, request: Request, sizes: Sizes) -> LossConfig:
     classification = draw(st.sampled_from(request.classification))
     uni_match = draw(st.sampled_from(request.uni_match)) and sizes.layers > 1
     gains = draw(st.sampled_from(GAINS))
@@ -160,7 +166,7 @@ def _configs(draw: st.DrawFn, request: Request, sizes: Sizes) -> LossConfig:
 
 
 @st.composite
-def _matchers(draw: st.DrawFn, request: Request) -> MatcherConfig:
+def _matchers(draw: Draw, request: Request) -> MatcherConfig:
     if not request.matcher_options:
         return MatcherConfig()
     return MatcherConfig(

@@ -29,8 +29,8 @@ class RTDETRDetectionLoss(DETRLoss):
         self,
         preds: tuple[Float[np.ndarray, "layers images queries 4"], Float[np.ndarray, "layers images queries classes"]],
         batch: Mapping[str, Any],
-        dn_bboxes: Float[np.ndarray, "layers images denoising 4"] | None = None,
-        dn_scores: Float[np.ndarray, "layers images denoising classes"] | None = None,
+        dn_bboxes: Float[np.ndarray, "dn_layers images denoising 4"] | None = None,
+        dn_scores: Float[np.ndarray, "dn_layers images denoising classes"] | None = None,
         dn_meta: Mapping[str, Any] | None = None,
     ) -> Losses:
         """All losses of a training step.

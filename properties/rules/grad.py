@@ -64,16 +64,30 @@ def no_other_gradient(port: Judged, case: LossCase) -> None:
             )
 
 
-@rule("GRAD-05", source="a training step must not end in NaN", request=replace(ANY, logit_scale=30.0), needs={"gradients"})
+@rule(
+    "GRAD-05",
+    source="Lin et al., Focal Loss, arXiv 1708.02002, section 3.2: gamma >= 0, tried from 0.1 to 5",
+    request=replace(ANY, logit_scale=30.0),
+    needs={"gradients"},
+)
 def finite_gradients(port: Judged, case: LossCase) -> None:
-    """Finite predictions give finite gradients, also for logits far out, boxes without area and perfect predictions."""
-    expected, returned = port.expected(case), port.loss(case)
-    for key in expected:
+    """Finite predictions give finite gradients by every classification loss, also for saturated logits, for a gamma
+    between 0 and 1, for boxes without area where the profile defines them, and for perfect predictions."""
+    for kind in port.each_classification(case):
+        for gamma in (case.config.gamma, 0.5):
+            _assert_finite_gradients(port, kind.change(gamma=gamma))
+
+
+def _assert_finite_gradients(port: Judged, case: LossCase) -> None:
+    __tracebackhide__ = True
+    returned = port.loss(case)
+    for key in returned.values:
         for name in returned.inputs():
             gradient = returned.gradient(key, name)
             broken = np.argwhere(~np.isfinite(gradient))
             assert not len(broken), (
-                f"gradient of {key} by {name}{broken[0].tolist()} is {gradient[tuple(broken[0])]}, expected a finite number"
+                f"gradient of {key} by {name}{broken[0].tolist()} is {gradient[tuple(broken[0])]} with "
+                f"{case.config.classification} loss and gamma {case.config.gamma}, expected a finite number"
             )
 
 

@@ -1,0 +1,159 @@
+"""Stand-in ports: the reference with one thing wrong each."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import replace
+
+from detr_conformance.ports.reference_port import ReferencePort
+
+sys.stdout.write("noise while it is imported")
+
+good = ReferencePort("good")
+
+
+class Wrong(ReferencePort):
+    """Its classification loss is a thousandth too large."""
+
+    def loss(self, case):
+        result = super().loss(case)
+        losses = {key: value * (1.001 if key == "loss_class" else 1.0) for key, value in result.losses.items()}
+        return replace(result, losses=losses)
+
+
+class Modest(ReferencePort):
+    """Declares next to nothing."""
+
+    capabilities = frozenset({"focal"})
+    dtypes = frozenset({"float32"})
+
+
+class Raising(ReferencePort):
+    def loss(self, _case):
+        raise RuntimeError("[bold]no\x1b[31m kernel\n for this \udcff")
+
+
+class Garbage(ReferencePort):
+    def loss(self, _case):
+        return {"loss_class": 1.0}
+
+
+class Printing(ReferencePort):
+    def loss(self, case):
+        sys.stdout.write("noise from Python")
+        os.write(1, b"noise from C")
+        return super().loss(case)
+
+
+class Sleeping(ReferencePort):
+    def loss(self, _case):
+        time.sleep(1000)
+
+
+class Dying(ReferencePort):
+    def loss(self, _case):
+        os._exit(1)
+
+
+class Impatient(ReferencePort):
+    """Somebody presses ctrl-C while it computes."""
+
+    def loss(self, _case):
+        raise KeyboardInterrupt
+
+
+wrong = Wrong("wrong")
+modest = Modest("modest")
+raising = Raising("raising \x1b[31m")
+garbage = Garbage("garbage")
+printing = Printing("printing")
+sleeping = Sleeping("sleeping")
+dying = Dying("dying")
+impatient = Impatient("impatient")
+
+number = 5
+
+
+def factory():
+    return good
+
+
+def returns_none():
+    return None
+
+
+def raises():
+    raise ValueError("two\nlines")
+
+
+def exits():
+    raise SystemExit(0)
+
+
+class NeedsArgument(ReferencePort):
+    def __init__(self, _argument):
+        super().__init__()
+
+
+class NoPort:
+    """Has nothing that a port has."""
+
+
+class FewerThings:
+    """Looks like a port; what it declares is replaced below."""
+
+    name, profile = "odd", "ultralytics"
+    capabilities: object = frozenset({"focal"})
+    dtypes: object = frozenset({"float32"})
+
+    def loss(self, case):
+        raise NotImplementedError
+
+
+class ListOfCapabilities(FewerThings):
+    capabilities = list(FewerThings.capabilities)
+
+
+class UnknownCapability(FewerThings):
+    capabilities = frozenset({"telepathy"})
+
+
+class LacksMatch(FewerThings):
+    capabilities = frozenset({"match"})
+
+
+class UnknownDtype(FewerThings):
+    dtypes = frozenset({"fp32"})
+
+
+class NamelessPort(FewerThings):
+    name = None
+
+
+class UnknownProfile(FewerThings):
+    profile = "ultra"
+
+
+class Explosive(FewerThings):
+    @property
+    def name(self):
+        raise RuntimeError("boom")
+
+
+class LossClass:
+    """Has the constructor of Ultralytics' loss and can be called."""
+
+    def __init__(self, nc, **_options):
+        self.nc, self.matcher = nc, abs
+
+    def __call__(self, _preds, _batch):
+        return {}
+
+
+class NotCallable:
+    """Can be built but not called."""
+
+    def __init__(self, **options):
+        self.options = options

@@ -1,0 +1,135 @@
+"""The reference and a real package agree in every loss and every gradient, on cases that reach every corner.
+
+Runs where the package is installed: `tox run -e agreement`. There `--cases` asks for thousands.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, reject, settings
+
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judged import Judged, OutOfScope
+from detr_conformance.properties.request import Request
+from detr_conformance.properties.strategies import Domain, loss_cases
+
+WIDEST = Request(layers=(1, 5), images=(1, 5), queries=(1, 8), classes=(1, 5), targets=(0, 5), uni_match=(False, True))
+
+
+def corners_of(case: LossCase) -> set[str]:
+    """The corners that a case lies in."""
+    groups, config = case.gt_groups, case.config
+    boxes = [*case.gt_bboxes.tolist(), *case.pred_bboxes.reshape(-1, 4).tolist()]
+    corners = {
+        f"B = {case.images}": True,
+        f"L = {case.layers}": True,
+        config.classification: True,
+        f"gains {tuple(config.loss_gain.values())}": True,
+        f"gamma {config.gamma}": True,
+        "empty image first": groups[0] == 0 < max(groups),
+        "empty image in the middle": 0 in groups[1:-1] and min(groups[0], groups[-1]) > 0,
+        "empty image last": groups[-1] == 0 < max(groups),
+        "no target at all": max(groups) == 0,
+        "Q < n": any(case.queries < count for count in groups),
+        "Q = n": case.queries in groups,
+        "C = 1": config.nc == 1,
+        "Q = 1": case.queries == 1,
+        "denoising": case.denoising is not None,
+        "several denoising groups": case.denoising is not None and case.denoising.num_group > 1,
+        f"uni_match on layer {config.uni_match_ind}": config.use_uni_match,
+        "duplicate boxes": len({tuple(box) for box in boxes}) < len(boxes),
+        "box without area": any(box[2] == 0 for box in boxes),
+        "box inside out": any(box[2] < 0 for box in boxes),
+    }
+    return {name for name, holds in corners.items() if holds}
+
+
+class Census:
+    """What was seen: how often each corner, how many gradient entries were judged, how many left open."""
+
+    def __init__(self) -> None:
+        self.cases = 0
+        self.uncertain = 0
+        self.corners: Counter[str] = Counter()
+        self.judged_entries = 0
+        self.open_entries = 0
+
+    def add(self, case: LossCase, expected: object) -> None:
+        """Count one case that was compared."""
+        self.cases += 1
+        self.corners.update(corners_of(case))
+        for loss in expected.values():
+            for gradient in loss.gradients.values():
+                is_open = np.isinf(gradient.magnitude)
+                self.open_entries += int(is_open.sum())
+                self.judged_entries += int((~is_open).sum())
+
+
+def compare_all(judged: Judged, cases: int) -> Census:
+    """Compare every loss and gradient of so many drawn cases."""
+    census = Census()
+
+    @settings(max_examples=cases)
+    @given(loss_cases(WIDEST, Domain.of(judged)))
+    def agree(case: LossCase) -> None:
+        try:
+            expected = judged.expected(case)
+        except OutOfScope:
+            census.uncertain += 1
+            reject()
+        returned = judged.loss(case)
+        returned.assert_values(expected)
+        returned.assert_gradients(expected)
+        census.add(case, expected)
+
+    agree()
+    return census
+
+
+def report(judged: Judged, census: Census, capsys: pytest.CaptureFixture[str]) -> None:
+    """Print the figures, also when the test passes."""
+    with capsys.disabled():
+        print(
+            f"\n{judged.port.name}: {census.cases} cases agree, {census.uncertain} left out because rounding decides "
+            f"their matching; largest share of a budget {judged.largest_share:.3f}; gradient entries: "
+            f"{census.judged_entries} judged, {census.open_entries} left open at kinks"
+        )
+        print("  " + ", ".join(f"{name}: {count}" for name, count in sorted(census.corners.items())))
+
+
+def test_reference_agrees_with_ultralytics(
+    cases: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ultralytics", reason="needs the ultralytics package: tox run -e agreement")
+    from detr_conformance.ports.ultralytics import port
+
+    judged = Judged(port())
+    census = compare_all(judged, cases)
+    report(judged, census, capsys)
+    assert judged.largest_share <= 1.0
+    assert census.open_entries < 0.05 * census.judged_entries
+    expected_corners = {
+        *(f"B = {images}" for images in range(1, 6)),
+        *(f"L = {layers}" for layers in range(1, 6)),
+        *(f"uni_match on layer {layer}" for layer in range(4)),
+        *("bce", "focal", "varifocal"),
+        *("empty image first", "empty image in the middle", "empty image last", "no target at all"),
+        *("Q < n", "Q = n", "C = 1", "Q = 1", "denoising", "several denoising groups"),
+        *("duplicate boxes", "box without area", "box inside out"),
+    }
+    assert not expected_corners - set(census.corners)
+
+
+def test_reference_agrees_with_transformers(
+    cases: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("transformers", reason="needs the transformers package: tox run -e agreement-transformers")
+    from detr_conformance.ports.transformers_rtdetr import port
+
+    judged = Judged(port())
+    census = compare_all(judged, cases)
+    report(judged, census, capsys)
+    assert judged.largest_share <= 1.0
