@@ -133,12 +133,15 @@ def versions_for(port: str) -> dict[str, str]:
     """Versions of Python, of the frameworks that are loaded, and of the package that a port comes from."""
     versions = {"python": platform.python_version()}
     own = metadata.packages_distributions().get(port.partition(":")[0].split(".")[0], ()) if ":" in port else ()
-    for name in sorted({*own, *(each for each in FRAMEWORKS if each in sys.modules)}):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # a framework that was put on the path by hand
-            versions[name] = "unknown"
-    return versions
+    names = sorted({*own, *(each for each in FRAMEWORKS if each in sys.modules)})
+    return versions | {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "unknown"  # a package that was put on the path by hand
 
 
 def _profile(profile: Profile) -> Document:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import importlib
 import io
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from detr_conformance.errors import UsageError, described, one_line
@@ -134,7 +135,7 @@ def _callable(spec: str, what: str) -> Callable[..., Any]:
     return found
 
 
-def _attribute(spec: str) -> Any:
+def _attribute(spec: str) -> object:
     """What `package.module:attribute` stands for."""
     module_name, _, name = spec.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), name)):
@@ -142,13 +143,14 @@ def _attribute(spec: str) -> Any:
     module = _module(module_name)
     with _blamed_on(f"{spec} cannot be read: the module", AttributeError):
         if hasattr(module, name):
-            return getattr(module, name)
+            found: object = getattr(module, name)
+            return found
         close = difflib.get_close_matches(name, dir(module))
     hint = f"did you mean {' or '.join(close)}?" if close else "check the spelling"
     raise UsageError(f"the module {module_name} has no {name}: {hint}")
 
 
-def _module(name: str) -> Any:
+def _module(name: str) -> ModuleType:
     try:
         with _blamed_on(f"the module {name} does not import: it", ModuleNotFoundError):
             return importlib.import_module(name)
@@ -171,9 +173,10 @@ def _profile(options: CheckOptions, port: Port) -> Profile:
 @contextmanager
 def _blamed_on(sentence: str, *expected: type[BaseException]) -> Iterator[None]:
     """Turn whatever foreign code raises into a sentence that begins like this; let the expected through."""
+    let_through: tuple[type[BaseException], ...] = (UsageError, KeyboardInterrupt, *expected)
     try:
         yield
-    except (UsageError, KeyboardInterrupt, *expected):
+    except let_through:
         raise
     except BaseException as error:  # not only Exception: modules call sys.exit, and pytest's Skipped is none either
         raise UsageError(f"{sentence} raised {described(error)}; make that work first") from error
@@ -181,5 +184,6 @@ def _blamed_on(sentence: str, *expected: type[BaseException]) -> Iterator[None]:
 
 def _make_current_folder_importable() -> None:
     """As `python -m` does; the script's own folder is on the path instead."""
-    if not {"", os.getcwd()} & set(sys.path):
-        sys.path.insert(0, os.getcwd())
+    here = str(Path.cwd())
+    if not {"", here} & set(sys.path):
+        sys.path.insert(0, here)

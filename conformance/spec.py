@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from detr_conformance.properties.case import CLASSIFICATION
 from detr_conformance.properties.rule import FAMILIES, Rule
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.strategies import CLASSIFICATION
 from detr_conformance.resolve import BUILT_IN
 
 HEAD = """# The rules
 
-What a correct DETR / RT-DETR training loss does, rule by rule. Written by `detr-conformance spec` from the docstrings of the
-properties that check it: change those, not this file. Losses are named by the keys of the base profile `ultralytics`; another
-profile has its own names for the same sums.
+What a correct DETR / RT-DETR training loss does, rule by rule. Written by `detr-conformance spec` from the docstrings
+of the properties that check it: change those, not this file. Losses are named by the keys of the base profile
+`ultralytics`; another profile has its own names for the same sums.
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, reject, settings
 from hypothesis.errors import Flaky, Unsatisfiable
@@ -46,21 +47,21 @@ class Outcome:
     case: LossCase | None = None
 
 
-def level_settings(level: str, rule: Rule) -> settings:
-    """The Hypothesis settings of a level, with every field set: same port, same cases, same verdict."""
-    return settings(
-        max_examples=EXAMPLES[level] * (CHEAP if rule.request.cheap else 1),
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=(Phase.generate, Phase.shrink),
-        stateful_step_count=1,
-        report_multiple_bugs=False,
-        suppress_health_check=tuple(HealthCheck),
-        verbosity=Verbosity.quiet,
-        print_blob=False,
-        backend="hypothesis",
-    )
+def level_options(level: str, rule: Rule) -> dict[str, Any]:
+    """Every field of Hypothesis' settings for a level: same port, same cases, same verdict."""
+    return {
+        "max_examples": EXAMPLES[level] * (CHEAP if rule.request.cheap else 1),
+        "derandomize": True,
+        "database": None,
+        "deadline": None,
+        "phases": (Phase.generate, Phase.shrink),
+        "stateful_step_count": 1,
+        "report_multiple_bugs": False,
+        "suppress_health_check": tuple(HealthCheck),
+        "verbosity": Verbosity.quiet,
+        "print_blob": False,
+        "backend": "hypothesis",
+    }
 
 
 def run(
@@ -130,7 +131,7 @@ class Trial:
     def on_drawn_cases(self, level: str) -> None:
         """Check the rule on cases drawn by Hypothesis, and shrink the first that fails."""
 
-        @level_settings(level, self.rule)
+        @settings(**level_options(level, self.rule))
         @given(loss_cases(self.rule.request, Domain.of(self.judged)))
         def rule_holds(case: LossCase) -> None:
             try:

@@ -38,7 +38,7 @@ def giou_of_one_pair(port: Judged, case: LossCase) -> None:
         port.loss(arranged).assert_values(port.expected(arranged), MAIN_AND_AUX)
 
 
-@rule("BOX-02", source=f"{GIOU}, section 3, property 2: GIoU is a symmetric measure", request=ONE_PAIR)
+@rule("BOX-02", source=f"{GIOU}, section 3: areas of intersection, union and hull do not know which box is which", request=ONE_PAIR)
 def symmetry(port: Judged, case: LossCase) -> None:
     """The GIoU loss and the L1 loss of one pair stay the same when prediction and target change places."""
     first_layer = case.pred_bboxes[0, 0]
@@ -66,7 +66,7 @@ def translation(port: Judged, case: LossCase) -> None:
 
 @rule(
     "BOX-04",
-    source=f"{GIOU}, section 3, property 4: -1 < GIoU <= 1",
+    source=f"{GIOU}, section 3: the range of GIoU",
     request=replace(ONE_PAIR, near=False, special=("tiny", "border", "equal")),
 )
 def giou_range(port: Judged, case: LossCase) -> None:

@@ -76,7 +76,7 @@ def class_gain(port: Judged, case: LossCase) -> None:
 
 @rule(
     "CLASS-06",
-    source="Zhang et al., VarifocalNet, arXiv 2008.13367, section 3.2: the IoU is a target",
+    source="Zhang et al., VarifocalNet, arXiv 2008.13367, equation 2: the IoU is a target",
     request=replace(WITH_TARGETS, classification=("varifocal", "bce")),
     needs={"gradients"},
 )

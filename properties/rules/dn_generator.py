@@ -54,7 +54,7 @@ def positive_slots(port: Judged, case: LossCase) -> None:
         assert came == wanted, f"image {image}: positive slots are {came}, expected {wanted}"
 
 
-@rule("DN-12", source=f"{DN_DETR}, section 4.4", request=REQUEST, needs=NEEDS)
+@rule("DN-12", source=f"{DN_DETR}, section 4, attention mask", request=REQUEST, needs=NEEDS)
 def attention_mask(port: Judged, case: LossCase) -> None:
     """Ordinary queries do not see denoising ones, a group does not see another group, and everything else is open."""
     group = _group(port, case)
@@ -74,7 +74,7 @@ def attention_mask(port: Judged, case: LossCase) -> None:
     )
 
 
-@rule("DN-13", source=f"{DN_DETR}, section 4.2", request=REQUEST, needs=NEEDS)
+@rule("DN-13", source=f"{DN_DETR}, section 4, label flipping", request=REQUEST, needs=NEEDS)
 def labels_without_noise(port: Judged, case: LossCase) -> None:
     """Without label noise every positive and every negative slot carries the class of its target, and padding slots
     carry zeros."""
@@ -91,7 +91,7 @@ def labels_without_noise(port: Judged, case: LossCase) -> None:
         assert not len(wrong), f"image {image}, slot {wrong[0][0]}: the label is not that of class {classes[wrong[0][0]]} (-1 is padding)"
 
 
-@rule("DN-14", source=f"{DN_DETR}, section 4.2", request=replace(REQUEST, classes=(2, 5), targets=(1, 4)), needs=NEEDS)
+@rule("DN-14", source=f"{DN_DETR}, section 4, label flipping", request=replace(REQUEST, classes=(2, 5), targets=(1, 4)), needs=NEEDS)
 def label_noise(port: Judged, case: LossCase) -> None:
     """With probability cls_noise_ratio / 2 a label is replaced by a class drawn uniformly from all of them, so a share
     of cls_noise_ratio / 2 (1 - 1/C) changes. Judged by a binomial test with an error probability of 1e-9."""

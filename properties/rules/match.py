@@ -71,7 +71,7 @@ def fewer_queries_than_targets(port: Judged, case: LossCase) -> None:
 
 @rule(
     "MATCH-05",
-    source="Zhu et al., Deformable DETR, arXiv 2010.04159, appendix A.3; Carion et al., DETR, appendix A.2",
+    source="Zhu et al., Deformable DETR, arXiv 2010.04159, section 5; Carion et al., DETR, section 3.1",
     request=replace(ANY, matcher_options=True),
     needs={"match"},
 )

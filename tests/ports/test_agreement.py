@@ -1,6 +1,6 @@
 """The reference and a real package agree in every loss and every gradient, on cases that reach every corner.
 
-Runs where the package is installed: `tox run -e agreement`. There `--cases` asks for thousands.
+Runs where the package is installed: `tox run -e agreement-ultralytics`, which asks for 5,000 cases.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def report(judged: Judged, census: Census, capsys: pytest.CaptureFixture[str]) -
 def test_reference_agrees_with_ultralytics(
     cases: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("ultralytics", reason="needs the ultralytics package: tox run -e agreement")
+    pytest.importorskip("ultralytics", reason="needs the ultralytics package: tox run -e agreement-ultralytics")
     from detr_conformance.ports.ultralytics import port
 
     judged = Judged(port())
