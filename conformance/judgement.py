@@ -111,9 +111,9 @@ def _refuse_unfit(case: LossCase, judgement: Judgement, options: CheckOptions) -
             f"{options.case} has {' and '.join(undefined)}, which the profile {judgement.profile.name} leaves open: "
             "change the case, or choose another --profile"
         )
-    if not judgement.rules:
-        raise UsageError(f"{options.case} fits no rule: change its sizes or options")
     try:
         expected_losses(case, judgement.profile)
     except (ValueError, OverflowError) as error:
         raise UsageError(f"{options.case} is no call of the loss: {one_line(error)}") from error
+    if not judgement.rules:
+        raise UsageError(f"{options.case} fits no rule: change its sizes or options")

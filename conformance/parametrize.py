@@ -7,6 +7,7 @@ import os
 import pytest
 
 from detr_conformance.coco import read_targets
+from detr_conformance.errors import visible
 from detr_conformance.judgement import Judgement
 from detr_conformance.properties.port import Port, check_port
 from detr_conformance.properties.profiles import PROFILES, Profile
@@ -42,7 +43,8 @@ class RuleCheck:
             return
         if self.outcome.verdict == "unsupported":
             pytest.skip(f"{self.rule.id} {self.rule.title}: {self.outcome.message}")
-        raise AssertionError(f"{self.rule.id} {self.rule.title}: {self.rule.statement}\n{self.outcome.message}")
+        message = visible(self.outcome.message)
+        raise AssertionError(f"{self.rule.id} {self.rule.title}: {self.rule.statement}\n{message}")
 
     def __repr__(self) -> str:
         return f"<rule {self.rule.id} for {self.judgement.port.name}>"

@@ -174,9 +174,9 @@ def giou_gradient(
 ) -> Float[np.ndarray, "pairs 4"]:
     """Derivative of each pair's GIoU by the predicted box.
 
-    GIoU = inter / union + union / hull - 1, so with primes for the derivative by any one edge or size
+    With primes for the derivative by any one edge or size,
 
-        GIoU' = inter' / union + union' / hull - union' inter / union^2 - hull' union / hull^2
+        GIoU' = inter' / union - union' inter / union^2 - ((hull' - union') / hull - hull' (hull - union) / hull^2)
         union' = area' - inter'
 
     where an edge moves the intersection or the hull only if it is the one that bounds it.
@@ -232,8 +232,8 @@ def _giou_slope(areas: Overlap, sides: Slopes, own_area: Points) -> Points:
     hull_slope = sides.around * _other_side(areas.around)
     union_slope = own_area - inter_slope
     of_iou = inter_slope / union - union_slope * inter / union**2
-    of_hull_share = union_slope / hull - hull_slope * union / hull**2
-    return of_iou + of_hull_share
+    of_empty_share = (hull_slope - union_slope) / hull - hull_slope * (hull - union) / hull**2
+    return of_iou - of_empty_share
 
 
 def _other_side(size: Points) -> Points:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -119,13 +120,14 @@ class DETRLoss:
         targets = self._targets(batch, images=pred_bboxes.shape[1])
         main = self._get_loss(pred_bboxes[-1], pred_scores[-1], *targets, postfix=postfix, match_indices=match_indices)
         layers = len(pred_bboxes)
-        losses = {key: loss.map_gradients(_in_layers(layers - 1, layers)) for key, loss in main.items()}
+        in_last = partial(_in_layers, where=layers - 1, layers=layers)
+        losses = {key: loss.map_gradients(in_last) for key, loss in main.items()}
         if self.aux_loss:
             auxiliary = self._get_loss_aux(
                 pred_bboxes[:-1], pred_scores[:-1], *targets, match_indices=match_indices, postfix=postfix
             )
-            for key, loss in auxiliary.items():
-                losses[key] = loss.map_gradients(_in_layers(slice(layers - 1), layers))
+            in_others = partial(_in_layers, where=slice(layers - 1), layers=layers)
+            losses |= {key: loss.map_gradients(in_others) for key, loss in auxiliary.items()}
         return losses
 
     def _targets(
@@ -162,8 +164,9 @@ class DETRLoss:
         scores[images, queries] = self._target_scores(matched_bboxes, matched_targets)
 
         losses = self._get_loss_class(pred_scores, classes, scores, len(targets), postfix)
+        in_queries = partial(_in_queries, images=images, queries=queries, shape=pred_bboxes.shape)
         for key, loss in self._get_loss_bbox(matched_bboxes, matched_targets, postfix).items():
-            losses[key] = loss.map_gradients(_in_queries(images, queries, pred_bboxes.shape))
+            losses[key] = loss.map_gradients(in_queries)
         return losses
 
     def _match(
@@ -286,7 +289,7 @@ class DETRLoss:
         for layer in range(layers):
             one = self._get_loss(pred_bboxes[layer], pred_scores[layer], *targets, match_indices=match_indices)
             for total, loss in zip(list(totals), one.values(), strict=True):
-                totals[total] += loss.map_gradients(_in_layers(layer, layers))
+                totals[total] += loss.map_gradients(partial(_in_layers, where=layer, layers=layers))
         return totals
 
     def _shared_layer(self, layers: int) -> int:
@@ -322,23 +325,15 @@ def _flat(parts: Sequence[np.ndarray]) -> Int64[np.ndarray, " pairs"]:
     return np.concatenate([np.zeros(0), *parts]).astype(np.int64)
 
 
-def _in_layers(where: int | slice, layers: int) -> Callable[[Tracked], Tracked]:
-    """Puts a gradient by one layer, or by a run of layers, into the gradient by all layers."""
-
-    def place(gradient: Tracked) -> Tracked:
-        whole = track(np.zeros((layers, *gradient.shape[-3:])), gradient.arithmetic)
-        whole[where] = gradient
-        return whole
-
-    return place
+def _in_layers(gradient: Tracked, where: int | slice, layers: int) -> Tracked:
+    """The gradient by all layers, of which `gradient` is that by one or by a run of them."""
+    whole = track(np.zeros((layers, *gradient.shape[-3:])), gradient.arithmetic)
+    whole[where] = gradient
+    return whole
 
 
-def _in_queries(images: np.ndarray, queries: np.ndarray, shape: tuple[int, ...]) -> Callable[[Tracked], Tracked]:
-    """Puts a gradient by matched predictions into the gradient by all of a layer's predictions."""
-
-    def place(gradient: Tracked) -> Tracked:
-        whole = track(np.zeros(shape), gradient.arithmetic)
-        whole[images, queries] = gradient
-        return whole
-
-    return place
+def _in_queries(gradient: Tracked, images: np.ndarray, queries: np.ndarray, shape: tuple[int, ...]) -> Tracked:
+    """The gradient by all predictions of a layer, of which `gradient` is that by the matched ones."""
+    whole = track(np.zeros(shape), gradient.arithmetic)
+    whole[images, queries] = gradient
+    return whole

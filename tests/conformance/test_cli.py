@@ -73,11 +73,14 @@ BAD_CASES = {
     "an unknown field": (lambda case: changed(case, "colour", to="red"), "unknown field 'colour'"),
     "an unknown option": (lambda case: changed(case, "config", "colour", to="red"), "unknown field 'colour'"),
     "an option of another type": (lambda case: changed(case, "config", "aux_loss", to=1), "is 1, expected bool"),
-    "a wrong shape": (lambda case: changed(case, "gt_bboxes", "shape", to=[4, 1]), "gt_bboxes has shape (4, 1)"),
+    "a wrong shape": (lambda case: changed(case, "config", "nc", to=3), "2 classes, but config.nc is 3"),
     "missing numbers": (lambda case: changed(case, "pred_scores", "values", to=[]), "holds 0 values"),
-    "NaN in a target": (lambda case: changed(case, "gt_bboxes", "values", 0, to="nan"), "gt_bboxes[0, 0] is nan"),
+    "NaN in a target": (
+        lambda case: changed(case, "gt_bboxes", "values", 0, to="nan"),
+        "has [nan, 0.5, 0.25, 0.5] at [0], expected finite",
+    ),
     "a number too fine": (lambda case: changed(case, "pred_scores", "values", 0, to="0x1.00000000000ap-1"), "float32"),
-    "a class too many": (lambda case: changed(case, "gt_cls", to=[7]), "gt_cls[0] is 7"),
+    "a class too many": (lambda case: changed(case, "gt_cls", to=[7]), "has 7 at [0], expected a class from 0 to 1"),
     "a layer too many": (
         lambda case: to_json(case.change(use_uni_match=True, uni_match_ind=9)),
         "uni_match_ind is 9",
@@ -97,7 +100,8 @@ def test_a_case_that_cannot_be_used_is_refused_in_one_sentence(name, small_case,
 
 def test_a_case_that_the_profile_leaves_open_is_refused(small_case, capsys, tmp_path):
     path = tmp_path / "case.json"
-    path.write_text(to_json(small_case))
+    one_layer = small_case.change(pred_bboxes=small_case.pred_bboxes[:1], pred_scores=small_case.pred_scores[:1])
+    path.write_text(to_json(one_layer))
     sentence = refusal(capsys, "check", "reference", "--profile", "rtdetr", "--case", str(path))
     assert "which the profile rtdetr leaves open" in sentence
 
@@ -113,13 +117,14 @@ def test_a_port_that_breaks_a_rule_is_non_conformant(check):
     assert run.returncode == 1
     assert run.stderr == ""
     assert "fail CLASS-01 focal loss" in run.stdout
-    assert "non-conformant: 2 pass, 1 fail, 0 error, 0 unsupported, 64 not judged; " in run.stdout.replace("\n", " ")
+    assert "non-conformant: 2 pass, 1 fail, 0 error, 0 unsupported" in run.stdout
 
 
 def test_what_is_not_declared_is_unsupported_and_no_failure(check):
     run = check("sample_ports:modest", "--", "-k", "API-01 or MATCH-01")
     assert run.returncode == 0
     assert "partial: 1 pass, 0 fail, 0 error, 1 unsupported" in run.stdout
+    assert "noise" not in run.stdout + run.stderr, "what the port prints is shown"
 
 
 def test_the_output_fits_80_columns_and_holds_no_control_characters(check):
@@ -129,21 +134,12 @@ def test_the_output_fits_80_columns_and_holds_no_control_characters(check):
     assert r"loss(case) raised RuntimeError: [bold]no\x1b[31m kernel for this \udcff" in " ".join(run.stdout.split())
 
 
-@pytest.mark.parametrize(
-    ("port", "reason"),
-    [("garbage", "loss(case) returned dict, expected a LossResult"), ("sleeping", "no answer within 1 s")],
-)
-def test_a_port_that_gives_no_answer_is_an_error_and_the_run_goes_on(check, port, reason):
-    run = check(f"sample_ports:{port}", "--", "-k", "API-01 or MATCH-01", "--timeout", "1")
+def test_a_port_that_gives_no_answer_is_an_error_and_the_run_goes_on(check):
+    run = check("sample_ports:hopeless", "--", "-k", "API-01 or MATCH-01 or DN-10", "--timeout", "1")
     assert run.returncode == 1
-    assert reason in run.stdout
-    assert "1 pass, 0 fail, 1 error" in run.stdout
-
-
-def test_what_a_port_prints_is_not_shown(check):
-    run = check("sample_ports:printing", "--", "-k", "API-01")
-    assert run.returncode == 0
-    assert "noise" not in run.stdout + run.stderr
+    assert "loss(case) returned dict, expected a LossResult" in run.stdout
+    assert "no answer within 1 s: the port hangs" in run.stdout
+    assert "1 pass, 0 fail, 2 error" in run.stdout
 
 
 def test_a_run_that_is_interrupted_reports_what_it_has(check, tmp_path):
@@ -180,15 +176,15 @@ def test_a_case_is_judged_by_the_rules_that_it_fits(check, small_case, tmp_path)
 
 def test_a_case_with_something_that_the_port_does_not_declare_is_unsupported(check, small_case, tmp_path):
     path = tmp_path / "case.json"
-    path.write_text(to_json(small_case.change(aux_loss=False)))
-    run = check("sample_ports:modest", "--case", str(path), "--", "-k", "AUX-05")
-    assert "1 unsupported" in run.stdout
+    path.write_text(to_json(small_case.change(use_vfl=True)))
+    run = check("sample_ports:modest", "--case", str(path), "--", "-k", "API-01")
+    assert "0 pass, 0 fail, 0 error, 1 unsupported" in run.stdout
 
 
 def test_real_targets_add_cases(check):
     run = check("reference", "--targets", str(SAMPLE), "--", "-k", "API-02")
     assert run.returncode == 0
-    assert "196 images, 1768 boxes" in " ".join(run.stdout.split())
+    assert "coco_sample.json: 196 images" in " ".join(run.stdout.split())
 
 
 def test_every_rule_is_listed(capsys):

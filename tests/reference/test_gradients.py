@@ -20,13 +20,13 @@ THIRD_ORDER = 1e-8
 """Relative to the slope, what a central difference over this step leaves out; boxes are at least 0.1 wide here."""
 
 BOXES, LOGITS = ("pred_bboxes", "dn_bboxes"), ("pred_scores", "dn_scores")
-CASES = 240
+CASES = 200
 
 
 def draw_case(draw_step, seed):
     """A loss with options of every kind, and a small training step for it."""
     rng = np.random.default_rng([seed, 99])
-    layers, images = int(rng.integers(1, 4)), int(rng.integers(1, 3))
+    layers, images = int(rng.choice([1, 2, 2, 3])), int(rng.integers(1, 3))
     gt_groups = tuple(int(count) for count in rng.integers(0, 4, images))
     step = draw_step(
         seed,
@@ -93,10 +93,10 @@ def test_gradients_of_every_loss_are_central_differences_along_random_directions
         assert worst(*draw_case(draw_step, seed)) <= 1, f"seed {seed}"
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_gradients_are_central_differences_entry_by_entry(draw_step, seed):
     loss, _ = draw_case(draw_step, seed)
-    step = draw_step(seed, layers=2, gt_groups=(2, 1), queries=2, classes=loss.nc, groups=1)
+    step = draw_step(seed, layers=2, gt_groups=(1,), queries=2, classes=loss.nc, groups=1)
     losses = loss(*step.arguments)
     for name in (*BOXES, *LOGITS):
         keys = [key for key, each in losses.items() if name in each.gradients]
@@ -117,9 +117,9 @@ def with_gradients(losses, change) -> dict[str, Loss]:
     ids=["off by a ten thousandth", "of the wrong sign", "zero"],
 )
 def test_a_gradient_that_is_wrong_everywhere_is_noticed(draw_step, wrong):
-    for seed in range(12):
+    for seed in range(6):
         loss, _ = draw_case(draw_step, seed)
-        step = draw_step(seed, classes=loss.nc, groups=1)
+        step = draw_step(seed, layers=2, gt_groups=(1, 2), classes=loss.nc, groups=1)
         assert worst(loss, step, with_gradients(loss(*step.arguments), wrong)) > 10
 
 
@@ -161,7 +161,7 @@ def test_boxes_without_a_partner_have_gradients_of_exactly_zero(draw_step):
     for key in ("loss_bbox", "loss_giou"):
         gradient = losses[key].gradients["pred_bboxes"][-1]
         assert not gradient.values[alone].any() and not gradient.magnitude[alone].any()
-        assert (gradient.values[~alone] != 0).all()
+        assert gradient.values[~alone].any(axis=-1).all()
 
 
 def test_negative_and_padding_slots_have_box_gradients_of_exactly_zero(draw_step):
@@ -171,16 +171,22 @@ def test_negative_and_padding_slots_have_box_gradients_of_exactly_zero(draw_step
         positive[image, slots] = True
     for key in ("loss_bbox_dn", "loss_giou_dn"):
         gradient = RTDETRDetectionLoss(nc=4)(*step.arguments)[key].gradients["dn_bboxes"][-1]
-        assert not gradient.values[~positive].any() and gradient.values[positive].all()
+        assert not gradient.values[~positive].any() and gradient.values[positive].any(axis=-1).all()
 
 
-def test_each_loss_has_a_gradient_by_its_own_layers_alone(draw_step):
-    step = draw_step(layers=4, groups=1)
-    losses = RTDETRDetectionLoss(nc=4)(*step.arguments)
-    for key, name in [("loss_class", "pred_scores"), ("loss_giou", "pred_bboxes"), ("loss_bbox_dn", "dn_bboxes")]:
-        main, auxiliary = (losses[each].gradients[name].values for each in (key, key.replace("_dn", "") + "_aux" + key[9:]))
-        assert not main[:3].any() and main[3].any()
-        assert not auxiliary[3].any() and all(layer.any() for layer in auxiliary[:3])
+@pytest.mark.parametrize(
+    ("main", "auxiliary", "name"),
+    [
+        ("loss_class", "loss_class_aux", "pred_scores"),
+        ("loss_giou", "loss_giou_aux", "pred_bboxes"),
+        ("loss_bbox_dn", "loss_bbox_aux_dn", "dn_bboxes"),
+        ("loss_class_dn", "loss_class_aux_dn", "dn_scores"),
+    ],
+)
+def test_each_loss_has_a_gradient_by_its_own_layers_alone(draw_step, main, auxiliary, name):
+    losses = RTDETRDetectionLoss(nc=4)(*draw_step(layers=3, groups=1).arguments)
+    by_layer = [losses[key].gradients[name].values.any(axis=(1, 2, 3)).tolist() for key in (main, auxiliary)]
+    assert by_layer == [[False, False, True], [True, True, False]]
 
 
 # Kinks.

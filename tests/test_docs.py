@@ -1,0 +1,137 @@
+"""Every command and every program in the documentation runs."""
+
+from __future__ import annotations
+
+import configparser
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+QUICK = ["--level", "smoke", "--", "-k", "REG-03 or API-02"]
+
+# What the README's programs import: a project with a loss in Ultralytics' form, and one in a form of its own.
+MY_PROJECT_LOSS = """
+import torch
+
+from detr_conformance.reference import RTDETRDetectionLoss as Reference
+
+
+def scalars(losses):
+    return {key: torch.tensor(float(loss)) for key, loss in losses.items()}
+
+
+class RTDETRDetectionLoss:
+    def __init__(self, **options):
+        self.loss = Reference(**options)
+
+    def __call__(self, preds, batch, dn_bboxes=None, dn_scores=None, dn_meta=None):
+        batch = {key: value.numpy() if hasattr(value, "numpy") else value for key, value in batch.items()}
+        return scalars(self.loss([each.detach().double().numpy() for each in preds], batch))
+
+
+class MyCriterion:
+    def __init__(self, nc, weights, gamma, alpha):
+        self.loss = Reference(nc, loss_gain=weights, gamma=gamma, alpha=alpha, use_vfl=True)
+
+    def __call__(self, boxes, logits, targets):
+        batch = {
+            "cls": torch.cat([each["labels"] for each in targets]).numpy(),
+            "bboxes": torch.cat([each["boxes"] for each in targets]).double().numpy(),
+            "gt_groups": [len(each["labels"]) for each in targets],
+        }
+        return scalars(self.loss((boxes.detach().double().numpy(), logits.detach().double().numpy()), batch))
+"""
+MY_PROJECT_OPS = "from detr_conformance.reference import get_cdn_group\n"
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """Fenced blocks of a language: the page's name and the text."""
+    pattern = re.compile(rf"^```{language}\n(.*?)^```", re.DOTALL | re.MULTILINE)
+    return [(page.name, text) for page in PAGES for text in pattern.findall(page.read_text(encoding="utf-8"))]
+
+
+def commands(program: str) -> list[str]:
+    """Every command line in the documentation that starts with the program."""
+    lines = (line.strip() for _, text in blocks("sh") for line in text.splitlines())
+    return sorted({line for line in lines if line.startswith(program)})
+
+
+def tox_environments() -> set[str]:
+    """The names that tox.ini gives its environments."""
+    from itertools import product
+
+    ini = configparser.ConfigParser(interpolation=None)
+    ini.read(ROOT / "tox.ini")
+    names = set()
+    for section in ini.sections():
+        parts = re.split(r"\{([^}]*)\}", section.removeprefix("testenv:"))
+        choices = [part.split(",") if index % 2 else [part] for index, part in enumerate(parts)]
+        names |= {"".join(choice) for choice in product(*choices)}
+    return names
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with the files that the README's commands speak of."""
+    package = tmp_path / "my_project"
+    package.mkdir()
+    (package / "loss.py").write_text(MY_PROJECT_LOSS)
+    (package / "ops.py").write_text(MY_PROJECT_OPS)
+    for _, text in blocks("python"):
+        name = re.match(r"# (\w+\.py)\n", text)
+        assert name is not None, f"a program in the documentation does not say its file name:\n{text}"
+        (tmp_path / name[1]).write_text(text)
+    (tmp_path / "instances_val.json").write_bytes((ROOT / "tests/targets/coco_sample.json").read_bytes())
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", commands("detr-conformance"))
+def test_a_documented_command_reaches_a_verdict(command: str, project: Path) -> None:
+    pytest.importorskip("torch", reason="the README's port is in PyTorch")
+    words = shlex.split(command)[1:]
+    if words[:2] == ["check", "ultralytics"] and importlib.util.find_spec("ultralytics") is None:
+        pytest.skip("needs the ultralytics package: tests/ports/test_findings.py replays the case where it is installed")
+    quick = QUICK if words[0] == "check" and "--" not in words else []
+    done = run([*words, *quick], project)
+    assert done.returncode in (0, 1), done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert " error, " not in done.stdout or " 0 error, " in done.stdout
+
+
+def test_the_decorator_of_the_readme_runs_in_a_port_s_own_suite(project: Path) -> None:
+    pytest.importorskip("torch", reason="the README's port is in PyTorch")
+    arguments = ["-m", "pytest", "test_conformance.py", "-q", "-k", "REG-01", "-p", "no:cacheprovider"]
+    done = subprocess.run([sys.executable, *arguments], cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", commands("python3 -m venv"))
+def test_a_documented_tox_environment_exists(command: str) -> None:
+    environment = re.search(r"tox run -e (\S+)", command)
+    assert environment is not None
+    assert environment[1] in tox_environments()
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    command = next(line for line in commands("python3 -m venv") if line.endswith("-e py311"))
+    assert command in (ROOT / ".ci/run").read_text(encoding="utf-8")
+
+
+def test_every_link_in_the_documentation_leads_somewhere() -> None:
+    for page in PAGES:
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """detr-conformance with these arguments, in this folder."""
+    program = [sys.executable, "-c", "import sys; from detr_conformance.cli import main; sys.exit(main())"]
+    return subprocess.run([*program, *words], cwd=folder, capture_output=True, text=True, check=False)
