@@ -15,6 +15,7 @@ from jaxtyping import Float
 from detr_conformance.properties.tolerance import rounded
 
 Boxes = Float[np.ndarray, "count 4"]
+Targets = Float[np.ndarray, "targets 4"]
 
 SPECIAL_SHARE = 0.25
 """Share of boxes that are special, where a case has special boxes at all."""
@@ -42,7 +43,7 @@ class Numbers:
         centre = self._on_grid(self.rng.uniform(0.25, 0.75, (count, 2)))
         return self._finish(np.concatenate([centre, size], axis=1))
 
-    def boxes_near(self, targets: Boxes, count: int) -> Boxes:
+    def boxes_near(self, targets: Targets, count: int) -> Boxes:
         """Boxes that mostly lie near one of the targets; anywhere if there is none."""
         elsewhere = self.boxes(count)
         if len(targets) == 0:
@@ -66,14 +67,14 @@ class Numbers:
         cells = np.round(coordinates * self.grid)
         return (np.maximum(cells, 1) if lowest else cells) / self.grid
 
-    def _finish(self, boxes: Boxes, targets: Boxes | None = None) -> Boxes:
+    def _finish(self, boxes: Boxes, targets: Targets | None = None) -> Boxes:
         """Make some boxes special, and round all to the dtype."""
         for row in range(len(boxes)) if self.special else ():
             if self.rng.random() < SPECIAL_SHARE:
                 boxes[row] = self._special(boxes, row, targets)
         return rounded(boxes, self.dtype)
 
-    def _special(self, boxes: Boxes, row: int, targets: Boxes | None) -> Float[np.ndarray, " 4"]:
+    def _special(self, boxes: Boxes, row: int, targets: Targets | None) -> Float[np.ndarray, " 4"]:
         x, y, width, height = boxes[row]
         kind = self.special[self.rng.integers(len(self.special))]
         if kind == "duplicate":

@@ -104,17 +104,22 @@ def _one_of_both(result: Reals, arithmetic: Arithmetic, a: Operand, b: Operand) 
     return np.where(sure, np.where(result == a.value, a.bound, b.bound), np.maximum(a.bound, b.bound))
 
 
-def _exponential(result: Reals, _: Arithmetic, a: Operand) -> Reals:
-    return scaled(result, a.bound) + np.abs(result)
+def _exponential(result: Reals, arithmetic: Arithmetic, a: Operand) -> Reals:
+    """The slope is taken where it is steepest within reach."""
+    return scaled(np.exp(a.value + arithmetic.reach(a.bound)), a.bound) + np.abs(result)
 
 
-def _logarithm(result: Reals, _: Arithmetic, a: Operand) -> Reals:
-    """With the slope at the value itself: the arguments here have a positive constant added to them."""
-    return a.bound / np.abs(a.value) + np.abs(result)
+def _logarithm(result: Reals, arithmetic: Arithmetic, a: Operand) -> Reals:
+    """The slope is taken where it is steepest within reach, though not below a sixteenth of the argument.
+
+    Every argument here is a sum of a probability and a positive constant: rounding does not carry it further down.
+    """
+    nearest = np.maximum(a.value - arithmetic.reach(a.bound), a.value / 16.0)
+    return a.bound / nearest + np.abs(result)
 
 
-def _logarithm_of_one_more(result: Reals, _: Arithmetic, a: Operand) -> Reals:
-    return a.bound / (1.0 + a.value) + np.abs(result)
+def _logarithm_of_one_more(result: Reals, arithmetic: Arithmetic, a: Operand) -> Reals:
+    return _logarithm(result, arithmetic, Operand(1.0 + a.value, a.bound))
 
 
 def _arc_tangent(result: Reals, arithmetic: Arithmetic, a: Operand) -> Reals:

@@ -65,7 +65,7 @@ def test_two_processes_write_the_same_report_as_one(written, document):
 
 def test_a_worker_that_dies_is_an_error_of_its_rule(check):
     pytest.importorskip("xdist")
-    run = check("sample_ports:dying", "--", "-n", "1", "-k", "API-01 or MATCH-01")
+    run = check("sample_ports:dying", "--", "-n", "1", "--max-worker-restart", "0", "-k", "API-01 or MATCH-01")
     assert run.returncode == 1
     assert "1 pass, 0 fail, 1 error" in run.stdout
 
