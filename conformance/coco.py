@@ -168,9 +168,7 @@ def _without_area(boxes: Boxes) -> Bool[np.ndarray, " boxes"]:
     return coincide
 
 
-def _by_image(
-    image_ids: Sequence[Identity], owners: Indices, classes: Indices, boxes: Boxes
-) -> Iterable[ImageTargets]:
+def _by_image(image_ids: Sequence[Identity], owners: Indices, classes: Indices, boxes: Boxes) -> Iterable[ImageTargets]:
     """The targets of each image in turn; `owners` are positions in `image_ids`."""
     order = np.argsort(owners, kind="stable")
     ends = np.cumsum(np.bincount(owners, minlength=len(image_ids)))

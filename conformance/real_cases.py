@@ -76,7 +76,9 @@ def _case(images: Sequence[ImageTargets], classes: int, request: Request, domain
     if request.denoising != "never" and case.targets:
         subset = domain.denoising_subset and batch % 2 == 1
         case = case.change(denoising=denoising_queries(case, layers - 1, 2, batch % 2, subset, numbers))
-    return case.change(matcher=_matcher(request, batch), generator=GeneratorConfig(num_dn=(100, 20)[batch % 2], seed=batch))
+    return case.change(
+        matcher=_matcher(request, batch), generator=GeneratorConfig(num_dn=(100, 20)[batch % 2], seed=batch)
+    )
 
 
 def _config(request: Request, classes: int, layers: int, batch: int) -> LossConfig:

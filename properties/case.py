@@ -207,7 +207,9 @@ def _check_denoising(denoising: Denoising, case: LossCase) -> None:
     check_predictions(denoising.bboxes, denoising.scores, "layers images denoising")
     expected = (case.images, case.config.nc)
     if denoising.scores.shape[1::2] != expected:
-        raise ValueError(f"denoising.scores has shape {denoising.scores.shape}, expected (images, classes) = {expected}")
+        raise ValueError(
+            f"denoising.scores has shape {denoising.scores.shape}, expected (images, classes) = {expected}"
+        )
     if not len(denoising.pos_idx) == len(denoising.gt_idx) == case.images:
         raise ValueError(
             f"denoising.pos_idx has {len(denoising.pos_idx)} and denoising.gt_idx {len(denoising.gt_idx)} entries, "
@@ -220,7 +222,7 @@ def _check_denoising(denoising: Denoising, case: LossCase) -> None:
                 f"denoising.pos_idx[{image}] has {len(positive)} slots, expected {len(targets)} targets times "
                 f"{denoising.num_group} groups"
             )
-        if len(positive) and not (0 <= positive.min() and positive.max() < slots):
+        if len(positive) and not (positive.min() >= 0 and positive.max() < slots):
             raise ValueError(f"denoising.pos_idx[{image}] is {positive.tolist()}, expected slots from 0 to {slots - 1}")
         own = case.of_image(image)
         if len(targets) and not (own.start <= targets.min() and targets.max() < own.stop):

@@ -70,7 +70,7 @@ def from_document(document: Any) -> LossCase:
         CaseFormatError: a field is unknown or missing, or its content does not fit.
     """
     if not isinstance(document, Mapping) or document.get("format") != FORMAT:
-        raise CaseFormatError(f"not a case: expected a JSON object with \"format\": \"{FORMAT}\"")
+        raise CaseFormatError(f'not a case: expected a JSON object with "format": "{FORMAT}"')
     if document.get("version") != VERSION:
         raise CaseFormatError(f"version is {document.get('version')!r}, this release reads version {VERSION}")
     names = {each.name for each in fields(LossCase)}
@@ -127,7 +127,7 @@ def _decode_float(text: Any) -> float:
             return float.fromhex(text)
         except ValueError:
             pass
-    raise CaseFormatError(f"{text!r} is not a number: expected hexadecimal digits in a string, such as \"0x1.8p-1\"")
+    raise CaseFormatError(f'{text!r} is not a number: expected hexadecimal digits in a string, such as "0x1.8p-1"')
 
 
 def _decode_index(values: Any) -> np.ndarray:
@@ -142,7 +142,9 @@ def _decode_config(kind: Any) -> Any:
 
     def decode(document: Any) -> Any:
         _check_names(kind.__name__, document, set(default))
-        return kind(**{name: _decode_option(f"{kind.__name__}.{name}", document[name], default[name]) for name in default})
+        return kind(
+            **{name: _decode_option(f"{kind.__name__}.{name}", document[name], default[name]) for name in default}
+        )
 
     return decode
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import CLASSIFICATION, LossCase
 from detr_conformance.properties.port import DenoisingGroup, LossResult, Matching, Port
@@ -20,11 +21,11 @@ class PortError(Exception):
     """The port raised, or returned something that cannot be compared: not a verdict on its numbers."""
 
 
-class PortTimeout(BaseException):  # noqa: N818  # no Error: Hypothesis and ports must not take it for one of theirs
+class PortTimeout(BaseException):  # no Error: Hypothesis and ports must not take it for one of theirs
     """A port took too long. Whoever watches the clock raises it, in the middle of whatever is running."""
 
 
-class OutOfScope(Exception):
+class OutOfScope(Exception):  # noqa: N818  # no error: the case is left to other rules
     """The rule cannot judge this case: rounding decides who is matched with whom, so the loss has no single value."""
 
 
@@ -263,4 +264,3 @@ def _pair(queries: Any, targets: Any) -> Matching:
 def _short(value: Any, limit: int = 200) -> str:
     text = " ".join(str(value).split())
     return text if len(text) <= limit else f"{text[:limit]}…"
-

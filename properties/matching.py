@@ -170,9 +170,7 @@ def _structural_defect(
     return None
 
 
-def _pairs(
-    shape: tuple[int, ...], queries: Int[np.ndarray, " pairs"], targets: Int[np.ndarray, " pairs"]
-) -> Pairs:
+def _pairs(shape: tuple[int, ...], queries: Int[np.ndarray, " pairs"], targets: Int[np.ndarray, " pairs"]) -> Pairs:
     """A matching as a set of pairs."""
     pairs = np.zeros(shape, dtype=bool)
     pairs[queries, targets] = True

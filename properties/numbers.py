@@ -76,7 +76,7 @@ class Numbers:
 
     def _special(self, boxes: Boxes, row: int, targets: Targets | None) -> Float[np.ndarray, " 4"]:
         x, y, width, height = boxes[row]
-        kind = self.special[self.rng.integers(len(self.special))]
+        kind = self.special[int(self.rng.integers(len(self.special)))]
         if kind == "duplicate":
             return boxes[self.rng.integers(len(boxes))].copy()
         if kind == "equal":

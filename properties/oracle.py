@@ -12,7 +12,7 @@ from detr_conformance.properties import tolerance
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.matching import is_unambiguous
 from detr_conformance.properties.profiles import Profile
-from detr_conformance.reference import HungarianMatcher, Losses, RTDETRDetectionLoss, Tracked, magnitude, track
+from detr_conformance.reference import HungarianMatcher, Losses, RTDETRDetectionLoss, magnitude, track
 from detr_conformance.reference.rounding import plain
 
 
@@ -52,7 +52,7 @@ def build_matcher(case: LossCase, profile: Profile) -> HungarianMatcher:
 
 
 @lru_cache(maxsize=32)
-def matching_costs(case: LossCase, profile: Profile) -> list[list[Float[Tracked, "queries targets"]]]:
+def matching_costs(case: LossCase, profile: Profile) -> list[list[Float[np.ndarray, "queries targets"]]]:
     """Cost of every pair, for each layer and in it for each image."""
     matcher = build_matcher(case, profile)
     arithmetic = tolerance.arithmetic(case.dtype)
@@ -67,7 +67,7 @@ def matching_costs(case: LossCase, profile: Profile) -> list[list[Float[Tracked,
     ]
 
 
-def allowed_cost_error(cost: Float[Tracked, "queries targets"], dtype: str) -> Float[np.ndarray, "queries targets"]:
+def allowed_cost_error(cost: Float[np.ndarray, "queries targets"], dtype: str) -> Float[np.ndarray, "queries targets"]:
     """How far off a port's own matching costs may be.
 
     The matcher computes in float32 or better, whatever the dtype of the predictions. A solver works on sums of costs,

@@ -138,7 +138,9 @@ def check_port(candidate: Any) -> Port:
         TypeError: an attribute or a declared method is missing, or a capability is unknown; the message names it.
     """
     if isinstance(candidate, type) or not isinstance(candidate, Port):
-        absent = [name for name in ("name", "profile", "capabilities", "dtypes", "loss") if not hasattr(candidate, name)]
+        absent = [
+            name for name in ("name", "profile", "capabilities", "dtypes", "loss") if not hasattr(candidate, name)
+        ]
         kind = f"the class {candidate.__name__}" if isinstance(candidate, type) else type(candidate).__name__
         lack = f"it lacks {', '.join(absent)}" if absent else "expected an instance, or a function that returns one"
         raise TypeError(f"{kind} is not a port: {lack}")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from detr_conformance.reference import Losses, Matching, RTDETRDetectionLoss, VarifocalLoss
-from detr_conformance.reference.classification import Terms, binary_cross_entropy, sigmoid
+from detr_conformance.reference.classification import Terms, binary_cross_entropy
 
 TERMS = ("class", "bbox", "giou")
 
@@ -31,7 +31,7 @@ class KeyNames:
     queries, whose keys are there, and zero, without denoising too.
     """
 
-    def expected(self, layers: int, aux_loss: bool, denoising_layers: int) -> frozenset[str]:
+    def expected(self, layers: int, aux_loss: bool, denoising_layers: int) -> frozenset[str]:  # noqa: ARG002  # LayerKeyNames
         """The keys that a call must return; `denoising_layers` is 0 without denoising queries."""
         parts = ("", "_aux") if aux_loss else ("",)
         return frozenset(f"loss_{term}{part}{dn}" for term in TERMS for part in parts for dn in ("", "_dn"))
@@ -118,19 +118,25 @@ class RTDETRConventionLoss(RTDETRDetectionLoss):
         self.matcher.iou_eps = self.iou_eps
         self.varifocal = DetachedVarifocalLoss(self.varifocal.gamma, self.varifocal.alpha)
 
-    def _uses_varifocal(self, num_gts: int) -> bool:
+    def _uses_varifocal(self, num_gts: int) -> bool:  # noqa: ARG002  # asked of every profile
         return self.use_vfl
 
-    def _get_loss(  # type: ignore[no-untyped-def,override]  # noqa: ANN202  # passes every argument through
-        self, pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups, *, match_indices=None, **options
+    def _get_loss(
+        self,
+        pred_bboxes: np.ndarray,
+        pred_scores: np.ndarray,
+        gt_bboxes: np.ndarray,
+        gt_cls: np.ndarray,
+        gt_groups: Sequence[int],
+        masks: object = None,
+        gt_mask: object = None,
+        postfix: str = "",
+        match_indices: Sequence[Matching] | None = None,
     ) -> Losses:
         """Every loss divided by the number of targets instead of that of matched pairs."""
-        matching: Sequence[Matching] = self._match(
-            pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups, match_indices
-        )
-        losses = super()._get_loss(
-            pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups, match_indices=matching, **options
-        )
+        layer = (pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups)
+        matching = self._match(*layer, match_indices)
+        losses = super()._get_loss(*layer, masks, gt_mask, postfix, matching)
         pairs = sum(len(queries) for queries, _ in matching)
         # Denoising queries are paired by construction: there the normaliser is the number of pairs.
         if match_indices is not None or pairs == 0:

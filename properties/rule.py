@@ -70,7 +70,7 @@ class Rule:
 
 
 def rule(
-    id: str,
+    id: str,  # noqa: A002  # what it is called everywhere else
     *,
     source: str,
     request: Request,

@@ -14,7 +14,14 @@ import numpy as np
 from hypothesis import strategies as st
 from jaxtyping import Float, Int64
 
-from detr_conformance.properties.case import CLASSIFICATION, Denoising, GeneratorConfig, LossCase, LossConfig, MatcherConfig
+from detr_conformance.properties.case import (
+    CLASSIFICATION,
+    Denoising,
+    GeneratorConfig,
+    LossCase,
+    LossConfig,
+    MatcherConfig,
+)
 from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.numbers import Numbers
 from detr_conformance.properties.profiles import FREE_LAYERS, NO_AREA

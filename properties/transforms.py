@@ -16,9 +16,7 @@ GRID = 2.0**-10
 
 def reverse_queries(case: LossCase) -> LossCase:
     """The ordinary queries in reverse order."""
-    return case.change(
-        pred_bboxes=case.pred_bboxes[:, :, ::-1].copy(), pred_scores=case.pred_scores[:, :, ::-1].copy()
-    )
+    return case.change(pred_bboxes=case.pred_bboxes[:, :, ::-1].copy(), pred_scores=case.pred_scores[:, :, ::-1].copy())
 
 
 def reverse_targets(case: LossCase) -> LossCase:

@@ -27,11 +27,20 @@ def binary_cross_entropy(x: Float[np.ndarray, "*shape"], q: Float[np.ndarray, "*
 
         BCE(x, q) = -q log p - (1 - q) log(1 - p) = (1 - q) x - log p
 
-    Its derivative by x is p - q. Range [0, inf). The second form is the one that PyTorch evaluates; far below 0
-    it is the small difference of two large terms, which its error bound has to show.
+    Range [0, inf). The second form is the one that PyTorch evaluates; far below 0 it is the small difference of two
+    large terms, which its error bound has to show.
     """
     minus_log_p = np.maximum(-x, 0.0) + np.log1p(np.exp(-np.abs(x)))
     return (1.0 - q) * x + minus_log_p
+
+
+def cross_entropy_slope(x: Float[np.ndarray, "*shape"], q: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """Derivative of the cross-entropy by the logit, p - q.
+
+    Automatic differentiation of the second form above takes p as the small difference of two numbers near 1. It is
+    written so here too, for the sake of its error bound.
+    """
+    return 1.0 - sigmoid(-x) - q
 
 
 class FocalLoss:
@@ -130,7 +139,7 @@ class VarifocalLoss:
 
     def slopes(self, x: Terms, q: Terms, y: Terms) -> Terms:
         """Derivative of each term by its logit: w (p - q) + w' BCE(x, q)."""
-        by_entropy = self._weight(x, q, y) * (sigmoid(x) - q)
+        by_entropy = self._weight(x, q, y) * cross_entropy_slope(x, q)
         return by_entropy + self._weight_slope(x, y) * binary_cross_entropy(x, q)
 
     def _weight(self, x: Terms, q: Terms, y: Terms) -> Terms:

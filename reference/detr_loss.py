@@ -14,8 +14,8 @@ from detr_conformance.reference.classification import (
     FocalLoss,
     VarifocalLoss,
     binary_cross_entropy,
+    cross_entropy_slope,
     mean_over_queries,
-    sigmoid,
 )
 from detr_conformance.reference.loss_value import Losses, loss_of, zero_loss
 from detr_conformance.reference.matcher import HungarianMatcher, Matching
@@ -223,8 +223,7 @@ class DETRLoss:
         score = gt_scores[..., None] * label
         per_pair = pred_scores.shape[1] / max(num_gts, 1)
         if not self.use_fl:
-            slopes = sigmoid(logits) - score
-            loss = mean_over_queries(binary_cross_entropy(logits, score), slopes)
+            loss = mean_over_queries(binary_cross_entropy(logits, score), cross_entropy_slope(logits, score))
         elif self._uses_varifocal(num_gts):
             loss = self.varifocal(logits, score, label) * per_pair
         else:

@@ -132,7 +132,8 @@ _EXACT = np.zeros(())
 
 
 def _sum(array: Tracked, axis: Any = None, **options: Any) -> Tracked:
-    if any(option not in (None, False, np._NoValue) for option in options.values()):
+    unset = (None, False, np._NoValue)
+    if not all(any(option is each for each in unset) for option in options.values()):
         raise TypeError(f"no rounding rule for numpy.sum with options {sorted(options)}")
     bound = sum_rule(array.values, array.magnitude, axis)
     return Tracked(array.values.sum(axis=axis), bound, array.arithmetic)

@@ -98,7 +98,9 @@ def test_a_documented_command_reaches_a_verdict(command: str, project: Path) -> 
     pytest.importorskip("torch", reason="the README's port is in PyTorch")
     words = shlex.split(command)[1:]
     if words[:2] == ["check", "ultralytics"] and importlib.util.find_spec("ultralytics") is None:
-        pytest.skip("needs the ultralytics package: tests/ports/test_findings.py replays the case where it is installed")
+        pytest.skip(
+            "needs the ultralytics package: tests/ports/test_findings.py replays the case where it is installed"
+        )
     quick = QUICK if words[0] == "check" and "--" not in words else []
     done = run([*words, *quick], project)
     assert done.returncode in (0, 1), done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.reference import RTDETRDetectionLoss, get_cdn_group
@@ -27,7 +28,7 @@ class Deviation:
     story: str
     link: str
     loss: type[RTDETRDetectionLoss] = RTDETRDetectionLoss
-    generator: Callable[..., tuple[object, ...]] = get_cdn_group
+    generator: Callable[..., tuple[Any, ...]] = get_cdn_group
 
     def port(self) -> ReferencePort:
         """The deviation as a port to be judged."""

@@ -11,7 +11,7 @@ from detr_conformance.deviations.deviation import Deviation
 from detr_conformance.reference import FocalLoss, Losses, Matching, RTDETRDetectionLoss, bbox_iou, giou_gradient
 from detr_conformance.reference.boxes import l1_distance, l1_gradient
 from detr_conformance.reference.classification import Terms
-from detr_conformance.reference.loss_value import Loss
+from detr_conformance.reference.loss_value import loss_of
 from detr_conformance.reference.rounding import plain, track
 
 
@@ -23,7 +23,7 @@ class CIoUForGIoU(RTDETRDetectionLoss):
         pred, target = track(pred_bboxes), track(gt_bboxes)
         apart = np.sum(1.0 - bbox_iou(pred, target, CIoU=True))
         slope = {"pred_bboxes": -giou_gradient(pred, target)}
-        losses[f"loss_giou{postfix}"] = Loss(apart, slope) * self.loss_gain["giou"] / max(len(gt_bboxes), 1)
+        losses[f"loss_giou{postfix}"] = loss_of(apart, slope) * self.loss_gain["giou"] / max(len(gt_bboxes), 1)
         return losses
 
 
@@ -35,7 +35,7 @@ class CornerTargets(RTDETRDetectionLoss):
         half = gt_bboxes[:, 2:] / 2
         corners = np.concatenate([gt_bboxes[:, :2] - half, gt_bboxes[:, :2] + half], axis=1)
         pred, target = track(pred_bboxes), track(corners)
-        distance = Loss(np.sum(l1_distance(pred, target)), {"pred_bboxes": l1_gradient(pred, target)})
+        distance = loss_of(np.sum(l1_distance(pred, target)), {"pred_bboxes": l1_gradient(pred, target)})
         losses[f"loss_bbox{postfix}"] = distance * self.loss_gain["bbox"] / max(len(gt_bboxes), 1)
         return losses
 
@@ -43,7 +43,7 @@ class CornerTargets(RTDETRDetectionLoss):
 class NeverVarifocal(RTDETRDetectionLoss):
     """The IoU is thrown away after it was computed, and the varifocal loss becomes focal."""
 
-    def _uses_varifocal(self, num_gts: int) -> bool:
+    def _uses_varifocal(self, num_gts: int) -> bool:  # noqa: ARG002  # the step's signature
         return False
 
 
@@ -82,9 +82,9 @@ class LogOfSaturatedSigmoid(RTDETRDetectionLoss):
 class NoDenoisingKeysWithoutTargets(RTDETRDetectionLoss):
     """A batch without targets has other keys than one with targets."""
 
-    def forward(self, preds: Any, batch: Any, *args: Any, **options: Any) -> Losses:
+    def forward(self, *args: Any, **options: Any) -> Losses:
         """As the reference, but a rank whose images are all empty reports no denoising losses."""
-        losses = super().forward(preds, batch, *args, **options)
+        losses, (_, batch, *_) = super().forward(*args, **options), args
         return losses if sum(batch["gt_groups"]) else {key: loss for key, loss in losses.items() if "_dn" not in key}
 
 
@@ -113,64 +113,66 @@ LOSS_DEVIATIONS = (
     Deviation(
         "khub-ciou-for-giou",
         "BOX",
-        "keras-hub's D-FINE (0.32.0) computes CIoU where GIoU is meant. Right: IoU - (hull - union) / hull. Shows on any "
-        "two boxes of different shape.",
+        "keras-hub's D-FINE (0.32.0) computes CIoU where GIoU is meant. Right: IoU - (hull - union) / hull. "
+        "Shows on any two boxes of different shape.",
         "keras-team/keras-hub, models/d_fine/d_fine_loss.py",
         loss=CIoUForGIoU,
     ),
     Deviation(
         "netspresso-l1-on-corner-boxes",
         "REG",
-        "The L1 loss compared predictions in centre form with targets in corner form. Right: the same form on both sides. "
-        "Shows on perfect predictions: loss_bbox is not 0 while loss_giou is.",
+        "The L1 loss compared predictions in centre form with targets in corner form. Right: the same form "
+        "on both sides. Shows on perfect predictions: loss_bbox is not 0 while loss_giou is.",
         "Nota-NetsPresso/netspresso-trainer, commit ceba052c",
         loss=CornerTargets,
     ),
     Deviation(
         "paddle-vfl-dangling-else",
         "CLASS",
-        "A dangling else reset the IoU after it was computed, so that the varifocal loss was silently the focal one. Right: "
-        "if / elif / else. Shows on any matched query.",
+        "A dangling else reset the IoU after it was computed, so that the varifocal loss was silently the "
+        "focal one. Right: if / elif / else. Shows on any matched query.",
         "PaddlePaddle/PaddleDetection, pull request 8409",
         loss=NeverVarifocal,
     ),
     Deviation(
         "hf-aux-sliced-twice",
         "AUX",
-        "A helper that drops the last layer was imported where the caller had dropped it already: one auxiliary layer was "
-        "lost. Right: L - 1 auxiliary terms. Shows in the sum over layers.",
+        "A helper that drops the last layer was imported where the caller had dropped it already: one "
+        "auxiliary layer was lost. Right: L - 1 auxiliary terms. Shows in the sum over layers.",
         "huggingface/transformers 4.46.3 to 4.48.3, loss/loss_rt_detr.py",
         loss=DoubleSlicedAuxiliaryLayers,
     ),
     Deviation(
         "khub-missing-target-offset",
         "INV",
-        "Target indices of each image were used on the concatenated targets without the image's offset: later images were "
-        "supervised by the first one's targets. Right: add the offset. Shows in a batch of two.",
+        "Target indices of each image were used on the concatenated targets without the image's offset: "
+        "later images were supervised by the first one's targets. Right: add the offset. Shows in a batch "
+        "of two.",
         "keras-team/keras-hub, models/d_fine/d_fine_loss.py",
         loss=OffsetForgotten,
     ),
     Deviation(
         "hf-lwdetr-enc-coords-detached",
         "GRAD",
-        "The encoder's proposal boxes were detached before the loss, which therefore had no gradient by them. Right: detach "
-        "only the copy that the decoder refines. Values are equal; only gradients show it.",
+        "The encoder's proposal boxes were detached before the loss, which therefore had no gradient by "
+        "them. Right: detach only the copy that the decoder refines. Values are equal; only gradients show "
+        "it.",
         "huggingface/transformers, pull request 44441",
         loss=DetachedEncoderBoxes,
     ),
     Deviation(
         "rfdetr-log-of-saturated-sigmoid",
         "NUM",
-        "Cross-entropy was written as -log(p) with p rounded to 0 or 1. Right: the log-sigmoid form. Shows beyond logits of "
-        "17 in float32.",
+        "Cross-entropy was written as -log(p) with p rounded to 0 or 1. Right: the log-sigmoid form. Shows "
+        "beyond logits of 17 in float32.",
         "roboflow/rf-detr, pull request 138",
         loss=LogOfSaturatedSigmoid,
     ),
     Deviation(
         "rtdetr-empty-rank-hangs",
         "API",
-        "A rank without targets had no denoising losses, so that ranks disagreed on the keys and hung. Right: the same keys, "
-        "zero. Shows in a batch without targets.",
+        "A rank without targets had no denoising losses, so that ranks disagreed on the keys and hung. "
+        "Right: the same keys, zero. Shows in a batch without targets.",
         "lyuwenyu/RT-DETR, issues 529 and 672, pull request 684",
         loss=NoDenoisingKeysWithoutTargets,
     ),

@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 
 from detr_conformance.deviations.deviation import Deviation
-from detr_conformance.reference import HungarianMatcher, Matching, RTDETRDetectionLoss, get_cdn_group, linear_sum_assignment
+from detr_conformance.reference import (
+    HungarianMatcher,
+    Matching,
+    RTDETRDetectionLoss,
+    get_cdn_group,
+    linear_sum_assignment,
+)
 from detr_conformance.reference.rounding import plain
 
 
@@ -61,25 +67,26 @@ MATCHING_DEVIATIONS = (
     Deviation(
         "khub-bigM-float32",
         "MATCH",
-        "The solver padded a rectangular problem with 1e9 in float32; after reduction the finite costs were lost and the "
-        "matching was not the cheapest. Right: solve the rectangular problem. Shows with fewer targets than queries.",
+        "The solver padded a rectangular problem with 1e9 in float32; after reduction the finite costs were "
+        "lost and the matching was not the cheapest. Right: solve the rectangular problem. Shows with fewer "
+        "targets than queries.",
         "keras-team/keras-hub, models/d_fine/d_fine_utils.py",
         loss=BigPadding,
     ),
     Deviation(
         "khub-dn-rows-columns-swapped",
         "DN",
-        "The positive slots were used as target indices and 0, 1, 2, … as the slots. Right: slot j of each group belongs to "
-        "target j. Shows with two groups.",
+        "The positive slots were used as target indices and 0, 1, 2, … as the slots. Right: slot j of each "
+        "group belongs to target j. Shows with two groups.",
         "keras-team/keras-hub, get_cdn_matched_indices",
         loss=RowsForColumns,
     ),
     Deviation(
         "ul-cdn-pos-neg-unpaired",
         "DN",
-        "All positives were laid out before all negatives, while the attention mask grouped 2 M neighbours: positives of one "
-        "target saw each other, and the last groups held negatives only. Right: each group holds its positives, then its "
-        "negatives. Shows with two groups.",
+        "All positives were laid out before all negatives, while the attention mask grouped 2 M neighbours: "
+        "positives of one target saw each other, and the last groups held negatives only. Right: each group "
+        "holds its positives, then its negatives. Shows with two groups.",
         "ultralytics/ultralytics 8.0.124 to 8.4.170, issue 14217",
         generator=unpaired_groups,
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class ReferencePort:
         self,
         name: str = "reference",
         loss_class: type[RTDETRDetectionLoss] = RTDETRDetectionLoss,
-        denoising: Callable[..., tuple[object, ...]] = get_cdn_group,
+        denoising: Callable[..., tuple[Any, ...]] = get_cdn_group,
     ) -> None:
         """Keep the pieces."""
         self.name = name

@@ -118,7 +118,9 @@ def _gradients(loss: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> dict[s
     """Gradient of one loss by each input that it is connected to."""
     if not loss.requires_grad:
         return {}
-    gradients = torch.autograd.grad(loss.sum(), list(inputs.values()), retain_graph=True, allow_unused=True)
+    gradients: Sequence[torch.Tensor | None] = torch.autograd.grad(
+        loss.sum(), list(inputs.values()), retain_graph=True, allow_unused=True
+    )
     return {name: _array(each) for name, each in zip(inputs, gradients, strict=True) if each is not None}
 
 

@@ -80,7 +80,8 @@ class TransformersRTDetrPort(TorchPort):
         labels = _labels(case, tensors)
         layers = zip(tensors.predictions["pred_bboxes"], tensors.predictions["pred_scores"], strict=True)
         return [
-            _through_the_batch(case, matcher({"logits": logits, "pred_boxes": boxes}, labels)) for boxes, logits in layers
+            _through_the_batch(case, matcher({"logits": logits, "pred_boxes": boxes}, labels))
+            for boxes, logits in layers
         ]
 
     def denoising_indices(self, case: LossCase) -> Sequence[Matching]:
@@ -96,7 +97,7 @@ class TransformersRTDetrPort(TorchPort):
         if not generator.training:
             return None
         torch.manual_seed(generator.seed)
-        embedding = torch.nn.Embedding.from_pretrained(
+        embedding = torch.nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]  # torch does not type it
             torch.cat([torch.eye(case.config.nc), torch.zeros(1, case.config.nc)]), padding_idx=case.config.nc
         )
         labels, boxes, mask, meta = get_contrastive_denoising_training_group(

@@ -67,7 +67,9 @@ class UltralyticsPort(TorchPort):
                 f"the ultralytics adapter cannot build {named}(nc=…, loss_gain=…, use_vfl=…): {error}"
             ) from error
         if not callable(sample):
-            raise TypeError(f"the ultralytics adapter needs a loss to call, but {named}(nc=2) is {type(sample).__name__}")
+            raise TypeError(
+                f"the ultralytics adapter needs a loss to call, but {named}(nc=2) is {type(sample).__name__}"
+            )
         return sample
 
     def build(self, case: LossCase) -> Any:

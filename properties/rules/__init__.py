@@ -18,7 +18,9 @@ def _collect() -> tuple[Rule, ...]:
     ids = [each.id for each in rules]
     for each in rules:
         if ids.count(each.id) > 1 or each.family not in FAMILIES or not each.statement:
-            raise ValueError(f"rule {each.id} ({each.title}): the id is used twice or unknown, or the statement is empty")
+            raise ValueError(
+                f"rule {each.id} ({each.title}): the id is used twice or unknown, or the statement is empty"
+            )
     return tuple(sorted(rules, key=lambda each: (list(FAMILIES).index(each.family), each.id)))
 
 

@@ -14,7 +14,14 @@ from detr_conformance.properties.rule import rule
 from detr_conformance.properties.transforms import map_boxes, snap
 
 ONE_PAIR = Request(
-    layers=(1, 2), images=(1, 1), queries=(1, 1), classes=(1, 2), targets=(1, 1), denoising="never", special=(), real=False
+    layers=(1, 2),
+    images=(1, 1),
+    queries=(1, 1),
+    classes=(1, 2),
+    targets=(1, 1),
+    denoising="never",
+    special=(),
+    real=False,
 )
 MAIN_AND_AUX = ("loss_giou", "loss_giou_aux")
 GIOU = "Rezatofighi et al., GIoU, arXiv 1902.09630"
@@ -38,7 +45,11 @@ def giou_of_one_pair(port: Judged, case: LossCase) -> None:
         port.loss(arranged).assert_values(port.expected(arranged), MAIN_AND_AUX)
 
 
-@rule("BOX-02", source=f"{GIOU}, section 3: areas of intersection, union and hull do not know which box is which", request=ONE_PAIR)
+@rule(
+    "BOX-02",
+    source=f"{GIOU}, section 3: areas of intersection, union and hull do not know which box is which",
+    request=ONE_PAIR,
+)
 def symmetry(port: Judged, case: LossCase) -> None:
     """The GIoU loss and the L1 loss of one pair stay the same when prediction and target change places."""
     first_layer = case.pred_bboxes[0, 0]
@@ -97,6 +108,7 @@ def _arranged(case: LossCase, shift: float, scale: float) -> LossCase:
     x, y, width, height = case.gt_bboxes[0]
     layers = 1.0 + np.arange(case.layers) / 8.0
     predictions = np.stack(
-        [x + shift * width * layers, y - shift * height * layers / 2, width * scale * layers, height * scale / layers], axis=-1
+        [x + shift * width * layers, y - shift * height * layers / 2, width * scale * layers, height * scale / layers],
+        axis=-1,
     )
     return snap(case.change(pred_bboxes=np.asarray(predictions, dtype=np.float32).astype(np.float64)[:, None, None]))

@@ -89,4 +89,6 @@ def target_score_is_a_constant(port: Judged, case: LossCase) -> None:
             if name.endswith("bboxes"):
                 gradient = returned.gradient(key, name)
                 worst = float(np.abs(gradient).max(initial=0.0))
-                assert worst == 0.0, f"gradient of {key} by {name} must be 0 everywhere, its largest entry is {worst:.3g}"
+                assert worst == 0.0, (
+                    f"gradient of {key} by {name} must be 0 everywhere, its largest entry is {worst:.3g}"
+                )

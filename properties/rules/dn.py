@@ -26,7 +26,11 @@ def denoising_losses(port: Judged, case: LossCase) -> None:
     port.loss(case).assert_values(port.expected(case), DN_KEYS)
 
 
-@rule("DN-02", source="data-parallel training: the ranks must agree on the keys", request=replace(ALWAYS, denoising="never"))
+@rule(
+    "DN-02",
+    source="data-parallel training: the ranks must agree on the keys",
+    request=replace(ALWAYS, denoising="never"),
+)
 def no_denoising_queries(port: Judged, case: LossCase) -> None:
     """Without denoising queries every denoising loss that the profile has is exactly 0."""
     returned = port.loss(case)
@@ -52,7 +56,8 @@ def pairs(port: Judged, case: LossCase) -> None:
 
 @rule("DN-04", source="the two parts share nothing but the targets", request=ALWAYS)
 def parts_do_not_mix(port: Judged, case: LossCase) -> None:
-    """The main and auxiliary losses do not depend on the denoising predictions, nor those of denoising on the others."""
+    """The main and auxiliary losses do not depend on the denoising predictions, nor the denoising losses on the
+    others."""
     if case.denoising is None:
         return
     expected, once = port.expected(case), port.loss(case)
@@ -78,8 +83,12 @@ def equal_groups_count_once(port: Judged, case: LossCase) -> None:
         many.assert_alike(one, key, expected[key])
 
 
-@rule("DN-06", source="Ultralytics get_cdn_group: an image with more targets than num_dn denoises some of them",
-      request=replace(ALWAYS, targets=(2, 5)), needs={"denoising_subset"})
+@rule(
+    "DN-06",
+    source="Ultralytics get_cdn_group: an image with more targets than num_dn denoises some of them",
+    request=replace(ALWAYS, targets=(2, 5)),
+    needs={"denoising_subset"},
+)
 def some_targets_denoised(port: Judged, case: LossCase) -> None:
     """Where dn_gt_idx names some of an image's targets, the slots belong to those, and the others take no part."""
     port.loss(case).assert_values(port.expected(case), DN_KEYS)

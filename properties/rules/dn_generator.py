@@ -33,9 +33,13 @@ def arrangement(port: Judged, case: LossCase) -> None:
     width, groups = _arrangement(port, case)
     slots = 2 * width * groups
     assert group.num_group == groups, f"dn_num_group is {group.num_group}, expected {groups}"
-    assert list(group.num_split) == [slots, case.queries], f"dn_num_split is {list(group.num_split)}, expected {[slots, case.queries]}"
+    assert list(group.num_split) == [slots, case.queries], (
+        f"dn_num_split is {list(group.num_split)}, expected {[slots, case.queries]}"
+    )
     for name, array in (("labels", group.labels), ("boxes", group.boxes)):
-        assert array.shape[:2] == (case.images, slots), f"{name} have shape {array.shape}, expected {(case.images, slots)} first"
+        assert array.shape[:2] == (case.images, slots), (
+            f"{name} have shape {array.shape}, expected {(case.images, slots)} first"
+        )
 
 
 @rule("DN-11", source=DINO, request=REQUEST, needs=NEEDS)
@@ -87,10 +91,17 @@ def labels_without_noise(port: Judged, case: LossCase) -> None:
             classes[_slots(port, quiet, group, image, half)] = _sources(port, quiet, group, image, quiet.gt_cls)
         wanted = classes[:, None] == np.arange(case.config.nc)
         wrong = np.argwhere(np.asarray(group.labels[image]) != wanted)
-        assert not len(wrong), f"image {image}, slot {wrong[0][0]}: the label is not that of class {classes[wrong[0][0]]} (-1 is padding)"
+        assert not len(wrong), (
+            f"image {image}, slot {wrong[0][0]}: the label is not that of class {classes[wrong[0][0]]} (-1 is padding)"
+        )
 
 
-@rule("DN-14", source=f"{DN_DETR}, section 4, label flipping", request=replace(REQUEST, classes=(2, 5), targets=(1, 4)), needs=NEEDS)
+@rule(
+    "DN-14",
+    source=f"{DN_DETR}, section 4, label flipping",
+    request=replace(REQUEST, classes=(2, 5), targets=(1, 4)),
+    needs=NEEDS,
+)
 def label_noise(port: Judged, case: LossCase) -> None:
     """With probability cls_noise_ratio / 2 a label is replaced by a class drawn uniformly from all of them, so a share
     of cls_noise_ratio / 2 (1 - 1/C) changes. Judged by a binomial test with an error probability of 1e-9."""
@@ -113,8 +124,8 @@ def label_noise(port: Judged, case: LossCase) -> None:
 
 @rule("DN-15", source=f"{DINO}, lambda_1 and lambda_2", request=REQUEST, needs=NEEDS)
 def box_noise(port: Judged, case: LossCase) -> None:
-    """Each edge of a positive moves by less than half the width or height times box_noise_scale, each edge of a negative
-    by once to twice that, both clipped to the image; boxes come as logits, by the inverse sigmoid."""
+    """Each edge of a positive moves by less than half the width or height times box_noise_scale, each edge of a
+    negative by once to twice that, both clipped to the image; boxes come as logits, by the inverse sigmoid."""
     noisy = case.change(generator=replace(case.generator, box_noise_scale=case.generator.box_noise_scale or 0.5))
     group = _group(port, noisy)
     if group is None:
@@ -154,7 +165,12 @@ def nothing_to_denoise(port: Judged, case: LossCase) -> None:
         assert port.denoising_group(same) is None, f"the port made denoising queries {situation}"
 
 
-@rule("DN-18", source="what a decoder is given for slots that nothing fills", request=replace(REQUEST, images=(2, 4)), needs=NEEDS)
+@rule(
+    "DN-18",
+    source="what a decoder is given for slots that nothing fills",
+    request=replace(REQUEST, images=(2, 4)),
+    needs=NEEDS,
+)
 def padding(port: Judged, case: LossCase) -> None:
     """Boxes in padding slots are what the profile says: zeros, or the logits of an empty box."""
     noisy = case.change(generator=replace(case.generator, box_noise_scale=1.0))
@@ -173,7 +189,9 @@ def padding(port: Judged, case: LossCase) -> None:
 def _group(port: Judged, case: LossCase) -> DenoisingGroup | None:
     """Denoising queries of a batch that has targets; None, and nothing to check, for one that has not."""
     group = port.denoising_group(case)
-    assert group is not None or case.targets == 0, "the port made no denoising queries for a batch with targets in training"
+    assert group is not None or case.targets == 0, (
+        "the port made no denoising queries for a batch with targets in training"
+    )
     return group if case.targets else None
 
 
@@ -191,7 +209,9 @@ def _targets(group: DenoisingGroup, case: LossCase, image: int) -> np.ndarray:
         return own
     named = np.asarray(group.gt_idx[image]).reshape(-1).astype(np.int64)
     wanted = min(len(own), max(case.generator.num_dn, 1))
-    legal = set(named.tolist()) <= set(own.tolist()) and len(set(named.tolist())) == wanted and sorted(named) == list(named)
+    legal = (
+        set(named.tolist()) <= set(own.tolist()) and len(set(named.tolist())) == wanted and sorted(named) == list(named)
+    )
     assert legal, f"image {image}: dn_gt_idx is {named.tolist()}, expected {wanted} of {own.tolist()}, ascending"
     return named
 
@@ -228,7 +248,8 @@ def _assert_moved(port: Judged, case: LossCase, image: int, half: int, boxes: np
             too_far = known & (moved > (half + 1) * unit + blur) & inside
             too_near = known & (moved < half * unit - blur) & inside
             for row in np.flatnonzero(too_far | too_near)[:1]:
+                kind, legal = ("positive", "negative")[half], unit[row] * np.array([half, half + 1])
                 raise AssertionError(
-                    f"image {image}, {'negative' if half else 'positive'} {row}: the {edge} {name} edge moved by {moved[row]:.4g}, "
-                    f"expected {half * unit[row]:.4g} to {(half + 1) * unit[row]:.4g} for a box of size {size[row, axis]:.4g}"
+                    f"image {image}, {kind} {row}: the {edge} {name} edge moved by {moved[row]:.4g}, "
+                    f"expected {legal[0]:.4g} to {legal[1]:.4g} for a box of size {size[row, axis]:.4g}"
                 )

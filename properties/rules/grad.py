@@ -27,7 +27,8 @@ def class_gradient(port: Judged, case: LossCase) -> None:
 
 @rule("GRAD-02", source="derivative of the L1 distance", request=ANY, needs={"gradients"})
 def l1_gradient(port: Judged, case: LossCase) -> None:
-    """The gradient of loss_bbox by a matched box is the gain times the signs of its differences, over the normaliser."""
+    """The gradient of loss_bbox by a matched box is the gain times the signs of its differences, over the
+    normaliser."""
     _assert_box_gradient(port, case, "loss_bbox")
 
 
@@ -60,7 +61,7 @@ def no_other_gradient(port: Judged, case: LossCase) -> None:
             stray = np.abs(returned.gradient(key, name)[untouched])
             worst = float(stray.max(initial=0.0))
             assert worst == 0.0, (
-                f"gradient of {key} by {name} must be 0 at every logit and unmatched box, one entry there is {worst:.3g}"
+                f"gradient of {key} by {name} must be 0 at every logit and unmatched box, one there is {worst:.3g}"
             )
 
 

@@ -98,5 +98,3 @@ def _assert_close(port: Judged, returned: Returned, key: str, wanted: float, exp
         f"{key} of the whole batch is {float(returned.value(key)):.9g}, its images together give {wanted:.9g}; "
         f"off by {off:.3g}, {off / allowed:.3g} times what rounding in {returned.case.dtype} explains"
     )
-
-

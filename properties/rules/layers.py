@@ -16,7 +16,11 @@ MAIN_KEYS = ("loss_class", "loss_bbox", "loss_giou")
 AUX_KEYS = tuple(f"{key}_aux" for key in MAIN_KEYS)
 
 
-@rule("AUX-01", source="Carion et al., DETR, arXiv 2005.12872, section 3.2, auxiliary decoding losses", request=SEVERAL_LAYERS)
+@rule(
+    "AUX-01",
+    source="Carion et al., DETR, arXiv 2005.12872, section 3.2, auxiliary decoding losses",
+    request=SEVERAL_LAYERS,
+)
 def sum_over_layers(port: Judged, case: LossCase) -> None:
     """The auxiliary losses are the sums of the losses of all layers but the last, each layer matched on its own; none
     is left out and none counted twice."""

@@ -54,7 +54,9 @@ def ties(port: Judged, case: LossCase) -> None:
     """Where queries tie because half of them repeat the others, the matching is still a legal and optimal one."""
     half = (case.queries + 1) // 2
     order = np.arange(case.queries) % half
-    _assert_optimal(port, case.change(pred_bboxes=case.pred_bboxes[:, :, order], pred_scores=case.pred_scores[:, :, order]))
+    _assert_optimal(
+        port, case.change(pred_bboxes=case.pred_bboxes[:, :, order], pred_scores=case.pred_scores[:, :, order])
+    )
 
 
 @rule(

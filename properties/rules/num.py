@@ -25,7 +25,11 @@ def double_precision(port: Judged, case: LossCase) -> None:
         returned.assert_gradients(expected)
 
 
-@rule("NUM-02", source="the losses are defined on the numbers, not on their format", request=replace(TAME, dtype="float16"))
+@rule(
+    "NUM-02",
+    source="the losses are defined on the numbers, not on their format",
+    request=replace(TAME, dtype="float16"),
+)
 def half_precision(port: Judged, case: LossCase) -> None:
     """Float16 predictions with float32 targets give losses and gradients that are right to the rounding of float16;
     who is matched is decided in float32 or better."""
@@ -35,7 +39,11 @@ def half_precision(port: Judged, case: LossCase) -> None:
         returned.assert_gradients(expected)
 
 
-@rule("NUM-03", source="the losses are defined on the numbers, not on their format", request=replace(TAME, dtype="bfloat16"))
+@rule(
+    "NUM-03",
+    source="the losses are defined on the numbers, not on their format",
+    request=replace(TAME, dtype="bfloat16"),
+)
 def brain_float(port: Judged, case: LossCase) -> None:
     """Bfloat16 predictions with float32 targets give losses and gradients that are right to the rounding of bfloat16;
     who is matched is decided in float32 or better."""

@@ -147,9 +147,7 @@ def test_one_bad_entry_is_refused_with_its_place(path: Path, name: str) -> None:
 
 
 def test_a_file_without_images_is_refused(path: Path) -> None:
-    assert "`images` is empty" in refusal(
-        path, '{"images": [], "annotations": [], "categories": [{"id": 3}]}'
-    )
+    assert "`images` is empty" in refusal(path, '{"images": [], "annotations": [], "categories": [{"id": 3}]}')
 
 
 def test_every_truncation_of_a_good_file_is_refused(path: Path) -> None:

@@ -92,17 +92,17 @@ def compare_all(judged: Judged, cases: int) -> Census:
 def report(judged: Judged, census: Census, capsys: pytest.CaptureFixture[str]) -> None:
     """Print the figures, also when the test passes."""
     with capsys.disabled():
-        print(
+        print(  # noqa: T201  # the figures are what the run is for
             f"\n{judged.port.name}: {census.cases} cases agree, {census.uncertain} left out because rounding decides "
             f"their matching; largest share of a budget {judged.largest_share:.3f}; gradient entries: "
             f"{census.judged_entries} judged, {census.open_entries} left open at kinks"
         )
-        print("  " + ", ".join(f"{name}: {count}" for name, count in sorted(census.corners.items())))
+        print(  # noqa: T201
+            "  " + ", ".join(f"{name}: {count}" for name, count in sorted(census.corners.items()))
+        )
 
 
-def test_reference_agrees_with_ultralytics(
-    cases: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_reference_agrees_with_ultralytics(cases: int, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("ultralytics", reason="needs the ultralytics package: tox run -e agreement-ultralytics")
     from detr_conformance.ports.ultralytics import port
 
@@ -123,9 +123,7 @@ def test_reference_agrees_with_ultralytics(
     assert not expected_corners - set(census.corners)
 
 
-def test_reference_agrees_with_transformers(
-    cases: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_reference_agrees_with_transformers(cases: int, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("transformers", reason="needs the transformers package: tox run -e agreement-transformers")
     from detr_conformance.ports.transformers_rtdetr import port
 
