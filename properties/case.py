@@ -2,72 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int64
 
+from detr_conformance.properties.case_options import (
+    CLASSIFICATION,
+    GeneratorConfig,
+    LossConfig,
+    MatcherConfig,
+    check_options,
+)
 from detr_conformance.properties.tolerance import PRECISIONS, rounded
-from detr_conformance.reference.validation import check_gains, check_predictions, check_targets
+from detr_conformance.reference.validation import check_count, check_indices, check_predictions, check_targets
 
-DEFAULT_LOSS_GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
-DEFAULT_COST_GAIN = {"class": 2.0, "bbox": 5.0, "giou": 2.0}
-
-CLASSIFICATION = {
-    "varifocal": {"use_fl": True, "use_vfl": True},
-    "focal": {"use_fl": True, "use_vfl": False},
-    "bce": {"use_fl": False, "use_vfl": False},
-}
-"""The arguments that select each classification loss."""
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Constructor arguments of the loss; see `detr_conformance.reference.DETRLoss`."""
-
-    nc: int = 80
-    loss_gain: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_LOSS_GAIN))
-    aux_loss: bool = True
-    use_fl: bool = True
-    use_vfl: bool = False
-    use_uni_match: bool = False
-    uni_match_ind: int = 0
-    gamma: float = 1.5
-    alpha: float = 0.25
-
-    @property
-    def classification(self) -> str:
-        """The classification loss that these arguments select: `bce`, `varifocal` or `focal`."""
-        if not self.use_fl:
-            return "bce"
-        return "varifocal" if self.use_vfl else "focal"
-
-
-@dataclass(frozen=True)
-class MatcherConfig:
-    """Constructor arguments of the matcher; see `detr_conformance.reference.HungarianMatcher`.
-
-    The defaults are those that the loss hard-wires. They matter to `Port.match` alone: no argument of the loss
-    reaches its matcher.
-    """
-
-    cost_gain: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_COST_GAIN))
-    use_fl: bool = True
-    alpha: float = 0.25
-    gamma: float = 2.0
-
-
-@dataclass(frozen=True)
-class GeneratorConfig:
-    """Arguments of the denoising generator; see `detr_conformance.reference.get_cdn_group`."""
-
-    num_dn: int = 100
-    cls_noise_ratio: float = 0.5
-    box_noise_scale: float = 1.0
-    training: bool = True
-    seed: int = 0
+__all__ = ["CLASSIFICATION", "Denoising", "GeneratorConfig", "LossCase", "LossConfig", "MatcherConfig"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +35,8 @@ class Denoising:
 
     bboxes: Float[np.ndarray, "layers images denoising 4"]
     scores: Float[np.ndarray, "layers images denoising classes"]
-    pos_idx: tuple[Int64[np.ndarray, " slots"], ...]
-    gt_idx: tuple[Int64[np.ndarray, " targets"], ...]
+    pos_idx: tuple[Int64[np.ndarray, " _slots"], ...]
+    gt_idx: tuple[Int64[np.ndarray, " _targets"], ...]
     num_group: int
 
 
@@ -127,17 +78,21 @@ class LossCase:
         """Check that the fields fit each other, and lock the arrays."""
         if self.dtype not in PRECISIONS:
             raise ValueError(f"dtype is {self.dtype!r}, expected one of {', '.join(PRECISIONS)}")
-        check_gains("config.loss_gain", self.config.loss_gain)
-        check_gains("matcher.cost_gain", self.matcher.cost_gain)
         check_predictions(self.pred_bboxes, self.pred_scores, "layers images queries")
+        check_options(self.config, self.matcher, self.generator)
         if self.pred_scores.shape[-1] != self.config.nc:
             raise ValueError(f"pred_scores has {self.pred_scores.shape[-1]} classes, but config.nc is {self.config.nc}")
         check_targets(self.gt_bboxes, self.gt_cls, self.gt_groups, self.images, self.config.nc)
+        if self.gt_cls.dtype != np.int64:
+            raise TypeError(f"gt_cls has dtype {self.gt_cls.dtype}, expected int64")
+        last = max(self.layers - 2, 0)
+        if self.config.use_uni_match and self.config.uni_match_ind > last:
+            raise ValueError(f"config.uni_match_ind is {self.config.uni_match_ind}, expected 0 to {last}")
         if self.denoising is not None:
             _check_denoising(self.denoising, self)
         for name, array in self.float_arrays().items():
             _check_representable(name, array, self.target_dtype if name == "gt_bboxes" else self.dtype)
-            array.setflags(write=False)
+        _lock(self)
 
     @property
     def layers(self) -> int:
@@ -188,14 +143,25 @@ class LossCase:
             `case.change(gt_groups=(2, 0), use_vfl=True)`
         """
         options = {name: changes.pop(name) for name in list(changes) if name in _CONFIG_FIELDS}
-        return replace(self, **changes, config=replace(changes.pop("config", self.config), **options))
+        config = replace(changes.pop("config", self.config), **options)
+        return replace(self, **changes, config=config)
 
 
 _CONFIG_FIELDS = frozenset(each.name for each in fields(LossConfig))
 
 
+def _lock(case: LossCase) -> None:
+    """Make every array read-only."""
+    denoising = case.denoising
+    indices = () if denoising is None else (*denoising.pos_idx, *denoising.gt_idx)
+    for array in (*case.float_arrays().values(), case.gt_cls, *indices):
+        array.setflags(write=False)
+
+
 def _check_representable(name: str, array: np.ndarray, dtype: str) -> None:
     """Ports get the numbers in this dtype: a value that it cannot hold would differ from port to port."""
+    if array.dtype != np.float64:
+        raise TypeError(f"{name} has dtype {array.dtype}, expected float64, whatever ports are given")
     wrong = (rounded(array, dtype) != array) & np.isfinite(array)
     if wrong.any():
         where = tuple(int(axis) for axis in np.argwhere(wrong)[0])
@@ -204,7 +170,9 @@ def _check_representable(name: str, array: np.ndarray, dtype: str) -> None:
 
 def _check_denoising(denoising: Denoising, case: LossCase) -> None:
     """Denoising queries of the same layers, images and classes, with slots and targets that exist."""
-    check_predictions(denoising.bboxes, denoising.scores, "layers images denoising")
+    names = ("denoising.bboxes", "denoising.scores")
+    check_predictions(denoising.bboxes, denoising.scores, "layers images denoising", names=names)
+    check_count("denoising.num_group", denoising.num_group, least=1)
     expected = (case.images, case.config.nc)
     if denoising.scores.shape[1::2] != expected:
         raise ValueError(
@@ -217,15 +185,13 @@ def _check_denoising(denoising: Denoising, case: LossCase) -> None:
         )
     slots = denoising.bboxes.shape[2]
     for image, (positive, targets) in enumerate(zip(denoising.pos_idx, denoising.gt_idx, strict=True)):
+        own = case.of_image(image)
+        check_indices(f"denoising.pos_idx[{image}]", positive, slots)
+        check_indices(f"denoising.gt_idx[{image}]", targets, own.stop, own.start)
         if len(positive) != len(targets) * denoising.num_group:
             raise ValueError(
                 f"denoising.pos_idx[{image}] has {len(positive)} slots, expected {len(targets)} targets times "
                 f"{denoising.num_group} groups"
             )
-        if len(positive) and not (positive.min() >= 0 and positive.max() < slots):
-            raise ValueError(f"denoising.pos_idx[{image}] is {positive.tolist()}, expected slots from 0 to {slots - 1}")
-        own = case.of_image(image)
-        if len(targets) and not (own.start <= targets.min() and targets.max() < own.stop):
-            raise ValueError(
-                f"denoising.gt_idx[{image}] is {targets.tolist()}, expected targets from {own.start} to {own.stop - 1}"
-            )
+        if len(set(positive.tolist())) != len(positive):
+            raise ValueError(f"denoising.pos_idx[{image}] is {positive.tolist()}, expected every slot at most once")

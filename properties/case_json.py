@@ -1,12 +1,15 @@
 """LossCase as JSON, exact to the bit: floats are hexadecimal strings, arrays are a shape and a flat list.
 
-The one JSON form serves as counterexample, golden vector, and wire format for ports in other languages.
+The one JSON form serves as counterexample, golden vector, and wire format for ports in other languages. Every NaN
+becomes the same NaN: its sign and payload are nobody's business.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -16,6 +19,15 @@ from detr_conformance.properties.case import Denoising, GeneratorConfig, LossCas
 
 FORMAT = "detr-conformance case"
 VERSION = 1
+
+HEXADECIMAL = re.compile(r"[+-]?(0x[0-9a-f]+(\.[0-9a-f]*)?(p[+-]?[0-9]+)?|inf|nan)", re.IGNORECASE)
+"""What `float.hex` writes. `float.fromhex` also takes "0.5", and makes 5/16 of it."""
+
+AXES = 4
+"""No array of a case has more."""
+
+SHOWN = 60
+"""So many characters of a wrong value are quoted."""
 
 
 class CaseFormatError(ValueError):
@@ -46,20 +58,19 @@ def from_json(text: str) -> LossCase:
 
 def to_document(case: LossCase) -> dict[str, Any]:
     """The case as a tree of dicts, lists, strings and integers."""
-    denoising = case.denoising
     return {
         "format": FORMAT,
         "version": VERSION,
-        "config": _encode(asdict(case.config)),
-        "matcher": _encode(asdict(case.matcher)),
-        "generator": _encode(asdict(case.generator)),
+        "config": _encode_options(case.config),
+        "matcher": _encode_options(case.matcher),
+        "generator": _encode_options(case.generator),
         "dtype": case.dtype,
         "pred_bboxes": _encode_array(case.pred_bboxes),
         "pred_scores": _encode_array(case.pred_scores),
         "gt_cls": case.gt_cls.tolist(),
         "gt_bboxes": _encode_array(case.gt_bboxes),
-        "gt_groups": list(case.gt_groups),
-        "denoising": None if denoising is None else _encode_denoising(denoising),
+        "gt_groups": [int(count) for count in case.gt_groups],
+        "denoising": None if case.denoising is None else _encode_denoising(case.denoising),
     }
 
 
@@ -71,32 +82,47 @@ def from_document(document: Any) -> LossCase:
     """
     if not isinstance(document, Mapping) or document.get("format") != FORMAT:
         raise CaseFormatError(f'not a case: expected a JSON object with "format": "{FORMAT}"')
-    if document.get("version") != VERSION:
-        raise CaseFormatError(f"version is {document.get('version')!r}, this release reads version {VERSION}")
-    names = {each.name for each in fields(LossCase)}
-    _check_names("the case", document, names | {"format", "version"})
+    version = document.get("version")
+    if type(version) is not int or version != VERSION:
+        raise CaseFormatError(f"version is {_quoted(version)}, but this release reads version {VERSION}: update it")
+    _check_names("the case", document, {each.name for each in fields(LossCase)} | {"format", "version"})
+    decoded = {
+        "config": _decode_options("config", document["config"], LossConfig),
+        "matcher": _decode_options("matcher", document["matcher"], MatcherConfig),
+        "generator": _decode_options("generator", document["generator"], GeneratorConfig),
+        "dtype": _decode("dtype", document["dtype"], str),
+        "pred_bboxes": _decode_array("pred_bboxes", document["pred_bboxes"]),
+        "pred_scores": _decode_array("pred_scores", document["pred_scores"]),
+        "gt_cls": _decode_index("gt_cls", document["gt_cls"]),
+        "gt_bboxes": _decode_array("gt_bboxes", document["gt_bboxes"]),
+        "gt_groups": tuple(_decode_index("gt_groups", document["gt_groups"]).tolist()),
+        "denoising": _decode_denoising(document["denoising"]),
+    }
     try:
-        return LossCase(**{name: _DECODERS[name](document[name]) for name in names})
-    except CaseFormatError:
-        raise
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise CaseFormatError(f"the case does not fit together: {error.args[0] if error.args else error}") from error
+        return LossCase(**decoded)
+    except (ValueError, TypeError, KeyError) as error:
+        raise CaseFormatError(f"the case does not fit together: {error.args[0]}") from error
 
 
 def _check_names(owner: str, found: Any, expected: set[str]) -> None:
     if not isinstance(found, Mapping):
-        raise CaseFormatError(f"{owner} is {type(found).__name__}, expected an object with {sorted(expected)}")
+        raise CaseFormatError(f"{owner} is {_quoted(found)}, expected an object with {', '.join(sorted(expected))}")
     for name in sorted(set(found) - expected):
-        raise CaseFormatError(f"{owner} has the unknown field {name!r}, expected only {sorted(expected)}: remove it")
+        raise CaseFormatError(f"{owner} has the unknown field {_quoted(name)}: remove it, or correct its name")
     for name in sorted(expected - set(found)):
         raise CaseFormatError(f"{owner} lacks the field {name!r}: add it, or write the case anew with to_json")
 
 
-def _encode(value: Any) -> Any:
-    """Floats to hexadecimal strings, everywhere in a tree."""
-    if isinstance(value, Mapping):
-        return {name: _encode(each) for name, each in value.items()}
-    return value.hex() if isinstance(value, float) else value
+def _encode_options(options: LossConfig | MatcherConfig | GeneratorConfig) -> dict[str, Any]:
+    """Each option in the type of its default: numbers may come as integers or as NumPy's."""
+    defaults = asdict(type(options)())
+    return {name: _encode(value, defaults[name]) for name, value in asdict(options).items()}
+
+
+def _encode(value: Any, default: Any) -> Any:
+    if isinstance(default, Mapping):
+        return {term: float(gain).hex() for term, gain in value.items()}
+    return float(value).hex() if isinstance(default, float) else type(default)(value)
 
 
 def _encode_array(array: np.ndarray) -> dict[str, Any]:
@@ -109,79 +135,83 @@ def _encode_denoising(denoising: Denoising) -> dict[str, Any]:
         "scores": _encode_array(denoising.scores),
         "pos_idx": [each.tolist() for each in denoising.pos_idx],
         "gt_idx": [each.tolist() for each in denoising.gt_idx],
-        "num_group": denoising.num_group,
+        "num_group": int(denoising.num_group),
     }
 
 
-def _decode_array(document: Any) -> np.ndarray:
-    _check_names("an array", document, {"shape", "values"})
-    shape, values = document["shape"], [_decode_float(each) for each in document["values"]]
-    if int(np.prod(shape)) != len(values):
-        raise CaseFormatError(f"an array of shape {shape} holds {len(values)} values: is the file complete?")
+def _decode(name: str, value: Any, kind: type) -> Any:
+    """A value of exactly this type: a bool is no int here."""
+    if type(value) is not kind:
+        raise CaseFormatError(f"{name} is {_quoted(value)}, expected {_NAMES[kind]}")
+    return value
+
+
+def _decode_float(name: str, text: Any) -> float:
+    if isinstance(text, str) and HEXADECIMAL.fullmatch(text):
+        try:
+            return float.fromhex(text)
+        except OverflowError as error:
+            raise CaseFormatError(f"{name} is {_quoted(text)}, expected a number that float64 can hold") from error
+    raise CaseFormatError(f'{name} is {_quoted(text)}, expected a hexadecimal number in a string, such as "0x1.8p-1"')
+
+
+def _decode_array(name: str, document: Any) -> np.ndarray:
+    _check_names(name, document, {"shape", "values"})
+    shape = _decode_index(f"{name}.shape", document["shape"]).tolist()
+    listed = _decode(f"{name}.values", document["values"], list)
+    values = [_decode_float(f"{name}.values[{place}]", each) for place, each in enumerate(listed)]
+    if len(shape) > AXES or min(shape, default=0) < 0 or math.prod(shape) != len(values):
+        raise CaseFormatError(f"{name} has {len(values)} values, which do not fill its shape {shape[:AXES]}: correct it")
     return np.array(values, dtype=np.float64).reshape(shape)
 
 
-def _decode_float(text: Any) -> float:
-    if isinstance(text, str):
-        try:
-            return float.fromhex(text)
-        except ValueError:
-            pass
-    raise CaseFormatError(f'{text!r} is not a number: expected hexadecimal digits in a string, such as "0x1.8p-1"')
+def _decode_index(name: str, document: Any) -> np.ndarray:
+    indices = [_decode(f"{name}[{place}]", each, int) for place, each in enumerate(_decode(name, document, list))]
+    try:
+        return np.array(indices, dtype=np.int64)
+    except OverflowError as error:
+        raise CaseFormatError(f"{name} is {_quoted(indices)}, expected integers of 64 bits") from error
 
 
-def _decode_index(values: Any) -> np.ndarray:
-    if not isinstance(values, Sequence) or not all(type(each) is int for each in values):
-        raise CaseFormatError(f"{str(values)[:60]} is not a list of integers")
-    return np.array(values, dtype=np.int64)
-
-
-def _decode_config(kind: Any) -> Any:
-    """A decoder for a dataclass of options; which type each has is read off its default."""
-    default = asdict(kind())
-
-    def decode(document: Any) -> Any:
-        _check_names(kind.__name__, document, set(default))
-        return kind(
-            **{name: _decode_option(f"{kind.__name__}.{name}", document[name], default[name]) for name in default}
-        )
-
-    return decode
+def _decode_options(name: str, document: Any, kind: Any) -> Any:
+    """A dataclass of options; which type each has is read off its default."""
+    defaults = asdict(kind())
+    _check_names(name, document, set(defaults))
+    return kind(**{each: _decode_option(f"{name}.{each}", document[each], defaults[each]) for each in defaults})
 
 
 def _decode_option(name: str, value: Any, default: Any) -> Any:
-    if isinstance(default, Mapping) and isinstance(value, Mapping):
-        return {key: _decode_float(each) for key, each in value.items()}
-    if isinstance(default, float) and isinstance(value, str):
-        return _decode_float(value)
-    if type(value) is type(default) and not isinstance(value, float):
-        return value
-    expected = "a hexadecimal number in a string" if isinstance(default, float) else type(default).__name__
-    raise CaseFormatError(f"{name} is {value!r}, expected {expected}")
+    if isinstance(default, float):
+        return _decode_float(name, value)
+    if isinstance(default, Mapping):
+        return {term: _decode_float(f"{name}.{term}", gain) for term, gain in _decode(name, value, dict).items()}
+    return _decode(name, value, type(default))
 
 
 def _decode_denoising(document: Any) -> Denoising | None:
     if document is None:
         return None
     _check_names("denoising", document, {each.name for each in fields(Denoising)})
+    pos_idx, gt_idx = (
+        tuple(
+            _decode_index(f"denoising.{name}[{image}]", each)
+            for image, each in enumerate(_decode(f"denoising.{name}", document[name], list))
+        )
+        for name in ("pos_idx", "gt_idx")
+    )
     return Denoising(
-        bboxes=_decode_array(document["bboxes"]),
-        scores=_decode_array(document["scores"]),
-        pos_idx=tuple(_decode_index(each) for each in document["pos_idx"]),
-        gt_idx=tuple(_decode_index(each) for each in document["gt_idx"]),
-        num_group=int(document["num_group"]),
+        bboxes=_decode_array("denoising.bboxes", document["bboxes"]),
+        scores=_decode_array("denoising.scores", document["scores"]),
+        pos_idx=pos_idx,
+        gt_idx=gt_idx,
+        num_group=_decode("denoising.num_group", document["num_group"], int),
     )
 
 
-_DECODERS: dict[str, Any] = {
-    "config": _decode_config(LossConfig),
-    "matcher": _decode_config(MatcherConfig),
-    "generator": _decode_config(GeneratorConfig),
-    "dtype": str,
-    "pred_bboxes": _decode_array,
-    "pred_scores": _decode_array,
-    "gt_cls": _decode_index,
-    "gt_bboxes": _decode_array,
-    "gt_groups": lambda counts: tuple(_decode_index(counts).tolist()),
-    "denoising": _decode_denoising,
-}
+def _quoted(value: Any) -> str:
+    """A value as it stands in the text, cut off where it is long."""
+    text = json.dumps(value, default=repr)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+_NAMES = {str: "a string", int: "an integer", bool: "true or false", list: "a list", dict: "an object"}

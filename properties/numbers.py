@@ -39,6 +39,7 @@ class Numbers:
 
     def boxes(self, count: int) -> Boxes:
         """Boxes anywhere in the image, some of them special, in centre form."""
+        # Untested: boxes wider than half of the image, and but for "border" those that reach over its edge.
         size = self._on_grid(self.rng.uniform(0.05, 0.45, (count, 2)), lowest=True)
         centre = self._on_grid(self.rng.uniform(0.25, 0.75, (count, 2)))
         return self._finish(np.concatenate([centre, size], axis=1))
@@ -50,6 +51,9 @@ class Numbers:
             return elsewhere
         chosen = targets[self.rng.integers(len(targets), size=count)]
         moved = self._on_grid(chosen + self.rng.normal(0.0, 0.06, chosen.shape))
+        # Centres beyond 0 or 1 are thrown back. Untested: a centre outside the image, which no sigmoid predicts.
+        moved[:, :2] = 1.0 - np.abs(1.0 - np.abs(moved[:, :2]))
+        # Untested: a small or inverted size by chance; "tiny", "no_area" and "inverted" are for these.
         moved[:, 2:] = np.where(moved[:, 2:] > 0.02, moved[:, 2:], np.abs(chosen[:, 2:]) + 0.0625)
         near = self.rng.random(count) < 0.75
         return self._finish(np.where(near[:, None], moved, elsewhere), targets)

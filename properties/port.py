@@ -29,7 +29,7 @@ CAPABILITIES = {
 }
 """What a port may declare beyond `loss`, each with its meaning."""
 
-Matching = tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]
+Matching = tuple[Int[np.ndarray, " _pairs"], Int[np.ndarray, " _pairs"]]
 """Queries of one image, and the target of each, counted through the whole batch."""
 
 
@@ -40,13 +40,13 @@ class LossResult:
     Attributes:
         losses: every loss by the port's own key, as an array of the shape that came.
         gradients: for each key the gradient by `pred_bboxes`, `pred_scores`, `dn_bboxes` and `dn_scores`, each of the
-            input's shape. An input that a loss is not connected to may be absent; it counts as 0.
+            input's shape. An input that a loss is not connected to may be absent or None; it counts as 0.
         dtypes: name of each loss's dtype, such as "float32"; empty if the port's language has none.
         mutated: names of the inputs that the call has changed.
     """
 
     losses: Mapping[str, Float[np.ndarray, "..."]]
-    gradients: Mapping[str, Mapping[str, Float[np.ndarray, "..."]]] = field(default_factory=dict)
+    gradients: Mapping[str, Mapping[str, Float[np.ndarray, "..."] | None]] = field(default_factory=dict)
     dtypes: Mapping[str, str] = field(default_factory=dict)
     mutated: Sequence[str] = ()
 
@@ -68,8 +68,8 @@ class DenoisingGroup:
     labels: Float[np.ndarray, "images denoising classes"]
     boxes: Float[np.ndarray, "images denoising 4"]
     blocked: Bool[np.ndarray, "all all"]
-    pos_idx: Sequence[Int[np.ndarray, " slots"]]
-    gt_idx: Sequence[Int[np.ndarray, " targets"]] | None
+    pos_idx: Sequence[Int[np.ndarray, " _slots"]]
+    gt_idx: Sequence[Int[np.ndarray, " _targets"]] | None
     num_group: int
     num_split: Sequence[int]
 

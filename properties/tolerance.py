@@ -68,15 +68,16 @@ def budget_shares(got: Float[np.ndarray, "*shape"], expected: Float[Tracked, "*s
     with np.errstate(all="ignore"):
         shares = np.abs(got - values) / allowed_error(expected, dtype)
     alike = (got == values) | (np.isnan(got) & np.isnan(values))
-    broken = ~np.isfinite(got) | ~np.isfinite(values)
+    broken = ~np.isfinite(got) | ~np.isfinite(values) | np.isnan(shares)
     return np.where(alike | np.isinf(expected.magnitude), 0.0, np.where(broken, np.inf, shares))
 
 
 def rounded(values: Float[np.ndarray, "*shape"], dtype: str) -> Float[np.ndarray, "*shape"]:
-    """The nearest numbers that the dtype can hold, as float64."""
-    if dtype == "bfloat16":
+    """The nearest numbers that the dtype can hold, as float64; infinite beyond its largest one."""
+    with np.errstate(over="ignore"):
+        if dtype != "bfloat16":
+            return np.asarray(values).astype(np.dtype(dtype)).astype(np.float64)
         bits = np.asarray(values, dtype=np.float32).view(np.uint32)
-        nearest_even = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-        kept = np.where(np.isfinite(values), nearest_even, bits) & np.uint32(0xFFFF0000)
-        return kept.astype(np.uint32).view(np.float32).astype(np.float64)
-    return np.asarray(values).astype(np.dtype(dtype)).astype(np.float64)
+    nearest_even = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    kept = np.where(np.isfinite(values), nearest_even, bits) & np.uint32(0xFFFF0000)
+    return kept.astype(np.uint32).view(np.float32).astype(np.float64)

@@ -78,8 +78,17 @@ def transpose(case: LossCase) -> LossCase:
 
 
 def snap(case: LossCase) -> LossCase:
-    """Every coordinate moved to the nearest multiple of `GRID`, so that moving and mirroring it is exact."""
-    return map_boxes(case, lambda boxes: np.round(boxes / GRID) * GRID)
+    """Every coordinate moved to the nearest multiple of `GRID`, so that moving and mirroring it is exact.
+
+    Sizes above 0 stay above 0: a box without area is undefined in some profiles.
+    """
+
+    def nearest(boxes: np.ndarray) -> np.ndarray:
+        snapped = np.round(boxes / GRID) * GRID
+        snapped[..., 2:] = np.where(boxes[..., 2:] > 0, np.maximum(snapped[..., 2:], GRID), snapped[..., 2:])
+        return snapped
+
+    return map_boxes(case, nearest)
 
 
 def map_boxes(case: LossCase, change: Callable[[np.ndarray], np.ndarray]) -> LossCase:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,14 +105,27 @@ class TorchPort(ABC):
     def _result(self, loss: Any, case: LossCase) -> LossResult:
         tensors = tensors_of(case)
         before = {name: each.detach().clone() for name, each in tensors.named().items()}
-        losses = dict(self.call(loss, case, tensors))
+        with _one_thread():
+            losses = dict(self.call(loss, case, tensors))
+            gradients = {key: _gradients(loss, tensors.predictions) for key, loss in losses.items()}
         changed = [name for name, each in tensors.named().items() if not _same(each.detach(), before[name])]
         return LossResult(
             losses={key: _array(loss) for key, loss in losses.items()},
-            gradients={key: _gradients(loss, tensors.predictions) for key, loss in losses.items()},
+            gradients=gradients,
             dtypes={key: str(loss.dtype).removeprefix("torch.") for key, loss in losses.items()},
             mutated=changed,
         )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Cases are small: several threads would spend their time waiting for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _gradients(loss: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:

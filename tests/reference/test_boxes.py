@@ -131,7 +131,8 @@ def test_the_last_axis_stays_with_size_one_and_the_others_broadcast(first, secon
 @pytest.mark.usefixtures("shapes_unchecked")  # NumPy makes plain numbers of arrays without axes
 def test_two_single_boxes_have_one_measure():
     single = bbox_iou(np.array(UNIT), np.array(UNIT))
-    assert single.shape == (1,) and single[0] == pytest.approx(1.0, abs=1e-6)
+    assert single.shape == (1,)
+    assert single[0] == pytest.approx(1.0, abs=1e-6)
 
 
 def test_broadcasting_is_the_same_as_taking_every_pair():
@@ -143,9 +144,13 @@ def test_broadcasting_is_the_same_as_taking_every_pair():
 def test_proper_boxes_keep_to_the_ranges():
     first, second = boxes(9, 2000), boxes(10, 2000)
     iou, giou, diou, ciou = (bbox_iou(first, second, **{name: True}) for name in ("xywh", "GIoU", "DIoU", "CIoU"))
-    assert iou.min() >= 0 and iou.max() <= 1
-    assert giou.min() > -1 and (giou <= iou + 1e-12).all()
-    assert diou.min() > -1 and (ciou <= diou).all() and (diou <= iou).all()
+    assert iou.min() >= 0
+    assert iou.max() <= 1
+    assert giou.min() > -1
+    assert (giou <= iou + 1e-12).all()
+    assert diou.min() > -1
+    assert (ciou <= diou).all()
+    assert (diou <= iou).all()
 
 
 @pytest.mark.parametrize("name", ["IoU", "GIoU", "DIoU", "CIoU"])

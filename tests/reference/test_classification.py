@@ -89,7 +89,8 @@ def test_called_on_a_single_logit_they_return_its_term():
 
 def test_a_matched_query_that_does_not_overlap_its_target_has_no_varifocal_loss():
     loss = VarifocalLoss()(one(2.0), one(0.0), one(1))
-    assert float(loss) == 0.0 and loss.gradients["pred_scores"].item() == 0.0
+    assert float(loss) == 0.0
+    assert loss.gradients["pred_scores"].item() == 0.0
 
 
 def test_called_alone_they_have_the_defaults_of_their_papers_in_this_order():

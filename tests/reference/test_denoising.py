@@ -86,8 +86,10 @@ def test_results_have_2mk_slots_in_every_image(gt_groups, num_dn):
     width, groups = sizes(gt_groups, num_dn)
     slots, images = 2 * width * groups, len(gt_groups)
     assert (labels.shape, boxes.shape) == ((images, slots, CLASSES), (images, slots, 4))
-    assert mask.shape == (slots + QUERIES,) * 2 and mask.dtype == bool
-    assert meta["dn_num_group"] == groups >= 1 and list(meta["dn_num_split"]) == [slots, QUERIES]
+    assert mask.shape == (slots + QUERIES,) * 2
+    assert mask.dtype == bool
+    assert meta["dn_num_group"] == groups >= 1
+    assert list(meta["dn_num_split"]) == [slots, QUERIES]
     assert set(meta) == {"dn_pos_idx", "dn_gt_idx", "dn_num_group", "dn_num_split"}
 
 
@@ -105,8 +107,10 @@ def test_slots_that_no_target_fills_are_zero_and_no_other(gt_groups, num_dn):
     for image, (positive, negative) in enumerate(zip(*halves, strict=True)):
         slots = positive + negative
         padding = np.setdiff1d(np.arange(labels.shape[1]), slots)
-        assert not labels[image, padding].any() and not boxes[image, padding].any()
-        assert (labels[image, slots].sum(axis=-1) == 1).all() and boxes[image, slots].any(axis=-1).all()
+        assert not labels[image, padding].any()
+        assert not boxes[image, padding].any()
+        assert (labels[image, slots].sum(axis=-1) == 1).all()
+        assert boxes[image, slots].any(axis=-1).all()
 
 
 @layouts
@@ -140,7 +144,10 @@ def test_an_image_with_too_many_targets_contributes_an_ascending_subset_drawn_an
     draws = [generate(None, 4, batch=batch, rng=rng)[3]["dn_gt_idx"] for _ in range(60)]
     assert {(tuple(first), tuple(last)) for first, _, last in draws} == {((0, 1), (11, 12, 13, 14))}
     for _, own, _ in draws:
-        assert len(own) == 4 and (np.diff(own) > 0).all() and own.min() >= 2 and own.max() < 11
+        assert len(own) == 4
+        assert (np.diff(own) > 0).all()
+        assert own.min() >= 2
+        assert own.max() < 11
     counts = np.bincount(np.concatenate([own for _, own, _ in draws]), minlength=11)[2:]
     assert len({tuple(own) for _, own, _ in draws}) > 30
     assert np.abs(counts / 60 - 4 / 9).max() < deviation(60)
@@ -185,8 +192,10 @@ def test_every_edge_moves_by_u_half_sizes_with_u_below_1_for_positives_and_from_
 ):
     moves = np.abs(distances(half, scale)) / scale
     assert len(moves) > 200
-    assert moves.min() >= lowest - 1e-9 and moves.max() < highest + 1e-9
-    assert moves.min() < lowest + 0.02 and moves.max() > highest - 0.02
+    assert moves.min() >= lowest - 1e-9
+    assert moves.max() < highest + 1e-9
+    assert moves.min() < lowest + 0.02
+    assert moves.max() > highest - 0.02
 
 
 @pytest.mark.parametrize("half", [0, 1])
@@ -224,8 +233,10 @@ def test_noisy_edges_are_clipped_to_the_image():
     _, boxes, *_ = generate(None, 400, batch=batch | {"gt_groups": [2]})
     noisy = expit(boxes[0])
     proper = edges(noisy[(noisy[:, 2:] > 1.1 * SMALLEST).all(axis=-1)])
-    assert proper.min() > -2 * SMALLEST and proper.max() < 1 + 2 * SMALLEST
-    assert (np.abs(proper[:, :2]) < 1e-9).any() and (np.abs(proper[:, 2:] - 1) < 1e-9).any()
+    assert proper.min() > -2 * SMALLEST
+    assert proper.max() < 1 + 2 * SMALLEST
+    assert (np.abs(proper[:, :2]) < 1e-9).any()
+    assert (np.abs(proper[:, 2:] - 1) < 1e-9).any()
 
 
 @pytest.mark.parametrize(
@@ -267,8 +278,10 @@ def test_the_mask_blocks_ordinary_queries_from_denoising_ones_and_groups_from_ea
 
 def test_the_same_generator_state_gives_the_same_result_and_another_gives_another():
     first, second, other = (generate((3, 1), 9, seed=seed, cls_noise_ratio=1.0) for seed in (4, 4, 5))
-    assert (first[0] == second[0]).all() and (first[1] == second[1]).all()
-    assert (first[0] != other[0]).any() and (first[1] != other[1]).any()
+    assert (first[0] == second[0]).all()
+    assert (first[1] == second[1]).all()
+    assert (first[0] != other[0]).any()
+    assert (first[1] != other[1]).any()
 
 
 def test_without_a_generator_the_draws_are_fresh_and_the_global_state_is_not_touched():

@@ -233,7 +233,8 @@ def test_the_postfix_goes_last(draw_step):
 def test_every_loss_is_a_scalar_of_double_precision(draw_step):
     for layers, groups in [(1, (0,)), (3, (2, 0, 3))]:
         for loss in DETRLoss(nc=4)(*draw_step(layers=layers, gt_groups=groups).plain).values():
-            assert loss.value.shape == () and loss.value.dtype == np.float64
+            assert loss.value.shape == ()
+            assert loss.value.dtype == np.float64
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
@@ -249,7 +250,8 @@ def test_calling_twice_gives_the_same_and_leaves_the_arguments_alone(draw_step):
     step, fresh, loss = draw_step(), draw_step(), DETRLoss(nc=4, use_vfl=True)
     first, other, second = (values(loss(*each.plain)) for each in (step, draw_step(7, queries=3), step))
     assert first == second != other
-    assert (step.pred_bboxes == fresh.pred_bboxes).all() and (step.pred_scores == fresh.pred_scores).all()
+    assert (step.pred_bboxes == fresh.pred_bboxes).all()
+    assert (step.pred_scores == fresh.pred_scores).all()
     assert all(np.array_equal(step.batch[key], fresh.batch[key]) for key in step.batch)
 
 
@@ -330,7 +332,8 @@ def test_a_nan_box_that_stays_unmatched_leaves_every_loss_finite(draw_step, opti
 @classifications
 def test_a_matched_nan_box_makes_the_box_losses_nan_and_the_class_loss_where_it_takes_the_score(draw_step, options):
     losses = values(DETRLoss(nc=4, **options)(*broken(draw_step, box=math.nan).plain, match_indices=MATCHED))
-    assert math.isnan(losses["loss_bbox"]) and math.isnan(losses["loss_giou"])
+    assert math.isnan(losses["loss_bbox"])
+    assert math.isnan(losses["loss_giou"])
     assert math.isnan(losses["loss_class"]) == bool(options)
 
 
@@ -339,7 +342,8 @@ def test_a_matched_nan_box_makes_the_box_losses_nan_and_the_class_loss_where_it_
 def test_a_nan_logit_makes_the_class_loss_nan(draw_step, options, query):
     step = broken(draw_step, logit=math.nan, query=query)
     losses = values(DETRLoss(nc=4, **options)(*step.plain, match_indices=MATCHED))
-    assert math.isnan(losses["loss_class"]) and math.isfinite(losses["loss_bbox"] + losses["loss_giou"])
+    assert math.isnan(losses["loss_class"])
+    assert math.isfinite(losses["loss_bbox"] + losses["loss_giou"])
 
 
 @classifications

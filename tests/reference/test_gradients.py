@@ -137,7 +137,8 @@ def test_a_gradient_that_is_wrong_in_a_single_entry_is_noticed(draw_step):
 
 def test_a_loss_without_layers_or_pairs_to_differentiate_is_zero(draw_step):
     losses = RTDETRDetectionLoss(nc=4)(*draw_step(layers=1, gt_groups=(0,)).arguments)
-    assert not losses["loss_giou_aux"].gradients and not losses["loss_class_dn"].gradients
+    assert not losses["loss_giou_aux"].gradients
+    assert not losses["loss_class_dn"].gradients
     assert not losses["loss_giou"].gradients["pred_bboxes"].values.any()
 
 
@@ -160,7 +161,8 @@ def test_boxes_without_a_partner_have_gradients_of_exactly_zero(draw_step):
         alone[image, queries] = False
     for key in ("loss_bbox", "loss_giou"):
         gradient = losses[key].gradients["pred_bboxes"][-1]
-        assert not gradient.values[alone].any() and not gradient.magnitude[alone].any()
+        assert not gradient.values[alone].any()
+        assert not gradient.magnitude[alone].any()
         assert gradient.values[~alone].any(axis=-1).all()
 
 
@@ -171,7 +173,8 @@ def test_negative_and_padding_slots_have_box_gradients_of_exactly_zero(draw_step
         positive[image, slots] = True
     for key in ("loss_bbox_dn", "loss_giou_dn"):
         gradient = RTDETRDetectionLoss(nc=4)(*step.arguments)[key].gradients["dn_bboxes"][-1]
-        assert not gradient.values[~positive].any() and gradient.values[positive].any(axis=-1).all()
+        assert not gradient.values[~positive].any()
+        assert gradient.values[positive].any(axis=-1).all()
 
 
 @pytest.mark.parametrize(
@@ -218,12 +221,13 @@ def test_the_bound_of_an_l1_gradient_is_infinite_exactly_where_the_numbers_are_e
     pred, target = grid_boxes(1, 1000), grid_boxes(2, 1000)
     gradient = l1_gradient(track(pred), track(target))
     assert (np.isinf(magnitude(gradient)) == (pred == target)).all()
-    assert (magnitude(gradient)[pred != target] == 0).all() and (np.abs(gradient.values) == (pred != target)).all()
+    assert (magnitude(gradient)[pred != target] == 0).all()
+    assert (np.abs(gradient.values) == (pred != target)).all()
 
 
 def test_next_to_a_kink_a_gradient_is_open_only_as_far_as_rounding_reaches():
     target = np.array([[0.5, 0.5, 0.25, 0.25]] * 2)
-    pred = target + [[1e-7, 0.125, 0, 0], [1e-3, 0.125, 0, 0]]
+    pred = target + np.array([[1e-7, 0.125, 0, 0], [1e-3, 0.125, 0, 0]])
     open_entries = np.isinf(magnitude(giou_gradient(track(pred), track(target))))
     assert open_entries.tolist() == [[True, False, True, False], [False] * 4]
 
@@ -231,8 +235,9 @@ def test_next_to_a_kink_a_gradient_is_open_only_as_far_as_rounding_reaches():
 def test_at_a_kink_the_gradient_is_the_mean_of_both_sides():
     target = np.array([[0.5, 0.5, 0.5, 0.5]])
     at = giou_gradient(target, target)
-    sides = [giou_gradient(target + [[shift, 0, 0, 0]], target)[0, 0] for shift in (-1e-9, 1e-9)]
-    assert at[0, 0] == pytest.approx(sum(sides) / 2, abs=1e-6) and sides[0] > 1 > -1 > sides[1]
+    sides = [giou_gradient(target + np.array([[shift, 0, 0, 0]]), target)[0, 0] for shift in (-1e-9, 1e-9)]
+    assert at[0, 0] == pytest.approx(sum(sides) / 2, abs=1e-6)
+    assert sides[0] > 1 > -1 > sides[1]
 
 
 def test_giou_gradients_are_central_differences_for_boxes_of_every_kind():

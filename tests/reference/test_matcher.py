@@ -94,7 +94,8 @@ def test_a_cost_that_is_not_finite_becomes_zero(draw_step, value, coordinate):
     before = costs(HungarianMatcher(), step)
     step.pred_bboxes[0, 0, 1, coordinate] = value
     after = costs(HungarianMatcher(), step)
-    assert (after[1] == 0.0).all() and (before[1] != 0.0).all()
+    assert (after[1] == 0.0).all()
+    assert (before[1] != 0.0).all()
     assert (np.delete(after, 1, axis=0) == np.delete(before, 1, axis=0)).all()
 
 
@@ -121,7 +122,8 @@ def test_target_indices_count_through_the_whole_batch_wherever_images_are_empty(
         first, own = sum(counts[:image]), slice(sum(counts[:image]), sum(counts[: image + 1]))
         layer = step.pred_bboxes[0, image : image + 1], step.pred_scores[0, image : image + 1]
         [(queries, targets)] = HungarianMatcher()(*layer, boxes[own], labels[own], [counts[image]])
-        assert (matching[0] == queries).all() and (matching[1] == targets + first).all()
+        assert (matching[0] == queries).all()
+        assert (matching[1] == targets + first).all()
         assert sorted(matching[1]) == list(range(own.start, own.stop))
 
 
@@ -160,8 +162,10 @@ def test_predictions_of_any_precision_are_matched_in_double(draw_step, dtype):
     step = draw_step(gt_groups=(4, 5), queries=8)
     narrow = [each.astype(dtype) for each in (step.pred_bboxes[0], step.pred_scores[0])]
     wide = [each.astype(np.float64) for each in narrow]
-    for got, expected in zip(HungarianMatcher()(*narrow, *step.targets), HungarianMatcher()(*wide, *step.targets)):
-        assert (got[0] == expected[0]).all() and (got[1] == expected[1]).all()
+    results = (HungarianMatcher()(*layer, *step.targets) for layer in (narrow, wide))
+    for got, expected in zip(*results, strict=True):
+        assert (got[0] == expected[0]).all()
+        assert (got[1] == expected[1]).all()
 
 
 def test_a_half_precision_logit_does_not_lose_the_1e8th():
@@ -175,10 +179,10 @@ def test_labels_may_be_integers_of_any_width(draw_step, dtype):
     step = draw_step()
     boxes, labels, counts = step.targets
     layer = step.pred_bboxes[0], step.pred_scores[0]
-    for got, expected in zip(
-        HungarianMatcher()(*layer, boxes, labels.astype(dtype), counts), HungarianMatcher()(*layer, *step.targets)
-    ):
-        assert (got[0] == expected[0]).all() and (got[1] == expected[1]).all()
+    results = (HungarianMatcher()(*layer, boxes, each, counts) for each in (labels, labels.astype(dtype)))
+    for got, expected in zip(*results, strict=True):
+        assert (got[0] == expected[0]).all()
+        assert (got[1] == expected[1]).all()
 
 
 def test_masks_are_accepted_and_ignored_but_costs_of_masks_are_refused(draw_step):
@@ -196,11 +200,12 @@ def test_matching_leaves_its_arguments_alone_and_has_no_memory(draw_step):
     step, fresh, matcher = draw_step(), draw_step(), HungarianMatcher()
     results = [matcher(step.pred_bboxes[0], step.pred_scores[0], *step.targets) for _ in range(2)]
     assert all((a[0] == b[0]).all() and (a[1] == b[1]).all() for a, b in zip(*results, strict=True))
-    assert (step.pred_bboxes == fresh.pred_bboxes).all() and (step.pred_scores == fresh.pred_scores).all()
+    assert (step.pred_bboxes == fresh.pred_bboxes).all()
+    assert (step.pred_scores == fresh.pred_scores).all()
     assert all((a == b).all() for a, b in zip(step.targets[:2], fresh.targets[:2], strict=True))
 
 
-def test_gains_are_copied_when_the_matcher_is_built(draw_step):
+def test_gains_are_copied_when_the_matcher_is_built():
     gains = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
     built = HungarianMatcher(gains)
     gains["bbox"] = 0.0

@@ -124,7 +124,8 @@ def test_a_subset_of_targets_is_denoised_by_its_indices(draw_step):
 def test_calling_twice_gives_the_same_and_leaves_the_arguments_alone(draw_step):
     step, fresh, loss = draw_step(groups=2), draw_step(groups=2), RTDETRDetectionLoss(nc=4)
     assert values(loss(*step.arguments)) == values(loss(*step.arguments))
-    assert (step.dn_bboxes == fresh.dn_bboxes).all() and (step.dn_scores == fresh.dn_scores).all()
+    assert (step.dn_bboxes == fresh.dn_bboxes).all()
+    assert (step.dn_scores == fresh.dn_scores).all()
     assert lists(zip(*[step.dn_meta[key] for key in ("dn_pos_idx", "dn_gt_idx")], strict=True)) == lists(
         zip(*[fresh.dn_meta[key] for key in ("dn_pos_idx", "dn_gt_idx")], strict=True)
     )
