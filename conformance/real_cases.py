@@ -57,7 +57,9 @@ def real_cases(targets: CocoTargets, rule: Rule, judged: Judged, level: str) -> 
     if not request.real or request.all_empty:
         return
     images = [image for image in targets.images if len(image.classes) >= request.targets[0]]
-    starts = range(0, len(images), BATCH)
+    # A last batch that is too small for the rule takes in images before it.
+    latest = max(len(images) - request.images[0], 0)
+    starts = (min(start, latest) for start in range(0, len(images), BATCH))
     for batch, start in enumerate(islice(starts, BATCHES[level])):
         yield _case(images[start : start + BATCH], targets.num_classes, request, domain, batch)
 

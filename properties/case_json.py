@@ -161,7 +161,9 @@ def _decode_array(name: str, document: Any) -> np.ndarray:
     listed = _decode(f"{name}.values", document["values"], list)
     values = [_decode_float(f"{name}.values[{place}]", each) for place, each in enumerate(listed)]
     if len(shape) > AXES or min(shape, default=0) < 0 or math.prod(shape) != len(values):
-        raise CaseFormatError(f"{name} has {len(values)} values, which do not fill its shape {shape[:AXES]}: correct it")
+        raise CaseFormatError(
+            f"{name} has {len(values)} values, which do not fit its shape {shape[:AXES]}: correct one"
+        )
     return np.array(values, dtype=np.float64).reshape(shape)
 
 

@@ -8,12 +8,13 @@ A deviation is not a profile; it is a bug.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from detr_conformance.reference import Losses, Matching, RTDETRDetectionLoss, VarifocalLoss
+from detr_conformance.reference import Losses, RTDETRDetectionLoss, VarifocalLoss
 from detr_conformance.reference.classification import Terms, binary_cross_entropy
 
 TERMS = ("class", "bbox", "giou")
@@ -121,27 +122,19 @@ class RTDETRConventionLoss(RTDETRDetectionLoss):
     def _uses_varifocal(self, num_gts: int) -> bool:  # noqa: ARG002  # asked of every profile
         return self.use_vfl
 
-    def _get_loss(
-        self,
-        pred_bboxes: np.ndarray,
-        pred_scores: np.ndarray,
-        gt_bboxes: np.ndarray,
-        gt_cls: np.ndarray,
-        gt_groups: Sequence[int],
-        masks: object = None,
-        gt_mask: object = None,
-        postfix: str = "",
-        match_indices: Sequence[Matching] | None = None,
+    def forward(  # type: ignore[override]  # the signature is that of RTDETRDetectionLoss
+        self, preds: tuple[np.ndarray, np.ndarray], batch: Mapping[str, Any], *denoising: Any
     ) -> Losses:
-        """Every loss divided by the number of targets instead of that of matched pairs."""
-        layer = (pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups)
-        matching = self._match(*layer, match_indices)
-        losses = super()._get_loss(*layer, masks, gt_mask, postfix, matching)
-        pairs = sum(len(queries) for queries, _ in matching)
-        # Denoising queries are paired by construction: there the normaliser is the number of pairs.
-        if match_indices is not None or pairs == 0:
+        """Every loss divided by the number of targets instead of that of matched pairs.
+
+        Denoising queries are paired by construction, and their normaliser is the number of pairs.
+        """
+        losses = super().forward(preds, batch, *denoising)
+        pairs = sum(min(preds[0].shape[2], count) for count in batch["gt_groups"])
+        if pairs == 0:
             return losses
-        return {key: loss * (pairs / sum(gt_groups)) for key, loss in losses.items()}
+        share = pairs / sum(batch["gt_groups"])
+        return {key: loss if key.endswith("_dn") else loss * share for key, loss in losses.items()}
 
 
 ULTRALYTICS = Profile("ultralytics")

@@ -19,7 +19,7 @@ class Request:
         layers: number of decoder layers; `images`, `queries` and `classes` likewise.
         targets: number of targets of one image. Above `queries` some go without a query.
         all_empty: no image has a target.
-        denoising: never, sometimes or always with denoising queries.
+        denoising: never, sometimes or always with denoising queries; a batch without targets has none.
         aux_loss: values to choose from; False only where the port declares `no_aux`.
         uni_match: values to choose from; True only where the port declares `uni_match`.
         near: predictions lie near targets for the most part; otherwise anywhere.

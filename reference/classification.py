@@ -110,8 +110,8 @@ class VarifocalLoss:
         gamma: how fast a right background fades, >= 0.
         alpha: weight of the background, >= 0.
 
-    Reference: Zhang et al., VarifocalNet, arXiv 2008.13367, equation 2 (there without the case of q = 0 for a
-    matched query, whose weight is 0 here).
+    Reference: Zhang et al., VarifocalNet, arXiv 2008.13367, equation 2. A matched query without overlap, q = 0,
+    counts as background there; here its weight is 0.
     """
 
     def __init__(self, gamma: float = 2.0, alpha: float = 0.75) -> None:

@@ -99,7 +99,7 @@ def get_cdn_group(
         return None, None, None, None
 
     rng = np.random.default_rng() if rng is None else rng
-    classes = classes.astype(np.int64)
+    classes, boxes = classes.astype(np.int64), boxes.astype(np.float64)
     layout = arrange(gt_groups, num_dn, rng)
     embedded = np.zeros((len(gt_groups), layout.queries, class_embed.shape[1]))
     logits = np.zeros((len(gt_groups), layout.queries, 4))

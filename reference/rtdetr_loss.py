@@ -39,7 +39,7 @@ class RTDETRDetectionLoss(DETRLoss):
             preds: predicted boxes in centre form and logits, the main layer last.
             batch: `cls` (targets,), `bboxes` (targets, 4) in centre form and `gt_groups`, the number of targets of
                 each image.
-            dn_bboxes: boxes predicted by the denoising queries; with `dn_meta` only.
+            dn_bboxes: boxes predicted by the denoising queries, in any number of layers; with `dn_meta` only.
             dn_scores: their logits; with `dn_meta` only.
             dn_meta: `dn_pos_idx` and `dn_num_group`, and where the generator gives it `dn_gt_idx`; see
                 `get_dn_match_indices`. None: there are no denoising queries.

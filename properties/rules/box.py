@@ -31,7 +31,7 @@ ARRANGEMENTS = {
     "overlapping": (0.5, 1.0),
     "nested inside": (0.0, 0.5),
     "nested around": (0.0, 1.5),
-    "touching nothing": (3.0, 1.0),
+    "touching nothing": (0.75, 0.25),
     "crossing": (0.25, 2.0),
 }
 
@@ -107,8 +107,10 @@ def _arranged(case: LossCase, shift: float, scale: float) -> LossCase:
     """Every prediction made from the target; layers differ a little, so that none stands for another."""
     x, y, width, height = case.gt_bboxes[0]
     layers = 1.0 + np.arange(case.layers) / 8.0
+    # Towards the middle of the image, so that the centre stays inside.
+    right, down = (shift * size * (1.0 if centre <= 0.5 else -1.0) for centre, size in ((x, width), (y, height)))
     predictions = np.stack(
-        [x + shift * width * layers, y - shift * height * layers / 2, width * scale * layers, height * scale / layers],
+        [x + right * layers, y + down * layers / 2, width * scale * layers, height * scale / layers],
         axis=-1,
     )
     return snap(case.change(pred_bboxes=np.asarray(predictions, dtype=np.float32).astype(np.float64)[:, None, None]))

@@ -23,8 +23,10 @@ WITH_TARGETS = Request(targets=(1, 4))
 )
 def focal_loss(port: Judged, case: LossCase) -> None:
     """The focal loss_class is the gain times the sum of a_t (1 - p_t)^gamma BCE(x, y) over all images, queries and
-    classes, divided by the profile's normaliser; the queries without a target are background in every class."""
-    port.loss(case).assert_values(port.expected(case), CLASS_KEYS)
+    classes, divided by the profile's normaliser; the queries without a target are background in every class. A
+    negative alpha means that there is no a_t."""
+    for same in (case, case.change(alpha=-1.0)):
+        port.loss(same).assert_values(port.expected(same), CLASS_KEYS)
 
 
 @rule(

@@ -36,10 +36,6 @@ def arrangement(port: Judged, case: LossCase) -> None:
     assert list(group.num_split) == [slots, case.queries], (
         f"dn_num_split is {list(group.num_split)}, expected {[slots, case.queries]}"
     )
-    for name, array in (("labels", group.labels), ("boxes", group.boxes)):
-        assert array.shape[:2] == (case.images, slots), (
-            f"{name} have shape {array.shape}, expected {(case.images, slots)} first"
-        )
 
 
 @rule("DN-11", source=DINO, request=REQUEST, needs=NEEDS)
@@ -51,7 +47,7 @@ def positive_slots(port: Judged, case: LossCase) -> None:
         return
     width, groups = _arrangement(port, case)
     for image in range(case.images):
-        contributed = len(_targets(group, case, image))
+        contributed = len(_targets(port, case, group, image))
         wanted = [2 * width * g + j for g in range(groups) for j in range(contributed)]
         came = np.asarray(group.pos_idx[image]).reshape(-1).tolist()
         assert came == wanted, f"image {image}: positive slots are {came}, expected {wanted}"
@@ -187,12 +183,28 @@ def padding(port: Judged, case: LossCase) -> None:
 
 
 def _group(port: Judged, case: LossCase) -> DenoisingGroup | None:
-    """Denoising queries of a batch that has targets; None, and nothing to check, for one that has not."""
+    """Denoising queries of a batch that has targets; None, and nothing to check, where DN-17 expects none."""
+    if not case.targets or not case.generator.training or case.generator.num_dn == 0:
+        return None
     group = port.denoising_group(case)
-    assert group is not None or case.targets == 0, (
-        "the port made no denoising queries for a batch with targets in training"
-    )
-    return group if case.targets else None
+    assert group is not None, "the port made no denoising queries for a batch with targets in training"
+    _assert_sizes(port, case, group)
+    return group
+
+
+def _assert_sizes(port: Judged, case: LossCase, group: DenoisingGroup) -> None:
+    """As many images, slots and numbers as there have to be: without these no other rule can be checked."""
+    __tracebackhide__ = True
+    width, groups = _arrangement(port, case)
+    first = (case.images, 2 * width * groups)
+    for name, array, last in (("labels", group.labels, case.config.nc), ("boxes", group.boxes, 4)):
+        assert array.shape == (*first, last), (
+            f"{name} have shape {array.shape}, expected {(*first, last)}: {groups} groups of 2 times {width} slots"
+        )
+    for name, indices in (("dn_pos_idx", group.pos_idx), ("dn_gt_idx", group.gt_idx)):
+        assert indices is None or len(indices) == case.images, (
+            f"{name} has {len(indices or ())} entries, expected one for each of the {case.images} images"
+        )
 
 
 def _arrangement(port: Judged, case: LossCase) -> tuple[int, int]:
@@ -202,16 +214,15 @@ def _arrangement(port: Judged, case: LossCase) -> tuple[int, int]:
     return width, max(case.generator.num_dn // width, 1)
 
 
-def _targets(group: DenoisingGroup, case: LossCase, image: int) -> np.ndarray:
+def _targets(port: Judged, case: LossCase, group: DenoisingGroup, image: int) -> np.ndarray:
     """The targets that an image contributes, counted through the batch."""
     own = np.arange(case.targets)[case.of_image(image)]
+    wanted = min(len(own), _arrangement(port, case)[0])
     if group.gt_idx is None:
+        assert wanted == len(own), f"image {image}: no dn_gt_idx says which {wanted} of {len(own)} targets are denoised"
         return own
-    named = np.asarray(group.gt_idx[image]).reshape(-1).astype(np.int64)
-    wanted = min(len(own), max(case.generator.num_dn, 1))
-    legal = (
-        set(named.tolist()) <= set(own.tolist()) and len(set(named.tolist())) == wanted and sorted(named) == list(named)
-    )
+    named = np.asarray(group.gt_idx[image])
+    legal = set(named.tolist()) <= set(own.tolist()) and len(named) == wanted and bool((np.diff(named) > 0).all())
     assert legal, f"image {image}: dn_gt_idx is {named.tolist()}, expected {wanted} of {own.tolist()}, ascending"
     return named
 
@@ -220,12 +231,12 @@ def _slots(port: Judged, case: LossCase, group: DenoisingGroup, image: int, half
     """The filled slots of an image's positives (half 0) or negatives (half 1), group after group."""
     width, groups = _arrangement(port, case)
     starts = 2 * width * np.arange(groups) + half * width
-    return (starts[:, None] + np.arange(len(_targets(group, case, image)))).reshape(-1)
+    return (starts[:, None] + np.arange(len(_targets(port, case, group, image)))).reshape(-1)
 
 
 def _sources(port: Judged, case: LossCase, group: DenoisingGroup, image: int, of_targets: np.ndarray) -> np.ndarray:
     """What belongs to the target of each of these slots."""
-    return np.concatenate([of_targets[_targets(group, case, image)]] * _arrangement(port, case)[1])
+    return np.concatenate([of_targets[_targets(port, case, group, image)]] * _arrangement(port, case)[1])
 
 
 def _assert_moved(port: Judged, case: LossCase, image: int, half: int, boxes: np.ndarray, logits: np.ndarray) -> None:

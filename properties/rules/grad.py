@@ -21,7 +21,7 @@ def class_gradient(port: Judged, case: LossCase) -> None:
     counts where the profile says so."""
     expected, returned = port.expected(case), port.loss(case)
     for suffix in SUFFIXES:
-        for name in set(returned.inputs()) & {"pred_scores", "dn_scores"}:
+        for name in sorted(returned.inputs().keys() & {"pred_scores", "dn_scores"}):
             returned.assert_gradient(f"loss_class{suffix}", name, expected[f"loss_class{suffix}"])
 
 
@@ -96,5 +96,5 @@ def _assert_box_gradient(port: Judged, case: LossCase, loss: str) -> None:
     __tracebackhide__ = True
     expected, returned = port.expected(case), port.loss(case)
     for suffix in SUFFIXES:
-        for name in set(returned.inputs()) & {"pred_bboxes", "dn_bboxes"}:
+        for name in sorted(returned.inputs().keys() & {"pred_bboxes", "dn_bboxes"}):
             returned.assert_gradient(f"{loss}{suffix}", name, expected[f"{loss}{suffix}"])

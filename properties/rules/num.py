@@ -73,12 +73,23 @@ def saturated_logits(port: Judged, case: LossCase) -> None:
 )
 def non_finite_predictions_stay_visible(port: Judged, case: LossCase) -> None:
     """NaN in a matched box makes the box losses NaN, in an unmatched one leaves them; a NaN logit makes loss_class NaN;
-    an infinite logit of a background class makes it infinite; nobody crashes."""
+    a logit of +inf of a background class makes it infinite; nobody crashes."""
     boxes, logits = case.pred_bboxes.copy(), case.pred_scores.copy()
     boxes[-1, 0, 0] = np.nan
     logits[-1, 0, -1, -1] = np.nan
-    for broken in (case.change(pred_bboxes=boxes), case.change(pred_scores=logits)):
+    for broken in (case.change(pred_bboxes=boxes), case.change(pred_scores=logits), *_infinite_backgrounds(case)):
         port.loss(broken).assert_values(port.expected(broken))
+
+
+def _infinite_backgrounds(case: LossCase) -> list[LossCase]:
+    """The case with one infinite logit of a class that its image has no target of; none where it has them all."""
+    absent = sorted(set(range(case.config.nc)) - set(case.gt_cls[case.of_image(0)].tolist()))
+    if not absent:
+        return []
+    logits = case.pred_scores.copy()
+    logits[-1, 0, -1, absent[0]] = np.inf
+    # With alpha 1 the background has no weight, and 0 times infinity is what each port makes of it.
+    return [case.change(pred_scores=logits, alpha=0.25)]
 
 
 @rule("NUM-06", source="a loss is a function", request=Request(), needs={"one_object"})
@@ -99,13 +110,15 @@ def calls_leave_no_trace(port: Judged, case: LossCase) -> None:
 )
 def half_precision_leaves_no_trace(port: Judged, case: LossCase) -> None:
     """A loss object that has seen a bfloat16 batch treats the next float32 batch in full precision."""
-    # An alpha that bfloat16 cannot hold; most round numbers it can.
-    case = case.change(alpha=0.1)
     half = case.change(
         pred_bboxes=rounded(case.pred_bboxes, "bfloat16"),
         pred_scores=rounded(case.pred_scores, "bfloat16"),
         dtype="bfloat16",
         denoising=None,
     )
-    _, returned = port.losses_in_turn([half, case])
-    returned.assert_values(port.expected(case))
+    for kind in port.each_classification(case):
+        # An alpha that bfloat16 cannot hold; most round numbers it can.
+        same = kind.change(alpha=0.1)
+        before = half.change(config=same.config)
+        _, returned = port.losses_in_turn([before, same])
+        returned.assert_values(port.expected(same))

@@ -79,6 +79,7 @@ def draw_step():
 @pytest.fixture
 def shapes_unchecked():
     """Checks of shapes and types at run time are off: they take most of the time, or hide what the code itself says."""
+    before = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    jaxtyping.config.update("jaxtyping_disable", before)

@@ -41,12 +41,15 @@ def shares(got, expected) -> np.ndarray:
     return np.where(np.isinf(allowed), 0.0, error / np.where(np.isinf(allowed), 1.0, allowed))
 
 
-def assert_within(got, expected, busy=0.01) -> None:
-    """Every error is within its bound, and the worst uses at least this share of it: the bound is not idle."""
+def assert_within(got, expected) -> None:
+    """Every error is within its bound, and the worst uses a hundredth of it at least: the bound is not idle.
+
+    Seen: from 0.026 (GIoU) to 0.73 (focal gradients for gamma 3).
+    """
     __tracebackhide__ = True
     used = shares(got, expected)
     assert used.max() <= 1, f"{used.max():.3f} of the bound at {np.unravel_index(used.argmax(), used.shape)}"
-    assert used.max() >= busy, f"the bound is {1 / used.max():.0f} times what happens"
+    assert used.max() >= 0.01, f"the bound is {1 / used.max():.0f} times what happens"
 
 
 # Single operations. The operands carry errors of their own, as large as their bounds allow.
@@ -277,7 +280,7 @@ def test_focal_class_costs_in_float32_stay_within_their_bound(gamma):
     positive = np.float32(0.25) * (one - p) ** np.float32(gamma) * -np.log(p + tiny)
     negative = np.float32(0.75) * p ** np.float32(gamma) * -np.log(one - p + tiny)
     expected = HungarianMatcher(gamma=gamma).focal_class_cost(track(x)[:, None], np.array([0]))
-    assert_within((positive - negative)[:, None], expected, busy=0.001)
+    assert_within((positive - negative)[:, None], expected)
 
 
 # Gradients, held against autograd in float32.
@@ -314,7 +317,7 @@ def test_gradients_of_box_losses_by_autograd_in_float32_stay_within_their_bounds
         loss = total(pred, target)
         loss.backward()
         assert shares(loss.item(), losses[key].value).max() <= 1
-        assert_within(pred.grad.numpy(), losses[key].gradients["pred_bboxes"], busy=1e-4)
+        assert_within(pred.grad.numpy(), losses[key].gradients["pred_bboxes"])
         assert np.isfinite(losses[key].gradients["pred_bboxes"].magnitude).mean() > 0.99
 
 

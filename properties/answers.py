@@ -1,0 +1,175 @@
+"""What ports answer, distrusted: turned into arrays of the right kind, or refused with the reason.
+
+A port hands over what its framework makes, and a broken one anything at all. Every function here raises TypeError or
+ValueError and nothing else, whatever the answer does when it is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from typing import Any, TypeVar
+
+import numpy as np
+
+from detr_conformance.properties.port import DenoisingGroup, LossResult, Matching
+
+Answer = TypeVar("Answer")
+
+NOT_REAL = "OSUMmVcb"
+"""Kinds of NumPy dtypes that hold no real numbers. Formats that NumPy does not know, such as bfloat16, come as V."""
+
+
+def _distrustful(read: Callable[..., Answer]) -> Callable[..., Answer]:
+    """Whatever a foreign object raises becomes a TypeError."""
+
+    @wraps(read)
+    def guarded(*answer: Any) -> Answer:
+        try:
+            return read(*answer)
+        except (TypeError, ValueError):
+            raise
+        except Exception as error:
+            raise TypeError(f"{type(error).__name__}: {shortened(error)}") from error
+
+    return guarded
+
+
+@_distrustful
+def loss_result(answer: Any) -> LossResult:
+    """The losses as float64 arrays of the shapes that came; gradients are looked at when they are asked for."""
+    if not isinstance(answer, LossResult):
+        raise TypeError(f"it is {_kind(answer)}, expected a LossResult")
+    losses, dtypes = _items("losses", answer.losses), _items("dtypes", answer.dtypes)
+    return LossResult(
+        losses={_text("a key of losses", key): numbers(f"loss {key!r}", value) for key, value in losses},
+        gradients=dict(_items("gradients", answer.gradients)),
+        dtypes={_text("a key of dtypes", key): _text(f"the dtype of {key!r}", dtype) for key, dtype in dtypes},
+        mutated=[_text("a name in mutated", name) for name in _listed("mutated", answer.mutated)],
+    )
+
+
+@_distrustful
+def loss_results(answer: Any) -> list[LossResult]:
+    """What one loss object answered to several calls."""
+    return [loss_result(each) for each in _listed("the answer", answer)]
+
+
+@_distrustful
+def numbers(what: str, answer: Any) -> np.ndarray:
+    """An array of real numbers as float64."""
+    array = np.asarray(answer)
+    if array.dtype.kind in NOT_REAL and not _is_small_float(array.dtype):
+        raise TypeError(f"{what} is {_kind(answer)}, expected real numbers")
+    return array.astype(np.float64)
+
+
+@_distrustful
+def gradient(what: str, answer: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """One loss's gradient by an input out of those by all inputs; zeros where the loss is not connected to it."""
+    by_name = {} if answer is None else dict(_items(f"gradient of {what}", answer))
+    if by_name.get(name) is None:
+        return np.zeros(shape)
+    array = numbers(f"gradient of {what} by {name}", by_name[name])
+    if array.shape != shape:
+        raise ValueError(f"gradient of {what} by {name} has shape {array.shape}, expected {shape}")
+    return array
+
+
+@_distrustful
+def matchings(answer: Any) -> list[list[Matching]]:
+    """Pairs for each layer, and in it for each image."""
+    return [pairs(layer) for layer in _listed("the answer", answer)]
+
+
+@_distrustful
+def pairs(answer: Any) -> list[Matching]:
+    """Two arrays of indices for each image."""
+    images = [_listed("an image's pairs", image) for image in _listed("the images of a layer", answer)]
+    for image, sides in enumerate(images):
+        if len(sides) != 2:
+            raise ValueError(f"image {image} has {len(sides)} arrays of indices, expected 2")
+    return [(_indices("queries", queries), _indices("targets", targets)) for queries, targets in images]
+
+
+@_distrustful
+def denoising_group(answer: Any) -> DenoisingGroup | None:
+    """Denoising queries with every part an array of the right kind and number of axes."""
+    if answer is None:
+        return None
+    if not isinstance(answer, DenoisingGroup):
+        raise TypeError(f"it is {_kind(answer)}, expected a DenoisingGroup or None")
+    blocked = np.asarray(answer.blocked)
+    if blocked.dtype != np.bool_:
+        raise TypeError(f"blocked is {_kind(answer.blocked)}, expected booleans")
+    return DenoisingGroup(
+        labels=_axes("labels", numbers("labels", answer.labels), 3),
+        boxes=_axes("boxes", numbers("boxes", answer.boxes), 3),
+        blocked=_square(blocked),
+        pos_idx=[_indices("pos_idx", each) for each in _listed("pos_idx", answer.pos_idx)],
+        gt_idx=None
+        if answer.gt_idx is None
+        else [_indices("gt_idx", each) for each in _listed("gt_idx", answer.gt_idx)],
+        num_group=int(_indices("num_group", [answer.num_group])[0]),
+        num_split=_indices("num_split", answer.num_split).tolist(),
+    )
+
+
+def shortened(value: Any, limit: int = 200) -> str:
+    """A value in one line, cut off where it is long."""
+    try:
+        text = " ".join(str(value).split())
+    except Exception:  # noqa: BLE001  # a foreign object that cannot even be printed
+        text = _kind(value)
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def _kind(answer: Any) -> str:
+    """What an object is, for a message: its type, with dtype and shape of an array."""
+    if answer is None:
+        return "None"
+    name = type(answer).__name__
+    return f"{name} of {answer.dtype}, shape {answer.shape}" if isinstance(answer, np.ndarray) else name
+
+
+def _is_small_float(dtype: np.dtype[Any]) -> bool:
+    """A format of 8 or 16 bits that an extension of NumPy has brought, such as bfloat16."""
+    return dtype.kind == "V" and dtype.names is None and np.can_cast(dtype, np.float64)
+
+
+def _items(what: str, answer: Any) -> list[tuple[Any, Any]]:
+    if not isinstance(answer, Mapping):
+        raise TypeError(f"{what} is {_kind(answer)}, expected a mapping")
+    return list(answer.items())
+
+
+def _listed(what: str, answer: Any) -> list[Any]:
+    if isinstance(answer, (str, bytes, Mapping)) or not isinstance(answer, Iterable):
+        raise TypeError(f"{what} is {_kind(answer)}, expected a sequence")
+    return list(answer)
+
+
+def _text(what: str, answer: Any) -> str:
+    if not isinstance(answer, str):
+        raise TypeError(f"{what} is {shortened(answer)}, expected a string")
+    return answer
+
+
+def _indices(what: str, answer: Any) -> np.ndarray:
+    """Indices as int64; an empty array may come as floats."""
+    array = np.asarray(answer).reshape(-1)
+    if array.size and array.dtype.kind not in "iu":
+        raise TypeError(f"{what} is {_kind(answer)}, expected integers")
+    return array.astype(np.int64)
+
+
+def _axes(what: str, array: np.ndarray, count: int) -> np.ndarray:
+    if array.ndim != count:
+        raise ValueError(f"{what} has shape {array.shape}, expected {count} axes")
+    return array
+
+
+def _square(array: np.ndarray) -> np.ndarray:
+    if array.ndim != 2 or array.shape[0] != array.shape[1]:
+        raise ValueError(f"blocked has shape {array.shape}, expected as many rows as columns")
+    return array
