@@ -108,7 +108,7 @@ def _check_names(owner: str, found: Any, expected: set[str]) -> None:
     if not isinstance(found, Mapping):
         raise CaseFormatError(f"{owner} is {_quoted(found)}, expected an object with {', '.join(sorted(expected))}")
     for name in sorted(set(found) - expected):
-        raise CaseFormatError(f"{owner} has the unknown field {_quoted(name)}: remove it, or correct its name")
+        raise CaseFormatError(f"{owner} has the unknown field {name[:SHOWN]!r}: remove it, or correct its name")
     for name in sorted(expected - set(found)):
         raise CaseFormatError(f"{owner} lacks the field {name!r}: add it, or write the case anew with to_json")
 

@@ -84,7 +84,7 @@ class Domain:
         Raises:
             ValueError: nothing is left to choose from.
         """
-        choices = {
+        choices: dict[str, Any] = {
             "classification": tuple(each for each in request.classification if each in self.classification),
             "uni_match": tuple(each for each in request.uni_match if self.uni_match or not each),
             "aux_loss": tuple(each for each in request.aux_loss if self.no_aux or each),

@@ -19,10 +19,7 @@ TAME = Request(targets=(0, 4), special=(), logit_scale=3.0)
 @rule("NUM-01", source="arithmetic in the precision of the predictions", request=replace(TAME, dtype="float64"))
 def double_precision(port: Judged, case: LossCase) -> None:
     """Float64 predictions give losses and gradients that are right to the rounding of float64."""
-    expected, returned = port.expected(case), port.loss(case)
-    returned.assert_values(expected)
-    if port.can("gradients"):
-        returned.assert_gradients(expected)
+    _assert_values_and_gradients(port, case)
 
 
 @rule(
@@ -33,10 +30,7 @@ def double_precision(port: Judged, case: LossCase) -> None:
 def half_precision(port: Judged, case: LossCase) -> None:
     """Float16 predictions with float32 targets give losses and gradients that are right to the rounding of float16;
     who is matched is decided in float32 or better."""
-    expected, returned = port.expected(case), port.loss(case)
-    returned.assert_values(expected)
-    if port.can("gradients"):
-        returned.assert_gradients(expected)
+    _assert_values_and_gradients(port, case)
 
 
 @rule(
@@ -47,10 +41,7 @@ def half_precision(port: Judged, case: LossCase) -> None:
 def brain_float(port: Judged, case: LossCase) -> None:
     """Bfloat16 predictions with float32 targets give losses and gradients that are right to the rounding of bfloat16;
     who is matched is decided in float32 or better."""
-    expected, returned = port.expected(case), port.loss(case)
-    returned.assert_values(expected)
-    if port.can("gradients"):
-        returned.assert_gradients(expected)
+    _assert_values_and_gradients(port, case)
 
 
 @rule(
@@ -122,3 +113,11 @@ def half_precision_leaves_no_trace(port: Judged, case: LossCase) -> None:
         before = half.change(config=same.config)
         _, returned = port.losses_in_turn([before, same])
         returned.assert_values(port.expected(same))
+
+
+def _assert_values_and_gradients(port: Judged, case: LossCase) -> None:
+    __tracebackhide__ = True
+    expected, returned = port.expected(case), port.loss(case)
+    returned.assert_values(expected)
+    if port.can("gradients"):
+        returned.assert_gradients(expected)

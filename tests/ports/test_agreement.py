@@ -5,6 +5,7 @@ Runs where the package is installed: `tox run -e agreement-ultralytics`, which a
 
 from __future__ import annotations
 
+import importlib
 from collections import Counter
 
 import numpy as np
@@ -17,6 +18,19 @@ from detr_conformance.properties.request import Request
 from detr_conformance.properties.strategies import Domain, loss_cases
 
 WIDEST = Request(layers=(1, 5), images=(1, 5), queries=(1, 8), classes=(1, 5), targets=(0, 5), uni_match=(False, True))
+
+
+EVERYWHERE = {
+    *(f"B = {images}" for images in range(1, 6)),
+    *(f"L = {layers}" for layers in range(2, 6)),
+    *("varifocal", "denoising", "several denoising groups", "duplicate boxes"),
+    *("empty image first", "empty image in the middle", "empty image last", "no target at all"),
+    *("Q < n", "Q = n", "C = 1", "Q = 1"),
+}
+BASE_ONLY = {
+    *(f"uni_match on layer {layer}" for layer in range(4)),
+    *("bce", "focal", "L = 1", "box without area", "box inside out"),
+}
 
 
 def corners_of(case: LossCase) -> set[str]:
@@ -102,32 +116,18 @@ def report(judged: Judged, census: Census, capsys: pytest.CaptureFixture[str]) -
         )
 
 
-def test_reference_agrees_with_ultralytics(cases: int, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("ultralytics", reason="needs the ultralytics package: tox run -e agreement-ultralytics")
-    from detr_conformance.ports.ultralytics import port
-
-    judged = Judged(port())
+@pytest.mark.parametrize(
+    ("package", "module", "corners"),
+    [("ultralytics", "ultralytics", EVERYWHERE | BASE_ONLY), ("transformers", "transformers_rtdetr", EVERYWHERE)],
+    ids=["ultralytics", "transformers"],
+)
+def test_the_reference_agrees_with(
+    package: str, module: str, corners: set[str], cases: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip(package, reason=f"needs the {package} package: tox run -e agreement-{package}")
+    judged = Judged(importlib.import_module(f"detr_conformance.ports.{module}").port())
     census = compare_all(judged, cases)
     report(judged, census, capsys)
     assert judged.largest_share <= 1.0
     assert census.open_entries < 0.05 * census.judged_entries
-    expected_corners = {
-        *(f"B = {images}" for images in range(1, 6)),
-        *(f"L = {layers}" for layers in range(1, 6)),
-        *(f"uni_match on layer {layer}" for layer in range(4)),
-        *("bce", "focal", "varifocal"),
-        *("empty image first", "empty image in the middle", "empty image last", "no target at all"),
-        *("Q < n", "Q = n", "C = 1", "Q = 1", "denoising", "several denoising groups"),
-        *("duplicate boxes", "box without area", "box inside out"),
-    }
-    assert not expected_corners - set(census.corners)
-
-
-def test_reference_agrees_with_transformers(cases: int, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("transformers", reason="needs the transformers package: tox run -e agreement-transformers")
-    from detr_conformance.ports.transformers_rtdetr import port
-
-    judged = Judged(port())
-    census = compare_all(judged, cases)
-    report(judged, census, capsys)
-    assert judged.largest_share <= 1.0
+    assert not corners - set(census.corners)
