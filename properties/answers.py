@@ -1,7 +1,7 @@
 """What ports answer, distrusted: turned into arrays of the right kind, or refused with the reason.
 
 A port hands over what its framework makes, and a broken one anything at all. Every function here raises TypeError or
-ValueError and nothing else, whatever the answer does when it is looked at.
+ValueError and nothing else, whatever the answer does when it is looked at. Messages go on from "the port returned".
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _distrustful(read: Callable[..., Answer]) -> Callable[..., Answer]:
         except (TypeError, ValueError):
             raise
         except Exception as error:
-            raise TypeError(f"{type(error).__name__}: {shortened(error)}") from error
+            raise TypeError(f"what raises {type(error).__name__} when it is read: {shortened(error)}") from error
 
     return guarded
 
@@ -39,7 +39,7 @@ def _distrustful(read: Callable[..., Answer]) -> Callable[..., Answer]:
 def loss_result(answer: Any) -> LossResult:
     """The losses as float64 arrays of the shapes that came; gradients are looked at when they are asked for."""
     if not isinstance(answer, LossResult):
-        raise TypeError(f"it is {_kind(answer)}, expected a LossResult")
+        raise TypeError(f"{_kind(answer)}, expected a LossResult")
     losses, dtypes = _items("losses", answer.losses), _items("dtypes", answer.dtypes)
     return LossResult(
         losses={_text("a key of losses", key): numbers(f"loss {key!r}", value) for key, value in losses},
@@ -60,7 +60,7 @@ def numbers(what: str, answer: Any) -> np.ndarray:
     """An array of real numbers as float64."""
     array = np.asarray(answer)
     if array.dtype.kind in NOT_REAL and not _is_small_float(array.dtype):
-        raise TypeError(f"{what} is {_kind(answer)}, expected real numbers")
+        raise TypeError(f"{what} as {_kind(answer)}, expected real numbers")
     return array.astype(np.float64)
 
 
@@ -72,7 +72,7 @@ def gradient(what: str, answer: Any, name: str, shape: tuple[int, ...]) -> np.nd
         return np.zeros(shape)
     array = numbers(f"gradient of {what} by {name}", by_name[name])
     if array.shape != shape:
-        raise ValueError(f"gradient of {what} by {name} has shape {array.shape}, expected {shape}")
+        raise ValueError(f"gradient of {what} by {name} of shape {array.shape}, expected {shape}")
     return array
 
 
@@ -88,7 +88,7 @@ def pairs(answer: Any) -> list[Matching]:
     images = [_listed("an image's pairs", image) for image in _listed("the images of a layer", answer)]
     for image, sides in enumerate(images):
         if len(sides) != 2:
-            raise ValueError(f"image {image} has {len(sides)} arrays of indices, expected 2")
+            raise ValueError(f"{len(sides)} arrays of indices for image {image}, expected 2")
     return [(_indices("queries", queries), _indices("targets", targets)) for queries, targets in images]
 
 
@@ -98,10 +98,10 @@ def denoising_group(answer: Any) -> DenoisingGroup | None:
     if answer is None:
         return None
     if not isinstance(answer, DenoisingGroup):
-        raise TypeError(f"it is {_kind(answer)}, expected a DenoisingGroup or None")
+        raise TypeError(f"{_kind(answer)}, expected a DenoisingGroup or None")
     blocked = np.asarray(answer.blocked)
     if blocked.dtype != np.bool_:
-        raise TypeError(f"blocked is {_kind(answer.blocked)}, expected booleans")
+        raise TypeError(f"blocked as {_kind(answer.blocked)}, expected booleans")
     return DenoisingGroup(
         labels=_axes("labels", numbers("labels", answer.labels), 3),
         boxes=_axes("boxes", numbers("boxes", answer.boxes), 3),
@@ -139,19 +139,19 @@ def _is_small_float(dtype: np.dtype[Any]) -> bool:
 
 def _items(what: str, answer: Any) -> list[tuple[Any, Any]]:
     if not isinstance(answer, Mapping):
-        raise TypeError(f"{what} is {_kind(answer)}, expected a mapping")
+        raise TypeError(f"{what} as {_kind(answer)}, expected a mapping")
     return list(answer.items())
 
 
 def _listed(what: str, answer: Any) -> list[Any]:
     if isinstance(answer, (str, bytes, Mapping)) or not isinstance(answer, Iterable):
-        raise TypeError(f"{what} is {_kind(answer)}, expected a sequence")
+        raise TypeError(f"{what} as {_kind(answer)}, expected a sequence")
     return list(answer)
 
 
 def _text(what: str, answer: Any) -> str:
     if not isinstance(answer, str):
-        raise TypeError(f"{what} is {shortened(answer)}, expected a string")
+        raise TypeError(f"{what} as {shortened(answer)}, expected a string")
     return answer
 
 
@@ -159,17 +159,17 @@ def _indices(what: str, answer: Any) -> np.ndarray:
     """Indices as int64; an empty array may come as floats."""
     array = np.asarray(answer).reshape(-1)
     if array.size and array.dtype.kind not in "iu":
-        raise TypeError(f"{what} is {_kind(answer)}, expected integers")
+        raise TypeError(f"{what} as {_kind(answer)}, expected integers")
     return array.astype(np.int64)
 
 
 def _axes(what: str, array: np.ndarray, count: int) -> np.ndarray:
     if array.ndim != count:
-        raise ValueError(f"{what} has shape {array.shape}, expected {count} axes")
+        raise ValueError(f"{what} of shape {array.shape}, expected {count} axes")
     return array
 
 
 def _square(array: np.ndarray) -> np.ndarray:
     if array.ndim != 2 or array.shape[0] != array.shape[1]:
-        raise ValueError(f"blocked has shape {array.shape}, expected as many rows as columns")
+        raise ValueError(f"blocked of shape {array.shape}, expected as many rows as columns")
     return array

@@ -162,7 +162,7 @@ def _decode_array(name: str, document: Any) -> np.ndarray:
     values = [_decode_float(f"{name}.values[{place}]", each) for place, each in enumerate(listed)]
     if len(shape) > AXES or min(shape, default=0) < 0 or math.prod(shape) != len(values):
         raise CaseFormatError(
-            f"{name} has {len(values)} values, which do not fit its shape {shape[:AXES]}: correct one"
+            f"{name} holds {len(values)} values, which do not fit its shape {shape[:AXES]}: correct one"
         )
     return np.array(values, dtype=np.float64).reshape(shape)
 
@@ -216,4 +216,4 @@ def _quoted(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
-_NAMES = {str: "a string", int: "an integer", bool: "true or false", list: "a list", dict: "an object"}
+_NAMES = {str: "a string", int: "an integer", bool: "boolean true or false", list: "a list", dict: "an object"}

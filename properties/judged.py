@@ -102,7 +102,7 @@ class Judged:
         try:
             return read(answer)
         except (TypeError, ValueError) as error:
-            raise PortError(f"{method}(case) returned something else than the protocol says: {error}") from error
+            raise PortError(f"{method}(case) returned {error}") from error
 
     def budget(self, expected: Loss, dtype: str) -> float:
         """The allowed error of one loss."""
@@ -201,7 +201,7 @@ class Returned:
                 if self._canonical(own) == key
             ]
         except (TypeError, ValueError) as error:
-            raise PortError(f"loss(case) returned something else than the protocol says: {error}") from error
+            raise PortError(f"loss(case) returned {error}") from error
         return sum(parts, start=np.zeros(shape))
 
     def inputs(self) -> dict[str, np.ndarray]:
@@ -218,7 +218,7 @@ class Returned:
         for key, value in values.items():
             canonical = self._canonical(key)
             if canonical is not None:
-                totals[canonical] = totals.get(canonical, np.zeros(())) + value
+                totals[canonical] = np.asarray(totals.get(canonical, 0.0) + value)
         return totals
 
     def _scalar(self, key: str, value: np.ndarray) -> np.ndarray:
@@ -228,6 +228,6 @@ class Returned:
         return value.reshape(())
 
 
-def _around(value: np.ndarray, expected: Loss, budgets: float) -> Tracked:
+def _around(value: np.ndarray | np.float64, expected: Loss, budgets: float) -> Tracked:
     """A value that came from the port itself, to compare another with: its budget is several expectations' together."""
     return Tracked(value, np.asarray(budgets * expected.magnitude))

@@ -50,7 +50,7 @@ def arithmetic(dtype: str) -> Arithmetic:
 
 def allowed_error(expected: Tracked, dtype: str) -> Float[np.ndarray, "..."]:
     """The budget of each entry; infinite where the entry is left open."""
-    return UNITS * PRECISIONS[dtype].eps * expected.magnitude + PRECISIONS[dtype].smallest
+    return np.asarray(UNITS * PRECISIONS[dtype].eps * expected.magnitude + PRECISIONS[dtype].smallest)
 
 
 def budget_shares(got: Float[np.ndarray, "*shape"], expected: Float[Tracked, "*shape"], dtype: str) -> np.ndarray:

@@ -27,11 +27,10 @@ def reverse_targets(case: LossCase) -> LossCase:
 
 def rotate_images(case: LossCase) -> LossCase:
     """The last image comes first, with its targets and its denoising queries."""
-    order = np.roll(np.arange(case.images), 1)
-    return select_images(case, order)
+    return select_images(case, np.roll(np.arange(case.images), 1).tolist())
 
 
-def select_images(case: LossCase, order: Sequence[int] | np.ndarray) -> LossCase:
+def select_images(case: LossCase, order: list[int]) -> LossCase:
     """Only these images, in this order."""
     own = [np.arange(case.targets)[case.of_image(image)] for image in order]
     chosen = np.concatenate([np.zeros(0, dtype=np.int64), *own])

@@ -82,7 +82,7 @@ BAD_CASES = {
     "a number too fine": (lambda case: changed(case, "pred_scores", "values", 0, to="0x1.00000000000ap-1"), "float32"),
     "a class too many": (lambda case: changed(case, "gt_cls", to=[7]), "has 7 at [0], expected a class from 0 to 1"),
     "a layer too many": (
-        lambda case: to_json(case.change(use_uni_match=True, uni_match_ind=9)),
+        lambda case: changed(case.change(use_uni_match=True), "config", "uni_match_ind", to=9),
         "uni_match_ind is 9",
     ),
 }

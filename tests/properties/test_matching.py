@@ -27,10 +27,7 @@ def matchings(shape: tuple[int, int]) -> list[Pairs]:
     queries, targets = shape
     if queries < targets:
         return [frozenset(enumerate(chosen)) for chosen in permutations(range(targets), queries)]
-    return [
-        frozenset(zip(chosen, range(targets), strict=True))
-        for chosen in permutations(range(queries), targets)
-    ]
+    return [frozenset(zip(chosen, range(targets), strict=True)) for chosen in permutations(range(queries), targets)]
 
 
 def judged(cost: np.ndarray, allowed_error: np.ndarray, pairs: Pairs) -> Certificate:
@@ -113,8 +110,7 @@ def test_the_optimum_is_legal_in_any_order_of_its_pairs():
 def test_a_swap_that_costs_more_is_described_with_both_sides_and_the_excess():
     certificate = certify(COST, np.full_like(COST, 0.25), np.array([0, 1]), np.array([1, 0]))
     assert certificate.defect == (
-        "The pairs (query, target) (0, 1), (1, 0) cost 7, where (0, 0), (1, 1) cost 5: "
-        "expected at most 1 more, got 2."
+        "The pairs (query, target) (0, 1), (1, 0) cost 7, where (0, 0), (1, 1) cost 5: expected at most 1 more, got 2."
     )
     assert (certificate.excess, certificate.allowance) == pytest.approx((2.0, 1.0))
     assert certificate.share == pytest.approx(2.0)
@@ -188,7 +184,5 @@ def test_an_allowed_error_that_is_no_bound_is_refused_with_its_place(value):
 
 def test_an_allowed_error_of_another_shape_is_refused_with_both_shapes():
     unhooked = inspect.unwrap(is_unambiguous)  # where shapes are checked, the check comes first
-    with pytest.raises(
-        ValueError, match=r"^allowed_error has shape \(2, 3\), expected \(3, 2\) as cost has$"
-    ):
+    with pytest.raises(ValueError, match=r"^allowed_error has shape \(2, 3\), expected \(3, 2\) as cost has$"):
         unhooked(COST, NOTHING.T)

@@ -1,0 +1,35 @@
+"""Real bugs, rebuilt: each is failed by a rule of the family that it belongs to."""
+
+from __future__ import annotations
+
+import pytest
+
+from detr_conformance.deviations import MUSEUM, Deviation
+from detr_conformance.properties.rule import FAMILIES
+from detr_conformance.properties.rules import RULES
+from detr_conformance.properties.run import run
+
+
+@pytest.mark.parametrize("deviation", MUSEUM, ids=lambda deviation: deviation.id)
+def test_a_deviation_is_failed_by_a_rule_of_its_family(deviation: Deviation) -> None:
+    outcomes = [run(rule, deviation.port(), level="smoke") for rule in RULES if rule.family == deviation.family]
+    assert "fail" in {outcome.verdict for outcome in outcomes}
+    assert "error" not in {outcome.verdict for outcome in outcomes}
+
+
+def test_the_smallest_case_of_a_deviation_is_small() -> None:
+    deviation = next(each for each in MUSEUM if each.id == "khub-missing-target-offset")
+    rule = next(each for each in RULES if each.id == "INV-03")
+    case = run(rule, deviation.port(), level="smoke").case
+    assert case is not None
+    assert (case.images, case.queries) == (2, 1)
+    assert case.targets <= 3
+
+
+def test_every_family_of_rules_has_a_deviation() -> None:
+    assert {deviation.family for deviation in MUSEUM} == set(FAMILIES)
+
+
+def test_every_deviation_tells_its_story() -> None:
+    assert all(deviation.story.endswith(".") and deviation.link for deviation in MUSEUM)
+    assert len({deviation.id for deviation in MUSEUM}) == len(MUSEUM)

@@ -1,0 +1,51 @@
+"""Cases written out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detr_conformance.properties.case import Denoising, LossCase, LossConfig
+
+
+def grid_of_boxes(*shape: int) -> np.ndarray:
+    """Boxes in sixteenths that all differ, as long as there are few."""
+    count = int(np.prod(shape))
+    steps = np.arange(count)
+    boxes = np.stack([4 + steps % 8, 5 + steps % 7, 2 + steps % 3, 3 + steps % 5], axis=-1) / 16
+    return boxes.reshape(*shape, 4)
+
+
+def grid_of_logits(*shape: int) -> np.ndarray:
+    """Logits in quarters, from -3 to 3."""
+    return ((7 * np.arange(int(np.prod(shape))) % 25 - 12) / 4).reshape(shape)
+
+
+def indices(*rows: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """A row of indices for each image."""
+    return tuple(np.array(row, dtype=np.int64) for row in rows)
+
+
+def denoising(**changes: object) -> Denoising:
+    """Two groups for one target of the first image and two of the last; slot 8 is left over."""
+    parts = {
+        "bboxes": grid_of_boxes(1, 3, 9),
+        "scores": grid_of_logits(1, 3, 9, 2),
+        "pos_idx": indices((0, 4), (), (0, 1, 4, 5)),
+        "gt_idx": indices((0,), (), (1, 2)),
+        "num_group": 2,
+    }
+    return Denoising(**parts | changes)
+
+
+def small_case(**changes: object) -> LossCase:
+    """Two layers, three images of which the middle one is empty, four queries, two classes, focal loss."""
+    parts = {
+        "config": LossConfig(nc=2),
+        "pred_bboxes": grid_of_boxes(2, 3, 4),
+        "pred_scores": grid_of_logits(2, 3, 4, 2),
+        "gt_cls": np.array([1, 0, 1]),
+        "gt_bboxes": grid_of_boxes(3) + 1 / 64,
+        "gt_groups": (1, 0, 2),
+        "denoising": denoising(),
+    }
+    return LossCase(**parts | changes)

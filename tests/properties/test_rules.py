@@ -1,0 +1,47 @@
+"""The rules as a whole: complete, well-formed, and never wrong about the reference."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+
+from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.properties.port import CAPABILITIES
+from detr_conformance.properties.rule import FAMILIES, Rule
+from detr_conformance.properties.rules import RULES
+from detr_conformance.properties.run import run
+from detr_conformance.properties.tolerance import PRECISIONS
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_the_reference_passes(rule: Rule) -> None:
+    outcome = run(rule, ReferencePort(), level="smoke")
+    assert (outcome.verdict, outcome.message) == ("pass", "")
+    assert outcome.examples > 0
+
+
+def test_every_family_has_at_least_three_rules() -> None:
+    counts = Counter(rule.family for rule in RULES)
+    assert set(counts) == set(FAMILIES)
+    assert min(counts.values()) >= 3
+
+
+def test_ids_are_unique_and_numbered() -> None:
+    assert len({rule.id for rule in RULES}) == len(RULES)
+    assert all(re.fullmatch(r"[A-Z]+-\d\d", rule.id) for rule in RULES)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_a_rule_says_what_it_means_and_where_that_is_said(rule: Rule) -> None:
+    assert rule.statement.endswith(".")
+    assert rule.source
+    assert rule.needs <= set(CAPABILITIES) | set(PRECISIONS)
+
+
+def test_what_a_port_does_not_declare_is_unsupported() -> None:
+    port = ReferencePort()
+    port.capabilities = frozenset({"varifocal"})
+    verdicts = {rule.id: run(rule, port, level="smoke").verdict for rule in RULES if rule.family == "MATCH"}
+    assert set(verdicts.values()) == {"unsupported"}
