@@ -88,7 +88,7 @@ class Numbers:
         return np.array(
             {
                 "tiny": (x, y, 2.0**-10, 2.0**-9),
-                "border": (width / 2, 1.0 - height / 2, width, height),
+                "border": (abs(width) / 2, 1.0 - height / 2, abs(width), height),
                 "no_area": (x, y, 0.0, height),
                 "inverted": (x, y, -width, height),
             }[kind]

@@ -1,8 +1,11 @@
-"""Cases written out by hand."""
+"""Cases written out by hand, and cases drawn in one go."""
 
 from __future__ import annotations
 
+import jaxtyping
 import numpy as np
+from hypothesis import given, settings
+from hypothesis.strategies import SearchStrategy
 
 from detr_conformance.properties.case import Denoising, LossCase, LossConfig
 
@@ -49,3 +52,19 @@ def small_case(**changes: object) -> LossCase:
         "denoising": denoising(),
     }
     return LossCase(**parts | changes)
+
+
+def drawn_cases(strategy: SearchStrategy[LossCase], count: int) -> list[LossCase]:
+    """So many cases of a strategy, always the same; shapes are not checked meanwhile."""
+    cases: list[LossCase] = []
+
+    @settings(max_examples=count)
+    @given(strategy)
+    def collect(case: LossCase) -> None:
+        cases.append(case)
+
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    collect()
+    jaxtyping.config.update("jaxtyping_disable", before)
+    return cases

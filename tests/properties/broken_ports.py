@@ -1,0 +1,318 @@
+"""For every rule a port that breaks it: the reference with one thing wrong, or an entry of the bug museum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from detr_conformance.deviations import MUSEUM
+from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.properties import oracle
+from detr_conformance.properties.case import LossCase, MatcherConfig
+from detr_conformance.properties.port import DenoisingGroup, LossResult, Matching
+from detr_conformance.properties.profiles import ULTRALYTICS, RTDETRConventionLoss
+from detr_conformance.properties.tolerance import rounded
+from detr_conformance.reference import HungarianMatcher, RTDETRDetectionLoss
+
+Losses = dict[str, np.ndarray]
+MAIN = ("loss_class", "loss_bbox", "loss_giou")
+
+
+class Altered(ReferencePort):
+    """The reference, with its losses changed by a function of them and of the case."""
+
+    def __init__(self, alter: Callable[[Losses, LossCase], Losses | None]) -> None:
+        super().__init__("altered")
+        self.alter = alter
+
+    def loss(self, case: LossCase) -> LossResult:
+        result = super().loss(case)
+        losses = dict(result.losses)
+        return replace(result, losses=self.alter(losses, case) or losses)
+
+
+def plus(term: Callable[[LossCase], Any], *keys: str) -> Altered:
+    """Adds something to these losses, by default to all three of the main layer."""
+    return Altered(lambda losses, case: losses | {key: losses[key] + term(case) for key in keys or MAIN})
+
+
+def times(factor: float, *keys: str) -> Altered:
+    return Altered(lambda losses, _case: losses | {key: losses[key] * factor for key in keys})
+
+
+def asked_otherwise(change: Callable[[LossCase], LossCase]) -> ReferencePort:
+    """Understands every case as another one."""
+
+    class Misled(ReferencePort):
+        def loss(self, case: LossCase) -> LossResult:
+            return super().loss(change(case))
+
+    return Misled("misled")
+
+
+class WrongSlopes(ReferencePort):
+    """The reference, with its gradients changed entry by entry."""
+
+    def __init__(self, alter: Callable[[str, str, np.ndarray], np.ndarray]) -> None:
+        super().__init__("wrong slopes")
+        self.alter = alter
+
+    def loss(self, case: LossCase) -> LossResult:
+        result, inputs = super().loss(case), case.float_arrays()
+        names = [name for name in inputs if name != "gt_bboxes" and not ("dn" in name and case.denoising is None)]
+        gradients = {
+            key: {name: self.alter(key, name, by.get(name, np.zeros(inputs[name].shape))) for name in names}
+            for key, by in result.gradients.items()
+        }
+        return replace(result, gradients=gradients)
+
+
+class OtherMatching(ReferencePort):
+    """The reference, with its matching changed image by image."""
+
+    def __init__(self, alter: Callable[[np.ndarray, np.ndarray, LossCase], tuple[Any, Any]]) -> None:
+        super().__init__("other matching")
+        self.alter = alter
+
+    def match(self, case: LossCase) -> Sequence[Sequence[Matching]]:
+        return [[self.alter(*pair, case) for pair in layer] for layer in super().match(case)]
+
+
+def matches_otherwise(change: Callable[[LossCase], LossCase]) -> ReferencePort:
+    """Matches every case as if it were another one."""
+
+    class Misled(ReferencePort):
+        def match(self, case: LossCase) -> Sequence[Sequence[Matching]]:
+            return super().match(change(case))
+
+    return Misled("misled")
+
+
+class Greedy(HungarianMatcher):
+    """Every target in turn takes the cheapest query that is left."""
+
+    def assign(self, cost: np.ndarray) -> Matching:
+        left, chosen = np.array(cost, dtype=np.float64), []
+        for target in range(min(cost.shape)):
+            chosen.append(int(left[:, target].argmin()))
+            left[chosen[-1]] = np.inf
+        return np.array(chosen, dtype=np.int64), np.arange(len(chosen))
+
+
+class DearWhereBroken(HungarianMatcher):
+    """What is not finite costs more than anything."""
+
+    def replace_non_finite(self, cost: np.ndarray) -> np.ndarray:
+        return np.where(np.isfinite(cost), cost, 1e6)
+
+
+def with_matcher(kind: type[HungarianMatcher]) -> ReferencePort:
+    class Loss(RTDETRDetectionLoss):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self.matcher = kind(cost_gain=self.matcher.cost_gain)
+
+    return ReferencePort(kind.__name__, Loss)
+
+
+class DividedByTargets(RTDETRDetectionLoss):
+    """Cross-entropy is divided by the number of targets."""
+
+    def _get_loss_class(self, pred_scores: Any, targets: Any, gt_scores: Any, num_gts: int, postfix: str = "") -> Any:
+        losses = super()._get_loss_class(pred_scores, targets, gt_scores, num_gts, postfix)
+        if self.use_fl:
+            return losses
+        return {key: loss * (pred_scores.shape[1] / max(num_gts, 1)) for key, loss in losses.items()}
+
+
+class Remembering(ReferencePort):
+    """A loss object that grows with every call, or that keeps a rounded alpha."""
+
+    def __init__(self, later: Callable[[LossCase, LossCase], LossCase], growth: float = 0.0) -> None:
+        super().__init__("remembering")
+        self.later = later
+        self.growth = growth
+
+    def losses_in_turn(self, cases: Sequence[LossCase]) -> Sequence[LossResult]:
+        results = [
+            self.loss(self.later(earlier, case)) for earlier, case in zip([cases[0], *cases], cases, strict=False)
+        ]
+        return [
+            replace(each, losses={key: loss * (1 + self.growth * call) for key, loss in each.losses.items()})
+            for call, each in enumerate(results)
+        ]
+
+
+def half_alpha(earlier: LossCase, case: LossCase) -> LossCase:
+    if earlier.dtype != "bfloat16":
+        return case
+    return case.change(alpha=float(rounded(np.array(case.config.alpha), "bfloat16")))
+
+
+class Generator(ReferencePort):
+    """The reference's generator, with its result or its arguments changed."""
+
+    def __init__(
+        self,
+        alter: Callable[[DenoisingGroup, LossCase], DenoisingGroup] = lambda group, _case: group,
+        **options: Any,
+    ) -> None:
+        super().__init__("other generator")
+        self.alter = alter
+        self.options = options
+
+    def denoising_group(self, case: LossCase) -> DenoisingGroup | None:
+        group = super().denoising_group(case.change(generator=replace(case.generator, **self.options)))
+        return None if group is None else self.alter(group, case)
+
+
+def logits_of(boxes: np.ndarray) -> np.ndarray:
+    inside = np.clip(boxes, 1e-6, 1 - 1e-6)
+    return np.log(inside / (1 - inside))
+
+
+def without_giou(losses: Losses, _case: LossCase) -> Losses:
+    return {key: loss for key, loss in losses.items() if "giou" not in key}
+
+
+def in_single_precision(losses: Losses, _case: LossCase) -> Losses:
+    return {key: np.float64(np.float32(loss)) for key, loss in losses.items()}
+
+
+def hidden(losses: Losses, _case: LossCase) -> Losses:
+    return {key: np.nan_to_num(loss, posinf=0.0) for key, loss in losses.items()}
+
+
+def shared_by_layer_0(case: LossCase) -> LossCase:
+    return case.change(uni_match_ind=0)
+
+
+def each_image_for_itself(losses: Losses, case: LossCase) -> Losses:
+    return {key: loss * case.targets / (max(case.gt_groups) * case.images or 1) for key, loss in losses.items()}
+
+
+def groups_not_counted(losses: Losses, case: LossCase) -> Losses:
+    count = 1 if case.denoising is None else case.denoising.num_group
+    return {key: loss * (count if key.endswith("_dn") else 1) for key, loss in losses.items()}
+
+
+def first_targets_denoised(case: LossCase) -> LossCase:
+    if case.denoising is None:
+        return case
+    first = [np.arange(len(own)) + case.of_image(image).start for image, own in enumerate(case.denoising.gt_idx)]
+    return case.change(denoising=replace(case.denoising, gt_idx=tuple(first)))
+
+
+def main_from_first_layer(losses: Losses, case: LossCase) -> Losses:
+    first = case.change(pred_bboxes=case.pred_bboxes[:1], pred_scores=case.pred_scores[:1], use_uni_match=False)
+    ours = oracle.expected_losses(first, ULTRALYTICS)
+    return losses | {key: np.asarray(float(ours[key])) for key in MAIN}
+
+
+def weighted_layers(losses: Losses, case: LossCase) -> Losses:
+    return losses | {"loss_bbox_aux": losses["loss_bbox_aux"] + case.pred_bboxes[0].sum()}
+
+
+class BareUnion(RTDETRDetectionLoss):
+    """Nothing is added to the union or the hull."""
+
+    iou_eps = 0.0
+
+
+def _denoising(case: LossCase) -> float:
+    return 0.0 if case.denoising is None else float(case.denoising.scores[-1, 0, 0, 0])
+
+
+def _rolled(case: LossCase) -> LossCase:
+    return case.change(pred_bboxes=np.roll(case.pred_bboxes, 1, axis=1))
+
+
+def _of(name: str) -> ReferencePort:
+    return next(each for each in MUSEUM if each.id == name).port()
+
+
+def _half_dtypes(port: ReferencePort) -> ReferencePort:
+    class Halved(ReferencePort):
+        def loss(self, case: LossCase) -> LossResult:
+            return replace(port.loss(case), dtypes={"loss_class": "float32", "loss_bbox": "float16"})
+
+    return Halved("halved")
+
+
+class Mutating(ReferencePort):
+    def loss(self, case: LossCase) -> LossResult:
+        return replace(super().loss(case), mutated=["pred_scores"])
+
+
+BROKEN: dict[str, ReferencePort] = {
+    "BOX-01": _of("khub-ciou-for-giou"),
+    "BOX-02": plus(lambda case: case.pred_bboxes[-1, 0, 0, 2], "loss_giou"),
+    "BOX-03": plus(lambda case: case.pred_bboxes[-1, 0, 0, 0], "loss_giou"),
+    "BOX-04": times(-1.0, "loss_giou"),
+    "BOX-05": ReferencePort("bare union", BareUnion),
+    "MATCH-01": OtherMatching(lambda queries, targets, _case: (queries * 0, targets)),
+    "MATCH-02": with_matcher(Greedy),
+    "MATCH-03": OtherMatching(lambda queries, targets, _case: (queries, targets[::-1])),
+    "MATCH-04": with_matcher(Greedy),
+    "MATCH-05": matches_otherwise(lambda case: case.change(matcher=MatcherConfig())),
+    "MATCH-06": matches_otherwise(_rolled),
+    "MATCH-07": with_matcher(DearWhereBroken),
+    "CLASS-01": asked_otherwise(lambda case: case.change(alpha=1.0 - case.config.alpha)),
+    "CLASS-02": _of("paddle-vfl-dangling-else"),
+    "CLASS-03": ReferencePort("divided by targets", DividedByTargets),
+    "CLASS-04": ReferencePort("varifocal without targets", RTDETRConventionLoss),
+    "CLASS-05": asked_otherwise(lambda case: case.change(loss_gain=case.config.loss_gain | {"class": 1.0})),
+    "CLASS-06": WrongSlopes(lambda key, name, slope: slope + ("class" in key and "bboxes" in name)),
+    "REG-01": _of("netspresso-l1-on-corner-boxes"),
+    "REG-02": _of("khub-ciou-for-giou"),
+    "REG-03": plus(lambda _case: 1e-12, "loss_bbox"),
+    "REG-04": Altered(lambda losses, case: {key: loss * 0.9 for key, loss in losses.items() if case.queries < 3}),
+    "REG-05": asked_otherwise(lambda case: case.change(loss_gain=case.config.loss_gain | {"giou": 2.0})),
+    "AUX-01": _of("hf-aux-sliced-twice"),
+    "AUX-02": Altered(weighted_layers),
+    "AUX-03": Altered(main_from_first_layer),
+    "AUX-04": plus(lambda _case: 1.0, "loss_class_aux"),
+    "AUX-05": asked_otherwise(lambda case: case.change(aux_loss=True)),
+    "AUX-06": asked_otherwise(shared_by_layer_0),
+    "DN-01": Altered(groups_not_counted),
+    "DN-02": plus(lambda _case: 1e-9, "loss_class_dn"),
+    "DN-03": _of("khub-dn-rows-columns-swapped"),
+    "DN-04": plus(_denoising, "loss_class"),
+    "DN-05": Altered(groups_not_counted),
+    "DN-06": asked_otherwise(first_targets_denoised),
+    "DN-10": Generator(lambda group, _case: replace(group, num_group=group.num_group + 1)),
+    "DN-11": _of("ul-cdn-pos-neg-unpaired"),
+    "DN-12": Generator(lambda group, _case: replace(group, blocked=~group.blocked)),
+    "DN-13": Generator(cls_noise_ratio=1.0),
+    "DN-14": Generator(cls_noise_ratio=0.0),
+    "DN-15": Generator(lambda group, _case: replace(group, boxes=-group.boxes)),
+    "DN-16": Generator(lambda group, _case: replace(group, boxes=logits_of(group.boxes))),
+    "DN-17": Generator(training=True),
+    "DN-18": Generator(lambda group, _case: replace(group, boxes=group.boxes + (group.boxes == 0) * 1e-6)),
+    "INV-01": plus(lambda case: case.pred_scores[-1, 0, 0].sum()),
+    "INV-02": plus(lambda case: sum(case.gt_bboxes[case.of_image(image)][:1].sum() for image in range(case.images))),
+    "INV-03": _of("khub-missing-target-offset"),
+    "INV-04": plus(lambda case: case.pred_scores[-1, ..., 0].sum()),
+    "INV-05": plus(lambda case: case.pred_bboxes[-1, ..., 0].sum()),
+    "INV-06": Altered(each_image_for_itself),
+    "GRAD-01": WrongSlopes(lambda key, _name, slope: slope * (1.001 if "class" in key else 1.0)),
+    "GRAD-02": WrongSlopes(lambda key, _name, slope: slope * (0.0 if "bbox" in key else 1.0)),
+    "GRAD-03": _of("hf-lwdetr-enc-coords-detached"),
+    "GRAD-04": WrongSlopes(lambda key, name, slope: slope + 1e-9 * ("giou" in key and "scores" in name)),
+    "GRAD-05": WrongSlopes(lambda _key, _name, slope: slope + np.where(slope == 0, np.nan, 0.0)),
+    "NUM-01": Altered(in_single_precision),
+    "NUM-02": times(1.5, "loss_class", "loss_bbox", "loss_giou"),
+    "NUM-03": times(4.0, "loss_class", "loss_bbox", "loss_giou"),
+    "NUM-04": _of("rfdetr-log-of-saturated-sigmoid"),
+    "NUM-05": Altered(hidden),
+    "NUM-06": Remembering(lambda _earlier, case: case, growth=0.01),
+    "NUM-07": Remembering(half_alpha),
+    "API-01": Altered(without_giou),
+    "API-02": Altered(lambda losses, _case: {key: np.reshape(loss, 1) for key, loss in losses.items()}),
+    "API-03": _half_dtypes(ReferencePort()),
+    "API-04": Mutating("mutating"),
+    "API-05": _of("rtdetr-empty-rank-hangs"),
+}
