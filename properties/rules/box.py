@@ -35,6 +35,17 @@ ARRANGEMENTS = {
     "crossing": (0.25, 2.0),
 }
 
+# Width and height of a prediction in target sizes, and whether the target gets them too.
+DEGENERATE = {
+    "tiny": (2.0**-8, 2.0**-8, True),
+    "tiny in a larger target": (2.0**-8, 2.0**-8, False),
+    "no width": (0.0, 1.0, False),
+    "no height, nor has the target": (1.0, 0.0, True),
+    "a point on a point": (0.0, 0.0, True),
+    "turned inside out": (-1.0, 1.0, False),
+    "turned inside out twice": (-0.5, -0.5, False),
+}
+
 
 @rule("BOX-01", source=f"{GIOU}, algorithm 2", request=ONE_PAIR)
 def giou_of_one_pair(port: Judged, case: LossCase) -> None:
@@ -94,13 +105,17 @@ def giou_range(port: Judged, case: LossCase) -> None:
 @rule(
     "BOX-05",
     source="Ultralytics bbox_iou: eps = 1e-7 is added to the union and to the hull",
-    request=replace(ONE_PAIR, special=("tiny", "no_area", "inverted")),
+    request=ONE_PAIR,
     convention=NO_AREA,
 )
 def boxes_without_area(port: Judged, case: LossCase) -> None:
     """Boxes that are tiny, without width or height, or turned inside out are evaluated by the same formula, where eps
     keeps the denominators from 0: the loss is finite and equal to the reference's."""
-    port.loss(case).assert_values(port.expected(case), MAIN_AND_AUX)
+    for width, height, target_too in DEGENERATE.values():
+        box = case.gt_bboxes * np.array([1.0, 1.0, width, height])
+        predicted = case.change(pred_bboxes=np.tile(box, (case.layers, 1, 1, 1)))
+        degenerate = predicted.change(gt_bboxes=box) if target_too else predicted
+        port.loss(degenerate).assert_values(port.expected(degenerate), MAIN_AND_AUX)
 
 
 def _arranged(case: LossCase, shift: float, scale: float) -> LossCase:

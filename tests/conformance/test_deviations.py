@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
+from hypothesis import given, settings
 
 from detr_conformance.deviations import MUSEUM, Deviation
-from detr_conformance.properties.rule import FAMILIES
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judged import Judged, OutOfScope
+from detr_conformance.properties.rule import FAMILIES, Rule
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import run
+from detr_conformance.properties.strategies import loss_cases
+
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # shrinking takes hundreds of calls
 
 
 @pytest.mark.parametrize("deviation", MUSEUM, ids=lambda deviation: deviation.id)
@@ -15,6 +23,24 @@ def test_a_deviation_is_failed_by_a_rule_of_its_family(deviation: Deviation) -> 
     outcomes = [run(rule, deviation.port(), level="smoke") for rule in RULES if rule.family == deviation.family]
     assert "fail" in {outcome.verdict for outcome in outcomes}
     assert "error" not in {outcome.verdict for outcome in outcomes}
+
+
+@pytest.mark.parametrize("deviation", MUSEUM, ids=lambda deviation: deviation.id)
+def test_a_deviation_answers_every_rule(deviation: Deviation) -> None:
+    for rule in RULES:
+        answered(rule, deviation)
+
+
+def answered(rule: Rule, deviation: Deviation) -> None:
+    """Check the rule on a few cases, whatever it says; PortError would come through."""
+
+    @settings(max_examples=2)
+    @given(loss_cases(rule.request))
+    def ask(case: LossCase) -> None:
+        with suppress(AssertionError, OutOfScope):
+            rule.check(Judged(deviation.port()), case)
+
+    ask()
 
 
 def test_the_smallest_case_of_a_deviation_is_small() -> None:

@@ -1,62 +1,129 @@
-"""Cases on real targets: every image takes part, and the rules' requests are honoured."""
+"""Cases on real targets: every image and box, the same every time, and what the rule asks for."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from detr_conformance.coco import CocoTargets, read_targets
+from detr_conformance.coco import CocoTargets, ImageTargets, read_targets
 from detr_conformance.ports.reference_port import ReferencePort
-from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.case_json import to_document
 from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.profiles import RTDETR
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import run
-from detr_conformance.real_cases import real_cases
+from detr_conformance.real_cases import BATCH, QUERIES_TO_SPARE, real_cases
 
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # one case has tens of thousands of logits
+
+SAMPLE = Path(__file__).parents[1] / "targets" / "coco_sample.json"
 RULES_BY_ID = {rule.id: rule for rule in RULES}
+REAL = [rule for rule in RULES if rule.request.real and not rule.request.all_empty]
 
 
 @pytest.fixture(scope="module")
-def targets() -> CocoTargets:
-    return read_targets(Path(__file__).parents[1] / "targets" / "coco_sample.json")
+def sample() -> CocoTargets:
+    return read_targets(SAMPLE)
 
 
-def cases(rule: str, targets: CocoTargets, level: str = "standard") -> list[LossCase]:
-    return list(real_cases(targets, RULES_BY_ID[rule], Judged(ReferencePort()), level))
+def cases(sample: CocoTargets, name: str, level: str = "standard", port: ReferencePort | None = None) -> list:
+    return list(real_cases(sample, RULES_BY_ID[name], Judged(port or ReferencePort()), level))
 
 
-def test_every_image_and_every_box_takes_part(targets: CocoTargets) -> None:
-    counts = [count for case in cases("MATCH-01", targets) for count in case.gt_groups]
+def test_a_rule_that_takes_empty_images_sees_every_image_and_every_box(sample):
+    seen = cases(sample, "MATCH-02")
+    assert [case.images for case in seen] == 24 * [BATCH] + [4]
+    counts = [count for case in seen for count in case.gt_groups]
     assert (len(counts), sum(counts), counts.count(0), max(counts)) == (196, 1750, 2, 51)
 
 
-def test_the_boxes_are_those_of_the_file(targets: CocoTargets) -> None:
-    boxes = np.concatenate([case.gt_bboxes for case in cases("MATCH-01", targets)])
-    wanted = np.concatenate([image.boxes for image in targets.images])
-    assert np.array_equal(boxes, wanted.astype(np.float32))
+def test_boxes_and_classes_come_as_the_file_has_them(sample):
+    seen = cases(sample, "MATCH-02")
+    boxes = np.concatenate([image.boxes for image in sample.images]).astype(np.float32)
+    assert np.array_equal(np.concatenate([case.gt_bboxes for case in seen]), boxes)
+    classes = np.concatenate([image.classes for image in sample.images])
+    assert np.array_equal(np.concatenate([case.gt_cls for case in seen]), classes)
+    assert {case.config.nc for case in seen} == {80}
 
 
-def test_every_target_can_have_a_query(targets: CocoTargets) -> None:
-    assert all(case.queries > max(case.gt_groups) for case in cases("MATCH-01", targets))
+def test_a_rule_that_needs_targets_sees_every_image_that_has_some(sample):
+    counts = [count for case in cases(sample, "INV-06") for count in case.gt_groups]
+    assert (len(counts), sum(counts), min(counts)) == (194, 1750, 1)
 
 
-def test_a_rule_that_wants_targets_gets_no_empty_image(targets: CocoTargets) -> None:
-    assert all(min(case.gt_groups) >= 1 for case in cases("INV-06", targets))
+def test_there_are_more_queries_than_targets(sample):
+    for case in cases(sample, "MATCH-02", "smoke"):
+        assert case.queries == max(case.gt_groups) + QUERIES_TO_SPARE
 
 
-def test_a_rule_about_other_things_gets_no_case(targets: CocoTargets) -> None:
-    assert cases("BOX-01", targets) == cases("CLASS-04", targets) == []
+def test_the_same_file_gives_the_same_cases(sample):
+    first, again = ([to_document(case) for case in cases(sample, "DN-01", "smoke")] for _ in range(2))
+    assert json.dumps(first) == json.dumps(again)
 
 
-def test_the_same_file_gives_the_same_cases(targets: CocoTargets) -> None:
-    once, again = (cases("DN-01", targets, "smoke") for _ in range(2))
-    assert all(np.array_equal(a.pred_scores, b.pred_scores) for a, b in zip(once, again, strict=True))
+def test_smoke_sees_the_first_batches_of_what_standard_sees(sample):
+    few, all_of_them = cases(sample, "REG-01", "smoke"), cases(sample, "REG-01", "standard")
+    assert (len(few), len(all_of_them)) == (2, 25)
+    assert to_document(few[1]) == to_document(all_of_them[1])
 
 
-@pytest.mark.parametrize("rule", ["CLASS-02", "DN-01", "INV-06", "MATCH-02", "REG-02"])
-def test_the_reference_passes_on_real_targets(rule: str, targets: CocoTargets) -> None:
-    given = cases(rule, targets, "smoke")
-    outcome = run(RULES_BY_ID[rule], ReferencePort(), real_cases=given, generate=False)
-    assert (outcome.verdict, outcome.examples) == ("pass", len(given))
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_a_rule_gets_cases_that_fit_it_or_none(sample, rule):
+    seen = list(real_cases(sample, rule, Judged(ReferencePort()), "smoke"))
+    assert len(seen) == (2 if rule in REAL else 0)
+    assert all(rule.request.fits(case) for case in seen)
+
+
+def test_what_a_rule_leaves_free_changes_from_batch_to_batch(sample):
+    seen = cases(sample, "DN-01")
+    assert {case.config.classification for case in seen} == {"focal", "varifocal", "bce"}
+    assert len({case.config.gamma for case in seen}) > 3
+    assert len({tuple(case.config.loss_gain.values()) for case in seen}) == 3
+    assert {case.generator.num_dn for case in seen} == {100, 20}
+    assert {len(case.denoising.gt_idx[0]) < case.gt_groups[0] for case in seen if case.gt_groups[0] > 1} == {
+        True,
+        False,
+    }
+
+
+def test_what_the_port_lacks_is_not_asked_for(sample):
+    port = ReferencePort()
+    port.capabilities = frozenset({"focal", "denoising"})
+    for case in cases(sample, "API-01", "smoke", port):
+        assert case.config.classification == "focal"
+        assert sum(map(len, case.denoising.gt_idx)) == case.targets
+
+
+def small(*counts: int) -> CocoTargets:
+    """A file whose images have so many boxes."""
+    images = tuple(
+        ImageTargets(number, np.zeros(count, dtype=np.int64), np.tile([0.5, 0.5, 0.25, 0.25], (count, 1)))
+        for number, count in enumerate(counts)
+    )
+    return CocoTargets(Path("small.json"), images, 3, 0, 0)
+
+
+def test_a_last_batch_is_never_smaller_than_the_rule_asks_for():
+    assert [case.images for case in cases(small(*9 * [1]), "INV-06")] == [8, 2]
+    assert [case.images for case in cases(small(*9 * [1]), "INV-01")] == [8, 1]
+
+
+def test_a_file_without_boxes_gives_cases_without_targets():
+    assert [case.gt_groups for case in cases(small(0, 0), "API-01")] == [(0, 0)]
+    assert cases(small(0, 0), "REG-01") == []
+
+
+@pytest.mark.parametrize("name", ["MATCH-02", "CLASS-02", "REG-02", "AUX-01", "DN-01", "INV-05", "GRAD-03", "API-01"])
+def test_the_reference_passes_on_real_targets(sample, name):
+    port = ReferencePort()
+    given = real_cases(sample, RULES_BY_ID[name], Judged(port), "smoke")
+    outcome = run(RULES_BY_ID[name], port, real_cases=given, generate=False)
+    assert (outcome.verdict, outcome.message, outcome.examples) == ("pass", "", 2)
+
+
+def test_a_profile_that_knows_the_encoder_gets_a_layer_for_it(sample):
+    for case in real_cases(sample, RULES_BY_ID["DN-01"], Judged(ReferencePort(), RTDETR), "smoke"):
+        assert (case.layers, len(case.denoising.bboxes)) == (2, 1)
