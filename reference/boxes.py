@@ -195,34 +195,27 @@ def giou_gradient(
     """
     a, b = corners_of_centre_form(pred), corners_of_centre_form(target)
     areas = overlap(a, b, a.size, b.size, eps)
-    by_centre, by_size = _slopes_of_sides(a, b)
-    return np.concatenate(
-        [
-            _giou_slope(areas, by_centre, np.zeros(2)),
-            _giou_slope(areas, by_size, _other_side(a.size)),
-        ],
-        axis=-1,
-    )
+    of_low, of_high = _slopes_of_sides(a, b)
+    by_low = _giou_slope(areas, of_low, -_other_side(a.size))
+    by_high = _giou_slope(areas, of_high, _other_side(a.size))
+    # The edges are centre -/+ size / 2. The two may cancel, but no port need cancel them before it has rounded each.
+    return np.concatenate([by_low + by_high, (by_high - by_low) / 2], axis=-1)
 
 
 @dataclass(frozen=True)
 class Slopes:
-    """How the sides of the intersection and of the hull follow box a, along x and along y, each (*batch, 2)."""
+    """How the sides of the intersection and of the hull follow an edge of box a, along x and y, each (*batch, 2)."""
 
     shared: Points
     around: Points
 
 
 def _slopes_of_sides(a: Corners, b: Corners) -> tuple[Slopes, Slopes]:
-    """Slopes by the centre and by the size of box a; its edges are centre -/+ size / 2."""
+    """Slopes by the low and by the high edges of box a."""
     meet = np.heaviside(np.minimum(a.high, b.high) - np.maximum(a.low, b.low), 0.5)
-    low_bounds_shared = meet * np.heaviside(a.low - b.low, 0.5)
-    high_bounds_shared = meet * np.heaviside(b.high - a.high, 0.5)
-    low_bounds_around = np.heaviside(b.low - a.low, 0.5)
-    high_bounds_around = np.heaviside(a.high - b.high, 0.5)
-    by_centre = Slopes(high_bounds_shared - low_bounds_shared, high_bounds_around - low_bounds_around)
-    by_size = Slopes((high_bounds_shared + low_bounds_shared) / 2, (high_bounds_around + low_bounds_around) / 2)
-    return by_centre, by_size
+    of_low = Slopes(-meet * np.heaviside(a.low - b.low, 0.5), -np.heaviside(b.low - a.low, 0.5))
+    of_high = Slopes(meet * np.heaviside(b.high - a.high, 0.5), np.heaviside(a.high - b.high, 0.5))
+    return of_low, of_high
 
 
 def _giou_slope(areas: Overlap, sides: Slopes, own_area: Points) -> Points:
