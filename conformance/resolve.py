@@ -25,15 +25,24 @@ class BuiltIn(NamedTuple):
         module: where its function `port()` is.
         about: what it is, for `detr-conformance list`.
         extra: the extra of this package that installs what it judges, if it needs more than the suite itself.
+        factory: the function, where it is not `port`.
     """
 
     module: str
     about: str
     extra: str | None = None
+    factory: str = "port"
 
 
 BUILT_IN = {
     "reference": BuiltIn("detr_conformance.ports.reference_port", "the NumPy reference itself"),
+    "optimized": BuiltIn("detr_conformance.ports.optimized", "our own loss in torch, on the CPU", "torch"),
+    "optimized-triton": BuiltIn(
+        "detr_conformance.ports.optimized",
+        "its Triton kernels, on CUDA; without a device on the CPU with TRITON_INTERPRET=1",
+        "triton",
+        "triton_port",
+    ),
     "ultralytics": BuiltIn(
         "detr_conformance.ports.ultralytics", "RTDETRDetectionLoss of the installed ultralytics", "ultralytics"
     ),
@@ -70,9 +79,9 @@ def _built_in(options: CheckOptions) -> Port:
         raise UsageError(f"unknown port {one_line(name)!r}: {hint}built-in are {', '.join(BUILT_IN)}; {OTHER_PORTS}")
     if options.adapter or options.denoising:
         raise UsageError(f"--adapter and --denoising do not go with the built-in port {name}: leave them out")
-    module, _, extra = BUILT_IN[name]
+    module, _, extra, factory = BUILT_IN[name]
     try:
-        port: Port = importlib.import_module(module).port()
+        port: Port = getattr(importlib.import_module(module), factory)()
     except ImportError as error:
         raise UsageError(
             f"the port {name} needs a package that does not import ({described(error)}): "

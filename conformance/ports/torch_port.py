@@ -43,29 +43,29 @@ class CaseTensors:
         return tensors | {f"dn_gt_idx[{image}]": each for image, each in enumerate(self.gt_idx)}
 
 
-def tensors_of(case: LossCase) -> CaseTensors:
+def tensors_of(case: LossCase, device: str = "cpu") -> CaseTensors:
     """Fresh tensors with the numbers of the case."""
     names = case.float_arrays()
-    predictions = {name: float_tensor(names[name], case.dtype) for name in names if name != "gt_bboxes"}
+    predictions = {name: float_tensor(names[name], case.dtype, device) for name in names if name != "gt_bboxes"}
     denoising = case.denoising
     return CaseTensors(
         predictions={name: each.requires_grad_() for name, each in predictions.items()},
-        gt_cls=torch.tensor(case.gt_cls, dtype=torch.int64),
-        gt_bboxes=float_tensor(case.gt_bboxes, case.target_dtype),
-        batch_idx=torch.tensor(case.batch_idx, dtype=torch.int64),
-        pos_idx=() if denoising is None else index_tensors(denoising.pos_idx),
-        gt_idx=() if denoising is None else index_tensors(denoising.gt_idx),
+        gt_cls=torch.tensor(case.gt_cls, dtype=torch.int64, device=device),
+        gt_bboxes=float_tensor(case.gt_bboxes, case.target_dtype, device),
+        batch_idx=torch.tensor(case.batch_idx, dtype=torch.int64, device=device),
+        pos_idx=() if denoising is None else index_tensors(denoising.pos_idx, device),
+        gt_idx=() if denoising is None else index_tensors(denoising.gt_idx, device),
     )
 
 
-def float_tensor(array: np.ndarray, dtype: str) -> torch.Tensor:
+def float_tensor(array: np.ndarray, dtype: str, device: str = "cpu") -> torch.Tensor:
     """A copy of the array as a tensor of the dtype."""
-    return torch.tensor(np.array(array), dtype=getattr(torch, dtype))
+    return torch.tensor(np.array(array), dtype=getattr(torch, dtype), device=device)
 
 
-def index_tensors(indices: Iterable[np.ndarray]) -> tuple[torch.Tensor, ...]:
+def index_tensors(indices: Iterable[np.ndarray], device: str = "cpu") -> tuple[torch.Tensor, ...]:
     """Copies of index arrays as int64 tensors."""
-    return tuple(torch.tensor(each, dtype=torch.int64) for each in indices)
+    return tuple(torch.tensor(each, dtype=torch.int64, device=device) for each in indices)
 
 
 def arrays_of(pair: Iterable[Any]) -> Matching:
@@ -78,12 +78,16 @@ class TorchPort(ABC):
     """A port in PyTorch: implement `build` and `call`, and the methods of the capabilities that you declare.
 
     The gradient of each loss is taken by autograd, one loss at a time.
+
+    Attributes:
+        device: where the tensors lie that the port is called with.
     """
 
     name: str
     profile: str
     capabilities: frozenset[str]
     dtypes: frozenset[str]
+    device: str = "cpu"
 
     @abstractmethod
     def build(self, case: LossCase) -> Any:
@@ -103,7 +107,7 @@ class TorchPort(ABC):
         return [self._result(loss, case) for case in cases]
 
     def _result(self, loss: Any, case: LossCase) -> LossResult:
-        tensors = tensors_of(case)
+        tensors = tensors_of(case, self.device)
         before = {name: each.detach().clone() for name, each in tensors.named().items()}
         with _one_thread():
             losses = dict(self.call(loss, case, tensors))

@@ -51,7 +51,8 @@ class UltralyticsPort(TorchPort):
         self.counts_targets = False
         if callable(getattr(sample, "get_dn_match_indices", None)):
             capabilities.add("denoising_indices")
-            self.counts_targets = "gt_groups" in inspect.signature(sample.get_dn_match_indices).parameters
+            takes = inspect.signature(sample.get_dn_match_indices).parameters
+            self.counts_targets = "gt_groups" in takes and "dn_gt_idx" not in takes
         if not self.counts_targets:
             capabilities.add("denoising_subset")
         if denoising is not None:
@@ -93,14 +94,14 @@ class UltralyticsPort(TorchPort):
         matcher = self.build(case).matcher
         if case.matcher != MatcherConfig():
             matcher = type(matcher)(**asdict(case.matcher))
-        tensors = tensors_of(case)
+        tensors = tensors_of(case, self.device)
         layers = zip(tensors.predictions["pred_bboxes"], tensors.predictions["pred_scores"], strict=True)
         targets = (tensors.gt_bboxes, tensors.gt_cls, list(case.gt_groups))
         return [[arrays_of(pair) for pair in matcher(boxes, logits, *targets)] for boxes, logits in layers]
 
     def denoising_indices(self, case: LossCase) -> Sequence[Matching]:
         """The pairing by the loss's own `get_dn_match_indices`, in the form of arguments that it takes."""
-        tensors = tensors_of(case)
+        tensors = tensors_of(case, self.device)
         targets: Sequence[Any] = list(case.gt_groups) if self.counts_targets else list(tensors.gt_idx)
         loss = self.build(case)
         meta = _meta(case, tensors)
@@ -112,18 +113,18 @@ class UltralyticsPort(TorchPort):
         assert self.denoising is not None  # noqa: S101  # otherwise the capability is not declared
         options = asdict(case.generator)
         torch.manual_seed(options.pop("seed"))
-        embedding = torch.eye(case.config.nc)
+        embedding = torch.eye(case.config.nc, device=self.device)
         labels, boxes, blocked, meta = self.denoising(
-            _batch(case, tensors_of(case)), case.config.nc, case.queries, embedding, **options
+            _batch(case, tensors_of(case, self.device)), case.config.nc, case.queries, embedding, **options
         )
         if meta is None:
             return None
         return DenoisingGroup(
-            labels=labels.numpy(),
-            boxes=boxes.numpy(),
-            blocked=blocked.numpy(),
-            pos_idx=[np.asarray(each) for each in meta["dn_pos_idx"]],
-            gt_idx=[np.asarray(each) for each in meta["dn_gt_idx"]] if "dn_gt_idx" in meta else None,
+            labels=labels.cpu().numpy(),
+            boxes=boxes.cpu().numpy(),
+            blocked=blocked.cpu().numpy(),
+            pos_idx=_arrays(meta["dn_pos_idx"]),
+            gt_idx=_arrays(meta["dn_gt_idx"]) if "dn_gt_idx" in meta else None,
             num_group=meta["dn_num_group"],
             num_split=list(meta["dn_num_split"]),
         )
@@ -148,6 +149,11 @@ def _meta(case: LossCase, tensors: CaseTensors) -> dict[str, Any]:
         "dn_num_group": case.denoising.num_group,
         "dn_num_split": [case.denoising.bboxes.shape[2], case.queries],
     }
+
+
+def _arrays(rows: Sequence[Any]) -> list[np.ndarray]:
+    """Rows of indices as arrays, from whatever device they are on."""
+    return [np.asarray(torch.as_tensor(row).cpu()) for row in rows]
 
 
 def _accepts(function: Callable[..., Any], options: Mapping[str, Any]) -> bool:

@@ -1,0 +1,144 @@
+"""Linear assignment, many problems at a time: SciPy on the CPU, one Triton program for each problem on CUDA."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int64, Integer
+from torch import Tensor
+
+from detr_conformance.optimized import scipy_solver
+
+BACKENDS = ("scipy", "triton")
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def linear_sum_assignment(
+    costs: Float[Tensor, "problems rows columns"],
+    sizes: Integer[Tensor, "problems 2"] | None = None,
+    *,
+    backend: str | None = None,
+) -> Int64[Tensor, "problems rows"]:
+    """Match the rows of each problem with its columns, as many as there can be, one to one, at the least total cost.
+
+        minimise sum_ij c_ij x_ij   subject to   x_ij in {0, 1},
+        every line of the shorter side holds exactly one x = 1, every line of the longer side at most one.
+
+    Symbols: c costs of one problem, x its matching.
+
+    The arithmetic is in float64, whatever the dtype. An entry that is not finite counts as 0.0 (quirk: that is the rule
+    of the DETR loss, so such an entry is often cheap). The result is deterministic; which of several cheapest matchings
+    it is depends on the backend. On CUDA, Triton's solver does not wait for the device, and can be captured in a graph.
+
+    Args:
+        costs: (problems, rows, columns), padded to one size, in float16, bfloat16, float32 or float64, of magnitude
+            <= 1e300; any of the three may be 0, and either side of a problem the longer one.
+        sizes: (problems, 2), how many rows, 0 to rows, and columns, 0 to columns, each problem really has, on the
+            device of `costs`; None: all. Triton on CUDA takes the nearest size that is possible for a wrong one, since
+            looking at the values would mean waiting for them.
+        backend: "scipy", on the host wherever the costs are, or "triton"; None: "triton" for costs on CUDA, else
+            "scipy".
+
+    Returns:
+        (problems, rows) on the device of `costs`: the column of each row, or -1 for a row that is beyond the problem's
+        size or unmatched, because the problem has more rows than columns.
+
+    Raises:
+        TypeError: `costs` is no tensor of these dtypes, or `sizes` none of integers.
+        ValueError: a shape, a size, a device or the name of the backend does not fit.
+        RuntimeError: Triton is asked for and is not installed, or the costs are on the CPU and Triton does not
+            interpret (TRITON_INTERPRET=1).
+
+    Reference: D. F. Crouse, On implementing 2D rectangular assignment algorithms, IEEE Transactions on Aerospace and
+    Electronic Systems 52(4), 2016, doi 10.1109/TAES.2016.140952. R. Jonker and A. Volgenant, A shortest augmenting path
+    algorithm for dense and sparse linear assignment problems, Computing 38, 1987, doi 10.1007/BF02278710.
+    """
+    _check_costs(costs)
+    chosen = _chosen_backend(backend, costs.device)
+    problems, rows, columns = costs.shape
+    if sizes is None:
+        row_counts = torch.full((problems,), rows, device=costs.device)
+        column_counts = torch.full((problems,), columns, device=costs.device)
+    else:
+        _check_sizes(sizes, costs, look=costs.device.type == "cpu" or chosen == "scipy")
+        row_counts, column_counts = sizes.to(torch.int64).unbind(1)
+    answers = solve_stack(
+        costs.reshape(problems * rows, columns),
+        torch.arange(problems, device=costs.device) * rows,
+        row_counts,
+        column_counts,
+        most_rows=rows,
+        backend=chosen,
+    )
+    return answers.view(problems, rows)
+
+
+def solve_stack(
+    costs: Float[Tensor, "total_rows width"],
+    starts: Int64[Tensor, " problems"],
+    rows: Int64[Tensor, " problems"],
+    columns: Int64[Tensor, " problems"],
+    *,
+    most_rows: int,
+    backend: str | None = None,
+) -> Int64[Tensor, " total_rows"]:
+    """Solve the problems of which a stack of cost rows consists; see `linear_sum_assignment`.
+
+    Args:
+        costs: (total_rows, width), the rows of all problems.
+        starts: (problems,), the first row of each problem; no row belongs to two of them.
+        rows: (problems,), how many it has.
+        columns: (problems,), how many it has of the first columns.
+        most_rows: what none of `rows` exceeds.
+        backend: see `linear_sum_assignment`.
+
+    Returns:
+        (total_rows,): the column of each row in its problem, or -1.
+    """
+    if _chosen_backend(backend, costs.device) == "scipy":
+        on_host = [tensor.cpu() for tensor in (costs, starts, rows, columns)]
+        return scipy_solver.solve_stack(*on_host).to(costs.device)
+    try:
+        from detr_conformance.optimized.kernels import assignment as kernel  # noqa: PLC0415  # only where it is needed
+    except ImportError as error:
+        raise RuntimeError(f"backend is 'triton', and Triton does not import ({error}); expected 'scipy'") from error
+    if costs.device.type == "cpu" and not kernel.INTERPRETED:
+        raise RuntimeError(
+            "backend is 'triton' and costs are on the CPU, where Triton only runs if TRITON_INTERPRET=1 was set before "
+            "it was imported; expected costs on CUDA, or backend 'scipy'"
+        )
+    return kernel.solve_stack(costs, starts, rows, columns, most_rows=most_rows)
+
+
+def _chosen_backend(backend: str | None, device: torch.device) -> str:
+    """The one that was asked for, or the one for the device."""
+    if backend is not None and backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}, expected one of {BACKENDS} or None")
+    return backend or ("triton" if device.type == "cuda" else "scipy")
+
+
+def _check_costs(costs: object) -> None:
+    """Costs have a dtype that is solved, and three axes."""
+    if not isinstance(costs, Tensor):
+        raise TypeError(f"costs is a {type(costs).__name__}, expected a tensor")
+    if costs.dtype not in DTYPES:
+        raise TypeError(f"costs has dtype {costs.dtype}, expected float16, bfloat16, float32 or float64")
+    if costs.ndim != 3:
+        raise ValueError(f"costs has shape {tuple(costs.shape)}, expected (problems, rows, columns)")
+
+
+def _check_sizes(sizes: object, costs: Tensor, *, look: bool) -> None:
+    """Sizes are integers, two for each problem, on the device of the costs; and, if we look, within their shape."""
+    if not isinstance(sizes, Tensor):
+        raise TypeError(f"sizes is a {type(sizes).__name__}, expected a tensor")
+    if sizes.dtype.is_floating_point or sizes.dtype.is_complex or sizes.dtype == torch.bool:
+        raise TypeError(f"sizes has dtype {sizes.dtype}, expected integers")
+    if sizes.shape != (len(costs), 2):
+        raise ValueError(f"sizes has shape {tuple(sizes.shape)}, expected (problems, 2) = ({len(costs)}, 2)")
+    if sizes.device != costs.device:
+        raise ValueError(f"sizes is on {sizes.device}, expected the device of costs, {costs.device}")
+    if not look:
+        return
+    for problem, (rows, columns) in enumerate(sizes.tolist()):
+        if not (0 <= rows <= costs.shape[1] and 0 <= columns <= costs.shape[2]):
+            largest = tuple(costs.shape[1:])
+            raise ValueError(f"sizes[{problem}] is ({rows}, {columns}), expected from (0, 0) to {largest}")

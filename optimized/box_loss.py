@@ -1,0 +1,95 @@
+"""The two box losses of all layers as one differentiable function with a closed-form derivative."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from detr_conformance.optimized.backends import Backend
+from detr_conformance.optimized.options import Weight
+from detr_conformance.optimized.targets import Pairs
+
+
+class BoxLosses(NamedTuple):
+    """Weighted box losses of the last layer and summed over the others, and the IoU of every pair, a constant."""
+
+    bbox: Float[Tensor, ""]
+    bbox_aux: Float[Tensor, ""]
+    giou: Float[Tensor, ""]
+    giou_aux: Float[Tensor, ""]
+    iou: Float[Tensor, "layers pairs"]
+
+
+def box_losses(
+    pred_bboxes: Float[Tensor, "layers images queries 4"],
+    gt_bboxes: Float[Tensor, "targets 4"],
+    pairs: Pairs,
+    weights: tuple[Weight, Weight],
+    backend: Backend,
+) -> BoxLosses:
+    """The box losses of the matched pairs.
+
+        bbox = weight_bbox sum |b - b'|,   giou = weight_giou sum (1 - GIoU(b, b'))
+
+    Without a pair they are 0, and still connected to the graph of the predictions: a data-parallel trainer must not take
+    the box head for unused.
+
+    Args:
+        pred_bboxes: b, centre form, the main layer last.
+        gt_bboxes: b', in the dtype of the arithmetic.
+        pairs: which belongs to which, a row for each layer.
+        weights: of the two.
+        backend: what computes it.
+    """
+    return BoxLosses(*_BoxLosses.apply(pred_bboxes, gt_bboxes, pairs, weights, backend))
+
+
+class _BoxLosses(torch.autograd.Function):
+    """Values and derivatives of the pairs in one go; the backward pass weighs the derivatives and puts them in place."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]  # torch declares it with *args
+        ctx: Any,  # noqa: ANN401  # torch's own, undeclared
+        pred_bboxes: Tensor,
+        gt_bboxes: Tensor,
+        pairs: Pairs,
+        weights: tuple[Weight, Weight],
+        backend: Backend,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        rows = pairs.rows[..., None].expand(-1, -1, 4)
+        pred = pred_bboxes.flatten(1, 2).gather(1, rows).to(gt_bboxes.dtype)
+        terms = backend.pair_terms(pred, gt_bboxes[pairs.targets])
+        bbox, giou = terms.distance.sum(-1) * weights[0], terms.apart.sum(-1) * weights[1]
+        ctx.shape, ctx.dtype, ctx.weights = pred_bboxes.shape, pred_bboxes.dtype, weights
+        ctx.save_for_backward(rows, terms.distance_slope, terms.apart_slope)
+        ctx.mark_non_differentiable(terms.iou)
+        ctx.set_materialize_grads(False)
+        return bbox[-1].clone(), bbox[:-1].sum(), giou[-1].clone(), giou[:-1].sum(), terms.iou
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(  # type: ignore[override]  # torch declares it with *args
+        ctx: Any,  # noqa: ANN401  # torch's own, undeclared
+        of_bbox: Tensor | None,
+        of_bbox_aux: Tensor | None,
+        of_giou: Tensor | None,
+        of_giou_aux: Tensor | None,
+        _: None,
+    ) -> tuple[Tensor, None, None, None, None]:
+        rows, by_distance, by_apart = ctx.saved_tensors
+        slopes = torch.zeros_like(by_distance)
+        for slope, weight, main, auxiliary in (
+            (by_distance, ctx.weights[0], of_bbox, of_bbox_aux),
+            (by_apart, ctx.weights[1], of_giou, of_giou_aux),
+        ):
+            if main is not None:
+                slopes[-1] += slope[-1] * (main * weight)
+            if auxiliary is not None:
+                slopes[:-1] += slope[:-1] * (auxiliary * weight)
+        layers, images, queries, _ = ctx.shape
+        whole = slopes.new_zeros(layers, images * queries, 4).scatter_add_(1, rows, slopes)
+        return whole.to(ctx.dtype).view(ctx.shape), None, None, None, None

@@ -1,0 +1,148 @@
+"""Classification terms in plain torch: one pass over the logits in blocks that stay in the cache."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from detr_conformance.optimized.fading import LINEAR_ABOVE, Fading
+from detr_conformance.optimized.options import ClassOptions
+from detr_conformance.optimized.precision import arithmetic_dtype
+
+BLOCK = 1 << 18
+"""Entries in a block. Its arrays fit the last-level cache, where smaller ones make torch's threads wait for each other."""
+
+
+class ClassSums(NamedTuple):
+    """The weighted loss of each layer, and its derivative by the logits where that was asked for."""
+
+    sums: Float[Tensor, " layers"]
+    slopes: Float[Tensor, "layers images queries classes"] | None
+
+
+def class_terms(
+    logits: Float[Tensor, "layers images queries classes"],
+    targets: Int64[Tensor, "layers images queries"],
+    scores: Float[Tensor, "layers images queries"],
+    options: ClassOptions,
+    scales: Float[Tensor, " layers"] | None,
+) -> ClassSums:
+    """The classification loss of every layer, and its derivative, in one pass over the logits.
+
+    Almost every entry is background: one pass treats each as such, and the few entries of target classes, which it leaves
+    out, are computed apart. No one-hot tensor exists.
+
+    Args:
+        logits: x.
+        targets: class of each query's target; the number of classes stands for background.
+        scores: IoU of each query with its target.
+        options: which loss, and its weights; see there for the formula.
+        scales: one factor for the derivative of each layer, which is then computed too, in the dtype of the logits. The
+            factor comes in before that dtype rounds: float16 needs it, where a derivative may be too small for the dtype
+            and its multiple, by the factor of a gradient scaler, is not.
+    """
+    entries = _target_entries(targets, logits.shape[-1])
+    slopes = None if scales is None else torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
+    sums = _background(logits, entries, options, slopes, scales)
+    x, q = torch.take(logits, entries), scores.reshape(-1)[entries // logits.shape[-1]]
+    values, positive_slopes = positive_terms(x.to(sums.dtype), q.to(sums.dtype), options)
+    layer = entries // logits[0].numel()
+    sums.index_add_(0, layer, values)
+    if slopes is not None and scales is not None:
+        slopes.view(-1)[entries] = (positive_slopes * scales[layer]).to(slopes.dtype)
+    return ClassSums(sums, slopes)
+
+
+def scale_layers(slopes: Float[Tensor, "layers *rest"], scales: Float[Tensor, " layers"]) -> None:
+    """Multiply the derivative of each layer by its factor, in place.
+
+    Most training loops add the losses up, so that each factor is 1 and nothing is to be done. A factor of 0 makes 0 of NaN,
+    too: nobody asked for that layer.
+    """
+    for slope, scale in zip(slopes, scales.tolist(), strict=True):
+        if scale == 0:
+            slope.zero_()
+        elif scale != 1:
+            slope.mul_(scale)
+
+
+def _target_entries(targets: Int64[Tensor, "layers images queries"], classes: int) -> Int64[Tensor, " matched"]:
+    """Where in the flattened logits the entries of target classes are, ascending."""
+    flat = targets.reshape(-1)
+    rows = torch.nonzero(flat < classes).squeeze(1)
+    return rows * classes + flat[rows]
+
+
+def positive_terms(
+    x: Float[Tensor, " matched"], q: Float[Tensor, " matched"], options: ClassOptions
+) -> tuple[Float[Tensor, " matched"], Float[Tensor, " matched"]]:
+    """Weighted terms of the target classes and their derivatives; see `ClassOptions`."""
+    weight: float | Tensor = float(options.foreground_weight)
+    if options.kind == "focal":
+        terms, slope = Fading.like(x), torch.empty_like(x)
+        terms.compute(-x, options.gamma, weight, slope)
+        return terms.value, -slope
+    if options.kind == "varifocal":
+        weight = weight * q
+    entropy = (1 - q) * x + F.softplus(-x, threshold=LINEAR_ABOVE)
+    return weight * entropy, weight * (torch.sigmoid(x) - q)
+
+
+def _background(
+    logits: Float[Tensor, "layers images queries classes"],
+    left_out: Int64[Tensor, " matched"],
+    options: ClassOptions,
+    slopes: Float[Tensor, "layers images queries classes"] | None,
+    scales: Float[Tensor, " layers"] | None,
+) -> Float[Tensor, " layers"]:
+    """Sum over the background of every layer; `slopes` receives the scaled derivative, 0 where left out."""
+    layers, images = logits.shape[:2]
+    # Logits that are the first or last queries of a larger tensor have gaps between the images.
+    together = (layers, 1, -1) if logits.is_contiguous() else (layers, images, -1)
+    blocks = _cut(logits.reshape(together))
+    outs = [None] * len(blocks) if slopes is None else _cut(slopes.view(together))
+    each = len(blocks) // layers
+    factors = [1.0] * layers if scales is None else scales.tolist()
+    dtype, weight = arithmetic_dtype(logits), float(options.background_weight)
+    memory: dict[torch.Size, Fading] = {}
+    sums = []
+    for number, (block, out, part) in enumerate(zip(blocks, outs, _parts(left_out, blocks), strict=True)):
+        x = block.to(dtype)
+        if x.shape not in memory:  # a layer has full blocks, and perhaps one that is smaller
+            memory[x.shape] = Fading.like(x)
+        terms = memory[x.shape]
+        slope = out if out is None or out.dtype == dtype else torch.empty_like(x)
+        terms.compute(x, options.gamma, weight, slope, part)
+        sums.append(terms.value.sum())
+        if out is not None and slope is not None:
+            _store(slope, factors[number // each], out)
+    return torch.stack(sums).view(layers, each).sum(1)
+
+
+def _cut(of_layers: Float[Tensor, "layers images entries"]) -> list[Float[Tensor, "some_images some_entries"]]:
+    """Blocks of at most `BLOCK` entries of one layer each, equally many of every layer, in the order of the logits."""
+    _, images, entries = of_layers.shape
+    if entries > BLOCK:
+        return [block for layer in of_layers for image in layer.split(1) for block in image.split(BLOCK, dim=1)]
+    return [block for layer in of_layers for block in layer.split(max(1, min(images, BLOCK // entries)))]
+
+
+def _parts(left_out: Int64[Tensor, " matched"], blocks: list[Tensor]) -> list[Int64[Tensor, " some"] | None]:
+    """For each block the positions in it that are left out; None where there are none."""
+    first = torch.tensor([0, *accumulate(block.numel() for block in blocks)])
+    bounds = torch.searchsorted(left_out, first)
+    local = left_out - first[:-1].repeat_interleave(bounds.diff())
+    return [part if part.numel() else None for part in local.tensor_split(bounds[1:-1])]
+
+
+def _store(slope: Float[Tensor, "*block"], factor: float, out: Float[Tensor, "*block"]) -> None:
+    """The scaled derivative into its place, where it may have been computed already."""
+    if factor != 1:
+        slope.mul_(factor)
+    if slope is not out:
+        out.copy_(slope)

@@ -1,0 +1,89 @@
+"""Checks of the denoising generator's arguments.
+
+What can only be read from the device, classes and coordinates, is checked on the CPU alone.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from detr_conformance.optimized.precision import arithmetic_dtype
+from detr_conformance.optimized.targets import Targets
+from detr_conformance.optimized.validation import (
+    BOXES,
+    LABELS,
+    check_count,
+    check_counts,
+    check_device,
+    check_floats,
+    check_labels,
+    check_number,
+    check_values,
+    entry,
+)
+
+
+def check_options(
+    num_classes: object, num_queries: object, num_dn: object, cls_noise_ratio: float, box_noise_scale: object
+) -> None:
+    """Counts of at least one, a probability doubled, and a scale.
+
+    Raises:
+        TypeError: one of them is no number, or a count is no integer.
+        ValueError: one of them is out of range.
+    """
+    for name, count in (("num_classes", num_classes), ("num_queries", num_queries), ("num_dn", num_dn)):
+        check_count(name, count, least=1)
+    check_number("cls_noise_ratio", cls_noise_ratio)
+    if not 0.0 <= cls_noise_ratio <= 2.0:
+        raise ValueError(f"cls_noise_ratio is {cls_noise_ratio}, expected 0 to 2, twice a probability")
+    check_number("box_noise_scale", box_noise_scale, least=0.0)
+
+
+def check_embedding(class_embed: object, num_classes: int, generator: object) -> None:
+    """A row of channels for each class, and random numbers from the same device.
+
+    Raises:
+        TypeError: `class_embed` is no tensor of floats, or `generator` is no generator.
+        ValueError: there are too few rows, or the two are on different devices.
+    """
+    embedding = check_floats("class_embed", class_embed)
+    shape = tuple(embedding.shape)
+    if len(shape) != 2 or shape[0] < num_classes:
+        raise ValueError(f"class_embed has shape {shape}, expected (num_classes = {num_classes}, channels)")
+    if generator is None:
+        return
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator is a {type(generator).__name__}, expected a torch.Generator or None")
+    if generator.device != embedding.device:
+        raise ValueError(f"generator is on {generator.device}, expected {embedding.device}, where class_embed is")
+
+
+def targets_of(batch: object, num_classes: int, device: torch.device) -> Targets:
+    """The targets of a batch, with classes that exist: on other devices than the CPU they are clamped, not checked.
+
+    Raises:
+        KeyError: an entry is missing.
+        TypeError: an entry has the wrong type.
+        ValueError: a shape, a count, a class or a device does not fit, or a box is not finite.
+    """
+    gt_cls, gt_bboxes, gt_groups = (entry(batch, "batch", key) for key in ("cls", "bboxes", "gt_groups"))
+    counts = tuple(int(count) for count in check_counts(gt_groups, None))
+    if not counts:
+        raise ValueError("gt_groups is empty, expected a count for each of at least one image")
+    labels, boxes = check_labels(gt_cls), check_floats(BOXES, gt_bboxes)
+    _check_form(LABELS, labels, (sum(counts),), device)
+    _check_form(BOXES, boxes, (sum(counts), 4), device)
+    labels = labels.long()
+    if device.type == "cpu":
+        check_values(boxes, labels, num_classes)
+    else:
+        labels = labels.clamp(0, num_classes - 1)  # an index out of range would be an illegal access to memory
+    return Targets(boxes.to(arithmetic_dtype(boxes)), labels, counts)
+
+
+def _check_form(name: str, tensor: Tensor, shape: tuple[int, ...], device: torch.device) -> None:
+    if tuple(tensor.shape) != shape:
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape} as gt_groups sums")
+    check_device(name, tensor, "class_embed", device)

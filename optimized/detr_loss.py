@@ -1,0 +1,333 @@
+"""The DETR loss: match, then classify every query and regress the matched boxes, in all decoder layers at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float, Int64, Integer
+from torch import Tensor, nn
+
+from detr_conformance.optimized.backends import backend_for
+from detr_conformance.optimized.box_loss import box_losses
+from detr_conformance.optimized.class_loss import class_loss
+from detr_conformance.optimized.layer_losses import LayerInputs, LayerLosses, layer_losses
+from detr_conformance.optimized.matcher import HungarianMatcher
+from detr_conformance.optimized.normaliser import Normaliser, normalisers
+from detr_conformance.optimized.options import ClassOptions
+from detr_conformance.optimized.pairing import IndexRows, Matching, pairs_of_matching
+from detr_conformance.optimized.precision import arithmetic_dtype
+from detr_conformance.optimized.targets import Pairs, Targets, checked_targets
+from detr_conformance.optimized.validation import check_count, check_gains, check_number, check_predictions, entry
+
+TERMS = ("class", "bbox", "giou")
+LAYER_AXES = ("layers", "images", "queries")
+
+Losses = dict[str, Float[Tensor, ""]]
+
+DEFAULT_LOSS_GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0, "no_object": 0.1, "mask": 1.0, "dice": 1.0}
+MATCHER_COST_GAIN = {"class": 2.0, "bbox": 5.0, "giou": 2.0}
+
+
+class DETRLoss(nn.Module):
+    """Classification, L1 and GIoU loss of all decoder layers.
+
+    In each layer, with N the number of matched pairs and m(b) the target of query b:
+
+        loss_class = gain_class sum_{images, queries, classes} term(x) / max(N, 1)    see `_get_loss_class`
+        loss_bbox  = gain_bbox sum_{matched} |b - m(b)| / N                           0 where N is 0
+        loss_giou  = gain_giou sum_{matched} (1 - GIoU(b, m(b))) / N                  0 where N is 0
+
+    N counts pairs, not targets (quirk): with fewer queries than targets it is the smaller number, with denoising it is the
+    denoised targets times the number of groups.
+
+    Takes float16, bfloat16, float32 and float64 predictions on the CPU and on CUDA, also under autocast and as views;
+    computes in float32 or better, and returns gradients in the dtype of the predictions. The losses can be differentiated
+    once: a second derivative raises RuntimeError.
+
+    Args:
+        nc: number of classes; background is none of them.
+        loss_gain: weights, by default class 1, bbox 5, giou 2. quirk: no_object is never read.
+        aux_loss: also compute the layers before the last.
+        use_fl: focal or varifocal classification; otherwise cross-entropy against the IoU.
+        use_vfl: varifocal instead of focal. quirk: ignored without `use_fl`.
+        use_uni_match: all auxiliary layers share one of their matchings.
+        uni_match_ind: the auxiliary layer whose matching they share.
+        gamma: exponent of the focal or varifocal loss, >= 0.
+        alpha: balance of the focal or varifocal loss. quirk: neither it nor gamma nor use_fl reaches the matcher.
+        process_group: average N over its processes, so that the mean of their losses is the loss of the merged batch, also
+            where one has no target; None: N of this process.
+        validate: also check on CUDA what can only be checked by waiting for the device: classes, boxes, indices.
+        backend: "torch" or "triton"; None: the one for the device of the predictions.
+
+    Raises:
+        KeyError, TypeError, ValueError: an argument does not fit; it is named with its value.
+
+    Reference: Carion et al., DETR, arXiv 2005.12872, equation 2 and section 3.1; IoU-aware classification: Zhao et al.,
+    RT-DETR, arXiv 2304.08069, section 4.3.
+    """
+
+    def __init__(
+        self,
+        nc: int = 80,
+        loss_gain: Mapping[str, float] | None = None,
+        aux_loss: bool = True,
+        use_fl: bool = True,
+        use_vfl: bool = False,
+        use_uni_match: bool = False,
+        uni_match_ind: int = 0,
+        gamma: float = 1.5,
+        alpha: float = 0.25,
+        *,
+        process_group: dist.ProcessGroup | None = None,
+        validate: bool = False,
+        backend: str | None = None,
+    ) -> None:
+        """Keep the options and build the matcher."""
+        super().__init__()
+        check_count("nc", nc, least=1)
+        check_count("uni_match_ind", uni_match_ind)
+        check_number("gamma", gamma, least=0)
+        check_number("alpha", alpha)
+        self.nc = nc
+        self.loss_gain = dict(DEFAULT_LOSS_GAIN if loss_gain is None else loss_gain)
+        check_gains("loss_gain", self.loss_gain)
+        self.aux_loss = aux_loss
+        self.use_fl = use_fl
+        self.use_vfl = use_vfl
+        self.use_uni_match = use_uni_match
+        self.uni_match_ind = uni_match_ind
+        self.gamma = gamma
+        self.alpha = alpha
+        self.process_group = process_group
+        self.validate = validate
+        self.backend = backend
+        self.matcher = HungarianMatcher(MATCHER_COST_GAIN, validate=validate, backend=backend)
+
+    def forward(
+        self,
+        pred_bboxes: Float[Tensor, "layers images queries 4"],
+        pred_scores: Float[Tensor, "layers images queries classes"],
+        batch: Mapping[str, Any],
+        postfix: str = "",
+        match_indices: Sequence[Matching] | None = None,
+    ) -> Losses:
+        """The three losses of the last layer, and their sums over the auxiliary layers.
+
+        Args:
+            pred_bboxes: predicted boxes in centre form, the main layer last.
+            pred_scores: logits.
+            batch: `cls` (targets,), `bboxes` (targets, 4) in centre form and `gt_groups`, a list with the number of
+                targets of each image.
+            postfix: goes last in every key.
+            match_indices: one matching to use in every layer, instead of matching each. A query has one target.
+
+        Returns:
+            `loss_class`, `loss_bbox`, `loss_giou`, and with `aux_loss` each of them with `_aux`; scalars in float32, or
+            float64 for float64 predictions.
+
+        Raises:
+            KeyError, TypeError, ValueError: an argument does not fit; it is named with its value.
+            RuntimeError: the backend cannot run here.
+        """
+        check_predictions(pred_bboxes, pred_scores, LAYER_AXES, self.nc)
+        inputs = self._paired(pred_bboxes, pred_scores, self._targets(pred_bboxes, pred_scores, batch), match_indices)
+        [normaliser] = normalisers([inputs.pairs.count], pred_scores.device, self.process_group)
+        return self._losses(inputs, normaliser, postfix)
+
+    def _targets(self, pred_bboxes: Tensor, pred_scores: Tensor, batch: Mapping[str, Any]) -> Targets:
+        """The targets out of the batch, checked."""
+        gt_bboxes, gt_cls, gt_groups = (entry(batch, "batch", key) for key in ("bboxes", "cls", "gt_groups"))
+        return checked_targets(gt_bboxes, gt_cls, gt_groups, pred_bboxes, pred_scores, self.validate)
+
+    def _paired(
+        self,
+        pred_bboxes: Float[Tensor, "layers images queries 4"],
+        pred_scores: Float[Tensor, "layers images queries classes"],
+        targets: Targets,
+        match_indices: Sequence[Matching] | None = None,
+    ) -> LayerInputs:
+        """The layers that have a loss, with the given pairs or the matcher's."""
+        if match_indices is not None:
+            pairs = pairs_of_matching(match_indices, pred_scores.shape[2], targets.counts, pred_scores.device)
+            return self._used_layers(pred_bboxes, pred_scores, targets, pairs)
+        if not self.aux_loss:
+            pred_bboxes, pred_scores = pred_bboxes[-1:], pred_scores[-1:]
+        layers = len(pred_scores)
+        matched: list[int] | slice = slice(None)
+        if self.use_uni_match and layers > 1:
+            matched = [self._shared_layer(layers - 1), layers - 1]
+        pairs = self.matcher.match_layers(pred_bboxes[matched], pred_scores[matched], targets)
+        if pairs.layers < layers:
+            pairs = pairs.of_layers([0] * (layers - 1) + [1])
+        return LayerInputs(pred_bboxes, pred_scores, targets, pairs)
+
+    def _used_layers(
+        self,
+        pred_bboxes: Float[Tensor, "layers images queries 4"],
+        pred_scores: Float[Tensor, "layers images queries classes"],
+        targets: Targets,
+        pairs: Pairs,
+    ) -> LayerInputs:
+        """The layers that have a loss, all with the same pairs."""
+        used = slice(None if self.aux_loss else -1, None)
+        return LayerInputs(pred_bboxes[used], pred_scores[used], targets, pairs.in_layers(len(pred_bboxes[used])))
+
+    def _shared_layer(self, auxiliary: int) -> int:
+        """The auxiliary layer whose matching all of them use."""
+        if self.uni_match_ind >= auxiliary:
+            raise ValueError(f"uni_match_ind is {self.uni_match_ind}, expected a layer from 0 to {auxiliary - 1}")
+        return self.uni_match_ind
+
+    def _losses(self, inputs: LayerInputs, normaliser: Normaliser, postfix: str = "") -> Losses:
+        """All losses of all layers, under their public keys."""
+        losses = self._layer_losses(inputs, normaliser)
+        main = {f"loss_{term}{postfix}": loss for term, loss in zip(TERMS, losses[:3], strict=True)}
+        if not self.aux_loss:
+            return main
+        return main | {f"loss_{term}_aux{postfix}": loss for term, loss in zip(TERMS, losses[3:], strict=True)}
+
+    def _layer_losses(self, inputs: LayerInputs, normaliser: Normaliser) -> LayerLosses:
+        """All losses of all layers."""
+        scores = inputs.pred_scores
+        options = self._class_options(normaliser, scores.shape[2])
+        box_weights = (normaliser.per_pair(self.loss_gain["bbox"]), normaliser.per_pair(self.loss_gain["giou"]))
+        return layer_losses(inputs, options, box_weights, backend_for(scores.device, self.backend))
+
+    def _class_options(self, normaliser: Normaliser, queries: int) -> ClassOptions:
+        """The classification loss with its weights; see `_get_loss_class`."""
+        gain = self.loss_gain["class"]
+        if not self.use_fl:
+            # quirk: by the queries, not by the pairs. The merged batch of all processes has as many queries an image, so
+            # the mean of their losses has to be made its sum again.
+            weight = gain * normaliser.processes / queries
+            return ClassOptions("bce", 0.0, weight, weight)
+        background, foreground = (1 - self.alpha, self.alpha) if self.alpha > 0 else (1.0, 1.0)
+        if not self.use_vfl:
+            weights = (normaliser.per_pair(gain * background), normaliser.per_pair(gain * foreground))
+            return ClassOptions("focal", self.gamma, *weights)
+        # quirk: without a single pair the varifocal loss gives way to the focal one, which differs in this factor.
+        background = normaliser.per_pair(gain) * normaliser.if_any(self.alpha, background)
+        return ClassOptions("varifocal", self.gamma, background, normaliser.per_pair(gain))
+
+    def _get_loss(
+        self,
+        pred_bboxes: Float[Tensor, "images queries 4"],
+        pred_scores: Float[Tensor, "images queries classes"],
+        gt_bboxes: Float[Tensor, "targets 4"],
+        gt_cls: Integer[Tensor, " targets"],
+        gt_groups: Sequence[int],
+        masks: object = None,
+        gt_mask: object = None,
+        postfix: str = "",
+        match_indices: Sequence[Matching] | None = None,
+    ) -> Losses:
+        """The three losses of one layer; arguments as in `forward`, without the axis of layers.
+
+        `masks` and `gt_mask` are accepted and not read.
+        """
+        check_predictions(pred_bboxes, pred_scores, LAYER_AXES[1:], self.nc)
+        batch = {"bboxes": gt_bboxes, "cls": gt_cls, "gt_groups": gt_groups}
+        losses = self.forward(pred_bboxes[None], pred_scores[None], batch, postfix, match_indices)
+        return {f"loss_{term}{postfix}": losses[f"loss_{term}{postfix}"] for term in TERMS}
+
+    def _get_loss_aux(
+        self,
+        pred_bboxes: Float[Tensor, "auxiliary images queries 4"],
+        pred_scores: Float[Tensor, "auxiliary images queries classes"],
+        gt_bboxes: Float[Tensor, "targets 4"],
+        gt_cls: Integer[Tensor, " targets"],
+        gt_groups: Sequence[int],
+        match_indices: Sequence[Matching] | None = None,
+        postfix: str = "",
+        masks: object = None,
+        gt_mask: object = None,
+    ) -> Losses:
+        """The three losses summed over the given layers; arguments as in `forward`, without the main layer."""
+        check_predictions(pred_bboxes, pred_scores, LAYER_AXES, self.nc)
+        targets = checked_targets(gt_bboxes, gt_cls, gt_groups, pred_bboxes, pred_scores, self.validate)
+        layers, _, queries, _ = pred_scores.shape
+        if match_indices is not None:
+            pairs = pairs_of_matching(match_indices, queries, targets.counts, pred_scores.device)
+        else:
+            first = self._shared_layer(layers) if self.use_uni_match else 0
+            matched = slice(first, first + 1 if self.use_uni_match else layers)
+            pairs = self.matcher.match_layers(pred_bboxes[matched], pred_scores[matched], targets)
+        inputs = LayerInputs(pred_bboxes, pred_scores, targets, pairs.in_layers(layers))
+        [normaliser] = normalisers([pairs.count], pred_scores.device, self.process_group)
+        losses = self._layer_losses(inputs, normaliser)
+        totals = (last + others for last, others in zip(losses[:3], losses[3:], strict=True))
+        return {f"loss_{term}_aux{postfix}": total for term, total in zip(TERMS, totals, strict=True)}
+
+    def _get_loss_class(
+        self,
+        pred_scores: Float[Tensor, "images queries classes"],
+        targets: Integer[Tensor, "images queries"],
+        gt_scores: Float[Tensor, "images queries"],
+        num_gts: int,
+        postfix: str = "",
+    ) -> Losses:
+        """The classification loss of one layer.
+
+        With y one-hot over the classes (background all zero) and q = y score:
+
+            use_fl, use_vfl and N > 0    sum of BCE(x, q) (alpha p^gamma (1 - y) + q) / max(N, 1)
+            use_fl otherwise             sum of BCE(x, y) (1 - p_t)^gamma a_t / max(N, 1)
+            not use_fl                   sum of BCE(x, q) / Q    (quirk: not by the number of pairs)
+
+        Args:
+            pred_scores: logits x.
+            targets: class of each query's target, nc for background.
+            gt_scores: IoU of each query with its target, 0 for background.
+            num_gts: N.
+            postfix: goes last in the key.
+        """
+        options = self._class_options(Normaliser(float(num_gts)), pred_scores.shape[1])
+        backend = backend_for(pred_scores.device, self.backend)
+        loss, _ = class_loss(pred_scores[None], targets.long()[None], gt_scores[None], options, backend)
+        return {f"loss_class{postfix}": loss}
+
+    def _get_loss_bbox(
+        self, pred_bboxes: Float[Tensor, "pairs 4"], gt_bboxes: Float[Tensor, "pairs 4"], postfix: str = ""
+    ) -> Losses:
+        """The two box losses of one layer over its matched pairs; both 0 without a pair.
+
+            loss_bbox = gain_bbox sum |b - b'| / N,    loss_giou = gain_giou sum (1 - GIoU(b, b')) / N
+
+        Args:
+            pred_bboxes: matched predictions b, one for each pair.
+            gt_bboxes: their targets b'.
+            postfix: goes last in the keys.
+        """
+        normaliser = Normaliser(float(len(pred_bboxes)))
+        each = torch.arange(len(pred_bboxes), device=pred_bboxes.device)[None]
+        weights = (normaliser.per_pair(self.loss_gain["bbox"]), normaliser.per_pair(self.loss_gain["giou"]))
+        backend = backend_for(pred_bboxes.device, self.backend)
+        targets = gt_bboxes.to(arithmetic_dtype(pred_bboxes))
+        losses = box_losses(pred_bboxes[None, None], targets, Pairs(each, each), weights, backend)
+        return {f"loss_bbox{postfix}": losses.bbox, f"loss_giou{postfix}": losses.giou}
+
+    @staticmethod
+    def _get_index(
+        match_indices: Sequence[Matching],
+    ) -> tuple[tuple[Int64[Tensor, " pairs"], Int64[Tensor, " pairs"]], Int64[Tensor, " pairs"]]:
+        """All pairs of a batch as flat indices: ((image, query), target)."""
+        device = match_indices[0][0].device
+        queries = IndexRows.of("match_indices[{}][0]", [pair[0] for pair in match_indices], device)
+        targets = IndexRows.of("match_indices[{}][1]", [pair[1] for pair in match_indices], device)
+        return (queries.images, queries.values), targets.values
+
+    @staticmethod
+    def _get_assigned_bboxes(
+        pred_bboxes: Float[Tensor, "images queries 4"],
+        gt_bboxes: Sequence[Float[Tensor, "_ 4"]],
+        match_indices: Sequence[Matching],
+    ) -> tuple[Float[Tensor, "pairs 4"], Float[Tensor, "pairs 4"]]:
+        """Matched predictions and their targets, row by row; here target indices count within each image."""
+        (images, queries), targets = DETRLoss._get_index(match_indices)
+        first = IndexRows.of("", [pair[1] for pair in match_indices], targets.device)
+        starts = [0, *accumulate(len(boxes) for boxes in gt_bboxes)][:-1]
+        return pred_bboxes[images, queries], torch.cat(list(gt_bboxes))[first.spread(starts) + targets]

@@ -1,0 +1,143 @@
+"""Focal and varifocal loss of dense targets, as modules of their own. The loss of a training step does not pass here: it
+never builds dense targets, see `class_terms`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from detr_conformance.optimized.fading import LINEAR_ABOVE, Fading
+from detr_conformance.optimized.precision import arithmetic_dtype
+from detr_conformance.optimized.validation import check_floats, check_number
+
+Terms = Float[Tensor, "images queries classes"]
+
+
+class FocalLoss(nn.Module):
+    """Cross-entropy that fades out on terms that are already right.
+
+        FL(x, y) = a_t (1 - p_t)^gamma BCE(x, y)
+        p_t = p y + (1 - p) (1 - y)         the probability given to the truth, p = sigmoid(x)
+        a_t = alpha y + (1 - alpha) (1 - y) balances foreground and background; 1 where alpha <= 0
+
+    Args:
+        gamma: how fast a right answer fades, >= 0.
+        alpha: share of the foreground, <= 1; at or below 0 there is no balancing.
+
+    Raises:
+        TypeError, ValueError: one of them is no such number.
+
+    Reference: Lin et al., Focal Loss for Dense Object Detection, arXiv 1708.02002, equation 5.
+    """
+
+    def __init__(self, gamma: float = 1.5, alpha: float = 0.25) -> None:
+        """Keep gamma and alpha."""
+        super().__init__()
+        check_number("gamma", gamma, least=0)
+        check_number("alpha", alpha)
+        self.gamma = gamma
+        self.alpha = alpha
+
+    def forward(self, pred: Terms, label: Terms) -> Float[Tensor, ""]:
+        """Mean over the queries, summed over everything else (quirk: the caller multiplies by Q again).
+
+        Args:
+            pred: logits x.
+            label: y, 1 for the target's class, else 0.
+
+        Raises:
+            TypeError, ValueError: an argument does not fit; it is named with its value.
+        """
+        _check_terms(pred, label=label)
+        x, positive = pred.detach().to(arithmetic_dtype(pred)), label == 1
+        terms, slope = Fading.like(x), torch.empty_like(x)
+        # A positive term is the mirror image of a background term: FL(x, 1) / alpha = FL(-x, 0) / (1 - alpha).
+        terms.compute(torch.where(positive, -x, x), self.gamma, 1.0, slope)
+        balance = torch.where(positive, self.alpha, 1 - self.alpha) if self.alpha > 0 else torch.ones_like(x)
+        signed = torch.where(positive, -balance, balance)
+        return _mean_over_queries(pred, terms.value * balance, slope * signed)
+
+
+class VarifocalLoss(nn.Module):
+    """Cross-entropy against the IoU, where only the background is faded out.
+
+        VFL(x, q, y) = w BCE(x, q),   w = alpha p^gamma (1 - y) + q,   p = sigmoid(x)
+
+    The weight is differentiated through p, not through q.
+
+    Args:
+        gamma: how fast a right background fades, >= 0.
+        alpha: weight of the background, >= 0.
+
+    Raises:
+        TypeError, ValueError: one of them is no such number.
+
+    Reference: Zhang et al., VarifocalNet, arXiv 2008.13367, equation 2. A matched query without overlap, q = 0, counts as
+    background there; here its weight is 0.
+    """
+
+    def __init__(self, gamma: float = 2.0, alpha: float = 0.75) -> None:
+        """Keep gamma and alpha."""
+        super().__init__()
+        check_number("gamma", gamma, least=0)
+        check_number("alpha", alpha)
+        self.gamma = gamma
+        self.alpha = alpha
+
+    def forward(self, pred_score: Terms, gt_score: Terms, label: Terms) -> Float[Tensor, ""]:
+        """Mean over the queries, summed over everything else (quirk: the caller multiplies by Q again).
+
+        Args:
+            pred_score: logits x.
+            gt_score: q, IoU where `label` is 1, else 0.
+            label: y, 1 for the target's class, else 0.
+
+        Raises:
+            TypeError, ValueError: an argument does not fit; it is named with its value.
+        """
+        _check_terms(pred_score, gt_score=gt_score, label=label)
+        dtype = arithmetic_dtype(pred_score)
+        x, q, rest = pred_score.detach().to(dtype), gt_score.detach().to(dtype), 1 - label.to(dtype)
+        p, entropy = torch.sigmoid(x), (1 - q) * x + F.softplus(-x, threshold=LINEAR_ABOVE)
+        fading = self.alpha * p**self.gamma * rest
+        slope = (fading + q) * (p - q) + self.gamma * fading * torch.sigmoid(-x) * entropy
+        return _mean_over_queries(pred_score, (fading + q) * entropy, slope)
+
+
+def _check_terms(pred: Tensor, **others: Tensor) -> None:
+    """Logits, and something of the same shape for each of them."""
+    check_floats("the logits", pred)
+    if pred.dim() != 3:
+        raise ValueError(f"the logits have shape {tuple(pred.shape)}, expected (images, queries, classes)")
+    for name, other in others.items():
+        if not isinstance(other, Tensor) or other.shape != pred.shape:
+            shape = tuple(other.shape) if isinstance(other, Tensor) else type(other).__name__
+            raise ValueError(f"{name} is {shape}, expected a tensor of the logits' shape {tuple(pred.shape)}")
+
+
+def _mean_over_queries(pred: Terms, terms: Terms, slopes: Terms) -> Float[Tensor, ""]:
+    """Sum over images and classes of the mean over the queries, with the derivative known."""
+    queries = pred.shape[1]
+    total: Tensor = _KnownSlope.apply(pred, terms.sum() / queries, slopes / queries)
+    return total
+
+
+class _KnownSlope(torch.autograd.Function):
+    """A scalar whose derivative was computed with it."""
+
+    @staticmethod
+    def forward(ctx: Any, pred: Tensor, value: Tensor, slope: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ANN401
+        ctx.save_for_backward(slope)
+        ctx.dtype = pred.dtype
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, of_value: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]  # noqa: ANN401
+        (slope,) = ctx.saved_tensors
+        return (slope * of_value).to(ctx.dtype), None, None

@@ -1,0 +1,137 @@
+"""The matcher: which query answers for which target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+
+from detr_conformance.optimized.assignment import solve_stack
+from detr_conformance.optimized.backends import backend_for
+from detr_conformance.optimized.options import CostOptions
+from detr_conformance.optimized.pairing import Matching, matching_of_pairs, pairs_of_assignment
+from detr_conformance.optimized.targets import Pairs, Targets, checked_targets
+from detr_conformance.optimized.upload import upload
+from detr_conformance.optimized.validation import check_gains, check_number, check_predictions
+
+DEFAULT_COST_GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
+
+
+class HungarianMatcher(nn.Module):
+    """One-to-one assignment of queries to targets at the least total cost, image by image.
+
+        cost = gain_class class + gain_bbox sum|b - b'| + gain_giou (1 - GIoU(b, b'))
+
+    with, for p = sigmoid(logit of the target's class),
+
+        class = alpha (1 - p)^gamma (-log(p + 1e-8)) - (1 - alpha) p^gamma (-log(1 - p + 1e-8))
+
+    if `use_fl`, else `-softmax(logits)[target's class]`. Every entry that is not finite counts as 0 (quirk: most costs are
+    positive, so a NaN prediction is often the cheapest match). Nothing of it carries a gradient. The arithmetic is in
+    float32, in float64 for float64 predictions. Which of several cheapest matchings is returned depends on the backend.
+
+    Args:
+        cost_gain: weights of the terms, by default class 1, bbox 5, giou 2.
+        use_fl: focal class cost on sigmoids; otherwise the softmax probability.
+        with_mask: must be false: mask costs are not implemented.
+        num_sample_points: accepted for the signature's sake; only mask costs would use it.
+        alpha: balance of the focal class cost.
+        gamma: exponent of the focal class cost, >= 0.
+        validate: also check on CUDA what can only be checked by waiting for the device.
+        backend: "torch" or "triton"; None: the one for the device of the predictions.
+
+    Reference: Carion et al., DETR, arXiv 2005.12872, equation 1 and appendix A.2; focal loss for the classes: Zhu et al.,
+    Deformable DETR, arXiv 2010.04159.
+    """
+
+    def __init__(
+        self,
+        cost_gain: Mapping[str, float] | None = None,
+        use_fl: bool = True,
+        with_mask: bool = False,
+        num_sample_points: int = 12544,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        *,
+        validate: bool = False,
+        backend: str | None = None,
+    ) -> None:
+        """Keep the options; KeyError, TypeError or ValueError where one of them does not fit."""
+        super().__init__()
+        if with_mask:
+            raise NotImplementedError(f"with_mask is {with_mask}, expected False: mask costs are not implemented")
+        self.cost_gain = dict(DEFAULT_COST_GAIN if cost_gain is None else cost_gain)
+        check_gains("cost_gain", self.cost_gain)
+        check_number("alpha", alpha)
+        check_number("gamma", gamma, least=0)
+        self.use_fl = use_fl
+        self.num_sample_points = num_sample_points
+        self.alpha = alpha
+        self.gamma = gamma
+        self.validate = validate
+        self.backend = backend
+
+    def forward(
+        self,
+        pred_bboxes: Float[Tensor, "images queries 4"],
+        pred_scores: Float[Tensor, "images queries classes"],
+        gt_bboxes: Float[Tensor, "targets 4"],
+        gt_cls: Integer[Tensor, " targets"],
+        gt_groups: Sequence[int],
+        masks: object = None,
+        gt_mask: object = None,
+    ) -> list[Matching]:
+        """Match one layer's predictions.
+
+        Args:
+            pred_bboxes: predicted boxes in centre form.
+            pred_scores: logits.
+            gt_bboxes: target boxes of all images in centre form, image 0's first.
+            gt_cls: class of each target, 0 to classes - 1.
+            gt_groups: number of targets of each image.
+            masks: accepted and not read, as `gt_mask`.
+            gt_mask: accepted and not read.
+
+        Returns:
+            For each image min(queries, its targets) pairs: queries, ascending, and targets, which count through the
+            whole batch.
+
+        Raises:
+            TypeError, ValueError: an argument does not fit; it is named with its value.
+            RuntimeError: the backend cannot run here.
+        """
+        check_predictions(pred_bboxes, pred_scores, ("images", "queries"))
+        targets = checked_targets(gt_bboxes, gt_cls, gt_groups, pred_bboxes, pred_scores, self.validate)
+        pairs = self.match_layers(pred_bboxes[None], pred_scores[None], targets)
+        return matching_of_pairs(pairs, targets, pred_bboxes.shape[1])
+
+    @torch.no_grad()
+    def match_layers(
+        self,
+        pred_bboxes: Float[Tensor, "layers images queries 4"],
+        pred_scores: Float[Tensor, "layers images queries classes"],
+        targets: Targets,
+    ) -> Pairs:
+        """Match every layer on its own: all costs in one pass, all problems in one call of the solver."""
+        layers, images, queries, _ = pred_scores.shape
+        backend = backend_for(pred_scores.device, self.backend)
+        cost = backend.costs(pred_bboxes, pred_scores, targets, self._options())
+        device, total = cost.device, len(targets.classes)
+        first = upload([0, *accumulate(targets.counts)][:-1], device)
+        layer = torch.arange(layers, device=device)[:, None]
+        assigned = solve_stack(
+            cost.view(-1, queries),
+            starts=(layer * total + first).view(-1),
+            rows=upload(targets.counts, device).repeat(layers),
+            columns=torch.full((layers * images,), queries, device=device),
+            most_rows=max(targets.counts),
+            backend=backend.solver,
+        )
+        return pairs_of_assignment(assigned.view(layers, total), targets, queries)
+
+    def _options(self) -> CostOptions:
+        gains = self.cost_gain
+        return CostOptions(gains["class"], gains["bbox"], gains["giou"], self.use_fl, self.alpha, self.gamma)

@@ -1,0 +1,180 @@
+"""Pairs of queries and targets: out of an assignment, or out of the lists that a caller gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from detr_conformance.optimized.targets import Pairs, Targets
+from detr_conformance.optimized.upload import upload
+from detr_conformance.optimized.validation import check_count, check_integers
+
+Matching = tuple[Int64[Tensor, " _pairs"], Int64[Tensor, " _pairs"]]
+"""Queries of an image, ascending, and the target of each, counted through the whole batch."""
+
+
+def pairs_of_assignment(query_of_target: Int64[Tensor, "layers targets"], targets: Targets, queries: int) -> Pairs:
+    """The pairs of every layer.
+
+    Args:
+        query_of_target: the query of each target, -1 where its image has more targets than queries and it went without.
+        targets: of all images.
+        queries: number of queries of an image.
+    """
+    rows = targets.images * queries + query_of_target
+    own = torch.arange(rows.shape[1], device=rows.device).expand_as(rows)
+    pairs = targets.pairs_in_a_layer(queries)
+    if pairs < rows.shape[1]:
+        # Every layer leaves out equally many, so that sorting them to the end keeps all shapes known to the host.
+        order = (query_of_target < 0).sort(dim=1, stable=True).indices[:, :pairs]
+        rows, own = rows.gather(1, order), own.gather(1, order)
+    return Pairs(rows, own)
+
+
+def matching_of_pairs(pairs: Pairs, targets: Targets, queries: int) -> list[Matching]:
+    """The pairs of a single layer in the form of the public surface, image by image."""
+    rows, order = pairs.rows[0].sort()
+    sizes = [min(queries, count) for count in targets.counts]
+    of_images = ((rows % queries).split(sizes), pairs.targets[0][order].split(sizes))
+    return list(zip(*of_images, strict=True))
+
+
+def pairs_of_matching(
+    match_indices: Sequence[Sequence[Tensor]], queries: int, counts: Sequence[int], device: torch.device
+) -> Pairs:
+    """Pairs that a caller gives, the same for every layer.
+
+    Args:
+        match_indices: for each image its queries, and the target of each, counted through the batch.
+        queries: number of queries of an image.
+        counts: number of targets of each image.
+        device: where the pairs are needed.
+
+    Raises:
+        TypeError: an index is no integer.
+        ValueError: the number of images or pairs does not fit, or on the CPU an index is out of range. On CUDA, where
+            looking would mean waiting, such an index is moved into the range.
+    """
+    if len(match_indices) != len(counts):
+        raise ValueError(
+            f"match_indices has {len(match_indices)} entries, expected one for each of {len(counts)} images"
+        )
+    for image, pair in enumerate(match_indices):
+        if len(pair) != 2:
+            raise ValueError(f"match_indices[{image}] has {len(pair)} entries, expected 2: queries and targets")
+        if len(pair[0]) != len(pair[1]):
+            raise ValueError(f"match_indices[{image}] has {len(pair[0])} queries for {len(pair[1])} targets")
+    own_queries = IndexRows.of("match_indices[{}][0]", [pair[0] for pair in match_indices], device)
+    own_targets = IndexRows.of("match_indices[{}][1]", [pair[1] for pair in match_indices], device)
+    inside = own_queries.within([0] * len(counts), [queries] * len(counts))
+    targets = own_targets.within([0] * len(counts), [sum(counts)] * len(counts))
+    return Pairs((own_queries.images * queries + inside)[None], targets[None])
+
+
+@dataclass(frozen=True, eq=False)
+class IndexRows:
+    """A row of indices for each image, end to end.
+
+    Attributes:
+        name: what a row is called, with {} for the image.
+        values: all indices.
+        sizes: length of each row.
+    """
+
+    name: str
+    values: Int64[Tensor, " indices"]
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, name: str, rows: Sequence[Any], device: torch.device) -> IndexRows:
+        """The rows on the device; TypeError or ValueError where one of them is no row of integers."""
+        checked = [check_integers(name.format(image), row) for image, row in enumerate(rows)]
+        values = torch.cat(checked) if checked else torch.zeros(0, dtype=torch.int64)
+        if values.device.type == "cpu" and device.type == "cuda":
+            values = values.pin_memory()
+        return cls(name, values.to(device, non_blocking=True), tuple(len(row) for row in checked))
+
+    @property
+    def images(self) -> Int64[Tensor, " indices"]:
+        """The image of each index."""
+        return self.spread(range(len(self.sizes)))
+
+    def spread(self, of_images: Sequence[int]) -> Int64[Tensor, " indices"]:
+        """A number of each image, repeated for each of its indices."""
+        device = self.values.device
+        numbers, sizes = upload(of_images, device), upload(self.sizes, device)
+        return torch.repeat_interleave(numbers, sizes, output_size=len(self.values))
+
+    def within(self, first: Sequence[int], end: Sequence[int]) -> Int64[Tensor, " indices"]:
+        """The indices, which must lie from an image's `first` to before its `end`.
+
+        Raises:
+            ValueError: one does not, on the CPU. On CUDA it is moved there: that needs no waiting.
+        """
+        low, high = self.spread(first), self.spread([each - 1 for each in end])
+        if self.values.device.type != "cpu":
+            return self.values.clamp(low, high)
+        wrong = (self.values < low) | (self.values > high)
+        if bool(wrong.any()):
+            image = int(self.images[wrong][0])
+            row = self.values.split(self.sizes)[image].tolist()
+            raise ValueError(
+                f"{self.name.format(image)} is {row}, expected indices from {first[image]} to {end[image] - 1}"
+            )
+        return self.values
+
+
+def denoising_matching(
+    dn_pos_idx: Sequence[Any],
+    dn_num_group: int,
+    counts: Sequence[int] | None,
+    dn_gt_idx: Sequence[Any] | None,
+    device: torch.device,
+) -> tuple[IndexRows, Int64[Tensor, " pairs"]]:
+    """Positive slots, and the target that each was made from, counted through the batch.
+
+    Args:
+        dn_pos_idx: for each image its positive slots, group after group.
+        dn_num_group: number of groups.
+        counts: number of targets of each image; None: not known, the indices are taken as they are.
+        dn_gt_idx: for each image the targets that one group reconstructs; None: all of them in order.
+        device: where the result is needed.
+
+    Raises:
+        TypeError, ValueError: an argument does not fit; it is named with its value.
+    """
+    check_count("dn_num_group", dn_num_group, least=1)
+    positive = IndexRows.of("dn_pos_idx[{}]", dn_pos_idx, device)
+    one_group = _one_group(counts, dn_gt_idx, device)
+    if len(positive.sizes) != len(one_group.sizes):
+        images = len(one_group.sizes)
+        raise ValueError(f"dn_pos_idx has {len(positive.sizes)} entries, expected one for each of {images} images")
+    for image, (found, size) in enumerate(zip(positive.sizes, one_group.sizes, strict=True)):
+        if found != size * dn_num_group:
+            raise ValueError(
+                f"dn_pos_idx[{image}] has {found} slots, expected {size * dn_num_group}: "
+                f"{size} targets in each of dn_num_group = {dn_num_group} groups"
+            )
+    start = positive.spread([0, *accumulate(one_group.sizes)][:-1])
+    position = torch.arange(len(positive.values), device=device) - dn_num_group * start
+    return positive, one_group.values[start + position % positive.spread([max(1, size) for size in one_group.sizes])]
+
+
+def _one_group(counts: Sequence[int] | None, dn_gt_idx: Sequence[Any] | None, device: torch.device) -> IndexRows:
+    """For each image the targets that one group reconstructs."""
+    if dn_gt_idx is None:
+        assert counts is not None  # noqa: S101  # callers give one of the two
+        return IndexRows("", torch.arange(sum(counts), device=device), tuple(counts))
+    given = IndexRows.of("dn_gt_idx[{}]", dn_gt_idx, device)
+    if counts is None:
+        return given
+    if len(given.sizes) != len(counts):
+        raise ValueError(f"dn_gt_idx has {len(given.sizes)} entries, expected one for each of {len(counts)} images")
+    end = list(accumulate(counts))
+    return replace(given, values=given.within([last - count for last, count in zip(end, counts, strict=True)], end))

@@ -1,0 +1,60 @@
+"""Many linear assignment problems on the CPU: SciPy's solver, on as many threads as pay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Float64, Int64
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from detr_conformance.optimized.threads import share
+
+COSTS_PER_THREAD = 50_000
+"""With less to do, a quarter of a millisecond, another thread would cost more than it saves."""
+
+Problem = tuple[int, int, int]
+"""First row, rows, columns."""
+
+
+def solve_stack(
+    costs: Float[Tensor, "total_rows width"],
+    starts: Int64[Tensor, " problems"],
+    rows: Int64[Tensor, " problems"],
+    columns: Int64[Tensor, " problems"],
+) -> Int64[Tensor, " total_rows"]:
+    """See `assignment.solve_stack`; all tensors are on the CPU."""
+    problems: list[Problem] = list(zip(starts.tolist(), rows.tolist(), columns.tolist(), strict=True))
+    # The largest are taken first: then the threads end at about the same time.
+    problems.sort(key=_size, reverse=True)
+    stack = _finite(costs)
+    answers = np.full(len(stack), -1, dtype=np.int64)
+
+    # SciPy releases the GIL, and torch, which would split its operators among threads of its own, is not needed here.
+    def solve(problem: Problem) -> None:
+        start, rows, columns = problem
+        matched, chosen = linear_sum_assignment(stack[start : start + rows, :columns])
+        answers[start : start + rows][matched] = chosen
+
+    def new_worker() -> Callable[[Problem], None]:
+        return solve
+
+    share(problems, new_worker, threads=sum(map(_size, problems)) // COSTS_PER_THREAD)
+    return torch.from_numpy(answers)
+
+
+def _size(problem: Problem) -> int:
+    """Number of costs."""
+    return problem[1] * problem[2]
+
+
+def _finite(
+    costs: Float[Tensor, "total_rows width"],
+) -> Float32[np.ndarray, "total_rows width"] | Float64[np.ndarray, "total_rows width"]:
+    """The costs for SciPy, which turns each problem's into float64. quirk: what is not finite counts as 0."""
+    # NumPy looks at them in one thread: torch's would wait for each other longer than that takes.
+    stack = costs.detach().to(torch.promote_types(costs.dtype, torch.float32)).numpy()
+    finite = np.isfinite(stack)
+    return stack if finite.all() else np.where(finite, stack, stack.dtype.type(0))
