@@ -98,7 +98,7 @@ def solve_stack(
         on_host = [tensor.cpu() for tensor in (costs, starts, rows, columns)]
         return scipy_solver.solve_stack(*on_host).to(costs.device)
     try:
-        from detr_conformance.optimized.kernels import assignment as kernel  # noqa: PLC0415  # only where it is needed
+        from detr_conformance.optimized.kernels import assignment as kernel
     except ImportError as error:
         raise RuntimeError(f"backend is 'triton', and Triton does not import ({error}); expected 'scipy'") from error
     if costs.device.type == "cpu" and not kernel.INTERPRETED:

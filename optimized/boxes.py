@@ -30,8 +30,8 @@ def bbox_iou(
         CIoU = DIoU - alpha v,   v = 4 / pi^2 (atan(w_b / h_b) - atan(w_a / h_a))^2,
                alpha = v / (1 - IoU + v + eps), a constant to the gradient
 
-    `union` and `hull` are the areas covered and enclosed by the two, each plus eps; d is the distance of the centres and
-    the diagonal that of the enclosing box, its square plus eps. CIoU is looked at first, then DIoU, then GIoU.
+    `union` and `hull` are the areas covered and enclosed by the two, each plus eps; d is the distance of the centres
+    and the diagonal that of the enclosing box, its square plus eps. CIoU is looked at first, then DIoU, then GIoU.
 
     Args:
         box1: boxes of any leading axes, broadcast against `box2`; centre x, centre y, width, height.
@@ -111,8 +111,8 @@ def pair_terms(pred: Float[Tensor, "layers pairs 4"], target: Float[Tensor, "lay
         1 - GIoU = 2 - I / U - U / H,   dU = dA - dI
         d(1 - GIoU) = dI (1 / H - 1 / U - I / U^2) + dA (I / U^2 - 1 / H) + dH U / H^2
 
-    An edge of the prediction moves I where it bounds the intersection, and H where it bounds the hull. What the derivative
-    is where edges coincide is left open.
+    An edge of the prediction moves I where it bounds the intersection, and H where it bounds the hull. What the
+    derivative is where edges coincide is left open.
 
     Args:
         pred: predicted boxes, centre form, in the dtype of the arithmetic.

@@ -30,21 +30,23 @@ def class_loss(
         backend: what computes it.
     """
     with_slopes = torch.is_grad_enabled() and logits.requires_grad
-    main, auxiliary = _ClassLoss.apply(logits, targets, scores, options, backend, with_slopes)
+    main, auxiliary = _ClassLoss.apply(  # type: ignore[no-untyped-call]
+        logits, targets, scores, options, backend, with_slopes
+    )
     return main, auxiliary
 
 
 class _ClassLoss(torch.autograd.Function):
     """Value and derivative in one pass over the logits; the backward pass scales the derivative, and hands it on.
 
-    It keeps the only reference to the derivative and gives it away: nothing of the size of the logits is allocated twice.
-    Who goes backward through a retained graph once more has it computed again. So has float16, from the start: its
-    derivative cannot be stored before the factor of a gradient scaler is known.
+    It keeps the only reference to the derivative and gives it away: nothing of the size of the logits is allocated
+    twice. Who goes backward through a retained graph once more has it computed again. So has float16, from the start:
+    its derivative cannot be stored before the factor of a gradient scaler is known.
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]  # torch declares it with *args
-        ctx: Any,  # noqa: ANN401  # torch's own, undeclared
+    def forward(
+        ctx: Any,
         logits: Tensor,
         targets: Tensor,
         scores: Tensor,
@@ -59,8 +61,8 @@ class _ClassLoss(torch.autograd.Function):
         return sums[-1].clone(), sums[:-1].sum()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, of_main: Tensor, of_auxiliary: Tensor) -> tuple[Tensor, None, None, None, None, None]:  # type: ignore[override]  # noqa: ANN401
+    @once_differentiable
+    def backward(ctx: Any, of_main: Tensor, of_auxiliary: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         logits, targets, scores = ctx.saved_tensors
         scales = torch.cat([of_auxiliary.expand(len(logits) - 1), of_main.expand(1)])
         slopes, ctx.slopes = ctx.slopes, None

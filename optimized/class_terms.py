@@ -15,7 +15,7 @@ from detr_conformance.optimized.options import ClassOptions
 from detr_conformance.optimized.precision import arithmetic_dtype
 
 BLOCK = 1 << 18
-"""Entries in a block. Its arrays fit the last-level cache, where smaller ones make torch's threads wait for each other."""
+"""Entries in a block: its arrays fit the last-level cache. With smaller ones torch's threads wait for each other."""
 
 
 class ClassSums(NamedTuple):
@@ -34,8 +34,8 @@ def class_terms(
 ) -> ClassSums:
     """The classification loss of every layer, and its derivative, in one pass over the logits.
 
-    Almost every entry is background: one pass treats each as such, and the few entries of target classes, which it leaves
-    out, are computed apart. No one-hot tensor exists.
+    Almost every entry is background: one pass treats each as such, and the few entries of target classes, which it
+    leaves out, are computed apart. No one-hot tensor exists.
 
     Args:
         logits: x.
@@ -43,8 +43,8 @@ def class_terms(
         scores: IoU of each query with its target.
         options: which loss, and its weights; see there for the formula.
         scales: one factor for the derivative of each layer, which is then computed too, in the dtype of the logits. The
-            factor comes in before that dtype rounds: float16 needs it, where a derivative may be too small for the dtype
-            and its multiple, by the factor of a gradient scaler, is not.
+            factor comes in before that dtype rounds: float16 needs it, where a derivative may be too small for the
+            dtype and its multiple, by the factor of a gradient scaler, is not.
     """
     entries = _target_entries(targets, logits.shape[-1])
     slopes = None if scales is None else torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
@@ -61,7 +61,8 @@ def class_terms(
 def scale_layers(slopes: Float[Tensor, "layers *rest"], scales: Float[Tensor, " layers"]) -> None:
     """Multiply the derivative of each layer by its factor, in place.
 
-    Most training loops add the losses up, so that each factor is 1 and nothing is to be done. A factor of 0 makes 0 of NaN,
+    Most training loops add the losses up, so that each factor is 1 and nothing is to be done. A factor of 0 makes 0 of
+    NaN,
     too: nobody asked for that layer.
     """
     for slope, scale in zip(slopes, scales.tolist(), strict=True):
@@ -82,15 +83,14 @@ def positive_terms(
     x: Float[Tensor, " matched"], q: Float[Tensor, " matched"], options: ClassOptions
 ) -> tuple[Float[Tensor, " matched"], Float[Tensor, " matched"]]:
     """Weighted terms of the target classes and their derivatives; see `ClassOptions`."""
-    weight: float | Tensor = float(options.foreground_weight)
+    weight = float(options.foreground_weight)
     if options.kind == "focal":
         terms, slope = Fading.like(x), torch.empty_like(x)
         terms.compute(-x, options.gamma, weight, slope)
         return terms.value, -slope
-    if options.kind == "varifocal":
-        weight = weight * q
+    weights = weight * (q if options.kind == "varifocal" else torch.ones_like(q))
     entropy = (1 - q) * x + F.softplus(-x, threshold=LINEAR_ABOVE)
-    return weight * entropy, weight * (torch.sigmoid(x) - q)
+    return weights * entropy, weights * (torch.sigmoid(x) - q)
 
 
 def _background(

@@ -29,8 +29,8 @@ def costs(
         class = alpha (1 - p)^gamma (-log(p + 1e-8)) - (1 - alpha) p^gamma (-log(1 - p + 1e-8))     with `use_fl`
               = -softmax(logits)[class of the target]                                               otherwise
 
-    A target meets only the queries of its own image, so nothing is computed that is not needed, and the costs of an image
-    are consecutive rows: no padding, whatever the counts.
+    A target meets only the queries of its own image, so nothing is computed that is not needed, and the costs of an
+    image are consecutive rows: no padding, whatever the counts.
 
     Args:
         pred_bboxes: predicted boxes in centre form.
@@ -68,8 +68,8 @@ def costs(
 class _LogitsOfTargets:
     """The logits of each target's class: a row for each target in each layer, a column for each query of its image.
 
-    They lie scattered in memory. `take` finds them by their address, which is four times as fast as indexing by layer, image,
-    query and class, and needs no copy of logits that are a view of a larger tensor.
+    They lie scattered in memory. `take` finds them by their address, which is four times as fast as indexing by layer,
+    image, query and class, and needs no copy of logits that are a view of a larger tensor.
     """
 
     def __init__(self, pred_scores: Float[Tensor, "layers images queries classes"], targets: Targets) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
@@ -14,7 +15,14 @@ from torch import Tensor, nn
 from detr_conformance.optimized.backends import backend_for
 from detr_conformance.optimized.box_loss import box_losses
 from detr_conformance.optimized.class_loss import class_loss
-from detr_conformance.optimized.layer_losses import LayerInputs, LayerLosses, layer_losses
+from detr_conformance.optimized.compiled import known_to_compiler, losses_of_parts
+from detr_conformance.optimized.layer_losses import (
+    Configuration,
+    LayerInputs,
+    LayerTerms,
+    layer_losses,
+    layer_terms,
+)
 from detr_conformance.optimized.matcher import HungarianMatcher
 from detr_conformance.optimized.normaliser import Normaliser, normalisers
 from detr_conformance.optimized.options import ClassOptions
@@ -32,6 +40,7 @@ DEFAULT_LOSS_GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0, "no_object": 0.1, "
 MATCHER_COST_GAIN = {"class": 2.0, "bbox": 5.0, "giou": 2.0}
 
 
+@known_to_compiler
 class DETRLoss(nn.Module):
     """Classification, L1 and GIoU loss of all decoder layers.
 
@@ -41,11 +50,12 @@ class DETRLoss(nn.Module):
         loss_bbox  = gain_bbox sum_{matched} |b - m(b)| / N                           0 where N is 0
         loss_giou  = gain_giou sum_{matched} (1 - GIoU(b, m(b))) / N                  0 where N is 0
 
-    N counts pairs, not targets (quirk): with fewer queries than targets it is the smaller number, with denoising it is the
-    denoised targets times the number of groups.
+    N counts pairs, not targets (quirk): with fewer queries than targets it is the smaller number, with denoising it is
+    the denoised targets times the number of groups.
 
     Takes float16, bfloat16, float32 and float64 predictions on the CPU and on CUDA, also under autocast and as views;
-    computes in float32 or better, and returns gradients in the dtype of the predictions. The losses can be differentiated
+    computes in float32 or better, and returns gradients in the dtype of the predictions. The losses can be
+    differentiated
     once: a second derivative raises RuntimeError.
 
     Args:
@@ -58,7 +68,8 @@ class DETRLoss(nn.Module):
         uni_match_ind: the auxiliary layer whose matching they share.
         gamma: exponent of the focal or varifocal loss, >= 0.
         alpha: balance of the focal or varifocal loss. quirk: neither it nor gamma nor use_fl reaches the matcher.
-        process_group: average N over its processes, so that the mean of their losses is the loss of the merged batch, also
+        process_group: average N over its processes, so that the mean of their losses is the loss of the merged batch,
+        also
             where one has no target; None: N of this process.
         validate: also check on CUDA what can only be checked by waiting for the device: classes, boxes, indices.
         backend: "torch" or "triton"; None: the one for the device of the predictions.
@@ -106,6 +117,9 @@ class DETRLoss(nn.Module):
         self.validate = validate
         self.backend = backend
         self.matcher = HungarianMatcher(MATCHER_COST_GAIN, validate=validate, backend=backend)
+        names = ("nc", "loss_gain", "aux_loss", "use_fl", "use_vfl", "use_uni_match", "uni_match_ind", "gamma", "alpha")
+        options = {name: getattr(self, name) for name in (*names, "validate", "backend")}
+        self.options_as_json = json.dumps(options, default=float)  # for `compiled`
 
     def forward(
         self,
@@ -133,10 +147,49 @@ class DETRLoss(nn.Module):
             KeyError, TypeError, ValueError: an argument does not fit; it is named with its value.
             RuntimeError: the backend cannot run here.
         """
+        if self._is_traced():
+            queries, targets = zip(*match_indices, strict=True) if match_indices else ((), ())
+            [losses] = losses_of_parts(self, [pred_bboxes, pred_scores], batch, queries, targets)
+            return self._named(losses.unbind(), postfix)
+        part = self._part(pred_bboxes, pred_scores, batch, match_indices)
+        return self._named(layer_losses(*part), postfix)
+
+    def terms(
+        self,
+        predictions: Sequence[Tensor],
+        batch: Mapping[str, Any],
+        queries: Sequence[Tensor],
+        targets: Sequence[Tensor],
+        groups: int,
+    ) -> list[LayerTerms]:
+        """What `forward` computes, with the derivatives and without a graph, for `torch.compile`.
+
+        Args:
+            predictions: boxes and logits.
+            batch: see `forward`.
+            queries: for each image the queries of the pairs to use, or nothing at all.
+            targets: for each image their targets.
+            groups: 0, denoising queries are the subclass's.
+        """
+        match_indices = list(zip(queries, targets, strict=True)) or None
+        return [layer_terms(*self._part(predictions[0], predictions[1], batch, match_indices))]
+
+    def _is_traced(self) -> bool:
+        """Whether `torch.compile` traces; it breaks the graph where processes have to talk."""
+        return torch.compiler.is_compiling() and self.process_group is None
+
+    def _part(
+        self,
+        pred_bboxes: Tensor,
+        pred_scores: Tensor,
+        batch: Mapping[str, Any],
+        match_indices: Sequence[Matching] | None,
+    ) -> tuple[LayerInputs, Configuration]:
+        """Checked arguments, pairs, and weights."""
         check_predictions(pred_bboxes, pred_scores, LAYER_AXES, self.nc)
         inputs = self._paired(pred_bboxes, pred_scores, self._targets(pred_bboxes, pred_scores, batch), match_indices)
         [normaliser] = normalisers([inputs.pairs.count], pred_scores.device, self.process_group)
-        return self._losses(inputs, normaliser, postfix)
+        return inputs, self._configuration(inputs, normaliser)
 
     def _targets(self, pred_bboxes: Tensor, pred_scores: Tensor, batch: Mapping[str, Any]) -> Targets:
         """The targets out of the batch, checked."""
@@ -182,35 +235,37 @@ class DETRLoss(nn.Module):
             raise ValueError(f"uni_match_ind is {self.uni_match_ind}, expected a layer from 0 to {auxiliary - 1}")
         return self.uni_match_ind
 
-    def _losses(self, inputs: LayerInputs, normaliser: Normaliser, postfix: str = "") -> Losses:
-        """All losses of all layers, under their public keys."""
-        losses = self._layer_losses(inputs, normaliser)
+    def _named(self, losses: Sequence[Tensor], postfix: str = "") -> Losses:
+        """The losses of `LayerLosses` under their public keys."""
         main = {f"loss_{term}{postfix}": loss for term, loss in zip(TERMS, losses[:3], strict=True)}
         if not self.aux_loss:
             return main
         return main | {f"loss_{term}_aux{postfix}": loss for term, loss in zip(TERMS, losses[3:], strict=True)}
 
-    def _layer_losses(self, inputs: LayerInputs, normaliser: Normaliser) -> LayerLosses:
-        """All losses of all layers."""
+    def _configuration(self, inputs: LayerInputs, normaliser: Normaliser) -> Configuration:
+        """The losses with their weights."""
         scores = inputs.pred_scores
-        options = self._class_options(normaliser, scores.shape[2])
-        box_weights = (normaliser.per_pair(self.loss_gain["bbox"]), normaliser.per_pair(self.loss_gain["giou"]))
-        return layer_losses(inputs, options, box_weights, backend_for(scores.device, self.backend))
+        return Configuration(
+            self._class_options(normaliser, scores.shape[2]),
+            normaliser.per_pair(self.loss_gain["bbox"]),
+            normaliser.per_pair(self.loss_gain["giou"]),
+            backend_for(scores.device, self.backend),
+        )
 
     def _class_options(self, normaliser: Normaliser, queries: int) -> ClassOptions:
         """The classification loss with its weights; see `_get_loss_class`."""
         gain = self.loss_gain["class"]
         if not self.use_fl:
-            # quirk: by the queries, not by the pairs. The merged batch of all processes has as many queries an image, so
-            # the mean of their losses has to be made its sum again.
+            # quirk: by the queries, not by the pairs. The merged batch of all processes has as many queries an image,
+            # so the mean of their losses has to be made its sum again.
             weight = gain * normaliser.processes / queries
             return ClassOptions("bce", 0.0, weight, weight)
-        background, foreground = (1 - self.alpha, self.alpha) if self.alpha > 0 else (1.0, 1.0)
+        rest, foreground = (1 - self.alpha, self.alpha) if self.alpha > 0 else (1.0, 1.0)
         if not self.use_vfl:
-            weights = (normaliser.per_pair(gain * background), normaliser.per_pair(gain * foreground))
+            weights = (normaliser.per_pair(gain * rest), normaliser.per_pair(gain * foreground))
             return ClassOptions("focal", self.gamma, *weights)
         # quirk: without a single pair the varifocal loss gives way to the focal one, which differs in this factor.
-        background = normaliser.per_pair(gain) * normaliser.if_any(self.alpha, background)
+        background = normaliser.per_pair(gain) * normaliser.if_any(self.alpha, rest)
         return ClassOptions("varifocal", self.gamma, background, normaliser.per_pair(gain))
 
     def _get_loss(
@@ -258,7 +313,7 @@ class DETRLoss(nn.Module):
             pairs = self.matcher.match_layers(pred_bboxes[matched], pred_scores[matched], targets)
         inputs = LayerInputs(pred_bboxes, pred_scores, targets, pairs.in_layers(layers))
         [normaliser] = normalisers([pairs.count], pred_scores.device, self.process_group)
-        losses = self._layer_losses(inputs, normaliser)
+        losses = layer_losses(inputs, self._configuration(inputs, normaliser))
         totals = (last + others for last, others in zip(losses[:3], losses[3:], strict=True))
         return {f"loss_{term}_aux{postfix}": total for term, total in zip(TERMS, totals, strict=True)}
 

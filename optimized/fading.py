@@ -54,7 +54,7 @@ class Fading(NamedTuple):
         _power(self.p, gamma, out=self.power).mul_(weight)
         if left_out is not None:
             self.power.view(-1).index_fill_(0, left_out, 0.0)
-        torch._C._nn.softplus(x, 1.0, LINEAR_ABOVE, out=self.value)
+        torch.ops.aten.softplus.out(x, 1.0, LINEAR_ABOVE, out=self.value)  # `F.softplus` has no `out`
         self.value.mul_(self.power)
         if slope is not None:
             torch.mul(self.value, gamma, out=slope)

@@ -1,5 +1,7 @@
-"""Focal and varifocal loss of dense targets, as modules of their own. The loss of a training step does not pass here: it
-never builds dense targets, see `class_terms`."""
+"""Focal and varifocal loss of dense targets, as modules of their own.
+
+The loss of a training step does not pass here: it never builds dense targets, see `class_terms`.
+"""
 
 from __future__ import annotations
 
@@ -77,8 +79,8 @@ class VarifocalLoss(nn.Module):
     Raises:
         TypeError, ValueError: one of them is no such number.
 
-    Reference: Zhang et al., VarifocalNet, arXiv 2008.13367, equation 2. A matched query without overlap, q = 0, counts as
-    background there; here its weight is 0.
+    Reference: Zhang et al., VarifocalNet, arXiv 2008.13367, equation 2. A matched query without overlap, q = 0, counts
+    as background there; here its weight is 0.
     """
 
     def __init__(self, gamma: float = 2.0, alpha: float = 0.75) -> None:
@@ -109,7 +111,7 @@ class VarifocalLoss(nn.Module):
         return _mean_over_queries(pred_score, (fading + q) * entropy, slope)
 
 
-def _check_terms(pred: Tensor, **others: Tensor) -> None:
+def _check_terms(pred: Tensor, **others: object) -> None:
     """Logits, and something of the same shape for each of them."""
     check_floats("the logits", pred)
     if pred.dim() != 3:
@@ -123,7 +125,7 @@ def _check_terms(pred: Tensor, **others: Tensor) -> None:
 def _mean_over_queries(pred: Terms, terms: Terms, slopes: Terms) -> Float[Tensor, ""]:
     """Sum over images and classes of the mean over the queries, with the derivative known."""
     queries = pred.shape[1]
-    total: Tensor = _KnownSlope.apply(pred, terms.sum() / queries, slopes / queries)
+    total: Tensor = _KnownSlope.apply(pred, terms.sum() / queries, slopes / queries)  # type: ignore[no-untyped-call]
     return total
 
 
@@ -131,13 +133,13 @@ class _KnownSlope(torch.autograd.Function):
     """A scalar whose derivative was computed with it."""
 
     @staticmethod
-    def forward(ctx: Any, pred: Tensor, value: Tensor, slope: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ANN401
+    def forward(ctx: Any, pred: Tensor, value: Tensor, slope: Tensor) -> Tensor:
         ctx.save_for_backward(slope)
         ctx.dtype = pred.dtype
         return value.clone()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, of_value: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]  # noqa: ANN401
+    @once_differentiable
+    def backward(ctx: Any, of_value: Tensor) -> tuple[Tensor, None, None]:
         (slope,) = ctx.saved_tensors
         return (slope * of_value).to(ctx.dtype), None, None

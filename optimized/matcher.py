@@ -29,9 +29,10 @@ class HungarianMatcher(nn.Module):
 
         class = alpha (1 - p)^gamma (-log(p + 1e-8)) - (1 - alpha) p^gamma (-log(1 - p + 1e-8))
 
-    if `use_fl`, else `-softmax(logits)[target's class]`. Every entry that is not finite counts as 0 (quirk: most costs are
-    positive, so a NaN prediction is often the cheapest match). Nothing of it carries a gradient. The arithmetic is in
-    float32, in float64 for float64 predictions. Which of several cheapest matchings is returned depends on the backend.
+    if `use_fl`, else `-softmax(logits)[target's class]`. Every entry that is not finite counts as 0 (quirk: most costs
+    are positive, so a NaN prediction is often the cheapest match). Nothing of it carries a gradient. The arithmetic is
+    in float32, in float64 for float64 predictions. Which of several cheapest matchings is returned depends on the
+    backend.
 
     Args:
         cost_gain: weights of the terms, by default class 1, bbox 5, giou 2.
@@ -43,8 +44,8 @@ class HungarianMatcher(nn.Module):
         validate: also check on CUDA what can only be checked by waiting for the device.
         backend: "torch" or "triton"; None: the one for the device of the predictions.
 
-    Reference: Carion et al., DETR, arXiv 2005.12872, equation 1 and appendix A.2; focal loss for the classes: Zhu et al.,
-    Deformable DETR, arXiv 2010.04159.
+    Reference: Carion et al., DETR, arXiv 2005.12872, equation 1 and appendix A.2; focal loss for the classes: Zhu et
+    al., Deformable DETR, arXiv 2010.04159.
     """
 
     def __init__(

@@ -41,7 +41,7 @@ def matching_of_pairs(pairs: Pairs, targets: Targets, queries: int) -> list[Matc
     """The pairs of a single layer in the form of the public surface, image by image."""
     rows, order = pairs.rows[0].sort()
     sizes = [min(queries, count) for count in targets.counts]
-    of_images = ((rows % queries).split(sizes), pairs.targets[0][order].split(sizes))
+    of_images = ((rows % queries).split(sizes), pairs.targets[0][order].split(sizes))  # type: ignore[no-untyped-call]
     return list(zip(*of_images, strict=True))
 
 
@@ -123,7 +123,7 @@ class IndexRows:
         wrong = (self.values < low) | (self.values > high)
         if bool(wrong.any()):
             image = int(self.images[wrong][0])
-            row = self.values.split(self.sizes)[image].tolist()
+            row = self.values.split(self.sizes)[image].tolist()  # type: ignore[no-untyped-call]
             raise ValueError(
                 f"{self.name.format(image)} is {row}, expected indices from {first[image]} to {end[image] - 1}"
             )

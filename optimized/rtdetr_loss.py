@@ -10,14 +10,22 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from detr_conformance.optimized.compiled import known_to_compiler, losses_of_parts
 from detr_conformance.optimized.detr_loss import LAYER_AXES, DETRLoss, Losses
-from detr_conformance.optimized.layer_losses import LayerInputs
+from detr_conformance.optimized.layer_losses import (
+    Configuration,
+    LayerInputs,
+    LayerTerms,
+    layer_losses,
+    layer_terms,
+)
 from detr_conformance.optimized.normaliser import normalisers
 from detr_conformance.optimized.pairing import Matching, denoising_matching
 from detr_conformance.optimized.targets import Pairs, Targets
 from detr_conformance.optimized.validation import check_counts, check_device, check_predictions, entry
 
 
+@known_to_compiler
 class RTDETRDetectionLoss(DETRLoss):
     """`DETRLoss` of the ordinary queries, plus `DETRLoss` of the denoising queries under keys that end in `_dn`.
 
@@ -59,17 +67,80 @@ class RTDETRDetectionLoss(DETRLoss):
             raise TypeError(
                 f"preds is a {type(preds).__name__}, expected the pair (pred_bboxes, pred_scores)"
             ) from error
+        if self._is_traced():
+            return self._traced(pred_bboxes, pred_scores, batch, dn_bboxes, dn_scores, dn_meta)
+        ordinary, *denoising = self._both_parts(pred_bboxes, pred_scores, batch, dn_bboxes, dn_scores, dn_meta)
+        losses = self._named(layer_losses(*ordinary))
+        if denoising:
+            return losses | self._named(layer_losses(*denoising[0]), "_dn")
+        return losses | _nothing(losses, pred_bboxes)
+
+    def _both_parts(
+        self,
+        pred_bboxes: Tensor,
+        pred_scores: Tensor,
+        batch: Mapping[str, Any],
+        dn_bboxes: Tensor | None,
+        dn_scores: Tensor | None,
+        dn_meta: Mapping[str, Any] | None,
+    ) -> list[tuple[LayerInputs, Configuration]]:
+        """Checked arguments, pairs and weights of the ordinary queries, and of the denoising ones if there are any."""
         check_predictions(pred_bboxes, pred_scores, LAYER_AXES, self.nc)
         targets = self._targets(pred_bboxes, pred_scores, batch)
-        denoising = None if dn_meta is None else self._denoising(dn_bboxes, dn_scores, targets, dn_meta)
-        ordinary = self._paired(pred_bboxes, pred_scores, targets)
-        counts = [ordinary.pairs.count, 0 if denoising is None else denoising.pairs.count]
-        of_ordinary, of_denoising = normalisers(counts, pred_scores.device, self.process_group)
-        losses = self._losses(ordinary, of_ordinary)
-        if denoising is not None:
-            return losses | self._losses(denoising, of_denoising, "_dn")
-        nothing = pred_bboxes[..., :0].sum(dtype=losses["loss_bbox"].dtype)
-        return losses | {f"{key}_dn": nothing.clone() for key in losses}
+        parts = [] if dn_meta is None else [self._denoising(dn_bboxes, dn_scores, targets, dn_meta)]
+        parts.insert(0, self._paired(pred_bboxes, pred_scores, targets))
+        # Every process counts both kinds of pairs, also one that has no denoising queries: the others wait for it.
+        counts = [*(part.pairs.count for part in parts), 0][:2]
+        of_parts = normalisers(counts, pred_scores.device, self.process_group)
+        return [(part, self._configuration(part, own)) for part, own in zip(parts, of_parts, strict=False)]
+
+    def terms(
+        self,
+        predictions: Sequence[Tensor],
+        batch: Mapping[str, Any],
+        queries: Sequence[Tensor],
+        targets: Sequence[Tensor],
+        groups: int,
+    ) -> list[LayerTerms]:
+        """What `forward` computes, with the derivatives and without a graph, for `torch.compile`.
+
+        Args:
+            predictions: boxes and logits of the ordinary queries, then of the denoising queries if there are any.
+            batch: see `forward`.
+            queries: for each image its positive denoising slots.
+            targets: for each image the targets of one denoising group, or nothing at all: all of them in order.
+            groups: number of denoising groups.
+        """
+        dn_bboxes, dn_scores = predictions[2:] or (None, None)
+        dn_meta = {"dn_pos_idx": queries, "dn_num_group": groups, "dn_gt_idx": targets or None}
+        parts = self._both_parts(
+            predictions[0], predictions[1], batch, dn_bboxes, dn_scores, None if dn_bboxes is None else dn_meta
+        )
+        return [layer_terms(*part) for part in parts]
+
+    def _traced(
+        self,
+        pred_bboxes: Tensor,
+        pred_scores: Tensor,
+        batch: Mapping[str, Any],
+        dn_bboxes: Tensor | None,
+        dn_scores: Tensor | None,
+        dn_meta: Mapping[str, Any] | None,
+    ) -> Losses:
+        """The same by way of one operator; see `compiled`."""
+        if dn_meta is None or dn_bboxes is None or dn_scores is None:
+            [losses] = losses_of_parts(self, [pred_bboxes, pred_scores], batch)
+            named = self._named(losses.unbind())
+            return named | _nothing(named, pred_bboxes)
+        ordinary, denoising = losses_of_parts(
+            self,
+            [pred_bboxes, pred_scores, dn_bboxes, dn_scores],
+            batch,
+            dn_meta["dn_pos_idx"],
+            dn_meta.get("dn_gt_idx") or (),
+            dn_meta["dn_num_group"],
+        )
+        return self._named(ordinary.unbind()) | self._named(denoising.unbind(), "_dn")
 
     def _denoising(
         self,
@@ -116,17 +187,24 @@ class RTDETRDetectionLoss(DETRLoss):
             For each image its slots, and the target of each, counted through the whole batch.
 
         Raises:
-            ValueError: an image has not as many slots as targets times groups, and both numbers are named; or an index is
+            ValueError: an image has not as many slots as targets times groups, and both numbers are named; or an index
+            is
                 out of range.
             TypeError: an index or a number is no integer.
 
         Reference: Zhang et al., DINO, arXiv 2203.03605, section 3.3 (contrastive denoising groups).
         """
-        by_image = bool(gt_groups) and not isinstance(gt_groups[0], Integral)
-        if by_image:
-            counts, dn_gt_idx = None, gt_groups
+        counts = None
+        if len(gt_groups) and not isinstance(gt_groups[0], Integral):
+            dn_gt_idx = gt_groups  # type: ignore[assignment]  # the caller may mean both by it
         else:
             counts = check_counts(gt_groups, len(dn_pos_idx))
         device = torch.as_tensor(dn_pos_idx[0]).device if len(dn_pos_idx) else torch.device("cpu")
         positive, chosen = denoising_matching(dn_pos_idx, dn_num_group, counts, dn_gt_idx, device)
-        return list(zip(positive.values.split(positive.sizes), chosen.split(positive.sizes), strict=True))
+        return list(zip(positive.values.split(positive.sizes), chosen.split(positive.sizes), strict=True))  # type: ignore[no-untyped-call]
+
+
+def _nothing(losses: Losses, pred_bboxes: Tensor) -> Losses:
+    """The losses of no denoising queries: zeros, connected to the graph of the predictions."""
+    zero = pred_bboxes[..., :0].sum(dtype=losses["loss_bbox"].dtype)
+    return {f"{key}_dn": zero.clone() for key in losses}

@@ -82,8 +82,8 @@ def checked_targets(
 ) -> Targets:
     """Targets that fit the predictions, in the dtype of the arithmetic.
 
-    On CUDA values are looked at with `validate` only, since that means waiting for the device; otherwise a class that does
-    not exist counts as the nearest one, and never as an address outside the logits.
+    On CUDA values are looked at with `validate` only, since that means waiting for the device; otherwise a class that
+    does not exist counts as the nearest one, and never as an address outside the logits.
 
     Raises:
         TypeError, ValueError: an argument does not fit; it is named with its value.

@@ -1,8 +1,5 @@
 """Functions of one number for the kernels, exact to a few roundings whatever the argument."""
 
-# Types in a kernel are Triton's, which infers them; its compile-time constants are customarily in capitals.
-# ruff: noqa: ANN001, ANN202, N803, N806
-
 from __future__ import annotations
 
 from typing import no_type_check
@@ -30,8 +27,8 @@ def exp_of_negative(x):
 def log_of_one_more(e, DOUBLE: tl.constexpr):
     """log(1 + e) for e from 0 to 1, by 2 (z + z^3 / 3 + z^5 / 5 + ...) with z = e / (2 + e).
 
-    The logarithm of 1 + e would have lost the digits of a small e. z is at most 1 / 3, so each term has a ninth of the last:
-    8 of them are enough for float32, 17 for float64.
+    The logarithm of 1 + e would have lost the digits of a small e. z is at most 1 / 3, so each term has a ninth of the
+    last: 8 of them are enough for float32, 17 for float64.
     """
     z = e / (2.0 + e)
     square = z * z

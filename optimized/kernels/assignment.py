@@ -1,8 +1,5 @@
 """Every linear assignment problem of a step in one launch: `scipy_solver.solve_stack`, without leaving the device."""
 
-# Types in a kernel are Triton's, which infers them; its compile-time constants are customarily in capitals.
-# ruff: noqa: ANN001, ANN202, N803, N806
-
 from __future__ import annotations
 
 from typing import no_type_check

@@ -1,8 +1,5 @@
 """Classification in one launch: `class_terms.class_terms` with each logit read once and its derivative written once."""
 
-# Types in a kernel are Triton's, which infers them; its compile-time constants are customarily in capitals.
-# ruff: noqa: ANN001, ANN202, N803, N806
-
 from __future__ import annotations
 
 from typing import no_type_check
@@ -27,7 +24,9 @@ VARIFOCAL = tl.constexpr("varifocal")
 
 @triton.jit
 @no_type_check  # a checker would hide the function, and Triton reads its source
-def _terms(x, q, is_target, background_weight, foreground_weight, KIND: tl.constexpr, GAMMA: tl.constexpr, DOUBLE: tl.constexpr):
+def _terms(
+    x, q, is_target, background_weight, foreground_weight, KIND: tl.constexpr, GAMMA: tl.constexpr, DOUBLE: tl.constexpr
+):
     """Weighted terms and their derivatives; see `ClassOptions`."""
     # A positive term of the focal loss is a background term of the mirrored logit.
     mirrored = is_target & (KIND == FOCAL)

@@ -1,8 +1,5 @@
 """Matching costs of all layers, images and targets in one launch: `costs.costs`."""
 
-# Types in a kernel are Triton's, which infers them; its compile-time constants are customarily in capitals.
-# ruff: noqa: ANN001, ANN202, N803, N806
-
 from __future__ import annotations
 
 from typing import no_type_check
@@ -106,7 +103,9 @@ def costs(
     log_sums = total if options.use_fl else pred_scores.to(dtype).logsumexp(-1)
     block = min(LARGEST_BLOCK, triton.next_power_of_2(queries))
     if total.numel():
-        with torch.cuda.device(total.get_device()):  # where Triton launches; on the CPU this is -1, which changes nothing
+        with torch.cuda.device(
+            total.get_device()
+        ):  # where Triton launches; on the CPU this is -1, which changes nothing
             _costs[(layers * gts, triton.cdiv(queries, block))](
                 pred_bboxes, pred_scores, log_sums, targets.boxes.contiguous(), targets.classes, targets.images, total,
                 *pred_bboxes.stride(), *pred_scores.stride(), images, queries, gts,

@@ -1,8 +1,5 @@
 """The box terms of all matched pairs in one launch: `boxes.pair_terms`."""
 
-# Types in a kernel are Triton's, which infers them; its compile-time constants are customarily in capitals.
-# ruff: noqa: ANN001, ANN202, N803, N806
-
 from __future__ import annotations
 
 from typing import no_type_check
@@ -97,7 +94,9 @@ def pair_terms(pred: Float[Tensor, "layers pairs 4"], target: Float[Tensor, "lay
     slopes = [torch.empty(pred.shape, dtype=pred.dtype, device=pred.device) for _ in range(2)]
     pairs = numbers[0].numel()
     if pairs:
-        with torch.cuda.device(pred.get_device()):  # where Triton launches; on the CPU this is -1, which changes nothing
+        with torch.cuda.device(
+            pred.get_device()
+        ):  # where Triton launches; on the CPU this is -1, which changes nothing
             _pair_terms[(triton.cdiv(pairs, BLOCK),)](
                 pred.contiguous(), target.contiguous(), *numbers, *slopes, pairs, EPS=IOU_EPS, BLOCK=BLOCK
             )
