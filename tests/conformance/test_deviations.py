@@ -15,9 +15,10 @@ from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import run
 from detr_conformance.properties.strategies import loss_cases
 
-pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # shrinking takes hundreds of calls
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # hundreds of calls for each deviation
 
 
+@pytest.mark.usefixtures("unshrunk")
 @pytest.mark.parametrize("deviation", MUSEUM, ids=lambda deviation: deviation.id)
 def test_a_deviation_is_failed_by_a_rule_of_its_family(deviation: Deviation) -> None:
     outcomes = [run(rule, deviation.port(), level="smoke") for rule in RULES if rule.family == deviation.family]
@@ -25,22 +26,31 @@ def test_a_deviation_is_failed_by_a_rule_of_its_family(deviation: Deviation) -> 
     assert "error" not in {outcome.verdict for outcome in outcomes}
 
 
+@pytest.fixture(scope="module")
+def cases_of_rules() -> list[tuple[Rule, LossCase]]:
+    """A case for every rule; the second one drawn, since the first is the smallest there is."""
+
+    def second(rule: Rule) -> LossCase:
+        cases = []
+
+        @settings(max_examples=2)
+        @given(loss_cases(rule.request))
+        def collect(case: LossCase) -> None:
+            cases.append(case)
+
+        collect()
+        return cases[1]
+
+    return [(rule, second(rule)) for rule in RULES]
+
+
 @pytest.mark.parametrize("deviation", MUSEUM, ids=lambda deviation: deviation.id)
-def test_a_deviation_answers_every_rule(deviation: Deviation) -> None:
-    for rule in RULES:
-        answered(rule, deviation)
-
-
-def answered(rule: Rule, deviation: Deviation) -> None:
-    """Check the rule on a few cases, whatever it says; PortError would come through."""
-
-    @settings(max_examples=2)
-    @given(loss_cases(rule.request))
-    def ask(case: LossCase) -> None:
-        with suppress(AssertionError, OutOfScope):
+def test_a_deviation_answers_every_third_rule(
+    deviation: Deviation, cases_of_rules: list[tuple[Rule, LossCase]]
+) -> None:
+    for rule, case in cases_of_rules[MUSEUM.index(deviation) % 3 :: 3]:
+        with suppress(AssertionError, OutOfScope):  # a PortError comes through
             rule.check(Judged(deviation.port()), case)
-
-    ask()
 
 
 def test_the_smallest_case_of_a_deviation_is_small() -> None:
