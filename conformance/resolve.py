@@ -87,6 +87,8 @@ def _built_in(options: CheckOptions) -> Port:
             f"the port {name} needs a package that does not import ({described(error)}): "
             f"run pip install 'detr-conformance[{extra}]'"
         ) from error
+    except UsageError:
+        raise
     except (Exception, SystemExit) as error:
         raise UsageError(f"the port {name} cannot be loaded ({described(error)}): reinstall its package") from error
     return port

@@ -7,9 +7,9 @@ from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
 from detr_conformance.optimized import scipy_solver
+from detr_conformance.optimized.validation import check_floats, check_integer_dtype, check_tensor
 
 BACKENDS = ("scipy", "triton")
-DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def linear_sum_assignment(
@@ -99,13 +99,10 @@ def solve_stack(
         return scipy_solver.solve_stack(*on_host).to(costs.device)
     try:
         from detr_conformance.optimized.kernels import assignment as kernel
+        from detr_conformance.optimized.kernels.device import check_device
     except ImportError as error:
         raise RuntimeError(f"backend is 'triton', and Triton does not import ({error}); expected 'scipy'") from error
-    if costs.device.type == "cpu" and not kernel.INTERPRETED:
-        raise RuntimeError(
-            "backend is 'triton' and costs are on the CPU, where Triton only runs if TRITON_INTERPRET=1 was set before "
-            "it was imported; expected costs on CUDA, or backend 'scipy'"
-        )
+    check_device("costs", costs.device)
     return kernel.solve_stack(costs, starts, rows, columns, most_rows=most_rows)
 
 
@@ -118,20 +115,14 @@ def _chosen_backend(backend: str | None, device: torch.device) -> str:
 
 def _check_costs(costs: object) -> None:
     """Costs have a dtype that is solved, and three axes."""
-    if not isinstance(costs, Tensor):
-        raise TypeError(f"costs is a {type(costs).__name__}, expected a tensor")
-    if costs.dtype not in DTYPES:
-        raise TypeError(f"costs has dtype {costs.dtype}, expected float16, bfloat16, float32 or float64")
-    if costs.ndim != 3:
-        raise ValueError(f"costs has shape {tuple(costs.shape)}, expected (problems, rows, columns)")
+    shape = tuple(check_floats("costs", costs).shape)
+    if len(shape) != 3:
+        raise ValueError(f"costs has shape {shape}, expected (problems, rows, columns)")
 
 
 def _check_sizes(sizes: object, costs: Tensor, *, look: bool) -> None:
     """Sizes are integers, two for each problem, on the device of the costs; and, if we look, within their shape."""
-    if not isinstance(sizes, Tensor):
-        raise TypeError(f"sizes is a {type(sizes).__name__}, expected a tensor")
-    if sizes.dtype.is_floating_point or sizes.dtype.is_complex or sizes.dtype == torch.bool:
-        raise TypeError(f"sizes has dtype {sizes.dtype}, expected integers")
+    check_integer_dtype("sizes", check_tensor("sizes", sizes))
     if sizes.shape != (len(costs), 2):
         raise ValueError(f"sizes has shape {tuple(sizes.shape)}, expected (problems, 2) = ({len(costs)}, 2)")
     if sizes.device != costs.device:

@@ -34,24 +34,38 @@ class Backend(NamedTuple):
 TORCH = Backend("scipy", costs.costs, boxes.pair_terms, class_terms.class_terms, class_terms.scale_layers)
 
 
+def check_backend(name: object) -> None:
+    """A backend that exists, or None.
+
+    Raises:
+        ValueError: there is no such backend.
+    """
+    if name is not None and name not in BACKENDS:
+        raise ValueError(f"backend is {name!r}, expected one of {BACKENDS} or None")
+
+
 def backend_for(device: torch.device, name: str | None) -> Backend:
     """Triton on CUDA and plain torch on the CPU, or the one that was asked for.
 
     Raises:
         RuntimeError: Triton is not installed, or runs on another device.
     """
+    if device.type == "meta":
+        raise RuntimeError("the predictions are on meta, where there are no numbers: expected cpu or cuda")
     chosen = name or ("triton" if device.type == "cuda" else "torch")
-    return TORCH if chosen == "torch" else _triton()
+    return TORCH if chosen == "torch" else _triton(device)
 
 
-def _triton() -> Backend:
+def _triton(device: torch.device) -> Backend:
     """Imported when first needed: there is no Triton where there is no CUDA."""
     try:
         from detr_conformance.optimized.kernels import classification, matching_cost, pairs
+        from detr_conformance.optimized.kernels.device import check_device
     except ImportError as error:
         raise RuntimeError(
             f"the loss on CUDA needs Triton, which does not import ({error}): pip install triton, or backend='torch'"
         ) from error
+    check_device("the predictions", device)
     return Backend(
         "triton", matching_cost.costs, pairs.pair_terms, classification.class_terms, classification.scale_layers
     )

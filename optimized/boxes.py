@@ -9,6 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from detr_conformance.optimized.part_checks import check_two_boxes
+from detr_conformance.optimized.validation import check_number
+
 IOU_EPS = 1e-7
 """Added to the union and to the enclosing area, so that two boxes without area divide by something."""
 
@@ -45,9 +48,14 @@ def bbox_iou(
     Returns:
         The measure, with a last axis of size 1 (quirk: the axis of the coordinates stays).
 
+    Raises:
+        TypeError, ValueError: an argument does not fit; it is named with its value.
+
     Reference: Rezatofighi et al., Generalized Intersection over Union, arXiv 1902.09630, algorithm 1; Zheng et al.,
     Distance-IoU Loss, arXiv 1911.08287.
     """
+    check_two_boxes(box1, box2)
+    eps = check_number("eps", eps)
     (low1, high1), (low2, high2) = _edges(box1, xywh), _edges(box2, xywh)
     size1, size2 = high1 - low1, high2 - low2
     if not xywh:

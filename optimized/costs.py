@@ -47,7 +47,7 @@ def costs(
     layer = torch.arange(layers, device=device)[:, None]
     image_of_row = (layer * images + targets.images).view(-1)  # images are counted through the layers
     logits = _LogitsOfTargets(pred_scores, targets)
-    log_sums = None if options.use_fl else pred_scores.to(dtype).logsumexp(-1).flatten(0, 1)
+    log_sums = None if options.use_fl else log_sums_of(pred_scores.to(dtype)).flatten(0, 1)
     of_queries = _components(pred_bboxes.to(dtype).flatten(0, 1))
     of_targets = [each.repeat(layers, 1) for each in _components(targets.boxes[:, None])]
 
@@ -63,6 +63,12 @@ def costs(
         pairs = [(mine.index_select(0, sources), its[rows]) for mine, its in zip(of_queries, of_targets, strict=True)]
         _add_box_costs(pairs, options, cost)
     return total.view(layers, -1, queries)
+
+
+def log_sums_of(logits: Float[Tensor, "layers images queries classes"]) -> Float[Tensor, "layers images queries"]:
+    """Logarithm of what softmax divides by; NaN where a logit is infinite, for there softmax is NaN in every class."""
+    log_sums = logits.logsumexp(-1)
+    return log_sums.masked_fill_(log_sums.isposinf(), torch.nan)
 
 
 class _LogitsOfTargets:
@@ -88,7 +94,7 @@ class _LogitsOfTargets:
 def _focal_costs(cost: Float[Tensor, "rows queries"], options: CostOptions) -> None:
     """Turn logits into focal class costs, in place."""
     p = torch.sigmoid(cost)
-    rest = 1 - p
+    rest = torch.sigmoid(-cost)  # 1 - p would have lost its digits where p is near 1
     positive = torch.log(p + PROBABILITY_EPS).mul_(rest**options.gamma)
     negative = rest.add_(PROBABILITY_EPS).log_().mul_(p.pow_(options.gamma))
     torch.mul(positive, -options.alpha * options.class_gain, out=cost)

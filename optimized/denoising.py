@@ -14,7 +14,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
-from detr_conformance.optimized.denoising_checks import check_embedding, check_options, targets_of
+from detr_conformance.optimized.denoising_checks import (
+    check_embedding,
+    check_noise,
+    check_options,
+    check_size,
+    is_none_wanted,
+    targets_of,
+)
 from detr_conformance.optimized.denoising_layout import Layout, attention_mask, choose_targets
 from detr_conformance.optimized.denoising_noise import noisy_boxes, noisy_labels
 
@@ -76,14 +83,16 @@ def get_cdn_group(
     Reference: Zhang et al., DINO, arXiv 2203.03605, section 3.3 (positives and negatives); Li et al., DN-DETR,
     arXiv 2203.01305, section 4 (noise, groups, attention mask).
     """
-    if not training or batch is None or num_dn <= 0:
+    if not training or batch is None or is_none_wanted(num_dn):
         return None, None, None, None
-    check_options(num_classes, num_queries, num_dn, cls_noise_ratio, box_noise_scale)
+    check_options(num_classes, num_queries, num_dn)
+    cls_noise_ratio, box_noise_scale = check_noise(cls_noise_ratio, box_noise_scale)
     check_embedding(class_embed, num_classes, generator)
     targets = targets_of(batch, num_classes, class_embed.device)
     if not any(targets.counts):
         return None, None, None, None
 
+    check_size(max(targets.counts), num_dn, num_queries)
     layout = Layout.of(targets.counts, num_dn, class_embed.device)
     chosen = choose_targets(targets.counts, layout, generator)
     labels = noisy_labels(targets.classes[chosen], layout.halves, num_classes, cls_noise_ratio, generator)

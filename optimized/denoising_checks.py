@@ -17,28 +17,63 @@ from detr_conformance.optimized.validation import (
     check_counts,
     check_device,
     check_floats,
+    check_integer,
     check_labels,
     check_number,
     check_values,
     entry,
 )
 
+MOST_QUERIES = 1 << 18
+"""Ordinary and denoising ones together. The attention mask has an entry for each pair of them: 64 GiB."""
 
-def check_options(
-    num_classes: object, num_queries: object, num_dn: object, cls_noise_ratio: float, box_noise_scale: object
-) -> None:
-    """Counts of at least one, a probability doubled, and a scale.
+
+def is_none_wanted(num_dn: object) -> bool:
+    """Whether there shall be no denoising queries.
 
     Raises:
-        TypeError: one of them is no number, or a count is no integer.
-        ValueError: one of them is out of range.
+        TypeError: `num_dn` is no integer.
+    """
+    return check_integer("num_dn", num_dn) <= 0
+
+
+def check_options(num_classes: object, num_queries: object, num_dn: object) -> None:
+    """Counts of at least one.
+
+    Raises:
+        TypeError: a count is no integer.
+        ValueError: one of them is less.
     """
     for name, count in (("num_classes", num_classes), ("num_queries", num_queries), ("num_dn", num_dn)):
         check_count(name, count, least=1)
-    check_number("cls_noise_ratio", cls_noise_ratio)
-    if not 0.0 <= cls_noise_ratio <= 2.0:
+
+
+def check_noise(cls_noise_ratio: object, box_noise_scale: object) -> tuple[float, float]:
+    """A probability doubled, and a scale.
+
+    Raises:
+        TypeError: one of them is no number.
+        ValueError: one of them is out of range.
+    """
+    ratio = check_number("cls_noise_ratio", cls_noise_ratio)
+    if not 0.0 <= ratio <= 2.0:
         raise ValueError(f"cls_noise_ratio is {cls_noise_ratio}, expected 0 to 2, twice a probability")
-    check_number("box_noise_scale", box_noise_scale, least=0.0)
+    return ratio, check_number("box_noise_scale", box_noise_scale, least=0.0)
+
+
+def check_size(most_targets: int, num_dn: int, num_queries: int) -> None:
+    """Not more queries than an attention mask can be made for.
+
+    Raises:
+        ValueError: there are more.
+    """
+    width = min(most_targets, num_dn)
+    denoising = 2 * width * (num_dn // width)
+    if denoising + num_queries > MOST_QUERIES:
+        raise ValueError(
+            f"num_dn is {num_dn} and num_queries is {num_queries}, which makes {denoising + num_queries} queries: "
+            f"expected at most {MOST_QUERIES}"
+        )
 
 
 def check_embedding(class_embed: object, num_classes: int, generator: object) -> None:

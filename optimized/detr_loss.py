@@ -12,7 +12,7 @@ import torch.distributed as dist
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor, nn
 
-from detr_conformance.optimized.backends import backend_for
+from detr_conformance.optimized.backends import backend_for, check_backend
 from detr_conformance.optimized.box_loss import box_losses
 from detr_conformance.optimized.class_loss import class_loss
 from detr_conformance.optimized.compiled import known_to_compiler, losses_of_parts
@@ -24,12 +24,20 @@ from detr_conformance.optimized.layer_losses import (
     layer_terms,
 )
 from detr_conformance.optimized.matcher import HungarianMatcher
-from detr_conformance.optimized.normaliser import Normaliser, normalisers
+from detr_conformance.optimized.normaliser import Normaliser, check_process_group, normalisers
 from detr_conformance.optimized.options import ClassOptions
-from detr_conformance.optimized.pairing import IndexRows, Matching, pairs_of_matching
+from detr_conformance.optimized.pairing import Matching, pairs_of_matching, rows_of_matching
+from detr_conformance.optimized.part_checks import check_boxes_of_images, check_class_arguments, check_pairs
 from detr_conformance.optimized.precision import arithmetic_dtype
 from detr_conformance.optimized.targets import Pairs, Targets, checked_targets
-from detr_conformance.optimized.validation import check_count, check_gains, check_number, check_predictions, entry
+from detr_conformance.optimized.validation import (
+    check_count,
+    check_gains,
+    check_number,
+    check_predictions,
+    check_rows,
+    entry,
+)
 
 TERMS = ("class", "bbox", "giou")
 LAYER_AXES = ("layers", "images", "queries")
@@ -99,20 +107,17 @@ class DETRLoss(nn.Module):
     ) -> None:
         """Keep the options and build the matcher."""
         super().__init__()
-        check_count("nc", nc, least=1)
-        check_count("uni_match_ind", uni_match_ind)
-        check_number("gamma", gamma, least=0)
-        check_number("alpha", alpha)
-        self.nc = nc
-        self.loss_gain = dict(DEFAULT_LOSS_GAIN if loss_gain is None else loss_gain)
-        check_gains("loss_gain", self.loss_gain)
+        check_process_group(process_group)
+        check_backend(backend)
+        self.nc = check_count("nc", nc, least=1)
+        self.loss_gain = check_gains("loss_gain", DEFAULT_LOSS_GAIN if loss_gain is None else loss_gain)
         self.aux_loss = aux_loss
         self.use_fl = use_fl
         self.use_vfl = use_vfl
         self.use_uni_match = use_uni_match
-        self.uni_match_ind = uni_match_ind
-        self.gamma = gamma
-        self.alpha = alpha
+        self.uni_match_ind = check_count("uni_match_ind", uni_match_ind)
+        self.gamma = check_number("gamma", gamma, least=0.0)
+        self.alpha = check_number("alpha", alpha)
         self.process_group = process_group
         self.validate = validate
         self.backend = backend
@@ -340,7 +345,9 @@ class DETRLoss(nn.Module):
             num_gts: N.
             postfix: goes last in the key.
         """
-        options = self._class_options(Normaliser(float(num_gts)), pred_scores.shape[1])
+        check_class_arguments(pred_scores, targets, gt_scores, self.nc)
+        pairs = check_number("num_gts", num_gts, least=0.0)
+        options = self._class_options(Normaliser(pairs), pred_scores.shape[1])
         backend = backend_for(pred_scores.device, self.backend)
         loss, _ = class_loss(pred_scores[None], targets.long()[None], gt_scores[None], options, backend)
         return {f"loss_class{postfix}": loss}
@@ -357,6 +364,7 @@ class DETRLoss(nn.Module):
             gt_bboxes: their targets b'.
             postfix: goes last in the keys.
         """
+        check_pairs(pred_bboxes, gt_bboxes)
         normaliser = Normaliser(float(len(pred_bboxes)))
         each = torch.arange(len(pred_bboxes), device=pred_bboxes.device)[None]
         weights = (normaliser.per_pair(self.loss_gain["bbox"]), normaliser.per_pair(self.loss_gain["giou"]))
@@ -370,10 +378,10 @@ class DETRLoss(nn.Module):
         match_indices: Sequence[Matching],
     ) -> tuple[tuple[Int64[Tensor, " pairs"], Int64[Tensor, " pairs"]], Int64[Tensor, " pairs"]]:
         """All pairs of a batch as flat indices: ((image, query), target)."""
-        device = match_indices[0][0].device
-        queries = IndexRows.of("match_indices[{}][0]", [pair[0] for pair in match_indices], device)
-        targets = IndexRows.of("match_indices[{}][1]", [pair[1] for pair in match_indices], device)
-        return (queries.images, queries.values), targets.values
+        rows = (row for pair in check_rows("match_indices", match_indices) for row in check_rows("match_indices", pair))
+        device = next((row.device for row in rows if isinstance(row, Tensor)), torch.device("cpu"))
+        queries, targets = rows_of_matching(match_indices, None, device)
+        return (queries.images, queries.not_negative()), targets.not_negative()
 
     @staticmethod
     def _get_assigned_bboxes(
@@ -382,7 +390,9 @@ class DETRLoss(nn.Module):
         match_indices: Sequence[Matching],
     ) -> tuple[Float[Tensor, "pairs 4"], Float[Tensor, "pairs 4"]]:
         """Matched predictions and their targets, row by row; here target indices count within each image."""
-        (images, queries), targets = DETRLoss._get_index(match_indices)
-        first = IndexRows.of("", [pair[1] for pair in match_indices], targets.device)
-        starts = [0, *accumulate(len(boxes) for boxes in gt_bboxes)][:-1]
-        return pred_bboxes[images, queries], torch.cat(list(gt_bboxes))[first.spread(starts) + targets]
+        boxes, of_images = check_boxes_of_images(pred_bboxes, gt_bboxes)
+        queries, targets = rows_of_matching(match_indices, len(boxes), boxes.device)
+        inside = queries.within([0] * len(boxes), [boxes.shape[1]] * len(boxes))
+        counts = [len(own) for own in of_images]
+        own = targets.within([0] * len(boxes), counts) + targets.spread([0, *accumulate(counts)][:-1])
+        return boxes[queries.images, inside], torch.cat(of_images)[own]

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from detr_conformance.optimized.fading import LINEAR_ABOVE, Fading
 from detr_conformance.optimized.precision import arithmetic_dtype
-from detr_conformance.optimized.validation import check_floats, check_number
+from detr_conformance.optimized.validation import check_device, check_floats, check_number, check_tensor
 
 Terms = Float[Tensor, "images queries classes"]
 
@@ -40,10 +40,8 @@ class FocalLoss(nn.Module):
     def __init__(self, gamma: float = 1.5, alpha: float = 0.25) -> None:
         """Keep gamma and alpha."""
         super().__init__()
-        check_number("gamma", gamma, least=0)
-        check_number("alpha", alpha)
-        self.gamma = gamma
-        self.alpha = alpha
+        self.gamma = check_number("gamma", gamma, least=0.0)
+        self.alpha = check_number("alpha", alpha)
 
     def forward(self, pred: Terms, label: Terms) -> Float[Tensor, ""]:
         """Mean over the queries, summed over everything else (quirk: the caller multiplies by Q again).
@@ -55,12 +53,14 @@ class FocalLoss(nn.Module):
         Raises:
             TypeError, ValueError: an argument does not fit; it is named with its value.
         """
-        _check_terms(pred, label=label)
+        _check_terms(pred=pred, label=label)
         x, positive = pred.detach().to(arithmetic_dtype(pred)), label == 1
         terms, slope = Fading.like(x), torch.empty_like(x)
         # A positive term is the mirror image of a background term: FL(x, 1) / alpha = FL(-x, 0) / (1 - alpha).
         terms.compute(torch.where(positive, -x, x), self.gamma, 1.0, slope)
-        balance = torch.where(positive, self.alpha, 1 - self.alpha) if self.alpha > 0 else torch.ones_like(x)
+        balance = torch.ones_like(x)  # `where` of two Python numbers would round them to torch's default dtype
+        if self.alpha > 0:
+            balance.fill_(1 - self.alpha).masked_fill_(positive, self.alpha)
         signed = torch.where(positive, -balance, balance)
         return _mean_over_queries(pred, terms.value * balance, slope * signed)
 
@@ -86,10 +86,8 @@ class VarifocalLoss(nn.Module):
     def __init__(self, gamma: float = 2.0, alpha: float = 0.75) -> None:
         """Keep gamma and alpha."""
         super().__init__()
-        check_number("gamma", gamma, least=0)
-        check_number("alpha", alpha)
-        self.gamma = gamma
-        self.alpha = alpha
+        self.gamma = check_number("gamma", gamma, least=0.0)
+        self.alpha = check_number("alpha", alpha)
 
     def forward(self, pred_score: Terms, gt_score: Terms, label: Terms) -> Float[Tensor, ""]:
         """Mean over the queries, summed over everything else (quirk: the caller multiplies by Q again).
@@ -102,7 +100,7 @@ class VarifocalLoss(nn.Module):
         Raises:
             TypeError, ValueError: an argument does not fit; it is named with its value.
         """
-        _check_terms(pred_score, gt_score=gt_score, label=label)
+        _check_terms(pred_score=pred_score, gt_score=gt_score, label=label)
         dtype = arithmetic_dtype(pred_score)
         x, q, rest = pred_score.detach().to(dtype), gt_score.detach().to(dtype), 1 - label.to(dtype)
         p, entropy = torch.sigmoid(x), (1 - q) * x + F.softplus(-x, threshold=LINEAR_ABOVE)
@@ -111,15 +109,19 @@ class VarifocalLoss(nn.Module):
         return _mean_over_queries(pred_score, (fading + q) * entropy, slope)
 
 
-def _check_terms(pred: Tensor, **others: object) -> None:
-    """Logits, and something of the same shape for each of them."""
-    check_floats("the logits", pred)
-    if pred.dim() != 3:
-        raise ValueError(f"the logits have shape {tuple(pred.shape)}, expected (images, queries, classes)")
-    for name, other in others.items():
-        if not isinstance(other, Tensor) or other.shape != pred.shape:
-            shape = tuple(other.shape) if isinstance(other, Tensor) else type(other).__name__
-            raise ValueError(f"{name} is {shape}, expected a tensor of the logits' shape {tuple(pred.shape)}")
+def _check_terms(**terms: object) -> None:
+    """Logits, and real numbers of the same shape for each of them."""
+    (logits, pred), *others = terms.items()
+    shape = tuple(check_floats(logits, pred).shape)
+    if len(shape) != 3 or 0 in shape:
+        raise ValueError(f"{logits} has shape {shape}, expected (images, queries, classes), at least one of each")
+    for name, other in others:
+        numbers = check_tensor(name, other)
+        if numbers.is_complex():
+            raise TypeError(f"{name} has dtype {numbers.dtype}, expected real numbers")
+        if tuple(numbers.shape) != shape:
+            raise ValueError(f"{name} has shape {tuple(numbers.shape)}, expected {shape} as in {logits}")
+        check_device(name, numbers, logits, check_floats(logits, pred).device)
 
 
 def _mean_over_queries(pred: Terms, terms: Terms, slopes: Terms) -> Float[Tensor, ""]:

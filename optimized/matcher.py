@@ -10,7 +10,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from detr_conformance.optimized.assignment import solve_stack
-from detr_conformance.optimized.backends import backend_for
+from detr_conformance.optimized.backends import backend_for, check_backend
 from detr_conformance.optimized.options import CostOptions
 from detr_conformance.optimized.pairing import Matching, matching_of_pairs, pairs_of_assignment
 from detr_conformance.optimized.targets import Pairs, Targets, checked_targets
@@ -64,14 +64,12 @@ class HungarianMatcher(nn.Module):
         super().__init__()
         if with_mask:
             raise NotImplementedError(f"with_mask is {with_mask}, expected False: mask costs are not implemented")
-        self.cost_gain = dict(DEFAULT_COST_GAIN if cost_gain is None else cost_gain)
-        check_gains("cost_gain", self.cost_gain)
-        check_number("alpha", alpha)
-        check_number("gamma", gamma, least=0)
+        check_backend(backend)
+        self.cost_gain = check_gains("cost_gain", DEFAULT_COST_GAIN if cost_gain is None else cost_gain)
         self.use_fl = use_fl
         self.num_sample_points = num_sample_points
-        self.alpha = alpha
-        self.gamma = gamma
+        self.alpha = check_number("alpha", alpha)
+        self.gamma = check_number("gamma", gamma, least=0.0)
         self.validate = validate
         self.backend = backend
 

@@ -34,8 +34,19 @@ class Normaliser:
     def if_any(self, some: float, none: float) -> Weight:
         """`some` where there is a pair, in whatever process; else `none`."""
         if isinstance(self.pairs, Tensor):
-            return torch.where(self.pairs > 0, some, none)
+            # Of two Python numbers `where` would make float32.
+            return torch.where(self.pairs > 0, torch.full_like(self.pairs, some), none)
         return some if self.pairs > 0 else none
+
+
+def check_process_group(process_group: object) -> None:
+    """A group that this process belongs to, or None.
+
+    Raises:
+        TypeError: it is something else, such as what a process gets that does not belong to the group.
+    """
+    if process_group is not None and not isinstance(process_group, dist.ProcessGroup):
+        raise TypeError(f"process_group is {process_group!r}, expected a group that this process belongs to, or None")
 
 
 def normalisers(

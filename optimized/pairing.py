@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from detr_conformance.optimized.targets import Pairs, Targets
 from detr_conformance.optimized.upload import upload
-from detr_conformance.optimized.validation import check_count, check_integers
+from detr_conformance.optimized.validation import check_count, check_integers, check_rows
 
 Matching = tuple[Int64[Tensor, " _pairs"], Int64[Tensor, " _pairs"]]
 """Queries of an image, ascending, and the target of each, counted through the whole batch."""
@@ -61,20 +61,44 @@ def pairs_of_matching(
         ValueError: the number of images or pairs does not fit, or on the CPU an index is out of range. On CUDA, where
             looking would mean waiting, such an index is moved into the range.
     """
-    if len(match_indices) != len(counts):
-        raise ValueError(
-            f"match_indices has {len(match_indices)} entries, expected one for each of {len(counts)} images"
-        )
-    for image, pair in enumerate(match_indices):
-        if len(pair) != 2:
-            raise ValueError(f"match_indices[{image}] has {len(pair)} entries, expected 2: queries and targets")
-        if len(pair[0]) != len(pair[1]):
-            raise ValueError(f"match_indices[{image}] has {len(pair[0])} queries for {len(pair[1])} targets")
-    own_queries = IndexRows.of("match_indices[{}][0]", [pair[0] for pair in match_indices], device)
-    own_targets = IndexRows.of("match_indices[{}][1]", [pair[1] for pair in match_indices], device)
+    own_queries, own_targets = rows_of_matching(match_indices, len(counts), device)
     inside = own_queries.within([0] * len(counts), [queries] * len(counts))
     targets = own_targets.within([0] * len(counts), [sum(counts)] * len(counts))
     return Pairs((own_queries.images * queries + inside)[None], targets[None])
+
+
+def rows_of_matching(
+    match_indices: Sequence[Sequence[Tensor]], images: int | None, device: torch.device
+) -> tuple[IndexRows, IndexRows]:
+    """Queries and targets of given pairs.
+
+    Args:
+        match_indices: for each image its queries, and the target of each.
+        images: how many images there are; None: as many as there are entries.
+        device: where the indices are needed.
+
+    Raises:
+        TypeError: something is no sequence, or an index is no integer.
+        ValueError: the number of images or pairs does not fit.
+    """
+    pairs = [
+        check_rows(f"match_indices[{at}]", pair) for at, pair in enumerate(check_rows("match_indices", match_indices))
+    ]
+    if images is not None and len(pairs) != images:
+        raise ValueError(f"match_indices has {len(pairs)} entries, expected one for each of {images} images")
+    for image, pair in enumerate(pairs):
+        if len(pair) != 2:
+            raise ValueError(f"match_indices[{image}] has {len(pair)} entries, expected 2: queries and targets")
+    queries, targets = (
+        IndexRows.of(f"match_indices[{{}}][{side}]", [pair[side] for pair in pairs], device) for side in (0, 1)
+    )
+    for image, sizes in enumerate(zip(queries.sizes, targets.sizes, strict=True)):
+        if sizes[0] != sizes[1]:
+            raise ValueError(f"match_indices[{image}] has {sizes[0]} queries for {sizes[1]} targets")
+    return queries, targets
+
+
+LARGEST_INDEX = torch.iinfo(torch.int64).max
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +116,15 @@ class IndexRows:
     sizes: tuple[int, ...]
 
     @classmethod
-    def of(cls, name: str, rows: Sequence[Any], device: torch.device) -> IndexRows:
+    def of(cls, name: str, rows: object, device: torch.device) -> IndexRows:
         """The rows on the device; TypeError or ValueError where one of them is no row of integers."""
-        checked = [check_integers(name.format(image), row) for image, row in enumerate(rows)]
+        every = check_rows(name.partition("[")[0], rows)
+        checked = [check_integers(name.format(image), row) for image, row in enumerate(every)]
+        for image, row in enumerate(checked):
+            if row.is_meta and device.type != "meta":
+                raise ValueError(f"{name.format(image)} is on meta, expected {device}")
+        if len({row.device for row in checked}) > 1:  # a list of nothing becomes a tensor on the CPU
+            checked = [row.to(device, non_blocking=True) for row in checked]
         values = torch.cat(checked) if checked else torch.zeros(0, dtype=torch.int64)
         if values.device.type == "cpu" and device.type == "cuda":
             values = values.pin_memory()
@@ -117,7 +147,7 @@ class IndexRows:
         Raises:
             ValueError: one does not, on the CPU. On CUDA it is moved there: that needs no waiting.
         """
-        low, high = self.spread(first), self.spread([each - 1 for each in end])
+        low, high = self.spread(first), self.spread([min(each - 1, LARGEST_INDEX) for each in end])
         if self.values.device.type != "cpu":
             return self.values.clamp(low, high)
         wrong = (self.values < low) | (self.values > high)
@@ -128,6 +158,10 @@ class IndexRows:
                 f"{self.name.format(image)} is {row}, expected indices from {first[image]} to {end[image] - 1}"
             )
         return self.values
+
+    def not_negative(self) -> Int64[Tensor, " indices"]:
+        """The indices, whatever their limit; see `within`."""
+        return self.within([0] * len(self.sizes), [LARGEST_INDEX + 1] * len(self.sizes))
 
 
 def denoising_matching(
@@ -149,32 +183,37 @@ def denoising_matching(
     Raises:
         TypeError, ValueError: an argument does not fit; it is named with its value.
     """
-    check_count("dn_num_group", dn_num_group, least=1)
+    groups = check_count("dn_num_group", dn_num_group, least=1)
     positive = IndexRows.of("dn_pos_idx[{}]", dn_pos_idx, device)
-    one_group = _one_group(counts, dn_gt_idx, device)
-    if len(positive.sizes) != len(one_group.sizes):
-        images = len(one_group.sizes)
+    sizes, targets = _one_group(counts, dn_gt_idx, device)
+    if len(positive.sizes) != len(sizes):
+        images = len(sizes)
         raise ValueError(f"dn_pos_idx has {len(positive.sizes)} entries, expected one for each of {images} images")
-    for image, (found, size) in enumerate(zip(positive.sizes, one_group.sizes, strict=True)):
-        if found != size * dn_num_group:
+    for image, (found, size) in enumerate(zip(positive.sizes, sizes, strict=True)):
+        if found != size * groups:
             raise ValueError(
-                f"dn_pos_idx[{image}] has {found} slots, expected {size * dn_num_group}: "
-                f"{size} targets in each of dn_num_group = {dn_num_group} groups"
+                f"dn_pos_idx[{image}] has {found} slots, expected {size * groups}: "
+                f"{size} targets in each of dn_num_group = {groups} groups"
             )
-    start = positive.spread([0, *accumulate(one_group.sizes)][:-1])
-    position = torch.arange(len(positive.values), device=device) - dn_num_group * start
-    return positive, one_group.values[start + position % positive.spread([max(1, size) for size in one_group.sizes])]
+    if not len(positive.values):  # then there may be any number of groups
+        return positive, positive.values
+    start = positive.spread([0, *accumulate(sizes)][:-1])
+    position = torch.arange(len(positive.values), device=device) - groups * start
+    chosen = start + position % positive.spread([max(1, size) for size in sizes])
+    return positive, chosen if targets is None else targets[chosen]
 
 
-def _one_group(counts: Sequence[int] | None, dn_gt_idx: Sequence[Any] | None, device: torch.device) -> IndexRows:
-    """For each image the targets that one group reconstructs."""
+def _one_group(
+    counts: Sequence[int] | None, dn_gt_idx: Sequence[Any] | None, device: torch.device
+) -> tuple[Sequence[int], Int64[Tensor, " targets"] | None]:
+    """How many targets of each image one group reconstructs, and which; None: all of them in order."""
     if dn_gt_idx is None:
         assert counts is not None  # noqa: S101  # callers give one of the two
-        return IndexRows("", torch.arange(sum(counts), device=device), tuple(counts))
+        return counts, None
     given = IndexRows.of("dn_gt_idx[{}]", dn_gt_idx, device)
     if counts is None:
-        return given
+        return given.sizes, given.not_negative()
     if len(given.sizes) != len(counts):
         raise ValueError(f"dn_gt_idx has {len(given.sizes)} entries, expected one for each of {len(counts)} images")
     end = list(accumulate(counts))
-    return replace(given, values=given.within([last - count for last, count in zip(end, counts, strict=True)], end))
+    return given.sizes, given.within([last - count for last, count in zip(end, counts, strict=True)], end)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
+from numbers import Number
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from detr_conformance.optimized.layer_losses import (
 from detr_conformance.optimized.normaliser import normalisers
 from detr_conformance.optimized.pairing import Matching, denoising_matching
 from detr_conformance.optimized.targets import Pairs, Targets
-from detr_conformance.optimized.validation import check_counts, check_device, check_predictions, entry
+from detr_conformance.optimized.validation import check_counts, check_device, check_predictions, check_rows, entry
 
 
 @known_to_compiler
@@ -30,6 +30,10 @@ class RTDETRDetectionLoss(DETRLoss):
     """`DETRLoss` of the ordinary queries, plus `DETRLoss` of the denoising queries under keys that end in `_dn`.
 
     A denoising query is not matched: it was made from a target, and answers for that one in every layer.
+
+    A caller under `torch.compile` sees one operator and no graph break. But torch compiles the caller anew for every
+    pattern of images with no, one and more targets, and soon gives up: compile the model and call the loss outside,
+    unless the images of all batches have two targets or more.
 
     Reference: Zhao et al., RT-DETR, arXiv 2304.08069, section 4; denoising: Zhang et al., DINO, arXiv 2203.03605,
     section 3.3.
@@ -194,14 +198,14 @@ class RTDETRDetectionLoss(DETRLoss):
 
         Reference: Zhang et al., DINO, arXiv 2203.03605, section 3.3 (contrastive denoising groups).
         """
-        counts = None
-        if len(gt_groups) and not isinstance(gt_groups[0], Integral):
+        slots, counts = check_rows("dn_pos_idx", dn_pos_idx), None
+        if isinstance(gt_groups, (list, tuple)) and gt_groups and not isinstance(gt_groups[0], Number):
             dn_gt_idx = gt_groups  # type: ignore[assignment]  # the caller may mean both by it
         else:
-            counts = check_counts(gt_groups, len(dn_pos_idx))
-        device = torch.as_tensor(dn_pos_idx[0]).device if len(dn_pos_idx) else torch.device("cpu")
-        positive, chosen = denoising_matching(dn_pos_idx, dn_num_group, counts, dn_gt_idx, device)
-        return list(zip(positive.values.split(positive.sizes), chosen.split(positive.sizes), strict=True))  # type: ignore[no-untyped-call]
+            counts = check_counts(gt_groups, len(slots))
+        device = next((row.device for row in slots if isinstance(row, Tensor)), torch.device("cpu"))
+        positive, chosen = denoising_matching(slots, dn_num_group, counts, dn_gt_idx, device)
+        return list(zip(positive.not_negative().split(positive.sizes), chosen.split(positive.sizes), strict=True))  # type: ignore[no-untyped-call]
 
 
 def _nothing(losses: Losses, pred_bboxes: Tensor) -> Losses:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from detr_conformance.optimized.threads import share
 
-COSTS_PER_THREAD = 50_000
-"""With less to do, a quarter of a millisecond, another thread would cost more than it saves."""
+COSTS_PER_THREAD = 100_000
+"""With less to do, about half a millisecond, another thread would cost more than it saves."""
 
 Problem = tuple[int, int, int]
 """First row, rows, columns."""
@@ -55,6 +55,6 @@ def _finite(
 ) -> Float32[np.ndarray, "total_rows width"] | Float64[np.ndarray, "total_rows width"]:
     """The costs for SciPy, which turns each problem's into float64. quirk: what is not finite counts as 0."""
     # NumPy looks at them in one thread: torch's would wait for each other longer than that takes.
-    stack = costs.detach().to(torch.promote_types(costs.dtype, torch.float32)).numpy()
+    stack = costs.detach().resolve_neg().to(torch.promote_types(costs.dtype, torch.float32)).numpy()
     finite = np.isfinite(stack)
     return stack if finite.all() else np.where(finite, stack, stack.dtype.type(0))

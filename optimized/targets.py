@@ -93,5 +93,5 @@ def checked_targets(
     if validate or labels.device.type == "cpu":
         check_values(boxes, labels, classes)
     else:
-        labels = labels.clamp(0, classes - 1)
+        labels = labels.long().clamp(0, classes - 1)
     return Targets(boxes.to(arithmetic_dtype(pred_bboxes, pred_scores)), labels.long(), counts)

@@ -10,11 +10,15 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 GAINS = ("class", "bbox", "giou")
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+LARGEST = 1e18
+"""Of the options: the product of two still fits float32."""
 
 # The targets come as arguments of some functions and as entries of a batch in others.
 LABELS = "gt_cls (batch['cls'])"
@@ -27,39 +31,80 @@ def check_floats(name: str, tensor: object) -> Tensor:
     Raises:
         TypeError: it is something else.
     """
+    floats = check_tensor(name, tensor)
+    if floats.dtype not in DTYPES:
+        raise TypeError(f"{name} has dtype {floats.dtype}, expected float16, bfloat16, float32 or float64")
+    return floats
+
+
+def check_tensor(name: str, tensor: object) -> Tensor:
+    """A tensor that is not sparse.
+
+    Raises:
+        TypeError: it is something else.
+    """
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} is a {type(tensor).__name__}, expected a tensor")
-    if tensor.dtype not in DTYPES:
-        raise TypeError(f"{name} has dtype {tensor.dtype}, expected float16, bfloat16, float32 or float64")
+    if tensor.layout != torch.strided or tensor.is_nested:
+        raise TypeError(f"{name} has layout {tensor.layout}, expected torch.strided, not nested")
     return tensor
 
 
-def check_number(name: str, number: object, least: float = -math.inf) -> None:
-    """A finite real number that is not too small.
+def check_integer_dtype(name: str, tensor: Tensor) -> None:
+    """Integers; of a tensor without any entry the dtype says nothing.
+
+    Raises:
+        TypeError: they are something else.
+    """
+    if tensor.numel() and (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool):
+        raise TypeError(f"{name} has dtype {tensor.dtype}, expected integers")
+
+
+def check_number(name: str, number: object, least: float = -math.inf) -> float:
+    """A finite real number, neither too small nor too large for float32, as Python's own.
 
     Raises:
         TypeError: it is no real number.
-        ValueError: it is not finite, or less than `least`.
+        ValueError: it is not finite, less than `least`, or beyond `LARGEST`.
     """
     if not isinstance(number, Real):
         raise TypeError(f"{name} is {number!r}, expected a number")
-    if not math.isfinite(number):
-        raise ValueError(f"{name} is {number}, expected a finite number")
-    if number < least:
+    try:
+        value = float(number)
+    except OverflowError:  # an integer or a fraction that float64 cannot hold
+        value = math.inf if number > 0 else -math.inf
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {value}, expected a finite number")
+    if value < least:
         raise ValueError(f"{name} is {number}, expected at least {least:g}")
+    if abs(value) > LARGEST:
+        raise ValueError(f"{name} is {value:g}, expected at most {LARGEST:g} in magnitude")
+    return value
 
 
-def check_count(name: str, count: object, least: int = 0) -> None:
-    """An integer that is not too small.
+def check_count(name: str, count: object, least: int = 0) -> int:
+    """An integer that is not too small, as Python's own.
 
     Raises:
         TypeError: it is no integer.
         ValueError: it is less than `least`.
     """
-    if isinstance(count, bool) or not isinstance(count, (Integral, torch.SymInt)):
-        raise TypeError(f"{name} is {count!r}, expected an integer")
-    if count < least:
-        raise ValueError(f"{name} is {count}, expected at least {least}")
+    integer = check_integer(name, count)
+    if integer < least:
+        raise ValueError(f"{name} is {integer}, expected at least {least}")
+    return integer
+
+
+def check_integer(name: str, number: object) -> int:
+    """An integer, as Python's own.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if isinstance(number, bool) or not isinstance(number, (Integral, torch.SymInt)):
+        raise TypeError(f"{name} is {number!r}, expected an integer")
+    # NumPy's would overflow where they are added up. torch.compile's stand for Python's.
+    return number if isinstance(number, torch.SymInt) else int(number)  # type: ignore[return-value]
 
 
 def check_predictions(
@@ -140,11 +185,9 @@ def check_labels(gt_cls: object) -> Tensor:
     Raises:
         TypeError: it is something else.
     """
-    if not isinstance(gt_cls, Tensor):
-        raise TypeError(f"{LABELS} is a {type(gt_cls).__name__}, expected a tensor")
-    if gt_cls.numel() and (gt_cls.is_floating_point() or gt_cls.is_complex() or gt_cls.dtype == torch.bool):
-        raise TypeError(f"{LABELS} has dtype {gt_cls.dtype}, expected integers")
-    return gt_cls
+    labels = check_tensor(LABELS, gt_cls)
+    check_integer_dtype(LABELS, labels)
+    return labels
 
 
 def check_counts(gt_groups: object, images: int | None) -> tuple[int, ...]:
@@ -156,11 +199,10 @@ def check_counts(gt_groups: object, images: int | None) -> tuple[int, ...]:
     """
     if isinstance(gt_groups, (str, bytes, Tensor)) or not isinstance(gt_groups, Sequence):
         raise TypeError(f"gt_groups is a {type(gt_groups).__name__}, expected a list with an integer for each image")
-    for image, count in enumerate(gt_groups):
-        check_count(f"gt_groups[{image}]", count)
-    if images is not None and len(gt_groups) != images:
-        raise ValueError(f"gt_groups has {len(gt_groups)} counts, expected one for each of {images} images")
-    return tuple(gt_groups)
+    counts = tuple(check_count(f"gt_groups[{image}]", count) for image, count in enumerate(gt_groups))
+    if images is not None and len(counts) != images:
+        raise ValueError(f"gt_groups has {len(counts)} counts, expected one for each of {images} images")
+    return counts
 
 
 def check_values(gt_bboxes: Tensor, gt_cls: Tensor, classes: int) -> None:
@@ -171,9 +213,10 @@ def check_values(gt_bboxes: Tensor, gt_cls: Tensor, classes: int) -> None:
     """
     if not gt_cls.numel():
         return
-    smallest, largest = (int(each) for each in gt_cls.aminmax())
+    labels = gt_cls.long()  # torch cannot compare all unsigned integers; a label beyond int64 turns negative
+    smallest, largest = (int(each) for each in labels.aminmax())
     if smallest < 0 or largest >= classes:
-        row = int(((gt_cls < 0) | (gt_cls >= classes)).int().argmax())
+        row = int(((labels < 0) | (labels >= classes)).int().argmax())
         raise ValueError(f"{LABELS} has {int(gt_cls[row])} at [{row}], expected a class from 0 to {classes - 1}")
     finite = gt_bboxes.isfinite().all(-1)
     if not bool(finite.all()):
@@ -181,16 +224,16 @@ def check_values(gt_bboxes: Tensor, gt_cls: Tensor, classes: int) -> None:
         raise ValueError(f"{BOXES} has {gt_bboxes[row].tolist()} at [{row}], expected finite numbers")
 
 
-def check_gains(name: str, gains: Mapping[str, float]) -> None:
-    """A number for each of class, bbox and giou.
+def check_gains(name: str, gains: Mapping[str, float]) -> dict[str, float]:
+    """A number for each of class, bbox and giou; returns them, and whatever else there is, in a dictionary of its own.
 
     Raises:
         KeyError: one of them is missing.
         TypeError: one of them is no number, or they are no mapping.
-        ValueError: one of them is not finite.
+        ValueError: one of them is not finite, or too large.
     """
-    for term in GAINS:
-        check_number(f"{name}[{term!r}]", entry(gains, name, term))
+    checked = {term: check_number(f"{name}[{term!r}]", entry(gains, name, term)) for term in GAINS}
+    return dict(gains) | checked
 
 
 def entry(mapping: object, name: str, key: str) -> Any:  # noqa: ANN401  # a batch holds anything
@@ -214,9 +257,31 @@ def check_integers(name: str, values: object) -> Tensor:
         TypeError: they are no integers.
         ValueError: they are no row.
     """
-    row = torch.as_tensor(values)
+    row = check_tensor(name, values if isinstance(values, Tensor) else _tensor_of(name, values))
     if row.dim() != 1:
         raise ValueError(f"{name} has shape {tuple(row.shape)}, expected one axis")
-    if row.numel() and (row.is_floating_point() or row.is_complex() or row.dtype == torch.bool):
-        raise TypeError(f"{name} has dtype {row.dtype}, expected integers")
+    check_integer_dtype(name, row)
     return row.long()
+
+
+def _tensor_of(name: str, values: object) -> Tensor:
+    """A copy: of NumPy's arrays torch takes no reversed views, no foreign byte order, and read-only ones with a warning."""
+    if isinstance(values, np.ndarray):
+        values = values.astype(values.dtype.newbyteorder("="))
+    try:
+        return torch.tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name} is a {type(values).__name__}, expected a row of integers: {error}") from error
+
+
+def check_rows(name: str, rows: object) -> Sequence[Any]:
+    """Something for each image, in order.
+
+    Raises:
+        TypeError: it is no sequence.
+    """
+    if isinstance(rows, (Tensor, np.ndarray)) and rows.ndim:
+        return list(rows)
+    if isinstance(rows, (str, bytes)) or not isinstance(rows, Sequence):
+        raise TypeError(f"{name} is a {type(rows).__name__}, expected a list with an entry for each image")
+    return rows

@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 
+from detr_conformance.errors import UsageError
 from detr_conformance.optimized import RTDETRDetectionLoss, get_cdn_group
 from detr_conformance.ports.ultralytics import UltralyticsPort
 
@@ -33,5 +34,19 @@ def port() -> OptimizedPort:
 
 
 def triton_port() -> OptimizedPort:
-    """The Triton kernels: on CUDA where there is a device, else by Triton's interpreter."""
-    return OptimizedPort("triton", "cuda" if torch.cuda.is_available() else "cpu", "optimized-triton")
+    """The Triton kernels: on CUDA where there is a device, else by Triton's interpreter.
+
+    Raises:
+        ImportError: Triton is not installed.
+        UsageError: there is no device, and the interpreter was not asked for.
+    """
+    from detr_conformance.optimized.kernels.device import INTERPRETED
+
+    if torch.cuda.is_available():
+        return OptimizedPort("triton", "cuda", "optimized-triton")
+    if not INTERPRETED:
+        raise UsageError(
+            "the port optimized-triton needs a CUDA device, and torch sees none: "
+            "set TRITON_INTERPRET=1 to run its kernels on the CPU"
+        )
+    return OptimizedPort("triton", "cpu", "optimized-triton")

@@ -136,10 +136,6 @@ def _solve(
     tl.store(answers + start + row, column.to(tl.int64), mask=(row >= 0) & (task < tasks))
 
 
-INTERPRETED = not isinstance(_solve, triton.JITFunction)
-"""Whether Triton runs on the CPU: TRITON_INTERPRET=1 was set when this module was imported."""
-
-
 def solve_stack(
     costs: Float[Tensor, "total_rows width"],
     starts: Int64[Tensor, " problems"],

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from detr_conformance.optimized.boxes import IOU_EPS
-from detr_conformance.optimized.costs import PROBABILITY_EPS
+from detr_conformance.optimized.costs import PROBABILITY_EPS, log_sums_of
 from detr_conformance.optimized.kernels.arithmetic import logistic, power
 from detr_conformance.optimized.options import CostOptions
 from detr_conformance.optimized.targets import Targets
@@ -100,7 +100,7 @@ def costs(
     layers, images, queries, _ = pred_scores.shape
     dtype, gts = targets.boxes.dtype, len(targets.classes)
     total = torch.empty((layers, gts, queries), dtype=dtype, device=pred_scores.device)
-    log_sums = total if options.use_fl else pred_scores.to(dtype).logsumexp(-1)
+    log_sums = total if options.use_fl else log_sums_of(pred_scores.to(dtype))
     block = min(LARGEST_BLOCK, triton.next_power_of_2(queries))
     if total.numel():
         with torch.cuda.device(

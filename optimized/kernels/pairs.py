@@ -46,8 +46,8 @@ def _slopes(by_shared, by_around, by_size, low, high, target_low, target_high):
 @triton.jit
 @no_type_check
 def _sign(difference):
-    """-1, 0, 1 or NaN."""
-    return tl.where(difference > 0, 1.0, tl.where(difference < 0, -1.0, difference * 0.0))
+    """-1, 0 or 1; 0 of NaN, as torch has it."""
+    return tl.where(difference > 0, 1.0, tl.where(difference < 0, -1.0, 0.0))
 
 
 @triton.jit

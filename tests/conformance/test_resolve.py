@@ -47,7 +47,7 @@ def test_what_a_module_prints_is_swallowed(capfd):
 
 
 REFUSED = {
-    "refrence": "did you mean reference? built-in are reference, ultralytics, transformers-rtdetr",
+    "refrence": "did you mean reference? built-in are reference, optimized, optimized-triton, ultralytics, ",
     "": "unknown port ''",
     ":": "not of the form package.module:attribute",
     "a..b:c": "not of the form package.module:attribute",
@@ -131,6 +131,15 @@ def test_a_built_in_port_without_its_package_says_what_to_install(name):
     with pytest.raises(UsageError) as refused:
         resolved(name)
     assert f"run pip install 'detr-conformance[{BUILT_IN[name].extra}]'" in str(refused.value)
+
+
+def test_the_triton_port_says_how_to_run_without_a_device(monkeypatch):
+    torch = pytest.importorskip("torch")
+    device = pytest.importorskip("detr_conformance.optimized.kernels.device", reason="needs triton")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(device, "INTERPRETED", False)
+    with pytest.raises(UsageError, match="needs a CUDA device, and torch sees none: set TRITON_INTERPRET=1"):
+        resolved("optimized-triton")
 
 
 def test_every_level_has_a_time_limit():

@@ -12,8 +12,8 @@ from detr_conformance.optimized.assignment import linear_sum_assignment, solve_s
 
 from .assignment_problems import FAMILIES, flaws, least_costs, padded, problems, total_costs
 
-kernel = pytest.importorskip(
-    "detr_conformance.optimized.kernels.assignment", reason="triton is not installed", exc_type=ImportError
+where = pytest.importorskip(
+    "detr_conformance.optimized.kernels.device", reason="triton is not installed", exc_type=ImportError
 )
 solved = partial(linear_sum_assignment, backend="triton")
 
@@ -21,7 +21,7 @@ solved = partial(linear_sum_assignment, backend="triton")
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request):
     """Where the kernel runs."""
-    if request.param == "cpu" and not kernel.INTERPRETED:
+    if request.param == "cpu" and not where.INTERPRETED:
         pytest.skip("Triton compiles in this process; TRITON_INTERPRET=1 makes it interpret")
     return torch.device(request.param)
 
@@ -105,7 +105,7 @@ def test_the_largest_problem_is_named_where_one_is_too_large(device):
 
 
 def test_costs_on_the_cpu_need_the_interpreter(monkeypatch):
-    monkeypatch.setattr(kernel, "INTERPRETED", False)
+    monkeypatch.setattr(where, "INTERPRETED", False)
     with pytest.raises(RuntimeError, match=r"costs are on the CPU.*TRITON_INTERPRET=1.*expected costs on CUDA"):
         solved(torch.ones(1, 2, 2))
 

@@ -1,0 +1,114 @@
+"""Every Triton kernel equals the plain function that it stands for: on CUDA, or by Triton's interpreter."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from detr_conformance.optimized import RTDETRDetectionLoss
+from detr_conformance.optimized.backends import TORCH, backend_for
+from detr_conformance.optimized.options import ClassOptions, CostOptions
+from detr_conformance.optimized.targets import Targets
+
+from .steps import KINDS, assert_same, step
+
+pytest.importorskip("triton", reason="needs Triton, which has builds for Linux alone")
+# The interpreter's arithmetic is NumPy's, which warns of what comes of NaN and infinity.
+pytestmark = pytest.mark.filterwarnings("ignore:(invalid value|divide by zero|overflow):RuntimeWarning")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DTYPES = [torch.float32, torch.float64]
+EPS = {torch.float32: 2.0**-23, torch.float64: 2.0**-52, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}
+
+
+def kernels():
+    return backend_for(torch.device(DEVICE), "triton")
+
+
+def assert_near(got, expected, tolerance):
+    __tracebackhide__ = True
+    got, expected = got.double().cpu(), expected.double().cpu()
+    assert torch.equal(got.isnan(), expected.isnan())
+    apart = (got - expected).abs() / expected.abs().clamp(min=1e-30)
+    assert float(torch.where(got == expected, 0.0, apart).nan_to_num(0.0).max()) <= tolerance
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("queries", [6, 2], ids=["enough queries", "more targets than queries"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, *DTYPES], ids=str)
+def test_the_whole_loss(kind, queries, dtype):
+    example = step(queries=queries, dtype=dtype)
+    on_device = step(queries=queries, dtype=dtype, device=DEVICE)
+    ours = RTDETRDetectionLoss(4, **KINDS[kind], backend="triton")
+    assert_same(on_device, ours, example, RTDETRDetectionLoss(4, **KINDS[kind]), 16 * EPS[dtype])
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 1.5, 2.0, 3.7])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_background_at_every_magnitude_of_a_logit(gamma, dtype):
+    steps = [torch.linspace(-60, 60, 241), torch.tensor([-1e4, 1e4, -0.0])]
+    logits = torch.cat(steps).to(DEVICE, dtype).view(1, 1, 1, -1)
+    targets = torch.full((1, 1, 1), logits.shape[-1], device=DEVICE)
+    scores, ones = torch.zeros((1, 1, 1), device=DEVICE), torch.ones(1, device=DEVICE)
+    options = ClassOptions("focal", gamma, 0.75, 0.25)
+    _, got = kernels().class_terms(logits, targets, scores, options, ones)
+    _, exact = TORCH.class_terms(logits.double().cpu(), targets.cpu(), scores.cpu(), options, ones.cpu())
+    # Far below 0 a power of p has the rounding of p as often as the exponent says.
+    assert_near(torch.where(exact.to(DEVICE) < 1e-37, exact.to(DEVICE), got), exact, 16 * (1 + gamma) * EPS[dtype])
+
+
+def test_non_finite_logits_stay_visible():
+    logits = torch.tensor([[-math.inf, 0.0], [math.inf, 0.0], [math.nan, 0.0]], device=DEVICE).view(3, 1, 1, 2)
+    targets, scores = torch.full((3, 1, 1), 2, device=DEVICE), torch.zeros((3, 1, 1), device=DEVICE)
+    options = ClassOptions("focal", 1.5, 0.75, 0.25)
+    sums, _ = kernels().class_terms(logits, targets, scores, options, None)
+    expected, _ = TORCH.class_terms(logits.cpu(), targets.cpu(), scores.cpu(), options, None)
+    assert_near(sums, expected, 16 * EPS[torch.float32])
+    assert [math.isfinite(each) for each in sums.tolist()] == [True, False, False]
+
+
+@pytest.mark.parametrize("use_fl", [True, False], ids=["focal", "softmax"])
+@pytest.mark.parametrize("gamma", [2.0, 0.0, 1.3])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_cost(use_fl, gamma, dtype):
+    example = step(dtype=dtype, groups=0)
+    boxes, scores = (each.detach() for each in example.predictions)
+    targets = Targets(example.batch["bboxes"].double(), example.batch["cls"], tuple(example.batch["gt_groups"]))
+    moved = Targets(targets.boxes.to(DEVICE, dtype), targets.classes.to(DEVICE), targets.counts)
+    options = CostOptions(2.0, 5.0, 2.0, use_fl, 0.25, gamma)
+    got = kernels().costs(boxes.to(DEVICE), scores.to(DEVICE), moved, options)
+    exact = TORCH.costs(boxes.double(), scores.double(), targets, options)
+    # Terms of up to 10 or so may cancel.
+    assert float((got.cpu() - exact).abs().max()) <= 64 * EPS[dtype]
+
+
+BOXES = {
+    "apart": ((0.2, 0.2, 0.1, 0.1), (0.7, 0.6, 0.2, 0.3)),
+    "crossing": ((0.4, 0.4, 0.3, 0.2), (0.5, 0.45, 0.25, 0.35)),
+    "inside": ((0.5, 0.5, 0.1, 0.2), (0.52, 0.48, 0.6, 0.7)),
+    "turned inside out": ((0.5, 0.5, -0.1, 0.2), (0.52, 0.48, 0.6, 0.7)),
+    "not a number": ((math.nan, 0.5, 0.1, 0.2), (0.52, 0.48, 0.6, 0.7)),
+    "infinite": ((math.inf, 0.5, 0.1, 0.2), (0.52, 0.48, 0.6, 0.7)),
+    "without area": ((0.5, 0.5, 0.0, 0.0), (0.52, 0.48, 0.6, 0.7)),
+}
+
+
+@pytest.mark.parametrize("name", BOXES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_terms_of_a_pair(name, dtype):
+    pred, target = (torch.tensor(box, dtype=dtype, device=DEVICE).view(1, 1, 4) for box in BOXES[name])
+    got, expected = kernels().pair_terms(pred, target), TORCH.pair_terms(pred.cpu(), target.cpu())
+    for ours, theirs in zip(got, expected, strict=True):
+        assert_near(ours, theirs, 64 * EPS[dtype])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
+def test_scaling_leaves_out_what_nobody_asked_for(dtype):
+    slopes = torch.tensor([[1.0, 2.0], [math.nan, 3.0], [math.nan, 4.0], [5.0, 6.0]], device=DEVICE).to(dtype)
+    scales = torch.tensor([1.0, 0.0, 2.0, -0.5], device=DEVICE).to(dtype)
+    expected = slopes.clone().cpu()
+    kernels().scale_layers(slopes, scales)
+    TORCH.scale_layers(expected, scales.cpu())
+    assert torch.equal(slopes.cpu().nan_to_num(9.0), expected.nan_to_num(9.0))
+    assert slopes[1].tolist() == [0.0, 0.0]
