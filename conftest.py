@@ -59,11 +59,6 @@ settings.register_profile("thorough", settings.get_profile("ci"), max_examples=2
 settings.load_profile("ci")  # another one: pytest --hypothesis-profile thorough
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let an environment say why it may be empty, instead of hiding pytest's exit status."""
-    parser.addoption("--empty-because", metavar="REASON", help="succeed when no test is selected")
-
-
 def pytest_report_header() -> str:
     """Say whether shapes are checked."""
     if not CHECKED:
@@ -77,16 +72,3 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         torch = pytest.importorskip("torch")
         if not torch.cuda.is_available():
             pytest.skip("no CUDA device")
-
-
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Turn "no tests collected" into success where a reason was given."""
-    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and session.config.getoption("--empty-because"):
-        session.exitstatus = pytest.ExitCode.OK
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
-    """Print the reason under an empty run."""
-    reason = config.getoption("--empty-because")
-    if reason and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
-        terminalreporter.write_line(f"NOTHING RAN: {reason}", yellow=True)

@@ -122,7 +122,8 @@ def _check_costs(costs: object) -> None:
 
 def _check_sizes(sizes: object, costs: Tensor, *, look: bool) -> None:
     """Sizes are integers, two for each problem, on the device of the costs; and, if we look, within their shape."""
-    check_integer_dtype("sizes", check_tensor("sizes", sizes))
+    sizes = check_tensor("sizes", sizes)
+    check_integer_dtype("sizes", sizes)
     if sizes.shape != (len(costs), 2):
         raise ValueError(f"sizes has shape {tuple(sizes.shape)}, expected (problems, 2) = ({len(costs)}, 2)")
     if sizes.device != costs.device:

@@ -128,25 +128,34 @@ def pair_terms(pred: Float[Tensor, "layers pairs 4"], target: Float[Tensor, "lay
 
     Reference: Rezatofighi et al., arXiv 1902.09630, algorithm 2; the derivative follows by the quotient rule.
     """
-    (low, high), (target_low, target_high) = _edges(pred, xywh=True), _edges(target, xywh=True)
-    size = high - low
+    # Coordinates first: each is then a plane in memory, and what is done to it one loop.
+    (centre, size), (target_centre, target_size) = (
+        each.movedim(-1, 0).contiguous().split(2) for each in (pred, target)
+    )
+    low, high = centre - size / 2, centre + size / 2
+    target_low, target_high = target_centre - target_size / 2, target_centre + target_size / 2
     meeting = torch.minimum(high, target_high) - torch.maximum(low, target_low)
     shared, around = meeting.clamp(min=0), torch.maximum(high, target_high) - torch.minimum(low, target_low)
-    inter = shared.prod(-1, keepdim=True)
-    union = size.prod(-1, keepdim=True) + (target_high - target_low).prod(-1, keepdim=True) - inter + IOU_EPS
-    hull = around.prod(-1, keepdim=True) + IOU_EPS
+    inter = shared[0] * shared[1]
+    union = _area(high - low) + _area(target_high - target_low) - inter + IOU_EPS
+    hull = _area(around) + IOU_EPS
     iou = inter / union
 
     by_inter, by_area = 1 / hull - (1 + iou) / union, iou / union - 1 / hull
-    along_shared = by_inter * shared.flip(-1) * (meeting > 0)  # a side of an area times the other side is its slope
-    along_around = union / hull.square() * around.flip(-1)
+    along_shared = by_inter * shared.flip(0) * (meeting > 0)  # a side of an area times the other side is its slope
+    along_around = union / hull.square() * around.flip(0)
     by_low = -along_shared * (low > target_low) - along_around * (low < target_low)
     by_high = along_shared * (high < target_high) + along_around * (high > target_high)
-    by_size = (by_high - by_low) / 2 + by_area * size.flip(-1)
+    by_size = (by_high - by_low) / 2 + by_area * (high - low).flip(0)
+    difference = pred - target
     return PairTerms(
-        distance=(pred - target).abs().sum(-1),
-        apart=(1 - iou + (hull - union) / hull).squeeze(-1),
-        iou=iou.squeeze(-1),
-        distance_slope=(pred - target).sign(),
-        apart_slope=torch.cat([by_low + by_high, by_size], -1),
+        distance=difference.abs().sum(-1),
+        apart=1 - iou + (hull - union) / hull,
+        iou=iou,
+        distance_slope=difference.sign(),
+        apart_slope=torch.cat([by_low + by_high, by_size]).movedim(0, -1),
     )
+
+
+def _area(sides: Float[Tensor, "2 layers pairs"]) -> Float[Tensor, "layers pairs"]:
+    return sides[0] * sides[1]

@@ -13,8 +13,9 @@ from torch import Tensor
 from detr_conformance.optimized.fading import LINEAR_ABOVE, Fading
 from detr_conformance.optimized.options import ClassOptions
 from detr_conformance.optimized.precision import arithmetic_dtype
+from detr_conformance.optimized.scratch import scratch
 
-BLOCK = 1 << 18
+BLOCK = 1 << 19
 """Entries in a block: its arrays fit the last-level cache. With smaller ones torch's threads wait for each other."""
 
 
@@ -62,8 +63,7 @@ def scale_layers(slopes: Float[Tensor, "layers *rest"], scales: Float[Tensor, " 
     """Multiply the derivative of each layer by its factor, in place.
 
     Most training loops add the losses up, so that each factor is 1 and nothing is to be done. A factor of 0 makes 0 of
-    NaN,
-    too: nobody asked for that layer.
+    NaN, too: nobody asked for that layer.
     """
     for slope, scale in zip(slopes, scales.tolist(), strict=True):
         if scale == 0:
@@ -87,7 +87,7 @@ def positive_terms(
     if options.kind == "focal":
         terms, slope = Fading.like(x), torch.empty_like(x)
         terms.compute(-x, options.gamma, weight, slope)
-        return terms.value, -slope
+        return -terms.negative, -slope
     weights = weight * (q if options.kind == "varifocal" else torch.ones_like(q))
     entropy = (1 - q) * x + F.softplus(-x, threshold=LINEAR_ABOVE)
     return weights * entropy, weights * (torch.sigmoid(x) - q)
@@ -109,19 +109,18 @@ def _background(
     each = len(blocks) // layers
     factors = [1.0] * layers if scales is None else scales.tolist()
     dtype, weight = arithmetic_dtype(logits), float(options.background_weight)
-    memory: dict[torch.Size, Fading] = {}
+    largest = max(block.numel() for block in blocks)
+    memory = scratch(len(Fading._fields), (largest,), dtype, logits.device)
     sums = []
     for number, (block, out, part) in enumerate(zip(blocks, outs, _parts(left_out, blocks), strict=True)):
         x = block.to(dtype)
-        if x.shape not in memory:  # a layer has full blocks, and perhaps one that is smaller
-            memory[x.shape] = Fading.like(x)
-        terms = memory[x.shape]
+        terms = Fading(*(plane[: x.numel()].view(x.shape) for plane in memory))
         slope = out if out is None or out.dtype == dtype else torch.empty_like(x)
         terms.compute(x, options.gamma, weight, slope, part)
-        sums.append(terms.value.sum())
+        sums.append(terms.negative.sum())
         if out is not None and slope is not None:
             _store(slope, factors[number // each], out)
-    return torch.stack(sums).view(layers, each).sum(1)
+    return -torch.stack(sums).view(layers, each).sum(1)
 
 
 def _cut(of_layers: Float[Tensor, "layers images entries"]) -> list[Float[Tensor, "some_images some_entries"]]:
@@ -134,10 +133,11 @@ def _cut(of_layers: Float[Tensor, "layers images entries"]) -> list[Float[Tensor
 
 def _parts(left_out: Int64[Tensor, " matched"], blocks: list[Tensor]) -> list[Int64[Tensor, " some"] | None]:
     """For each block the positions in it that are left out; None where there are none."""
+    on_host = left_out.cpu()  # how many a block has decides over shapes
     first = torch.tensor([0, *accumulate(block.numel() for block in blocks)])
-    bounds = torch.searchsorted(left_out, first)
-    local = left_out - first[:-1].repeat_interleave(bounds.diff())
-    return [part if part.numel() else None for part in local.tensor_split(bounds[1:-1])]
+    bounds = torch.searchsorted(on_host, first)
+    local = on_host - first[:-1].repeat_interleave(bounds.diff())
+    return [part.to(left_out.device) if part.numel() else None for part in local.tensor_split(bounds[1:-1])]
 
 
 def _store(slope: Float[Tensor, "*block"], factor: float, out: Float[Tensor, "*block"]) -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from detr_conformance.optimized.boxes import IOU_EPS
 from detr_conformance.optimized.options import CostOptions
+from detr_conformance.optimized.scratch import scratch
 from detr_conformance.optimized.targets import Targets
 
 PROBABILITY_EPS = 1e-8
 """Keeps the logarithms of the class cost finite."""
 
 BLOCK = 1 << 17
-"""Costs computed at once; some fifteen arrays of this size are in memory meanwhile."""
+"""Costs computed at once: the planes of this size that it takes stay in the cache."""
+
+PLANES = 9
+"""Numbers for each cost that are in memory meanwhile."""
 
 
 def costs(
@@ -48,20 +54,23 @@ def costs(
     image_of_row = (layer * images + targets.images).view(-1)  # images are counted through the layers
     logits = _LogitsOfTargets(pred_scores, targets)
     log_sums = None if options.use_fl else log_sums_of(pred_scores.to(dtype)).flatten(0, 1)
-    of_queries = _components(pred_bboxes.to(dtype).flatten(0, 1))
-    of_targets = [each.repeat(layers, 1) for each in _components(targets.boxes[:, None])]
+    of_queries = [each.contiguous() for each in pred_bboxes.to(dtype).flatten(0, 1).unbind(-1)]
+    of_targets = targets.boxes.repeat(layers, 1)
 
-    each = max(1, BLOCK // queries)
+    each = max(1, min(BLOCK // queries, len(total)))
+    planes = scratch(PLANES, (each, queries), dtype, device)
     for start in range(0, len(total), each):
         rows = slice(start, start + each)
         cost, sources = total[rows], image_of_row[rows]
+        here = [plane[: len(cost)] for plane in planes]
         cost.copy_(logits[rows])
         if log_sums is None:
-            _focal_costs(cost, options)
+            _focal_costs(cost, here, options)
         else:
             cost.sub_(log_sums[sources]).exp_().mul_(-options.class_gain)
-        pairs = [(mine.index_select(0, sources), its[rows]) for mine, its in zip(of_queries, of_targets, strict=True)]
-        _add_box_costs(pairs, options, cost)
+        for component, plane in zip(of_queries, here, strict=False):
+            torch.index_select(component, 0, sources, out=plane)
+        _add_box_costs(cost, here, of_targets[rows], options)
     return total.view(layers, -1, queries)
 
 
@@ -74,8 +83,8 @@ def log_sums_of(logits: Float[Tensor, "layers images queries classes"]) -> Float
 class _LogitsOfTargets:
     """The logits of each target's class: a row for each target in each layer, a column for each query of its image.
 
-    They lie scattered in memory. `take` finds them by their address, which is four times as fast as indexing by layer,
-    image, query and class, and needs no copy of logits that are a view of a larger tensor.
+    They lie scattered in memory. Looking them up by their address is six times as fast as by layer, image, query and
+    class, and needs no copy of logits that are a view of a larger tensor.
     """
 
     def __init__(self, pred_scores: Float[Tensor, "layers images queries classes"], targets: Targets) -> None:
@@ -88,60 +97,68 @@ class _LogitsOfTargets:
         self.columns = torch.arange(queries) * per_query
 
     def __getitem__(self, rows: slice) -> Float[Tensor, "rows queries"]:
-        return torch.take(self.memory, self.rows[rows] + self.columns)
+        addresses = self.rows[rows] + self.columns
+        return self.memory.index_select(0, addresses.view(-1)).view(addresses.shape)
 
 
-def _focal_costs(cost: Float[Tensor, "rows queries"], options: CostOptions) -> None:
+Planes = Sequence[Float[Tensor, "rows queries"]]
+"""Memory to compute in."""
+
+
+def _focal_costs(cost: Float[Tensor, "rows queries"], planes: Planes, options: CostOptions) -> None:
     """Turn logits into focal class costs, in place."""
-    p = torch.sigmoid(cost)
-    rest = torch.sigmoid(-cost)  # 1 - p would have lost its digits where p is near 1
-    positive = torch.log(p + PROBABILITY_EPS).mul_(rest**options.gamma)
-    negative = rest.add_(PROBABILITY_EPS).log_().mul_(p.pow_(options.gamma))
-    torch.mul(positive, -options.alpha * options.class_gain, out=cost)
-    cost.add_(negative, alpha=(1 - options.alpha) * options.class_gain)
-
-
-Components = list[Float[Tensor, "rows columns"]]
-
-
-def _components(boxes: Float[Tensor, "rows columns 4"]) -> Components:
-    """Centre x, centre y, width, height, left, top, right, bottom and area, each a plane of its own."""
-    x, y, width, height = (each.contiguous() for each in boxes.unbind(-1))
-    left, top, right, bottom = x - width / 2, y - height / 2, x + width / 2, y + height / 2
-    return [x, y, width, height, left, top, right, bottom, width * height]
+    p, rest, faded = planes[:3]
+    torch.sigmoid(cost, out=p)
+    torch.neg(cost, out=rest).sigmoid_()  # 1 - p would have lost its digits where p is near 1
+    torch.add(p, PROBABILITY_EPS, out=cost).log_()
+    torch.pow(rest, options.gamma, out=faded)
+    cost.mul_(faded).mul_(-options.alpha * options.class_gain)
+    torch.pow(p, options.gamma, out=faded)
+    rest.add_(PROBABILITY_EPS).log_().mul_(faded)
+    cost.add_(rest, alpha=(1 - options.alpha) * options.class_gain)
 
 
 def _add_box_costs(
-    pairs: list[tuple[Float[Tensor, "rows queries"], Float[Tensor, "rows 1"]]],
-    options: CostOptions,
-    cost: Float[Tensor, "rows queries"],
+    cost: Float[Tensor, "rows queries"], planes: Planes, targets: Float[Tensor, "rows 4"], options: CostOptions
 ) -> None:
     """Add the weighted L1 and GIoU terms, by 1 - GIoU = 2 - inter / union - union / hull.
 
     Args:
-        pairs: each component of the boxes of queries and targets.
-        options: the weights.
         cost: where they are added.
+        planes: the first four hold the boxes of the queries, centre form.
+        targets: the boxes that they are compared with, centre form.
+        options: the weights.
     """
-    x, y, width, height, left, top, right, bottom, area = pairs
-    meeting_x, around_x = _shared_and_enclosing(left, right, width)
-    meeting_y, around_y = _shared_and_enclosing(top, bottom, height)
-    inter = meeting_x.clamp_(min=0).mul_(meeting_y.clamp_(min=0))
-    union = area[0].add_(area[1]).sub_(inter).add_(IOU_EPS)
+    x, y, width, height, area, *rest = planes
+    its_x, its_y, its_width, its_height = targets.unsqueeze(1).unbind(-1)
+    torch.mul(width, height, out=area)
+    shared_x, around_x = _shared_and_enclosing((x, width), (its_x, its_width), rest[:2])
+    shared_y, around_y = _shared_and_enclosing((y, height), (its_y, its_height), rest[2:])
+    inter = shared_x.clamp_(min=0).mul_(shared_y.clamp_(min=0))
+    union = area.add_(its_width * its_height).sub_(inter).add_(IOU_EPS)
     hull = around_x.mul_(around_y).add_(IOU_EPS)
     cost.add_(2 * options.giou_gain)
     cost.sub_(inter.div_(union), alpha=options.giou_gain)
     cost.sub_(union.div_(hull), alpha=options.giou_gain)
-    for mine, its in (x, y, width, height):
+    for mine, its in ((x, its_x), (y, its_y), (width, its_width), (height, its_height)):
         cost.add_(mine.sub_(its).abs_(), alpha=options.bbox_gain)
 
 
+Interval = tuple[Float[Tensor, "rows #queries"], Float[Tensor, "rows #queries"]]
+"""Centre and size along one axis."""
+
+
 def _shared_and_enclosing(
-    low: tuple[Tensor, Tensor], high: tuple[Tensor, Tensor], size: tuple[Tensor, Tensor]
+    mine: Interval, its: Interval, planes: Planes
 ) -> tuple[Float[Tensor, "rows queries"], Float[Tensor, "rows queries"]]:
     """Extent of the intersection, negative where there is none, and of the hull, along one axis.
 
     max(a, b) + min(a, b) = a + b, so the two add up to the extents of the two boxes.
     """
-    shared = torch.minimum(*high).sub_(torch.maximum(*low))
-    return shared, (size[0] + size[1]).sub_(shared)
+    low, high = planes
+    torch.sub(*mine, alpha=0.5, out=low)
+    torch.add(*mine, alpha=0.5, out=high)
+    its_low, its_high = its[0] - its[1] / 2, its[0] + its[1] / 2
+    shared = torch.minimum(high, its_high, out=high).sub_(torch.maximum(low, its_low, out=low))
+    around = torch.add(mine[1], its[1], out=low).sub_(shared)
+    return shared, around

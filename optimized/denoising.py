@@ -122,7 +122,7 @@ def _embed(
 
     Padding has a row of zeros as its class: to place embeddings into zeros would write the largest result twice.
     """
-    table = torch.cat((class_embed, class_embed.new_zeros(1, class_embed.shape[1])))
+    table = F.pad(class_embed, (0, 0, 0, 1))  # `cat` fails where autocast is for the other half-precision type
     return F.embedding(_fill(labels, slots, layout, len(class_embed)), table)
 
 

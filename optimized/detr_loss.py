@@ -63,8 +63,7 @@ class DETRLoss(nn.Module):
 
     Takes float16, bfloat16, float32 and float64 predictions on the CPU and on CUDA, also under autocast and as views;
     computes in float32 or better, and returns gradients in the dtype of the predictions. The losses can be
-    differentiated
-    once: a second derivative raises RuntimeError.
+    differentiated once: a second derivative raises RuntimeError.
 
     Args:
         nc: number of classes; background is none of them.
@@ -77,8 +76,7 @@ class DETRLoss(nn.Module):
         gamma: exponent of the focal or varifocal loss, >= 0.
         alpha: balance of the focal or varifocal loss. quirk: neither it nor gamma nor use_fl reaches the matcher.
         process_group: average N over its processes, so that the mean of their losses is the loss of the merged batch,
-        also
-            where one has no target; None: N of this process.
+            also where one has no target; None: N of this process.
         validate: also check on CUDA what can only be checked by waiting for the device: classes, boxes, indices.
         backend: "torch" or "triton"; None: the one for the device of the predictions.
 
@@ -231,8 +229,9 @@ class DETRLoss(nn.Module):
         pairs: Pairs,
     ) -> LayerInputs:
         """The layers that have a loss, all with the same pairs."""
-        used = slice(None if self.aux_loss else -1, None)
-        return LayerInputs(pred_bboxes[used], pred_scores[used], targets, pairs.in_layers(len(pred_bboxes[used])))
+        if not self.aux_loss:  # a slice of everything would cost a copy of everything in the backward pass
+            pred_bboxes, pred_scores = pred_bboxes[-1:], pred_scores[-1:]
+        return LayerInputs(pred_bboxes, pred_scores, targets, pairs.in_layers(len(pred_bboxes)))
 
     def _shared_layer(self, auxiliary: int) -> int:
         """The auxiliary layer whose matching all of them use."""
@@ -395,4 +394,6 @@ class DETRLoss(nn.Module):
         inside = queries.within([0] * len(boxes), [boxes.shape[1]] * len(boxes))
         counts = [len(own) for own in of_images]
         own = targets.within([0] * len(boxes), counts) + targets.spread([0, *accumulate(counts)][:-1])
-        return boxes[queries.images, inside], torch.cat(of_images)[own]
+        with torch.autocast(boxes.device.type, enabled=False):  # for one type of halves it does not join the other
+            every = torch.cat(of_images)
+        return boxes[queries.images, inside], every[own]

@@ -11,6 +11,9 @@ from torch import Tensor
 LINEAR_ABOVE = 40.0
 """From here on softplus(x) is x, in float64 too."""
 
+UNSURE_ABOVE = 0.98
+"""From this p on, the rounding of p would cost -log(1 - p) more than six roundings of its own."""
+
 
 class Fading(NamedTuple):
     """The terms of one block, and the memory that it takes to compute them.
@@ -18,12 +21,12 @@ class Fading(NamedTuple):
     Attributes:
         p: sigmoid(x).
         power: weight p^gamma.
-        value: the terms f(x).
+        negative: the terms with their sign reversed, -f(x): so they come out, and turning all of them would take time.
     """
 
     p: Float[Tensor, "*block"]
     power: Float[Tensor, "*block"]
-    value: Float[Tensor, "*block"]
+    negative: Float[Tensor, "*block"]
 
     @classmethod
     def like(cls, x: Float[Tensor, "*block"]) -> Fading:
@@ -54,11 +57,18 @@ class Fading(NamedTuple):
         _power(self.p, gamma, out=self.power).mul_(weight)
         if left_out is not None:
             self.power.view(-1).index_fill_(0, left_out, 0.0)
-        torch.ops.aten.softplus.out(x, 1.0, LINEAR_ABOVE, out=self.value)  # `F.softplus` has no `out`
-        self.value.mul_(self.power)
+        self._log_rest(x)
+        self.negative.mul_(self.power)
         if slope is not None:
-            torch.mul(self.value, gamma, out=slope)
+            torch.mul(self.negative, -gamma, out=slope)
             torch.lerp(slope, self.power, self.p, out=slope)
+
+    def _log_rest(self, x: Float[Tensor, "*block"]) -> None:
+        """Compute log(1 - p) = -softplus(x), the first form in half the time where no p is near 1."""
+        if x.numel() and bool(self.p.amax() <= UNSURE_ABOVE):
+            torch.neg(self.p, out=self.negative).log1p_()
+        else:  # `F.softplus` has no `out`
+            torch.ops.aten.softplus.out(x, 1.0, LINEAR_ABOVE, out=self.negative).neg_()
 
 
 def _power(p: Float[Tensor, "*block"], gamma: float, out: Float[Tensor, "*block"]) -> Float[Tensor, "*block"]:

@@ -62,7 +62,7 @@ class FocalLoss(nn.Module):
         if self.alpha > 0:
             balance.fill_(1 - self.alpha).masked_fill_(positive, self.alpha)
         signed = torch.where(positive, -balance, balance)
-        return _mean_over_queries(pred, terms.value * balance, slope * signed)
+        return _mean_over_queries(pred, -terms.negative * balance, slope * signed)
 
 
 class VarifocalLoss(nn.Module):

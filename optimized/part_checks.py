@@ -84,7 +84,7 @@ def check_two_boxes(box1: object, box2: object) -> None:
             raise ValueError(f"{name} has shape {tuple(boxes.shape)}, expected (..., 4)")
     check_device("box2", second, "box1", first.device)
     try:
-        torch.broadcast_shapes(first.shape, second.shape)
+        torch.broadcast_shapes(first.shape, second.shape)  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         shapes = f"{tuple(first.shape)} and box2 {tuple(second.shape)}"
         raise ValueError(f"box1 has shape {shapes}, expected shapes that broadcast against each other") from error

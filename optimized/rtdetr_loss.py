@@ -192,15 +192,14 @@ class RTDETRDetectionLoss(DETRLoss):
 
         Raises:
             ValueError: an image has not as many slots as targets times groups, and both numbers are named; or an index
-            is
-                out of range.
+                is out of range.
             TypeError: an index or a number is no integer.
 
         Reference: Zhang et al., DINO, arXiv 2203.03605, section 3.3 (contrastive denoising groups).
         """
         slots, counts = check_rows("dn_pos_idx", dn_pos_idx), None
         if isinstance(gt_groups, (list, tuple)) and gt_groups and not isinstance(gt_groups[0], Number):
-            dn_gt_idx = gt_groups  # type: ignore[assignment]  # the caller may mean both by it
+            dn_gt_idx = gt_groups  # the caller may mean both by it
         else:
             counts = check_counts(gt_groups, len(slots))
         device = next((row.device for row in slots if isinstance(row, Tensor)), torch.device("cpu"))

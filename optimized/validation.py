@@ -72,7 +72,7 @@ def check_number(name: str, number: object, least: float = -math.inf) -> float:
     try:
         value = float(number)
     except OverflowError:  # an integer or a fraction that float64 cannot hold
-        value = math.inf if number > 0 else -math.inf
+        value = -math.inf if number < 0 else math.inf
     if not math.isfinite(value):
         raise ValueError(f"{name} is {value}, expected a finite number")
     if value < least:
@@ -217,7 +217,7 @@ def check_values(gt_bboxes: Tensor, gt_cls: Tensor, classes: int) -> None:
     smallest, largest = (int(each) for each in labels.aminmax())
     if smallest < 0 or largest >= classes:
         row = int(((labels < 0) | (labels >= classes)).int().argmax())
-        raise ValueError(f"{LABELS} has {int(gt_cls[row])} at [{row}], expected a class from 0 to {classes - 1}")
+        raise ValueError(f"{LABELS} has {gt_cls[row].item()} at [{row}], expected a class from 0 to {classes - 1}")
     finite = gt_bboxes.isfinite().all(-1)
     if not bool(finite.all()):
         row = int(finite.int().argmin())
@@ -265,7 +265,7 @@ def check_integers(name: str, values: object) -> Tensor:
 
 
 def _tensor_of(name: str, values: object) -> Tensor:
-    """A copy: of NumPy's arrays torch takes no reversed views, no foreign byte order, and read-only ones with a warning."""
+    """A copy: torch refuses NumPy's reversed views and foreign byte orders, and warns of arrays that are read-only."""
     if isinstance(values, np.ndarray):
         values = values.astype(values.dtype.newbyteorder("="))
     try:

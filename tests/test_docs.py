@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"]
+PAGES += sorted((ROOT / "docs").rglob("*.md"))
 QUICK = ["--level", "smoke", "--", "-k", "REG-03 or API-02"]
 
 # What the README's programs import: a project with a loss in Ultralytics' form, and one in a form of its own.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from detr_conformance.optimized.class_terms import ClassSums
 from detr_conformance.optimized.kernels.arithmetic import logistic, power
-from detr_conformance.optimized.options import ClassOptions
+from detr_conformance.optimized.options import ClassOptions, Weight
 from detr_conformance.optimized.precision import arithmetic_dtype
 
 BLOCK = 1024
@@ -85,7 +85,7 @@ def class_terms(
     blocks = triton.cdiv(entries, BLOCK)
     dtype, device = arithmetic_dtype(logits), logits.device
     given = (options.background_weight, options.foreground_weight)
-    weights = torch.stack([torch.as_tensor(weight, dtype=dtype, device=device) for weight in given])
+    weights = torch.stack([_on_device(weight, dtype, device) for weight in given])
     slopes = None if scales is None else torch.empty(logits.shape, dtype=logits.dtype, device=device)
     sums = torch.empty((layers, blocks), dtype=dtype, device=device)
     with torch.cuda.device(logits.get_device()):  # where Triton launches; on the CPU this is -1, which changes nothing
@@ -95,6 +95,11 @@ def class_terms(
             CLASSES=classes, KIND=options.kind, GAMMA=options.gamma, WITH_SLOPES=slopes is not None, BLOCK=BLOCK,
         )  # fmt: skip
     return ClassSums(sums.sum(1), slopes)
+
+
+def _on_device(weight: Weight, dtype: torch.dtype, device: torch.device) -> Float[Tensor, ""]:
+    """The weight in a tensor. `torch.tensor` and `as_tensor` would wait until the device has it."""
+    return weight.to(dtype) if isinstance(weight, Tensor) else torch.full((), weight, dtype=dtype, device=device)
 
 
 @triton.jit

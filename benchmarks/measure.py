@@ -1,0 +1,130 @@
+"""Rows of the tables: contenders checked against each other, timed in turns, and checked again."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import peers
+import solvers
+import torch
+from settings import SETTINGS, Setting, Step
+from timing import Clock, Run, Spread, copy_bandwidth, interleaved, peak_memory
+from workloads import Inputs, Workload, build
+
+Row = dict[str, object]
+
+
+@dataclass
+class Bench:
+    """One run of the benchmarks on one device.
+
+    Attributes:
+        clock: times one call.
+        rounds: how often each contender has its turn.
+        bandwidth: bytes that a copy reads and writes in a millisecond.
+        absent: contenders that are not installed, and why.
+        failures: what went wrong, and where.
+    """
+
+    clock: Clock
+    rounds: int
+    bandwidth: float
+    absent: dict[str, str] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+    @classmethod
+    def on(cls, device: torch.device, rounds: int) -> Bench:
+        clock = Clock(device, before=partial(peers.as_a_new_batch, device))
+        return cls(clock, rounds, copy_bandwidth(clock))
+
+    @property
+    def device(self) -> torch.device:
+        return self.clock.device
+
+    def floor(self, logits: int) -> float:
+        """Milliseconds in which memory can read that many logits and write as many gradients."""
+        return 2 * 4 * logits / self.bandwidth
+
+    def attempt(self, title: str, measure: Callable[[], list[Row]]) -> list[Row]:
+        """The rows; where anything goes wrong none, and the run ends with a failure."""
+        try:
+            return measure()
+        except Exception:  # noqa: BLE001  # one kernel that fails to compile must not hide the other numbers
+            self.failures.append(f"{title}\n{traceback.format_exc()}")
+            return []
+
+
+def loss_rows(bench: Bench, workload: Workload) -> list[Row]:
+    """Every setting of the loss on one workload."""
+    inputs = build(workload, bench.device)
+    rows: list[Row] = []
+    for setting in SETTINGS:
+        title = f"{workload.name}, {setting.name}"
+        rows += bench.attempt(title, partial(setting_rows, bench, inputs, setting))
+    return rows
+
+
+def setting_rows(bench: Bench, inputs: Inputs, setting: Setting) -> list[Row]:
+    steps, absent = peers.steps_of(inputs, setting)
+    bench.absent |= absent
+    peers.check(steps)
+    spreads = interleaved(steps, bench.rounds, bench.clock)
+    peers.check(steps)
+    logits = read_logits(inputs.workload, setting)
+    rows = rows_of(spreads, {"workload": inputs.workload.name, "loss": setting.name})
+    for row, step in zip(rows, steps.values(), strict=True):
+        row["memory"] = peak_memory(step, bench.device) / (4 * logits)
+    return above_floor(bench, rows, logits)
+
+
+def above_floor(bench: Bench, rows: list[Row], logits: int) -> list[Row]:
+    """The rows, each with its ratio to the time that memory takes."""
+    return [{**row, "× floor": row["median ms"] / bench.floor(logits)} for row in rows]
+
+
+def read_logits(workload: Workload, setting: Setting) -> int:
+    """How many logits the setting's loss depends on."""
+    ordinary = workload.layers * workload.images * workload.queries * workload.classes
+    return workload.logits if setting.denoising else ordinary
+
+
+def rows_of(spreads: Mapping[str, Spread], where: Row) -> list[Row]:
+    """A row for each contender, with the ratio of its median to the first one's."""
+    first = next(iter(spreads.values())).median
+    return [
+        {
+            **where,
+            "contender": name,
+            "median ms": spread.median,
+            "least ms": spread.least,
+            "quartiles ms": spread.quartiles,
+            "ratio": spread.median / first,
+        }
+        for name, spread in spreads.items()
+    ]
+
+
+def solver_rows(bench: Bench) -> list[Row]:
+    """The assignment alone, for few to many targets."""
+    rows: list[Row] = []
+    for targets in solvers.TARGETS:
+        rows += bench.attempt(f"assignment, {targets} targets", partial(size_rows, bench, targets))
+    return rows
+
+
+def size_rows(bench: Bench, targets: int) -> list[Row]:
+    costs = solvers.problems(targets, bench.device)
+    contenders, absent = solvers.solvers_of(costs)
+    bench.absent |= {f"{name} (solver)": reason for name, reason in absent.items()}
+    solvers.check(costs, contenders)
+    spreads = interleaved(contenders, bench.rounds, bench.clock)
+    solvers.check(costs, contenders)
+    return rows_of(spreads, {"problems": solvers.PROBLEMS, "size": f"{solvers.QUERIES} × {targets}"})
+
+
+def forward_and_step(step: Step) -> dict[str, Run]:
+    """The loss alone, and with its gradients; the backward pass is what lies between."""
+    return {"forward": step.forward, "forward and backward": step}

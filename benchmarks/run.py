@@ -1,0 +1,39 @@
+"""All benchmarks on the CPU: `python benchmarks/run.py`. Exit status 1: contenders disagree, or something failed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from measure import Bench, loss_rows, solver_rows
+from tables import publish
+from workloads import ON_CPU, WORKLOADS
+
+
+def main() -> int:
+    arguments = _arguments()
+    torch.set_num_threads(arguments.threads)
+    bench = Bench.on(torch.device("cpu"), arguments.rounds)
+    sections = {
+        "Loss, forward and backward": [
+            row for name in arguments.workloads for row in loss_rows(bench, WORKLOADS[name])
+        ],
+        "Assignment": solver_rows(bench),
+    }
+    return publish(bench, sections, arguments.json, arguments.markdown)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=20, help="turns of each contender (default: %(default)s)")
+    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=ON_CPU, help="default: %(default)s")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--markdown", type=Path, metavar="FILE")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
