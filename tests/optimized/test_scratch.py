@@ -38,9 +38,9 @@ def test_each_thread_has_its_own():
 
 def test_an_inference_leaves_memory_that_training_can_use():
     with torch.inference_mode():
-        [plane] = scratch(1, (1_000_000,), torch.float64, CPU)  # more than before, so it is new
-    plane.fill_(1)
-    assert not plane.is_inference()
+        scratch(1, (1_000_000,), torch.float64, CPU)  # more than before, so it is new
+    [plane] = scratch(1, (10,), torch.float64, CPU)
+    assert plane.fill_(1).sum() == 10
 
 
 def test_costs_are_not_overwritten_by_the_next_call():
