@@ -37,6 +37,5 @@ def scratch(count: int, shape: tuple[int, ...], dtype: torch.dtype, device: torc
         return torch.empty((count, *shape), dtype=dtype, device=device).unbind()
     size = count * math.prod(shape) * dtype.itemsize
     if len(_kept.memory) < size:
-        with torch.inference_mode(mode=False):  # else only an inference could write into it later
-            _kept.memory = torch.empty(size, dtype=torch.uint8)
+        _kept.memory = torch.empty(size, dtype=torch.uint8)
     return _kept.memory[:size].view(dtype).view(count, *shape).unbind()
