@@ -13,9 +13,11 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 _classes: dict[str, Callable[..., Any]] = {}
+_groups: dict[str, dist.ProcessGroup] = {}
 
 
 def known_to_compiler(loss_class: Callable[..., Any]) -> Callable[..., Any]:
@@ -24,10 +26,18 @@ def known_to_compiler(loss_class: Callable[..., Any]) -> Callable[..., Any]:
     return loss_class
 
 
+def name_of_group(process_group: dist.ProcessGroup | None) -> str:
+    """A name by which the operator finds the group; empty for none."""
+    if process_group is None:
+        return ""
+    _groups[process_group.group_name] = process_group
+    return str(process_group.group_name)
+
+
 @lru_cache(maxsize=64)
-def _loss(name: str, options: str) -> Any:
-    """A loss built with these constructor arguments, written as JSON."""
-    return _classes[name](**json.loads(options))
+def _loss(name: str, options: str, process_group: dist.ProcessGroup | None) -> Any:
+    """A loss built with these constructor arguments, written as JSON, and for these processes."""
+    return _classes[name](**json.loads(options), process_group=process_group)
 
 
 @torch.library.custom_op("detr_conformance::detr_losses", mutates_args=())
@@ -41,9 +51,10 @@ def detr_losses(
     groups: int,
     name: str,
     options: str,
+    group: str,
 ) -> list[Tensor]:
     """Losses and derivatives of one step: see `DETRLoss.terms` for arguments and result."""
-    loss = _loss(name, options)
+    loss = _loss(name, options, _groups.get(group))
     batch = {"bboxes": gt_bboxes, "cls": gt_cls, "gt_groups": list(gt_groups)}
     parts = loss.terms(predictions, batch, list(queries), list(targets), groups)
     return [tensor for part in parts for tensor in part]
@@ -77,7 +88,7 @@ def _backward(ctx: Any, of_outputs: Sequence[Tensor | None]) -> tuple[Any, ...]:
         of_boxes = by_bbox * of_bbox + by_giou * of_giou
         gradients += [of_boxes.to(by_bbox.dtype), (by_class * of_class).to(by_class.dtype)]
     of_queries, of_targets = ([None] * length for length in ctx.indices)
-    return gradients, None, None, None, of_queries, of_targets, None, None, None
+    return gradients, None, None, None, of_queries, of_targets, None, None, None, None
 
 
 detr_losses.register_autograd(_backward, setup_context=_save)
@@ -102,6 +113,6 @@ def losses_of_parts(
     representable; so the operator gets and returns float32 in its place.
     """
     exact = [each.float() if each.dtype == torch.float16 else each for each in predictions]
-    name, options = type(loss).__name__, loss.options_as_json
+    how = (type(loss).__name__, loss.options_as_json, loss.name_of_group)
     given = (batch["bboxes"], batch["cls"], batch["gt_groups"])
-    return list(detr_losses(exact, *given, list(queries), list(targets), groups, name, options)[::4])
+    return list(detr_losses(exact, *given, list(queries), list(targets), groups, *how)[::4])

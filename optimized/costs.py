@@ -58,19 +58,18 @@ def costs(
     of_targets = targets.boxes.repeat(layers, 1)
 
     each = max(1, min(BLOCK // queries, len(total)))
-    planes = scratch(PLANES, (each, queries), dtype, device)
     for start in range(0, len(total), each):
         rows = slice(start, start + each)
         cost, sources = total[rows], image_of_row[rows]
-        here = [plane[: len(cost)] for plane in planes]
-        cost.copy_(logits[rows])
+        planes = scratch("costs", (PLANES, *cost.shape), dtype, device).unbind()
+        logits.read(rows, cost)
         if log_sums is None:
-            _focal_costs(cost, here, options)
+            _focal_costs(cost, planes, options)
         else:
             cost.sub_(log_sums[sources]).exp_().mul_(-options.class_gain)
-        for component, plane in zip(of_queries, here, strict=False):
+        for component, plane in zip(of_queries, planes, strict=False):
             torch.index_select(component, 0, sources, out=plane)
-        _add_box_costs(cost, here, of_targets[rows], options)
+        _add_box_costs(cost, planes, of_targets[rows], options)
     return total.view(layers, -1, queries)
 
 
@@ -96,9 +95,14 @@ class _LogitsOfTargets:
         self.rows = (torch.arange(layers)[:, None] * per_layer + in_layer).view(-1, 1)
         self.columns = torch.arange(queries) * per_query
 
-    def __getitem__(self, rows: slice) -> Float[Tensor, "rows queries"]:
-        addresses = self.rows[rows] + self.columns
-        return self.memory.index_select(0, addresses.view(-1)).view(addresses.shape)
+    def read(self, rows: slice, out: Float[Tensor, "rows queries"]) -> None:
+        """Some of the rows, in the dtype of `out`."""
+        shape, device = tuple(out.shape), out.device
+        addresses = scratch("addresses", shape, torch.int64, device)
+        found = scratch("logits", shape, self.memory.dtype, device)
+        torch.add(self.rows[rows], self.columns, out=addresses)
+        torch.index_select(self.memory, 0, addresses.view(-1), out=found.view(-1))
+        out.copy_(found)
 
 
 Planes = Sequence[Float[Tensor, "rows queries"]]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from detr_conformance.optimized.backends import backend_for, check_backend
 from detr_conformance.optimized.box_loss import box_losses
 from detr_conformance.optimized.class_loss import class_loss
-from detr_conformance.optimized.compiled import known_to_compiler, losses_of_parts
+from detr_conformance.optimized.compiled import known_to_compiler, losses_of_parts, name_of_group
 from detr_conformance.optimized.layer_losses import (
     Configuration,
     LayerInputs,
@@ -122,7 +122,8 @@ class DETRLoss(nn.Module):
         self.matcher = HungarianMatcher(MATCHER_COST_GAIN, validate=validate, backend=backend)
         names = ("nc", "loss_gain", "aux_loss", "use_fl", "use_vfl", "use_uni_match", "uni_match_ind", "gamma", "alpha")
         options = {name: getattr(self, name) for name in (*names, "validate", "backend")}
-        self.options_as_json = json.dumps(options, default=float)  # for `compiled`
+        self.options_as_json = json.dumps(options, default=float)  # for `compiled`, like the next
+        self.name_of_group = name_of_group(process_group)
 
     def forward(
         self,
@@ -150,7 +151,7 @@ class DETRLoss(nn.Module):
             KeyError, TypeError, ValueError: an argument does not fit; it is named with its value.
             RuntimeError: the backend cannot run here.
         """
-        if self._is_traced():
+        if torch.compiler.is_compiling():
             queries, targets = zip(*match_indices, strict=True) if match_indices else ((), ())
             [losses] = losses_of_parts(self, [pred_bboxes, pred_scores], batch, queries, targets)
             return self._named(losses.unbind(), postfix)
@@ -176,10 +177,6 @@ class DETRLoss(nn.Module):
         """
         match_indices = list(zip(queries, targets, strict=True)) or None
         return [layer_terms(*self._part(predictions[0], predictions[1], batch, match_indices))]
-
-    def _is_traced(self) -> bool:
-        """Whether `torch.compile` traces; it breaks the graph where processes have to talk."""
-        return torch.compiler.is_compiling() and self.process_group is None
 
     def _part(
         self,

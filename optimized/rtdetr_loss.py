@@ -71,7 +71,7 @@ class RTDETRDetectionLoss(DETRLoss):
             raise TypeError(
                 f"preds is a {type(preds).__name__}, expected the pair (pred_bboxes, pred_scores)"
             ) from error
-        if self._is_traced():
+        if torch.compiler.is_compiling():
             return self._traced(pred_bboxes, pred_scores, batch, dn_bboxes, dn_scores, dn_meta)
         ordinary, *denoising = self._both_parts(pred_bboxes, pred_scores, batch, dn_bboxes, dn_scores, dn_meta)
         losses = self._named(layer_losses(*ordinary))

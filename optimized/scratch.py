@@ -16,26 +16,27 @@ from torch import Tensor
 class _Kept(threading.local):
     """What the calls of this thread share."""
 
-    memory = torch.empty(0, dtype=torch.uint8)
+    def __init__(self) -> None:
+        self.memory: dict[str, Tensor] = {}
 
 
 _kept = _Kept()
 
 
-def scratch(count: int, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
-    """Arrays with anything in them, which are the caller's until anyone in the same thread asks for the next.
+def scratch(purpose: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """An array with anything in it, the caller's until another for that purpose is asked for in the same thread.
 
-    On other devices than the CPU they are new: the allocators there keep memory by themselves.
+    On other devices than the CPU it is new: the allocators there keep memory by themselves.
 
     Args:
-        count: how many arrays.
-        shape: of each.
+        purpose: whose memory it is.
+        shape: its shape.
         dtype: of their numbers.
         device: where they are needed.
     """
     if device.type != "cpu":
-        return torch.empty((count, *shape), dtype=dtype, device=device).unbind()
-    size = count * math.prod(shape) * dtype.itemsize
-    if len(_kept.memory) < size:
-        _kept.memory = torch.empty(size, dtype=torch.uint8)
-    return _kept.memory[:size].view(dtype).view(count, *shape).unbind()
+        return torch.empty(shape, dtype=dtype, device=device)
+    size = math.prod(shape) * dtype.itemsize
+    if purpose not in _kept.memory or len(_kept.memory[purpose]) < size:
+        _kept.memory[purpose] = torch.empty(size, dtype=torch.uint8)
+    return _kept.memory[purpose][:size].view(dtype).view(shape)
