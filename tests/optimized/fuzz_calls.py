@@ -1,4 +1,4 @@
-"""Valid calls of every function and class of `optimized`, drawn from a seed, for `fuzz_good` and `fuzz_bad` to change."""
+"""Calls of every function and class of `optimized`, as data that can be changed, and how they are made."""
 
 from __future__ import annotations
 

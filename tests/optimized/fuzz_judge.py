@@ -11,7 +11,7 @@ import torch
 from detr_conformance import optimized
 
 from .fuzz_calls import SURFACES, Call
-from .fuzz_reference import check
+from .fuzz_checks import check
 
 
 @contextlib.contextmanager
@@ -29,6 +29,7 @@ CONTEXTS = {
     "no_grad": torch.no_grad,
     "inference": torch.inference_mode,
     "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "autocast to float16": lambda: torch.autocast("cpu", dtype=torch.float16),
     "float64 by default": _float64_by_default,
 }
 

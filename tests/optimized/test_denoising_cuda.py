@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 import pytest
 import torch
 
 from detr_conformance.optimized import get_cdn_group, upload
 
 from .denoising_batches import CLASSES, CROWDED, QUERIES, WHOLE, make_batch, seeded
+from .waiting import no_waiting
 
 pytestmark = pytest.mark.cuda
 
@@ -24,17 +23,6 @@ def on_cuda(gt_groups, **change):
 def generate(batch, num_dn, embedding=None, **options):
     embedding = torch.eye(CLASSES, device="cuda") if embedding is None else embedding
     return get_cdn_group(batch, CLASSES, QUERIES, embedding, num_dn, training=True, **options)
-
-
-@contextmanager
-def no_waiting():
-    """Whatever makes the host wait for the device raises."""
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 @layouts

@@ -14,6 +14,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from detr_conformance.optimized import RTDETRDetectionLoss
+
 from .rank import PROCESSES, Heads, computed
 from .steps import KINDS, Step, step
 
@@ -147,3 +149,19 @@ def test_a_process_without_denoising_queries_counts_with_the_others(answers):
     for key in expected:
         if key.endswith("_dn"):
             assert_near(sum(each["losses"][key] for each in answers[name]) / 2, expected[key], key)
+
+
+@pytest.mark.usefixtures("shapes_unchecked")  # the tracer cannot look into the checks
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's own
+def test_a_traced_loss_talks_without_a_graph_break(tmp_path, monkeypatch):
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", LOOPBACK)
+    dist.init_process_group("gloo", store=dist.FileStore(str(tmp_path / "store")), rank=0, world_size=1)
+    try:
+        loss = RTDETRDetectionLoss(4, process_group=dist.group.WORLD)
+        losses = step()(torch.compile(loss, backend="aot_eager", fullgraph=True))
+        talked = dist.group.WORLD._get_sequence_number_for_group()
+    finally:
+        dist.destroy_process_group()
+    expected = step()(RTDETRDetectionLoss(4))
+    assert talked == 1
+    assert all(torch.allclose(losses[key], expected[key], rtol=1e-6) for key in expected)

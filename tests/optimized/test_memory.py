@@ -1,0 +1,58 @@
+"""How much memory a step takes, by the workload and the meter of the benchmarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from detr_conformance.optimized import RTDETRDetectionLoss, scratch
+
+from .steps import KINDS
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+MOST = 1.5
+"""Of the size of the logits, whose gradient alone is 1.0; what NumPy and SciPy allocate is not counted."""
+
+
+@pytest.fixture(autouse=True)
+def benchmarks_on_path(monkeypatch):
+    """The files of the benchmarks import each other by their bare names."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request):
+    return torch.device(request.param)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_on_coco_holds_little_more_than_its_gradient(kind, device, monkeypatch):
+    from timing import peak_memory
+    from workloads import WORKLOADS, build
+
+    inputs = build(WORKLOADS["coco"], device)
+    loss = RTDETRDetectionLoss(inputs.workload.classes, **KINDS[kind])
+    predictions = [part(which) for part in (inputs.ordinary, inputs.noised) for which in ("boxes", "logits")]
+    kept = []
+
+    def forward_and_backward():
+        # What is kept for the next call counts, so there must be none yet; and none may be released meanwhile.
+        kept.append(scratch._Kept())
+        monkeypatch.setattr(scratch, "_kept", kept[-1])
+        losses = loss(tuple(predictions[:2]), inputs.batch, *predictions[2:], dn_meta=inputs.dn_meta)
+        return losses, torch.autograd.grad(sum(losses.values()), predictions)
+
+    logits = sum(each.numel() * each.element_size() for each in predictions[1::2])
+    assert logits <= peak_memory(forward_and_backward, device) <= MOST * logits
+
+
+def test_the_meter_sees_what_is_held_at_the_highest_point():
+    from timing import peak_memory
+
+    def two_at_once_and_then_one_more():
+        kept = torch.ones(1000) + 1
+        return kept, kept.double()
+
+    assert peak_memory(two_at_once_and_then_one_more, torch.device("cpu")) == 4000 + 8000
