@@ -130,7 +130,7 @@ def pair_terms(pred: Float[Tensor, "layers pairs 4"], target: Float[Tensor, "lay
     """
     # Coordinates first: each is then a plane in memory, and what is done to it one loop.
     (centre, size), (target_centre, target_size) = (
-        each.movedim(-1, 0).contiguous().split(2) for each in (pred, target)
+        each.movedim(-1, 0).contiguous().split_with_sizes([2, 2]) for each in (pred, target)
     )
     low, high = centre - size / 2, centre + size / 2
     target_low, target_high = target_centre - target_size / 2, target_centre + target_size / 2

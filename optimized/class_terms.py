@@ -110,7 +110,7 @@ def _background(
     factors = [1.0] * layers if scales is None else scales.tolist()
     dtype, weight = arithmetic_dtype(logits), float(options.background_weight)
     largest = max(block.numel() for block in blocks)
-    memory = scratch("background", (len(Fading._fields), largest), dtype, logits.device)
+    memory = scratch(logits.device, *[((largest,), dtype)] * len(Fading._fields))
     sums = []
     for number, (block, out, part) in enumerate(zip(blocks, outs, _parts(left_out, blocks), strict=True)):
         x = block.to(dtype)

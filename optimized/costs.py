@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from detr_conformance.optimized.boxes import IOU_EPS
@@ -61,8 +61,9 @@ def costs(
     for start in range(0, len(total), each):
         rows = slice(start, start + each)
         cost, sources = total[rows], image_of_row[rows]
-        planes = scratch("costs", (PLANES, *cost.shape), dtype, device).unbind()
-        logits.read(rows, cost)
+        each_of = [(tuple(cost.shape), kind) for kind in (torch.int64, pred_scores.dtype, *[dtype] * PLANES)]
+        addresses, found, *planes = scratch(device, *each_of)
+        cost.copy_(logits.read(rows, addresses, found))
         if log_sums is None:
             _focal_costs(cost, planes, options)
         else:
@@ -95,14 +96,13 @@ class _LogitsOfTargets:
         self.rows = (torch.arange(layers)[:, None] * per_layer + in_layer).view(-1, 1)
         self.columns = torch.arange(queries) * per_query
 
-    def read(self, rows: slice, out: Float[Tensor, "rows queries"]) -> None:
-        """Some of the rows, in the dtype of `out`."""
-        shape, device = tuple(out.shape), out.device
-        addresses = scratch("addresses", shape, torch.int64, device)
-        found = scratch("logits", shape, self.memory.dtype, device)
+    def read(
+        self, rows: slice, addresses: Int64[Tensor, "rows queries"], out: Float[Tensor, "rows queries"]
+    ) -> Float[Tensor, "rows queries"]:
+        """Some of the rows, in `out`; their addresses are left in `addresses`."""
         torch.add(self.rows[rows], self.columns, out=addresses)
-        torch.index_select(self.memory, 0, addresses.view(-1), out=found.view(-1))
-        out.copy_(found)
+        torch.index_select(self.memory, 0, addresses.view(-1), out=out.view(-1))
+        return out
 
 
 Planes = Sequence[Float[Tensor, "rows queries"]]

@@ -8,35 +8,40 @@ from __future__ import annotations
 
 import math
 import threading
+from itertools import accumulate
 
 import torch
 from torch import Tensor
+
+ALIGNMENT = 64
+"""Bytes; each array starts at a multiple, as torch's own do."""
 
 
 class _Kept(threading.local):
     """What the calls of this thread share."""
 
-    def __init__(self) -> None:
-        self.memory: dict[str, Tensor] = {}
+    memory = torch.empty(0, dtype=torch.uint8)
 
 
 _kept = _Kept()
 
 
-def scratch(purpose: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """An array with anything in it, the caller's until another for that purpose is asked for in the same thread.
+def scratch(device: torch.device, *arrays: tuple[tuple[int, ...], torch.dtype]) -> list[Tensor]:
+    """Arrays with anything in them, the caller's until others are asked for in the same thread.
 
-    On other devices than the CPU it is new: the allocators there keep memory by themselves.
+    On other devices than the CPU they are new: the allocators there keep memory by themselves.
 
     Args:
-        purpose: whose memory it is.
-        shape: its shape.
-        dtype: of their numbers.
         device: where they are needed.
+        arrays: shape and dtype of each.
     """
     if device.type != "cpu":
-        return torch.empty(shape, dtype=dtype, device=device)
-    size = math.prod(shape) * dtype.itemsize
-    if purpose not in _kept.memory or len(_kept.memory[purpose]) < size:
-        _kept.memory[purpose] = torch.empty(size, dtype=torch.uint8)
-    return _kept.memory[purpose][:size].view(dtype).view(shape)
+        return [torch.empty(shape, dtype=dtype, device=device) for shape, dtype in arrays]
+    sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in arrays]
+    *starts, end = accumulate((-(-size // ALIGNMENT) * ALIGNMENT for size in sizes), initial=0)
+    if len(_kept.memory) < end:
+        _kept.memory = torch.empty(end, dtype=torch.uint8)
+    return [
+        _kept.memory[start : start + size].view(dtype).view(shape)
+        for start, size, (shape, dtype) in zip(starts, sizes, arrays, strict=True)
+    ]

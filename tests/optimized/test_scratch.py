@@ -18,17 +18,18 @@ CPU = torch.device("cpu")
 
 
 def addresses():
-    return {plane.data_ptr() for plane in scratch("a", (3, 5, 7), torch.float32, CPU)}
+    return {array.data_ptr() for array in scratch(CPU, *[((5, 7), torch.float32)] * 3)}
 
 
 def test_arrays_do_not_overlap_and_are_handed_out_again():
-    first, second = scratch("a", (2, 4, 5), torch.float64, CPU)
+    first, second = scratch(CPU, ((3, 5), torch.float32), ((4, 5), torch.int64))
     first.fill_(1)
     second.fill_(2)
     assert first.eq(1).all()
+    assert first.shape == (3, 5)
+    assert second.dtype == torch.int64
     assert len(addresses()) == 3
     assert addresses() == addresses()
-    assert scratch("another", (1, 5, 7), torch.float32, CPU)[0].data_ptr() not in addresses()
 
 
 def test_each_thread_has_its_own():
@@ -39,25 +40,9 @@ def test_each_thread_has_its_own():
 
 def test_an_inference_leaves_memory_that_training_can_use():
     with torch.inference_mode():
-        scratch(
-            "a",
-            (
-                1,
-                1_000_000,
-            ),
-            torch.float64,
-            CPU,
-        )  # more than before, so it is new
-    [plane] = scratch(
-        "a",
-        (
-            1,
-            10,
-        ),
-        torch.float64,
-        CPU,
-    )
-    assert plane.fill_(1).sum() == 10
+        scratch(CPU, ((1_000_000,), torch.float64))  # more than before, so it is new
+    [array] = scratch(CPU, ((10,), torch.float64))
+    assert array.fill_(1).sum() == 10
 
 
 def test_costs_are_not_overwritten_by_the_next_call():
