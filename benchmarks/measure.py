@@ -76,7 +76,7 @@ def setting_rows(bench: Bench, inputs: Inputs, setting: Setting) -> list[Row]:
     logits = read_logits(inputs.workload, setting)
     rows = rows_of(spreads, {"workload": inputs.workload.name, "loss": setting.name})
     for row, step in zip(rows, steps.values(), strict=True):
-        row["memory"] = peak_memory(step, bench.device) / (4 * logits)
+        row["memory"] = peak_memory(peers.from_nothing(step), bench.device) / (4 * logits)
     return above_floor(bench, rows, logits)
 
 

@@ -89,12 +89,12 @@ class _LogitsOfTargets:
 
     def __init__(self, pred_scores: Float[Tensor, "layers images queries classes"], targets: Targets) -> None:
         per_layer, per_image, per_query, per_class = pred_scores.stride()
-        layers, _, queries, _ = pred_scores.shape
+        (layers, _, queries, _), device = pred_scores.shape, pred_scores.device
         extent = sum((size - 1) * stride for size, stride in zip(pred_scores.shape, pred_scores.stride(), strict=True))
         self.memory = pred_scores.as_strided((extent + 1,), (1,))
         in_layer = targets.images * per_image + targets.classes * per_class
-        self.rows = (torch.arange(layers)[:, None] * per_layer + in_layer).view(-1, 1)
-        self.columns = torch.arange(queries) * per_query
+        self.rows = (torch.arange(layers, device=device)[:, None] * per_layer + in_layer).view(-1, 1)
+        self.columns = torch.arange(queries, device=device) * per_query
 
     def read(
         self, rows: slice, addresses: Int64[Tensor, "rows queries"], out: Float[Tensor, "rows queries"]

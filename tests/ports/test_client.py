@@ -34,6 +34,15 @@ class EnoughError(Exception):
     """Ends a program that would go on."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Sums in one order on every machine, and no thread that waits for another where the machine is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def losses_of(program, steps, **names):
     """What the README's program prints in its first steps."""
     shown = []
