@@ -90,9 +90,13 @@ class Judged:
             OutOfScope: rounding decides who is matched with whom. The loss has several legal values then, and the
                 rules on matching are the ones to judge the case.
         """
+        self.require_certain_matching(case)
+        return oracle.expected_losses(case, self.profile)
+
+    def require_certain_matching(self, case: LossCase) -> None:
+        """Raise OutOfScope where rounding decides who is matched with whom."""
         if not oracle.matching_is_certain(case, self.profile):
             raise OutOfScope("rounding decides who is matched with whom")
-        return oracle.expected_losses(case, self.profile)
 
     def _ask(self, method: str, argument: LossCase | Sequence[LossCase], read: Callable[[Any], Answer]) -> Answer:
         try:
@@ -161,6 +165,14 @@ class Returned:
         __tracebackhide__ = True
         self.judged.compare(key, self.value(key), expected, self.case.dtype)
 
+    def assert_number(self, key: str, number: float, expected: Loss) -> None:
+        """One loss equal to a number worked out without the reference, within the budget of what the reference expects.
+
+        The budget counts twice: a formula for a special case rounds otherwise than the general one.
+        """
+        __tracebackhide__ = True
+        self.judged.compare(key, self.value(key), _around(np.float64(number), expected, 2.0), self.case.dtype)
+
     def assert_gradients(self, expected: Losses, keys: Iterable[str] | None = None) -> None:
         """The gradient of every loss by every input within its budget, entry by entry."""
         __tracebackhide__ = True
@@ -174,11 +186,23 @@ class Returned:
         wanted = expected.gradients.get(name, track(np.zeros(self.inputs()[name].shape)))
         self.judged.compare(f"gradient of {key} by {name}", self.gradient(key, name), wanted, self.case.dtype)
 
-    def assert_alike(self, other: Returned, key: str, expected: Loss, factor: float = 1.0) -> None:
-        """One loss equal to that of another call, times a factor, within both budgets together."""
+    def assert_alike(self, other: Returned, key: str, expected: Loss, factor: float = 1.0, more: float = 0.0) -> None:
+        """One loss equal to that of another call, times a factor, plus a number, within both budgets together."""
         __tracebackhide__ = True
-        wanted = _around(factor * other.value(key), expected, 2.0 * abs(factor))
+        wanted = _around(factor * other.value(key) + more, expected, 2.0 * max(abs(factor), 1.0 if more else 0.0))
         self.judged.compare(key, self.value(key), wanted, self.case.dtype)
+
+    def assert_gradient_alike(self, other: Returned, key: str, name: str, expected: Loss, factor: float) -> None:
+        """The gradient of one loss equal to that of another call, times a factor, within both budgets together."""
+        __tracebackhide__ = True
+        wanted = factor * other.gradient(key, name)
+        allowed = expected.gradients.get(name, track(np.zeros(wanted.shape))).magnitude
+        # Where the derivative is left open the budget is infinite, also times a factor of 0.
+        is_open = np.isinf(allowed)
+        budgets = np.where(is_open, np.inf, 2.0 * abs(factor) * np.where(is_open, 0.0, allowed))
+        self.judged.compare(
+            f"gradient of {key} by {name}", self.gradient(key, name), Tracked(wanted, budgets), self.case.dtype
+        )
 
     def assert_multiple(self, key: str, base: str, factor: float, expected: Loss) -> None:
         """One loss equal to another of the same call, times a factor; `expected` is the other's expectation."""

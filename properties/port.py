@@ -22,6 +22,7 @@ CAPABILITIES = {
     "denoising_subset": "takes dn_gt_idx, so that a group may reconstruct only some targets of an image",
     "gradients": "returns the gradient of every loss by the predictions",
     "one_object": "lets one loss object be called several times: Port.losses_in_turn",
+    "concurrent": "may be called from several threads at the same time",
     "match": "exposes its matching: Port.match",
     "matcher_options": "builds its matcher with other gains, alpha, gamma and class cost",
     "denoising_indices": "exposes the pairing of denoising queries: Port.denoising_indices",

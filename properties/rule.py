@@ -11,6 +11,8 @@ from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.request import Request
 
 Check = Callable[[Judged, LossCase], None]
+Listing = Callable[[str, str], Iterable[LossCase]]
+"""Cases one by one, for a level and a classification loss that the port has."""
 
 FAMILIES = {
     "BOX": "boxes and IoU",
@@ -39,6 +41,7 @@ class Rule:
         needs: capabilities and dtypes that a port must declare.
         convention: the convention that the rule is about, if a profile may leave it open.
         request: the cases it is checked on.
+        listing: every case there is, where they are so few that they are listed instead of drawn.
         check: raises AssertionError, with a message for the port's maintainer, where a case breaks the rule.
     """
 
@@ -50,6 +53,7 @@ class Rule:
     needs: frozenset[str]
     convention: str | None
     request: Request
+    listing: Listing | None
     check: Check
 
     @property
@@ -76,6 +80,7 @@ def rule(
     request: Request,
     needs: Iterable[str] = (),
     convention: str | None = None,
+    listing: Listing | None = None,
     added: str = "0.1",
 ) -> Callable[[Check], Rule]:
     """Turn a check into a rule: its name becomes the title, its docstring the statement."""
@@ -90,6 +95,7 @@ def rule(
             needs=frozenset(needs) | request.implied_needs,
             convention=convention,
             request=request,
+            listing=listing,
             check=check,
         )
 

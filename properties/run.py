@@ -16,6 +16,7 @@ from detr_conformance.properties.port import Port
 from detr_conformance.properties.profiles import Profile
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.strategies import Domain, loss_cases
+from detr_conformance.properties.transforms import select_images
 
 VERDICTS = ("pass", "fail", "error", "unsupported", "xfail", "stale")
 
@@ -91,8 +92,10 @@ def run(
         return Outcome(rule, "unsupported", f"the port does not declare {', '.join(missing)}")
     trial = Trial(rule, judged)
     try:
-        if generate:
+        if generate and rule.listing is None:
             trial.on_drawn_cases(level)
+        elif generate:
+            trial.on_listed_cases(level)
         trial.on_given_cases(real_cases)
     except AssertionError as failure:
         return trial.outcome("fail", str(failure))
@@ -140,6 +143,36 @@ class Trial:
                 reject()
 
         rule_holds()
+
+    def on_listed_cases(self, level: str) -> None:
+        """Check the rule on every case that it lists, and cut the first that fails down to as few images as will do."""
+        assert self.rule.listing is not None  # noqa: S101  # whoever calls has looked
+        possible = Domain.of(self.judged).classification & set(self.rule.request.classification)
+        for case in self.rule.listing(level, min(possible)):
+            if not self._passes(case):
+                self.failing = self._fewest_images(case)
+                self(self.failing)
+                raise AssertionError("the port answers differently when asked again")
+            self.examples += 1
+
+    def _fewest_images(self, case: LossCase) -> LossCase:
+        """A failing case without images that it does not take for failing."""
+        half = (case.images + 1) // 2
+        parts = (range(half), range(half, case.images), range(1, case.images), range(case.images - 1))
+        for part in parts if case.images > 1 else ():
+            smaller = select_images(case, list(part))
+            if smaller.images < case.images and not self._passes(smaller):
+                return self._fewest_images(smaller)
+        return case
+
+    def _passes(self, case: LossCase) -> bool:
+        try:
+            self.rule.check(self.judged, case)
+        except OutOfScope:
+            return True
+        except (AssertionError, PortError):
+            return False
+        return True
 
     def on_given_cases(self, cases: Iterable[LossCase]) -> None:
         """Check the rule on these cases, except those that it cannot judge."""

@@ -21,6 +21,10 @@ from detr_conformance.reference.rounding import Arithmetic, Tracked
 UNITS = 8.0
 """Roundings granted for each that the bound counts: other orders of evaluation, other libraries' exp and log."""
 
+FALSE_ALARM = 1e-13
+"""Probability that a statistical test accuses a correct generator, at each look. A judgement at level exhaustive takes
+a few thousand looks: all of them together stay below 1e-9."""
+
 
 @dataclass(frozen=True)
 class Precision:

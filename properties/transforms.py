@@ -139,6 +139,31 @@ def keep_first_group(case: LossCase) -> LossCase:
     return case.change(denoising=kept)
 
 
+def as_denoising(case: LossCase, matched: Sequence[np.ndarray]) -> LossCase:
+    """The main layer's queries as one group of denoising queries too, in every layer with the matched ones in front.
+
+    Args:
+        case: a case of which an image with n targets has at least 2 n queries, all but 2 n of the largest of which are
+            left out.
+        matched: for each image the query that belongs to each target.
+    """
+    width = 2 * max(case.gt_groups)
+    rest = [np.setdiff1d(np.arange(case.queries), own) for own in matched]
+    order = np.stack([np.concatenate(each)[:width] for each in zip(matched, rest, strict=True)])
+    boxes, logits = (
+        np.take_along_axis(each, order[None, :, :, None], 2) for each in (case.pred_bboxes, case.pred_scores)
+    )
+    own_targets = [np.arange(case.targets)[case.of_image(image)] for image in range(case.images)]
+    denoising = Denoising(
+        bboxes=boxes[-1:],
+        scores=logits[-1:],
+        pos_idx=tuple(np.arange(len(own)) for own in own_targets),
+        gt_idx=tuple(own_targets),
+        num_group=1,
+    )
+    return case.change(pred_bboxes=boxes, pred_scores=logits, denoising=denoising)
+
+
 def group_width(denoising: Denoising) -> int:
     """2 M, the number of slots of one group."""
     return 2 * max(len(targets) for targets in denoising.gt_idx)

@@ -1,4 +1,4 @@
-"""Deviation: one real bug, as a change to one step of the reference."""
+"""Deviation: one real bug, or one mistake that a porter may make, as a change to one step of the reference."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from detr_conformance.ports.reference_port import ReferencePort
-from detr_conformance.reference import RTDETRDetectionLoss, get_cdn_group
+from detr_conformance.reference import HungarianMatcher, RTDETRDetectionLoss, get_cdn_group
 
 
 @dataclass(frozen=True)
@@ -15,12 +15,13 @@ class Deviation:
     """A bug of the museum.
 
     Attributes:
-        id: short name, led by the project that had the bug.
+        id: short name, led by the project that had the bug, or by `plausible` for a mistake that a porter may make.
         family: the family of rules that must catch it.
         story: what went wrong, what is right, and how it shows.
-        link: where the bug or its fix can be read, or the project and file.
+        link: where the bug or its fix can be read, the project and file, or the section of the specification.
         loss: the reference loss with the wrong step.
         generator: the denoising generator with the wrong step.
+        port_class: what calls the two, for a bug in neither: arrays changed in place, losses of another format.
     """
 
     id: str
@@ -29,7 +30,19 @@ class Deviation:
     link: str
     loss: type[RTDETRDetectionLoss] = RTDETRDetectionLoss
     generator: Callable[..., tuple[Any, ...]] = get_cdn_group
+    port_class: type[ReferencePort] = ReferencePort
 
     def port(self) -> ReferencePort:
         """The deviation as a port to be judged."""
-        return ReferencePort(self.id, self.loss, self.generator)
+        return self.port_class(self.id, self.loss, self.generator)
+
+
+def with_matcher(kind: type[HungarianMatcher]) -> type[RTDETRDetectionLoss]:
+    """The loss with another matcher."""
+
+    class Loss(RTDETRDetectionLoss):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self.matcher = kind(cost_gain=self.matcher.cost_gain)
+
+    return Loss

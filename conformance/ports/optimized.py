@@ -26,6 +26,7 @@ class OptimizedPort(UltralyticsPort):
         """Check that the backend runs there."""
         self.device = device
         super().__init__(partial(RTDETRDetectionLoss, backend=backend), get_cdn_group, name)
+        self.capabilities |= {"concurrent"}
 
 
 def port() -> OptimizedPort:

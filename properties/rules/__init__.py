@@ -3,9 +3,32 @@
 from __future__ import annotations
 
 from detr_conformance.properties.rule import FAMILIES, Rule
-from detr_conformance.properties.rules import api, box, cls, dn, dn_generator, grad, inv, layers, match, num, reg
+from detr_conformance.properties.rules import (
+    api,
+    box,
+    box_pairs,
+    cls,
+    cls_elements,
+    dn,
+    dn_generator,
+    dn_listed,
+    dn_noise,
+    grad,
+    inv,
+    inv_parts,
+    layers,
+    match,
+    match_costs,
+    match_listed,
+    num,
+    num_state,
+    reg,
+)
 
-_MODULES = (box, match, cls, reg, layers, dn, dn_generator, inv, grad, num, api)
+_MODULES = (
+    *(box, box_pairs, match, match_costs, match_listed, cls, cls_elements, reg, layers),
+    *(dn, dn_listed, dn_generator, dn_noise, inv, inv_parts, grad, num, num_state, api),
+)
 
 
 def _collect() -> tuple[Rule, ...]:

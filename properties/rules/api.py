@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from detr_conformance.properties.additions import empty_images
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
+from detr_conformance.properties.staged import staged
 
 ANY = Request(targets=(0, 4))
 PRECISE_ENOUGH = ("float32", "float64")
@@ -36,8 +39,7 @@ def scalars(port: Judged, case: LossCase) -> None:
 )
 def losses_in_single_precision(port: Judged, case: LossCase) -> None:
     """Float16 predictions give losses in float32 or better."""
-    for key, dtype in port.loss(case).result.dtypes.items():
-        assert dtype in PRECISE_ENOUGH, f"loss {key!r} has dtype {dtype}, expected {' or '.join(PRECISE_ENOUGH)}"
+    _assert_dtypes(port, case, PRECISE_ENOUGH)
 
 
 @rule("API-04", source="the caller's tensors are the caller's", request=ANY)
@@ -57,6 +59,45 @@ def keys_without_targets(port: Judged, case: LossCase) -> None:
     _assert_keys(port, case)
     for key, loss in port.loss(case).result.losses.items():
         assert np.isfinite(loss).all(), f"loss {key!r} is {loss} in a batch without targets, expected a finite number"
+
+
+@rule(
+    "API-06",
+    source="bfloat16 has three digits, a sum over all logits needs more",
+    request=replace(ANY, special=(), dtype="bfloat16"),
+)
+def losses_of_brain_floats(port: Judged, case: LossCase) -> None:
+    """Bfloat16 predictions give losses in float32 or better."""
+    _assert_dtypes(port, case, PRECISE_ENOUGH)
+
+
+@rule(
+    "API-07",
+    source="the losses are as precise as the predictions",
+    request=replace(ANY, special=(), dtype="float64"),
+)
+def losses_of_doubles(port: Judged, case: LossCase) -> None:
+    """Float64 predictions give losses in float64."""
+    _assert_dtypes(port, case, ("float64",))
+
+
+@rule(
+    "API-08",
+    source="data-parallel training and logging: the keys must not depend on the numbers",
+    request=replace(ANY, queries=(3, 6), targets=(1, 3), denoising="never", special=(), real=False),
+)
+def keys_do_not_depend_on_numbers(port: Judged, case: LossCase) -> None:
+    """Perfect predictions, and a batch of which one image has lost its targets, have the same keys as any others."""
+    usual = set(port.loss(case).result.losses)
+    for what, other in (("perfect predictions", staged(case)), ("an empty image", empty_images(case, {0}))):
+        odd = sorted(usual ^ set(port.loss(other).result.losses))
+        assert not odd, f"a batch with {what} differs from others in having, or not having, {', '.join(odd)}"
+
+
+def _assert_dtypes(port: Judged, case: LossCase, wanted: Sequence[str]) -> None:
+    __tracebackhide__ = True
+    for key, dtype in port.loss(case).result.dtypes.items():
+        assert dtype in wanted, f"loss {key!r} has dtype {dtype}, expected {' or '.join(wanted)}"
 
 
 def _assert_keys(port: Judged, case: LossCase) -> None:

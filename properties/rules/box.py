@@ -92,14 +92,11 @@ def translation(port: Judged, case: LossCase) -> None:
     request=replace(ONE_PAIR, near=False, special=("tiny", "border", "equal")),
 )
 def giou_range(port: Judged, case: LossCase) -> None:
-    """The GIoU loss of one pair lies between 0 and twice the gain, and is 0 up to eps where the boxes are equal."""
+    """The GIoU loss of one pair lies between 0 and twice the gain."""
     gain = case.config.loss_gain["giou"]
-    equal = case.change(pred_bboxes=np.tile(case.gt_bboxes, (case.layers, 1, 1, 1)))
-    expected = port.expected(case)["loss_giou"]
-    slack = float(port.budget(expected, case.dtype))
+    slack = float(port.budget(port.expected(case)["loss_giou"], case.dtype))
     value = float(port.loss(case).value("loss_giou"))
     assert -slack <= value <= 2.0 * gain + slack, f"loss_giou is {value:.9g}, expected 0 to {2.0 * gain:.9g}"
-    port.loss(equal).assert_value("loss_giou", port.expected(equal)["loss_giou"].value)
 
 
 @rule(

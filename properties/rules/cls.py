@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from scipy.special import expit
 
+from detr_conformance.properties.additions import append_empty_image
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.judged import Judged, OutOfScope
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 
@@ -94,3 +96,51 @@ def target_score_is_a_constant(port: Judged, case: LossCase) -> None:
                 assert worst == 0.0, (
                     f"gradient of {key} by {name} must be 0 everywhere, its largest entry is {worst:.3g}"
                 )
+
+
+@rule(
+    "CLASS-10",
+    source="Lin et al., Focal Loss, arXiv 1708.02002, equation 3: alpha and 1 - alpha",
+    request=replace(WITH_TARGETS, classification=("focal", "varifocal")),
+)
+def alpha_is_a_balance(port: Judged, case: LossCase) -> None:
+    """loss_class is a straight line in alpha, for alpha above 0: at the mean of two of them it is the mean of both
+    losses."""
+    low, middle, high = (port.loss(case.change(alpha=alpha)) for alpha in (0.25, 0.5, 0.75))
+    expected = port.expected(case.change(alpha=0.5))
+    for key in CLASS_KEYS:
+        between = 0.5 * float(low.value(key)) + 0.5 * float(high.value(key))
+        middle.assert_number(key, between, expected[key])
+
+
+@rule(
+    "CLASS-12",
+    source="Carion et al., DETR, arXiv 2005.12872, section 3.1: unmatched queries are background",
+    request=replace(WITH_TARGETS, queries=(4, 8), layers=(1, 2), denoising="never"),
+)
+def image_without_targets(port: Judged, case: LossCase) -> None:
+    """An image without targets adds the background terms of all its logits to loss_class, over the same normaliser as
+    before, and adds nothing to the box losses: (1 - alpha) p^gamma (-log(1 - p)) to the focal loss, with alpha for
+    1 - alpha to the varifocal one, -log(1 - p) to cross-entropy."""
+    normaliser, more = _normaliser(case), append_empty_image(case)
+    expected, once, again = port.expected(more), port.loss(case.change(denoising=None)), port.loss(more)
+    for key, layers in (("loss_class", slice(-1, None)), ("loss_class_aux", slice(0, -1))):
+        background = case.config.loss_gain["class"] * _background(case, case.pred_scores[layers, 0])
+        again.assert_alike(once, key, expected[key], more=background / normaliser)
+    for key in BOX_KEYS:
+        again.assert_alike(once, key, expected[key])
+
+
+def _background(case: LossCase, logits: np.ndarray) -> float:
+    """The sum of the background terms of these logits."""
+    p, entropy = expit(logits), np.logaddexp(0.0, logits)
+    kind, alpha = case.config.classification, case.config.alpha
+    balance = {"focal": 1.0 - alpha, "varifocal": alpha, "bce": 1.0}[kind]
+    return balance * float(((p**case.config.gamma if kind != "bce" else 1.0) * entropy).sum())
+
+
+def _normaliser(case: LossCase) -> int:
+    """What loss_class is divided by, where every image has at least one target and enough queries."""
+    if not 0 < max(case.gt_groups) <= case.queries:
+        raise OutOfScope("with too few queries a profile may count targets or pairs")
+    return case.queries if case.config.classification == "bce" else case.targets

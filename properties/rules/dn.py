@@ -6,11 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.judged import Judged, OutOfScope, Returned
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
-from detr_conformance.properties.transforms import keep_first_group, repeat_first_group
+from detr_conformance.properties.staged import assert_layers_counted, marks, staged_denoising
+from detr_conformance.properties.transforms import as_denoising, keep_first_group, repeat_first_group
+from detr_conformance.reference import Loss, Tracked, linear_sum_assignment, track
+from detr_conformance.reference.rounding import plain
 
 ALWAYS = Request(layers=(2, 4), images=(1, 4), targets=(0, 4), denoising="always")
 MAIN_KEYS = tuple(f"loss_{term}{part}" for term in ("class", "bbox", "giou") for part in ("", "_aux"))
@@ -43,16 +47,7 @@ def no_denoising_queries(port: Judged, case: LossCase) -> None:
 def pairs(port: Judged, case: LossCase) -> None:
     """Positive slot j of every group belongs to the j-th denoised target of the image, counted through the whole batch;
     an image without targets has no pair."""
-    if case.denoising is None:
-        return
-    images = port.denoising_indices(case)
-    assert len(images) == case.images, f"expected pairs for {case.images} images, the port returned {len(images)}"
-    for image, (slots, targets) in enumerate(images):
-        wanted = np.tile(case.denoising.gt_idx[image], case.denoising.num_group)
-        assert len(slots) == len(targets), f"image {image}: {len(slots)} slots for {len(targets)} targets"
-        came = sorted(zip(slots.tolist(), targets.tolist(), strict=True))
-        right = sorted(zip(case.denoising.pos_idx[image].tolist(), wanted.tolist(), strict=True))
-        assert came == right, f"image {image}: expected (slot, target) to be {right}, the port returned {came}"
+    assert_paired(port, case)
 
 
 @rule("DN-04", source="the two parts share nothing but the targets", request=ALWAYS)
@@ -93,3 +88,73 @@ def equal_groups_count_once(port: Judged, case: LossCase) -> None:
 def some_targets_denoised(port: Judged, case: LossCase) -> None:
     """Where dn_gt_idx names some of an image's targets, the slots belong to those, and the others take no part."""
     port.loss(case).assert_values(port.expected(case), DN_KEYS)
+
+
+@rule(
+    "DN-09",
+    source=f"{DINO}; auxiliary decoding losses: Carion et al., DETR, section 3.2",
+    request=replace(ALWAYS, targets=(0, 3), queries=(3, 6), special=(), real=False),
+)
+def every_denoising_layer_counts_once(port: Judged, case: LossCase) -> None:
+    """Every layer of denoising predictions uses the given pairs and counts once: the last one in the main denoising
+    losses, each of the others in the auxiliary ones, none left out and none twice."""
+    if case.denoising is None:
+        return
+    layers = len(case.denoising.bboxes)
+    marked = staged_denoising(case, marks(layers))
+    expected, returned, gain = port.expected(marked), port.loss(marked), case.config.loss_gain["bbox"]
+    for key, which in (("loss_bbox_dn", [layers - 1]), ("loss_bbox_aux_dn", list(range(layers - 1)))):
+        assert_layers_counted(returned, key, which, gain, expected)
+
+
+@rule(
+    "DN-19",
+    source="the losses of a pair do not depend on how it was found",
+    request=replace(ALWAYS, layers=(2, 2), images=(1, 3), queries=(6, 8), targets=(0, 3), denoising="never"),
+    needs={"denoising"},
+)
+def same_pairs_same_losses(port: Judged, case: LossCase) -> None:
+    """Denoising queries that predict what the ordinary ones do, and are paired as those are matched, have the same
+    losses and the same gradients: nothing is differentiated through the matching."""
+    if not 0 < 2 * max(case.gt_groups) <= case.queries:
+        raise OutOfScope("a group has two slots for each target of the image that has most")
+    both = as_denoising(case, _matched_queries(port, case))
+    expected, returned = port.expected(both), port.loss(both)
+    for key in ("loss_class", "loss_bbox", "loss_giou"):
+        returned.assert_multiple(f"{key}_dn", key, 1.0, expected[key])
+        for name in ("bboxes", "scores") if port.can("gradients") else ():
+            _assert_same_gradient(returned, key, name, expected[key])
+
+
+def assert_paired(port: Judged, case: LossCase) -> None:
+    """The pairs that the port makes of a case's denoising queries are those that its indices say."""
+    __tracebackhide__ = True
+    if case.denoising is None:
+        return
+    images = port.denoising_indices(case)
+    assert len(images) == case.images, f"expected pairs for {case.images} images, the port returned {len(images)}"
+    for image, (slots, targets) in enumerate(images):
+        wanted = np.tile(case.denoising.gt_idx[image], case.denoising.num_group)
+        assert len(slots) == len(targets), f"image {image}: {len(slots)} slots for {len(targets)} targets"
+        came = sorted(zip(slots.tolist(), targets.tolist(), strict=True))
+        right = sorted(zip(case.denoising.pos_idx[image].tolist(), wanted.tolist(), strict=True))
+        assert came == right, f"image {image}: expected (slot, target) to be {right}, the port returned {came}"
+
+
+def _assert_same_gradient(returned: Returned, key: str, name: str, expected: Loss) -> None:
+    """The denoising loss has the gradient by the only denoising layer that the main loss has by the main layer."""
+    __tracebackhide__ = True
+    ordinary = returned.gradient(key, f"pred_{name}")
+    bound = expected.gradients.get(f"pred_{name}", track(np.zeros(ordinary.shape))).magnitude
+    wanted = Tracked(ordinary[-1:], 2.0 * bound[-1:])
+    what = f"gradient of {key}_dn by dn_{name}"
+    returned.judged.compare(what, returned.gradient(f"{key}_dn", f"dn_{name}"), wanted, returned.case.dtype)
+
+
+def _matched_queries(port: Judged, case: LossCase) -> list[np.ndarray]:
+    """For each image the query that the main layer matches with each target, in the order of the targets."""
+    matched = []
+    for cost in oracle.matching_costs(case, port.profile)[-1]:
+        assignment = linear_sum_assignment(plain(cost))
+        matched.append(assignment.rows[np.argsort(assignment.columns)])
+    return matched

@@ -79,6 +79,63 @@ def finite_gradients(port: Judged, case: LossCase) -> None:
             _assert_finite_gradients(port, kind.change(gamma=gamma))
 
 
+@rule(
+    "GRAD-06",
+    source="data-parallel training: every parameter must take part in every step",
+    request=Request(all_empty=True, denoising="never"),
+    needs={"gradients"},
+)
+def gradient_without_targets(port: Judged, case: LossCase) -> None:
+    """In a batch without any target every logit still has the gradient of background, and no box has one. Whether the
+    box losses are constants there or zeros connected to the predictions is left open."""
+    expected, returned = port.expected(case), port.loss(case)
+    returned.assert_gradients(expected, [key for key in expected if "_dn" not in key])
+
+
+@rule(
+    "GRAD-07",
+    source="Rezatofighi et al., GIoU, arXiv 1902.09630, section 3: a gradient where boxes do not meet",
+    request=Request(
+        layers=(1, 2), images=(1, 1), queries=(1, 1), classes=(1, 2), targets=(1, 1), denoising="never", real=False
+    ),
+    needs={"gradients"},
+)
+def boxes_apart_are_pulled_together(port: Judged, case: LossCase) -> None:
+    """A prediction that does not meet its target has a gradient of both box losses that moves its centre towards that
+    of the target, on both axes and from either side."""
+    target = np.array([0.5, 0.5, 0.125, 0.25])
+    for away in ((0.25, 0.375), (-0.25, 0.375), (0.25, -0.375)):
+        moved = target + np.array([*away, 0.0, 0.0])
+        apart = case.change(gt_bboxes=target[None], pred_bboxes=np.tile(moved, (case.layers, 1, 1, 1)))
+        returned = port.loss(apart)
+        for key in ("loss_bbox", "loss_giou"):
+            pull = returned.gradient(key, "pred_bboxes")[-1, 0, 0, :2]
+            assert (pull * away > 0).all(), (
+                f"a prediction {list(away)} away from its target has the gradient {pull.tolist()} of {key} by its "
+                f"centre, expected the signs of {list(away)}"
+            )
+
+
+@rule(
+    "GRAD-08",
+    source="Carion et al., DETR, arXiv 2005.12872, section 3.2: a sum over layers",
+    request=replace(ANY, layers=(2, 4)),
+    needs={"gradients"},
+)
+def each_part_by_its_own_layers(port: Judged, case: LossCase) -> None:
+    """The main losses have no gradient by an auxiliary layer, the auxiliary ones none by the main layer, the denoising
+    losses none by ordinary predictions, and the others none by those of denoising queries."""
+    returned = port.loss(case)
+    for key in returned.values:
+        for name in returned.inputs():
+            if name.startswith("dn") == key.endswith("_dn"):
+                foreign = slice(-1, None) if "_aux" in key else slice(0, -1)
+            else:
+                foreign = slice(None)
+            worst = float(np.abs(returned.gradient(key, name)[foreign]).max(initial=0.0))
+            assert worst == 0.0, f"gradient of {key} by the layers of {name} that it does not look at is {worst:.3g}"
+
+
 def _assert_finite_gradients(port: Judged, case: LossCase) -> None:
     __tracebackhide__ = True
     returned = port.loss(case)

@@ -52,10 +52,9 @@ def names_of_classes(port: Judged, case: LossCase) -> None:
 
 @rule("INV-05", source="areas and distances do not know left from right", request=ANY)
 def mirrored_image(port: Judged, case: LossCase) -> None:
-    """Reflecting the image left to right, or along its diagonal, does not matter."""
+    """Reflecting the image left to right does not matter."""
     straight = snap(case)
     _assert_unchanged(port, straight, mirror(straight))
-    _assert_unchanged(port, straight, transpose(straight))
 
 
 @rule(
@@ -75,6 +74,13 @@ def batch_is_the_mean_of_its_images(port: Judged, case: LossCase) -> None:
         weights = [1.0 if summed else count / case.targets for count in case.gt_groups]
         mean = sum(weight * float(part.value(key)) for weight, part in zip(weights, parts, strict=True))
         _assert_close(port, whole, key, mean, expected[key])
+
+
+@rule("INV-09", source="areas and distances do not know across from down", request=ANY)
+def transposed_image(port: Judged, case: LossCase) -> None:
+    """Reflecting the image along its diagonal, so that x and y, width and height change places, does not matter."""
+    straight = snap(case)
+    _assert_unchanged(port, straight, transpose(straight))
 
 
 def _assert_unchanged(port: Judged, case: LossCase, changed: LossCase) -> None:

@@ -9,6 +9,7 @@ from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.profiles import FREE_LAYERS
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
+from detr_conformance.properties.staged import assert_layers_counted, marks, staged
 from detr_conformance.properties.transforms import repeat_main_layer, reverse_auxiliary_layers
 
 SEVERAL_LAYERS = Request(layers=(2, 5), targets=(0, 3), denoising="never")
@@ -86,3 +87,34 @@ def shared_matching(port: Judged, case: LossCase) -> None:
     for shared in range(case.layers - 1):
         same = case.change(uni_match_ind=shared)
         port.loss(same).assert_values(port.expected(same), (*MAIN_KEYS, *AUX_KEYS))
+
+
+@rule(
+    "AUX-07",
+    source="Carion et al., DETR, arXiv 2005.12872, section 3.2, auxiliary decoding losses",
+    request=replace(SEVERAL_LAYERS, queries=(3, 6), targets=(1, 3), special=(), real=False),
+)
+def every_layer_counts_once(port: Judged, case: LossCase) -> None:
+    """The last layer is the main one, and each of the others counts once in the auxiliary losses: none is left out,
+    none counted twice, and their sum is not a mean."""
+    marked = staged(case, marks(case.layers))
+    expected, returned, gain = port.expected(marked), port.loss(marked), case.config.loss_gain["bbox"]
+    last = case.layers - 1
+    for key, layers in (("loss_bbox", [last]), ("loss_bbox_aux", list(range(last)))):
+        assert_layers_counted(returned, key, layers, gain, expected)
+
+
+@rule(
+    "AUX-08",
+    source="Carion et al., DETR, arXiv 2005.12872, section 3.2: matching in every decoder layer",
+    request=replace(SEVERAL_LAYERS, queries=(3, 6), targets=(1, 3), special=(), real=False),
+)
+def every_layer_has_its_own_matching(port: Judged, case: LossCase) -> None:
+    """Where every layer predicts every target exactly, but each by other queries, loss_bbox and loss_bbox_aux are 0: no
+    layer uses another one's matching."""
+    returned = port.loss(staged(case, turned=True))
+    for key in ("loss_bbox", "loss_bbox_aux"):
+        value = float(returned.value(key))
+        assert value == 0.0, (
+            f"{key} must be 0 where every layer has a perfect prediction of every target, is {value:.9g}"
+        )

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 
 from detr_conformance.properties import oracle
+from detr_conformance.properties.additions import empty_images
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.judged import Judged
-from detr_conformance.properties.matching import certify
 from detr_conformance.properties.profiles import NON_FINITE
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
+from detr_conformance.properties.rules.matched import assert_cheapest, assert_optimal, assert_pairs, matched_pairs
 from detr_conformance.properties.transforms import select_images
-from detr_conformance.reference.rounding import plain
 
 ANY = Request(layers=(1, 2), targets=(0, 4), denoising="never", cheap=True)
 CARION = "Carion et al., DETR, arXiv 2005.12872, equation 1"
@@ -24,24 +24,14 @@ CARION = "Carion et al., DETR, arXiv 2005.12872, equation 1"
 def pairs(port: Judged, case: LossCase) -> None:
     """Each image gets min(queries, its targets) pairs; no query and no target occurs twice, and every target is one
     of the image's own, counted through the whole batch."""
-    for layer, image, queries, targets in _images(port, case):
-        own = range(case.targets)[case.of_image(image)]
-        where = f"layer {layer}, image {image}"
-        wanted = min(case.queries, len(own))
-        assert len(queries) == len(targets) == wanted, (
-            f"{where}: expected {wanted} pairs, the port returned {len(queries)} queries and {len(targets)} targets"
-        )
-        assert set(targets.tolist()) <= set(own), f"{where}: targets {targets.tolist()} are not all in {list(own)}"
-        assert len(set(targets.tolist())) == wanted, f"{where}: targets {targets.tolist()} are not distinct"
-        assert set(queries.tolist()) <= set(range(case.queries)), f"{where}: queries {queries.tolist()} do not exist"
-        assert len(set(queries.tolist())) == wanted, f"{where}: queries {queries.tolist()} are not distinct"
+    assert_pairs(case, matched_pairs(port, case))
 
 
 @rule("MATCH-02", source=f"{CARION}; certificate: Crouse, doi 10.1109/TAES.2016.140952", request=ANY, needs={"match"})
 def optimality(port: Judged, case: LossCase) -> None:
     """No other matching is cheaper: the total cost reaches the bound that the dual potentials prove, with the costs of
     class 2, bbox 5 and giou 2."""
-    _assert_optimal(port, case)
+    assert_optimal(port, case)
 
 
 @rule(
@@ -54,7 +44,7 @@ def ties(port: Judged, case: LossCase) -> None:
     """Where queries tie because half of them repeat the others, the matching is still a legal and optimal one."""
     half = (case.queries + 1) // 2
     order = np.arange(case.queries) % half
-    _assert_optimal(
+    assert_optimal(
         port, case.change(pred_bboxes=case.pred_bboxes[:, :, order], pred_scores=case.pred_scores[:, :, order])
     )
 
@@ -68,7 +58,7 @@ def ties(port: Judged, case: LossCase) -> None:
 def fewer_queries_than_targets(port: Judged, case: LossCase) -> None:
     """With fewer queries than targets every query is matched, and the targets left out are those whose absence is
     cheapest."""
-    _assert_optimal(port, case)
+    assert_optimal(port, case)
 
 
 @rule(
@@ -80,16 +70,16 @@ def fewer_queries_than_targets(port: Judged, case: LossCase) -> None:
 def cost_terms(port: Judged, case: LossCase) -> None:
     """A matcher built with other gains minimises those: the class term alone (focal with its alpha and gamma, or the
     softmax probability), the L1 term alone, the GIoU term alone, and their weighted sum."""
-    _assert_optimal(port, case)
+    assert_optimal(port, case)
 
 
 @rule("MATCH-06", source=CARION, request=replace(ANY, images=(2, 4)), needs={"match"})
 def images_do_not_mix(port: Judged, case: LossCase) -> None:
     """An image is matched by its own predictions and targets alone: a matching that rounding cannot change stays the
     same when the other images are taken away."""
-    port.expected(case)
-    alone = [_images(port, select_images(case, [image])) for image in range(case.images)]
-    for layer, image, queries, targets in _images(port, case):
+    port.require_certain_matching(case)
+    alone = [matched_pairs(port, select_images(case, [image])) for image in range(case.images)]
+    for layer, image, queries, targets in matched_pairs(port, case):
         _, _, own_queries, own_targets = alone[image][layer]
         together = _sorted_pairs(queries, targets - case.of_image(image).start)
         apart = _sorted_pairs(own_queries, own_targets)
@@ -108,33 +98,30 @@ def images_do_not_mix(port: Judged, case: LossCase) -> None:
 )
 def non_finite_costs(port: Judged, case: LossCase) -> None:
     """A cost that is not finite counts as 0.0: matching goes on, and is optimal for the costs so changed."""
+    logits = case.pred_scores.copy()
+    logits[:, :, 1] = np.nan
+    assert_optimal(port, case.change(pred_scores=logits))
     for value in (np.nan, np.inf):
-        boxes, logits = case.pred_bboxes.copy(), case.pred_scores.copy()
+        boxes = case.pred_bboxes.copy()
         boxes[:, :, 0, 0] = value
-        logits[:, :, 1] = np.nan
-        _assert_optimal(port, case.change(pred_bboxes=boxes))
-        _assert_optimal(port, case.change(pred_scores=logits))
+        assert_optimal(port, case.change(pred_bboxes=boxes))
 
 
-def _images(port: Judged, case: LossCase) -> list[tuple[int, int, np.ndarray, np.ndarray]]:
-    """Layer, image, queries and targets of every matching of the case."""
-    layers = port.match(case)
-    assert [len(layer) for layer in layers] == [case.images] * case.layers, (
-        f"expected a matching for each of {case.layers} layers and {case.images} images, "
-        f"the port returned {[len(layer) for layer in layers]}"
-    )
-    return [(layer, image, *pair) for layer, images in enumerate(layers) for image, pair in enumerate(images)]
-
-
-def _assert_optimal(port: Judged, case: LossCase) -> None:
-    __tracebackhide__ = True
+@rule(
+    "MATCH-08",
+    source=f"{CARION}; an image's targets start where those of the images before it end",
+    request=replace(ANY, images=(3, 3), targets=(1, 3), cheap=False),
+    needs={"match"},
+)
+def empty_images_anywhere(port: Judged, case: LossCase) -> None:
+    """Wherever images without targets stand in the batch, alone or several, they get no pairs, and every other image is
+    matched with its own targets."""
     costs = oracle.matching_costs(case, port.profile)
-    for layer, image, queries, targets in _images(port, case):
-        cost = costs[layer][image]
-        first = case.of_image(image).start
-        certificate = certify(plain(cost), oracle.allowed_cost_error(cost, case.dtype), queries, targets - first)
-        assert certificate.defect is None, f"layer {layer}, image {image}: {certificate.defect}"
-        port.use(certificate.share)
+    for empty in ({0}, {1}, {2}, {0, 1}, {0, 2}, {1, 2}):
+        thinned = empty_images(case, empty)
+        matched = matched_pairs(port, thinned)
+        assert_pairs(thinned, matched)
+        assert_cheapest(port, thinned, [each for each in matched if each[1] not in empty], costs)
 
 
 def _sorted_pairs(queries: np.ndarray, targets: np.ndarray) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""NUM: dtypes, extreme numbers, and what a loss must not keep."""
+"""NUM: dtypes, extreme numbers and sizes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.profiles import NON_FINITE
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
-from detr_conformance.properties.tolerance import rounded
 
 TAME = Request(targets=(0, 4), special=(), logit_scale=3.0)
+EDGES = np.array([[0.0, 0.5, 0.25, 0.5], [1.0, 1.0, 0.5, 0.25], [0.5, 0.5, 1.0, 1.0], [0.125, 0.875, 0.25, 0.25]])
+"""Boxes at the border of the image; the first two reach over it."""
 
 
 @rule("NUM-01", source="arithmetic in the precision of the predictions", request=replace(TAME, dtype="float64"))
@@ -83,36 +84,31 @@ def _infinite_backgrounds(case: LossCase) -> list[LossCase]:
     return [case.change(pred_scores=logits, alpha=0.25)]
 
 
-@rule("NUM-06", source="a loss is a function", request=Request(), needs={"one_object"})
-def calls_leave_no_trace(port: Judged, case: LossCase) -> None:
-    """A loss object answers the same when it is asked again, also after another batch in between."""
-    other = case.change(gt_cls=(case.gt_cls + 1) % case.config.nc, pred_scores=-case.pred_scores, denoising=None)
-    expected = port.expected(case)
-    first, _, again = port.losses_in_turn([case, other, case])
-    for key in expected:
-        again.assert_alike(first, key, expected[key])
+@rule(
+    "NUM-08",
+    source="boxes are shares of the image: from 0 to 1, both included",
+    request=Request(targets=(1, 3), denoising="never", special=("border",)),
+)
+def boxes_at_the_border(port: Judged, case: LossCase) -> None:
+    """Boxes that touch the border of the image, have their centre on it, reach over it or fill the image are boxes like
+    any others: nothing is clipped."""
+    boxes, gt_bboxes = case.pred_bboxes.copy(), case.gt_bboxes.copy()
+    boxes[:, :, ::2] = np.resize(EDGES, (len(boxes[0, 0, ::2]), 4))
+    gt_bboxes[::2] = np.resize(EDGES[2:], (len(gt_bboxes[::2]), 4))
+    _assert_values_and_gradients(port, case.change(pred_bboxes=boxes, gt_bboxes=gt_bboxes))
 
 
 @rule(
-    "NUM-07",
-    source="a loss is a function: Ultralytics' FocalLoss keeps its alpha rounded after a half-precision call",
-    request=replace(TAME, targets=(1, 4)),
-    needs={"one_object", "bfloat16"},
+    "NUM-09",
+    source="DETR's own sizes: 91 classes, 100 queries and more",
+    request=Request(
+        layers=(2, 2), images=(1, 2), queries=(100, 120), classes=(80, 91), targets=(0, 12), denoising="sometimes"
+    ),
 )
-def half_precision_leaves_no_trace(port: Judged, case: LossCase) -> None:
-    """A loss object that has seen a bfloat16 batch treats the next float32 batch in full precision."""
-    half = case.change(
-        pred_bboxes=rounded(case.pred_bboxes, "bfloat16"),
-        pred_scores=rounded(case.pred_scores, "bfloat16"),
-        dtype="bfloat16",
-        denoising=None,
-    )
-    for kind in port.each_classification(case):
-        # An alpha that bfloat16 cannot hold; most round numbers it can.
-        same = kind.change(alpha=0.1)
-        before = half.change(config=same.config)
-        _, returned = port.losses_in_turn([before, same])
-        returned.assert_values(port.expected(same))
+def large_sizes(port: Judged, case: LossCase) -> None:
+    """With as many queries and classes as real models have, all losses and gradients are still right to rounding: sums
+    over thousands of terms, indices beyond a byte."""
+    _assert_values_and_gradients(port, case)
 
 
 def _assert_values_and_gradients(port: Judged, case: LossCase) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
+from detr_conformance.properties.staged import staged
+from detr_conformance.properties.transforms import snap
 
 WITH_TARGETS = Request(targets=(1, 4))
 L1_KEYS = ("loss_bbox", "loss_bbox_aux", "loss_bbox_dn", "loss_bbox_aux_dn")
@@ -61,3 +65,36 @@ def box_gains(port: Judged, case: LossCase) -> None:
         more = port.loss(case.change(loss_gain=gain | {term: 2.0 * gain[term]}))
         for key in expected:
             more.assert_alike(once, key, expected[key], factor=2.0 if f"_{term}" in key else 1.0)
+
+
+@rule(
+    "REG-06",
+    source="Carion et al., DETR, arXiv 2005.12872, appendix A.2: L1 on the normalised centre and size",
+    request=replace(
+        WITH_TARGETS, images=(1, 1), queries=(1, 1), targets=(1, 1), denoising="never", special=(), real=False
+    ),
+)
+def l1_loss_of_one_pair(port: Judged, case: LossCase) -> None:
+    """For one query and one target loss_bbox is the gain times |x - x'| + |y - y'| + |w - w'| + |h - h'|, each counted
+    once, whatever its sign, and none scaled by the size of the box."""
+    target = snap(case).gt_bboxes
+    offsets = np.array([2.0**-6, -(2.0**-5), 2.0**-7, 2.0**-4])
+    for offset in (offsets, -offsets * np.array([1.0, 1.0, 0.0, -1.0])):
+        pair = case.change(gt_bboxes=target, pred_bboxes=np.tile(target + offset, (case.layers, 1, 1, 1)))
+        gain, expected = case.config.loss_gain["bbox"], port.expected(pair)
+        port.loss(pair).assert_number("loss_bbox", gain * float(np.abs(offset).sum()), expected["loss_bbox"])
+
+
+@rule(
+    "REG-07",
+    source="Carion et al., DETR, arXiv 2005.12872, section 3.1: normalised by the number of objects in the batch",
+    request=replace(WITH_TARGETS, queries=(3, 6), targets=(1, 3), denoising="never", special=(), real=False),
+)
+def equal_pairs_count_once(port: Judged, case: LossCase) -> None:
+    """Where all predictions are equally far off, loss_bbox is the gain times that distance, in each auxiliary layer
+    too, however many pairs, images and unmatched queries there are."""
+    distance = 2.0**-6
+    equal = staged(case, [distance] * case.layers)
+    expected, returned, gain = port.expected(equal), port.loss(equal), case.config.loss_gain["bbox"]
+    returned.assert_number("loss_bbox", gain * distance, expected["loss_bbox"])
+    returned.assert_number("loss_bbox_aux", (case.layers - 1) * gain * distance, expected["loss_bbox_aux"])

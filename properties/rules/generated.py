@@ -1,0 +1,101 @@
+"""What a generator of denoising queries made, slot by slot, as far as its sizes are right."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judged import Judged, OutOfScope
+from detr_conformance.properties.port import DenoisingGroup
+
+POSITIVE, NEGATIVE = 0, 1
+"""The two halves of a group."""
+
+
+class Generated:
+    """Denoising queries of a case: M = `width` targets of an image at most, in K = `groups` groups of 2 M slots.
+
+    Args:
+        port: the port that made them.
+        case: the case that they were made for.
+        group: what the port returned.
+
+    Raises:
+        AssertionError: an array has not as many images, slots and numbers as it must. Without these no rule can be
+            checked.
+    """
+
+    def __init__(self, port: Judged, case: LossCase, group: DenoisingGroup) -> None:
+        """Check the sizes."""
+        __tracebackhide__ = True
+        self.case = case
+        self.group = group
+        most, num_dn = max(case.gt_groups), case.generator.num_dn
+        self.width = min(most, num_dn) if port.profile.denoising.capped else most
+        self.groups = max(num_dn // self.width, 1)
+        self.queries = 2 * self.width * self.groups
+        self._assert_sizes()
+
+    def targets(self, image: int) -> np.ndarray:
+        """The targets that an image contributes, counted through the batch."""
+        own = np.arange(self.case.targets)[self.case.of_image(image)]
+        wanted = min(len(own), self.width)
+        if self.group.gt_idx is None:
+            assert wanted == len(own), (
+                f"image {image}: no dn_gt_idx says which {wanted} of {len(own)} targets are denoised"
+            )
+            return own
+        named = np.asarray(self.group.gt_idx[image])
+        legal = set(named.tolist()) <= set(own.tolist()) and len(named) == wanted and bool((np.diff(named) > 0).all())
+        assert legal, f"image {image}: dn_gt_idx is {named.tolist()}, expected {wanted} of {own.tolist()}, ascending"
+        return named
+
+    def slots(self, image: int, half: int) -> np.ndarray:
+        """The filled slots of an image's positives or negatives, group after group."""
+        starts = 2 * self.width * np.arange(self.groups) + half * self.width
+        return (starts[:, None] + np.arange(len(self.targets(image)))).reshape(-1)
+
+    def sources(self, image: int, of_targets: np.ndarray) -> np.ndarray:
+        """What belongs to the target of each of these slots."""
+        return np.concatenate([of_targets[self.targets(image)]] * self.groups)
+
+    def boxes(self, image: int, half: int) -> np.ndarray:
+        """The boxes of an image's positives or negatives, as the port returned them."""
+        return np.asarray(self.group.boxes[image], dtype=np.float64)[self.slots(image, half)]
+
+    def labels(self, image: int, half: int) -> np.ndarray:
+        """The embedded labels of an image's positives or negatives."""
+        return np.asarray(self.group.labels[image])[self.slots(image, half)]
+
+    def _assert_sizes(self) -> None:
+        __tracebackhide__ = True
+        case, group = self.case, self.group
+        first = (case.images, self.queries)
+        for name, array, last in (("labels", group.labels, case.config.nc), ("boxes", group.boxes, 4)):
+            assert array.shape == (*first, last), (
+                f"{name} have shape {array.shape}, expected {(*first, last)}: "
+                f"{self.groups} groups of 2 times {self.width} slots"
+            )
+        every = self.queries + case.queries
+        assert group.blocked.shape == (every, every), (
+            f"the attention mask has shape {group.blocked.shape}, expected {(every, every)}"
+        )
+        for name, indices in (("dn_pos_idx", group.pos_idx), ("dn_gt_idx", group.gt_idx)):
+            assert indices is None or len(indices) == case.images, (
+                f"{name} has {len(indices or ())} entries, expected one for each of the {case.images} images"
+            )
+
+
+def generate(port: Judged, case: LossCase) -> Generated:
+    """Denoising queries of a batch that has targets.
+
+    Raises:
+        OutOfScope: there is nothing to denoise, and nothing to check: the rule DN-17 is about that.
+        AssertionError: the port made none, or not as many as it must.
+    """
+    __tracebackhide__ = True
+    if not case.targets or not case.generator.training or case.generator.num_dn == 0:
+        raise OutOfScope("there is nothing to denoise")
+    group = port.denoising_group(case)
+    assert group is not None, "the port made no denoising queries for a batch with targets in training"
+    return Generated(port, case, group)

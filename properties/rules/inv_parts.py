@@ -1,0 +1,91 @@
+"""INV: what the loss makes of more of the same: copies of layers and images, hopeless queries, other gains."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from detr_conformance.properties.additions import (
+    add_hopeless_queries,
+    keep_first_and_main_layer,
+    repeat_first_layer,
+)
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judged import Judged, OutOfScope
+from detr_conformance.properties.request import Request
+from detr_conformance.properties.rule import rule
+from detr_conformance.properties.transforms import select_images
+
+ORDINARY = Request(targets=(0, 3), denoising="never")
+MAIN_KEYS = ("loss_class", "loss_bbox", "loss_giou")
+AUX_KEYS = tuple(f"{key}_aux" for key in MAIN_KEYS)
+FACTORS = {"class": 0.0, "bbox": 3.0, "giou": 0.5}
+
+
+@rule(
+    "INV-07",
+    source="Carion et al., DETR, arXiv 2005.12872, section 3.2: the auxiliary losses are added up",
+    request=replace(ORDINARY, layers=(2, 4)),
+)
+def layer_given_twice(port: Judged, case: LossCase) -> None:
+    """A copy of a layer among the auxiliary ones adds that layer's losses to the auxiliary losses, and changes no main
+    loss."""
+    twice = repeat_first_layer(case)
+    expected, once, again = port.expected(twice), port.loss(case), port.loss(twice)
+    alone = port.loss(keep_first_and_main_layer(case))
+    for key, auxiliary in zip(MAIN_KEYS, AUX_KEYS, strict=True):
+        again.assert_alike(once, key, expected[key])
+        again.assert_alike(once, auxiliary, expected[auxiliary], more=float(alone.value(auxiliary)))
+
+
+@rule(
+    "INV-08",
+    source="Carion et al., DETR, arXiv 2005.12872, section 3.1: unmatched queries are background",
+    request=replace(ORDINARY, queries=(3, 6), special=()),
+)
+def hopeless_queries(port: Judged, case: LossCase) -> None:
+    """Further queries, far from every target and sure of being background, change no loss: there is no term that only
+    counts queries, but for cross-entropy, which is divided by their number."""
+    more = add_hopeless_queries(case)
+    before, after = port.expected(case), port.expected(more)
+    if any(float(before[key]) != float(after[key]) for key in ("loss_bbox", "loss_bbox_aux")):
+        raise OutOfScope("an image has so bad queries, or so few, that a hopeless one is matched")
+    once, again = port.loss(case), port.loss(more)
+    for key in (*MAIN_KEYS, *AUX_KEYS):
+        diluted = case.config.classification == "bce" and key.startswith("loss_class")
+        factor = case.queries / more.queries if diluted else 1.0
+        background = float(after[key]) - factor * float(before[key])
+        again.assert_alike(once, key, after[key], factor, more=background)
+
+
+@rule(
+    "INV-10",
+    source="Carion et al., DETR, arXiv 2005.12872, section 3.1 and appendix A.2: weighted sum",
+    request=Request(targets=(0, 3)),
+)
+def linear_in_each_gain(port: Judged, case: LossCase) -> None:
+    """Every loss, and every gradient of it, is its own gain times something that no gain enters: 0 for a gain of 0,
+    three times as much for three times the gain, half for half."""
+    gains = {term: factor * case.config.loss_gain[term] for term, factor in FACTORS.items()}
+    expected, once, scaled = port.expected(case), port.loss(case), port.loss(case.change(loss_gain=gains))
+    for key in expected:
+        factor = FACTORS[key.split("_")[1]]
+        scaled.assert_alike(once, key, expected[key], factor)
+        for name in scaled.inputs() if port.can("gradients") else ():
+            scaled.assert_gradient_alike(once, key, name, expected[key], factor)
+
+
+@rule(
+    "INV-11",
+    source="Carion et al., DETR, arXiv 2005.12872, section 3.1: normalised by the number of objects in the batch",
+    request=replace(ORDINARY, layers=(1, 2), images=(1, 2)),
+)
+def batch_given_twice(port: Judged, case: LossCase) -> None:
+    """A batch in which every image occurs twice has the losses of one in which each occurs once, where there is a
+    target; cross-entropy, which is divided by the number of queries alone, has twice as much."""
+    if not case.targets:
+        raise OutOfScope("without targets the normaliser is 1, however many images there are")
+    twice = select_images(case, [*range(case.images)] * 2)
+    expected, once, again = port.expected(twice), port.loss(case), port.loss(twice)
+    for key in (*MAIN_KEYS, *AUX_KEYS):
+        summed = case.config.classification == "bce" and key.startswith("loss_class")
+        again.assert_alike(once, key, expected[key], 2.0 if summed else 1.0)

@@ -1,0 +1,152 @@
+"""MATCH: how exactly the costs are those that they should be, seen where little decides who is matched."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from detr_conformance.properties import oracle
+from detr_conformance.properties.additions import repeat_queries
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judged import Judged, OutOfScope
+from detr_conformance.properties.request import Request
+from detr_conformance.properties.rule import rule
+from detr_conformance.properties.rules.matched import assert_optimal
+from detr_conformance.properties.tolerance import rounded
+from detr_conformance.reference import track
+from detr_conformance.reference.rounding import plain
+
+DUEL = Request(
+    layers=(1, 1),
+    images=(1, 1),
+    queries=(2, 2),
+    classes=(1, 4),
+    targets=(1, 1),
+    denoising="never",
+    special=(),
+    matcher_options=True,
+    real=False,
+)
+TARGET = np.array([0.5, 0.5, 0.25, 0.25])
+MOVED = np.array([0.625, 0.5, 0.25, 0.25])
+SMALLER = np.array([0.5, 0.5, 0.125, 0.125])
+MARGIN = 4.0
+"""By so many times their allowed errors the two costs differ: as little as can be judged."""
+LIKE_HALF_PRECISION = 1.0 + 2.0**-11
+"""Numbers that differ by this factor are different in float32, and equal or neighbours in half precision."""
+
+
+@rule(
+    "MATCH-09",
+    source="Zhu et al., Deformable DETR, arXiv 2010.04159, section 5: focal class cost; Carion et al., DETR, "
+    "section 3.1: softmax probability",
+    request=DUEL,
+    needs={"match"},
+)
+def class_cost_against_l1_cost(port: Judged, case: LossCase) -> None:
+    """The class cost of a query is worth exactly so much L1 distance as its formula and the gains say: of two queries,
+    one with the better class and one with the better box, the cheaper is matched, however little the two costs
+    differ."""
+    _assert_exchange(port, case, "bbox", MOVED)
+
+
+@rule("MATCH-10", source="Carion et al., DETR, arXiv 2005.12872, section 3.1", request=DUEL, needs={"match"})
+def class_cost_against_giou_cost(port: Judged, case: LossCase) -> None:
+    """The class cost of a query is worth exactly so much GIoU as its formula and the gains say: of two queries, one
+    with the better class and one with the better box, the cheaper is matched, however little the two costs differ."""
+    _assert_exchange(port, case, "giou", SMALLER)
+
+
+@rule(
+    "MATCH-11",
+    source="costs are real numbers; DETR's matcher computes them in float32",
+    request=Request(layers=(1, 2), queries=(2, 8), targets=(0, 4), denoising="never", cheap=True),
+    needs={"match"},
+)
+def near_ties(port: Judged, case: LossCase) -> None:
+    """Where queries are all but equal, differing by what half precision cannot hold, the cheapest ones are matched;
+    only where float32 itself cannot tell is either of them right."""
+    half = case.queries // 2
+    changes = {}
+    for name in ("pred_bboxes", "pred_scores"):
+        array = getattr(case, name).copy()
+        array[:, :, -half:] = rounded(array[:, :, :half] * LIKE_HALF_PRECISION, case.dtype)
+        changes[name] = array
+    assert_optimal(port, case.change(**changes))
+
+
+@rule(
+    "MATCH-12",
+    source="any optimal matching is legal where costs tie",
+    # Several targets of an image would compete for the copies of a query, and tie in ways that change the loss.
+    request=Request(layers=(1, 2), queries=(1, 4), targets=(0, 1), denoising="never", real=False),
+)
+def copies_of_queries(port: Judged, case: LossCase) -> None:
+    """Where every query occurs twice, an image's only target is matched with one copy of the cheapest query, and
+    whichever it is the losses are the same; the other copy is background."""
+    port.require_certain_matching(case)
+    twice = repeat_queries(case)
+    port.loss(twice).assert_values(oracle.expected_losses(twice, port.profile))
+
+
+@rule(
+    "MATCH-14",
+    source="Ultralytics HungarianMatcher since 8.4.172: costs in float32 whatever the predictions are",
+    request=Request(
+        layers=(1, 2), targets=(0, 4), denoising="never", dtype="float16", logit_scale=30.0, special=(), cheap=True
+    ),
+    needs={"match"},
+)
+def half_precision_costs(port: Judged, case: LossCase) -> None:
+    """Float16 predictions are matched by costs in float32 or better, also where a float16 sigmoid is 0 or 1 and the
+    logarithm of it would not be finite."""
+    assert_optimal(port, case)
+
+
+def _assert_exchange(port: Judged, case: LossCase, term: str, box: np.ndarray) -> None:
+    """Two queries whose costs are all but equal by the choice of the gain, first on one side and then on the other.
+
+    The query with the better class gets the worse box, and the gain of the other term is the rate at which its
+    advantage is used up, a little more or a little less.
+    """
+    __tracebackhide__ = True
+    for use_fl in (True, False):
+        duel = case.change(
+            gt_bboxes=TARGET[None], matcher=replace(case.matcher, use_fl=use_fl, cost_gain=_gains(term, 0.0))
+        )
+        better = int(plain(_terms(port, duel, "cls")).argmin())
+        boxes = np.tile(TARGET, (case.layers, 1, 2, 1))
+        boxes[:, :, better] = box
+        # All layers duel with the same logits.
+        duel = duel.change(pred_bboxes=boxes, pred_scores=np.tile(case.pred_scores[:1], (case.layers, 1, 1, 1)))
+        rate, blur = _exchange_rate(port, duel, term, better)
+        for side in (1.0 - blur, 1.0 + blur):
+            matcher = replace(duel.matcher, cost_gain=_gains(term, rate * side))
+            assert_optimal(port, duel.change(matcher=matcher))
+
+
+def _exchange_rate(port: Judged, duel: LossCase, term: str, better: int) -> tuple[float, float]:
+    """The gain at which both queries cost the same, and by what share of it the costs can be told apart.
+
+    Raises:
+        OutOfScope: the classes are worth the same, or so little apart that nothing can be told.
+    """
+    classes, other = _terms(port, duel, "cls"), _terms(port, duel, term)
+    advantage = float(classes[1 - better, 0] - classes[better, 0])
+    rate = advantage / float(other[better, 0] - other[1 - better, 0])
+    reach = float(oracle.allowed_cost_error(classes + rate * other, duel.dtype).sum())
+    if advantage <= 0.0 or MARGIN * reach > 0.25 * advantage:
+        raise OutOfScope("the classes of the two queries are worth the same")
+    return rate, MARGIN * reach / advantage
+
+
+def _terms(port: Judged, duel: LossCase, term: str) -> np.ndarray:
+    """One term of the cost of both queries, before gains."""
+    matcher = oracle.build_matcher(duel, port.profile)
+    boxes, logits = track(duel.pred_bboxes[0, 0]), track(duel.pred_scores[0, 0])
+    return getattr(matcher.cost_terms(boxes, logits, duel.gt_bboxes, duel.gt_cls), term)
+
+
+def _gains(term: str, gain: float) -> dict[str, float]:
+    return {"class": 1.0, "bbox": 0.0, "giou": 0.0} | {term: gain}

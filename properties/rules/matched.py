@@ -1,0 +1,60 @@
+"""A port's matching under judgement: as many pairs as there can be, and none cheaper."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detr_conformance.properties import oracle
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.matching import certify
+from detr_conformance.reference.rounding import plain
+
+Matched = tuple[int, int, np.ndarray, np.ndarray]
+"""Layer, image, and the queries and targets that a port has paired there."""
+
+Costs = list[list[np.ndarray]]
+"""Cost of every pair, for each layer and in it for each image."""
+
+
+def matched_pairs(port: Judged, case: LossCase) -> list[Matched]:
+    """Layer, image, queries and targets of every matching of the case."""
+    layers = port.match(case)
+    assert [len(layer) for layer in layers] == [case.images] * case.layers, (
+        f"expected a matching for each of {case.layers} layers and {case.images} images, "
+        f"the port returned {[len(layer) for layer in layers]}"
+    )
+    return [(layer, image, *pair) for layer, images in enumerate(layers) for image, pair in enumerate(images)]
+
+
+def assert_pairs(case: LossCase, matched: list[Matched]) -> None:
+    """In every image as many pairs as there can be, of queries and targets of its own."""
+    __tracebackhide__ = True
+    for layer, image, queries, targets in matched:
+        own = range(case.targets)[case.of_image(image)]
+        where = f"layer {layer}, image {image}"
+        wanted = min(case.queries, len(own))
+        assert len(queries) == len(targets) == wanted, (
+            f"{where}: expected {wanted} pairs, the port returned {len(queries)} queries and {len(targets)} targets"
+        )
+        assert set(targets.tolist()) <= set(own), f"{where}: targets {targets.tolist()} are not all in {list(own)}"
+        assert len(set(targets.tolist())) == wanted, f"{where}: targets {targets.tolist()} are not distinct"
+        assert set(queries.tolist()) <= set(range(case.queries)), f"{where}: queries {queries.tolist()} do not exist"
+        assert len(set(queries.tolist())) == wanted, f"{where}: queries {queries.tolist()} are not distinct"
+
+
+def assert_optimal(port: Judged, case: LossCase) -> None:
+    """Every matching of the case cheapest by the costs of the profile."""
+    __tracebackhide__ = True
+    assert_cheapest(port, case, matched_pairs(port, case), oracle.matching_costs(case, port.profile))
+
+
+def assert_cheapest(port: Judged, case: LossCase, matched: list[Matched], costs: Costs) -> None:
+    """The matching of every image cheapest by its costs, as far as rounding lets anyone see."""
+    __tracebackhide__ = True
+    for layer, image, queries, targets in matched:
+        cost = costs[layer][image]
+        first = case.of_image(image).start
+        certificate = certify(plain(cost), oracle.allowed_cost_error(cost, case.dtype), queries, targets - first)
+        assert certificate.defect is None, f"layer {layer}, image {image}: {certificate.defect}"
+        port.use(certificate.share)

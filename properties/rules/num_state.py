@@ -1,0 +1,78 @@
+"""NUM: what a loss must not keep between calls, nor change in the world around it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.global_state import changed, snapshot
+from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.request import Request
+from detr_conformance.properties.rule import rule
+from detr_conformance.properties.tolerance import rounded
+
+TAME = Request(targets=(0, 4), special=(), logit_scale=3.0)
+THREADS = 4
+
+
+@rule("NUM-06", source="a loss is a function", request=Request(), needs={"one_object"})
+def calls_leave_no_trace(port: Judged, case: LossCase) -> None:
+    """A loss object answers the same when it is asked again, also after another batch in between."""
+    other = case.change(gt_cls=(case.gt_cls + 1) % case.config.nc, pred_scores=-case.pred_scores, denoising=None)
+    expected = port.expected(case)
+    first, _, again = port.losses_in_turn([case, other, case])
+    for key in expected:
+        again.assert_alike(first, key, expected[key])
+
+
+@rule(
+    "NUM-07",
+    source="a loss is a function: Ultralytics' FocalLoss keeps its alpha rounded after a half-precision call",
+    request=replace(TAME, targets=(1, 4)),
+    needs={"one_object", "bfloat16"},
+)
+def half_precision_leaves_no_trace(port: Judged, case: LossCase) -> None:
+    """A loss object that has seen a bfloat16 batch treats the next float32 batch in full precision."""
+    half = case.change(
+        pred_bboxes=rounded(case.pred_bboxes, "bfloat16"),
+        pred_scores=rounded(case.pred_scores, "bfloat16"),
+        dtype="bfloat16",
+        denoising=None,
+    )
+    for kind in port.each_classification(case):
+        # An alpha that bfloat16 cannot hold; most round numbers it can.
+        same = kind.change(alpha=0.1)
+        before = half.change(config=same.config)
+        _, returned = port.losses_in_turn([before, same])
+        returned.assert_values(port.expected(same))
+
+
+@rule("NUM-10", source="a loss is a function", request=Request(targets=(0, 3)))
+def same_question_same_answer(port: Judged, case: LossCase) -> None:
+    """Asked twice, the loss returns the same losses and gradients, up to the rounding of another order of summation."""
+    expected, once, again = port.expected(case), port.loss(case), port.loss(case)
+    for key in expected:
+        again.assert_alike(once, key, expected[key])
+        for name in again.inputs() if port.can("gradients") else ():
+            again.assert_gradient_alike(once, key, name, expected[key], 1.0)
+
+
+@rule("NUM-11", source="a loss is a function", request=Request(targets=(0, 3)), needs={"concurrent"})
+def calls_at_the_same_time(port: Judged, case: LossCase) -> None:
+    """Called from several threads at the same time on different batches, the loss gives each of them its own answer."""
+    cases = [case, case.change(pred_scores=-case.pred_scores)] * (THREADS // 2)
+    expected = [port.expected(each) for each in cases[:2]] * (THREADS // 2)
+    with ThreadPoolExecutor(THREADS) as pool:
+        for returned, wanted in zip(pool.map(port.loss, cases), expected, strict=True):
+            returned.assert_values(wanted)
+
+
+@rule("NUM-12", source="a loss is a function", request=Request(targets=(0, 3)))
+def the_world_stays_as_it_is(port: Judged, case: LossCase) -> None:
+    """A call draws nothing from the global random generators of NumPy and PyTorch, and leaves PyTorch's default dtype
+    and its gradient mode as they are."""
+    before = snapshot()
+    port.loss(case)
+    touched = changed(before, snapshot())
+    assert not touched, f"the call changed {', '.join(touched)}"
