@@ -1,4 +1,4 @@
-"""The bug museum: real bugs of public implementations and plausible mistakes, each a change to one step of the reference."""
+"""The bug museum: real bugs of public implementations, and plausible mistakes, each a change to one step."""
 
 from detr_conformance.deviations.background import BACKGROUND_DEVIATIONS
 from detr_conformance.deviations.box_costs import BOX_COST_DEVIATIONS
