@@ -26,7 +26,8 @@ class OptimizedPort(UltralyticsPort):
         """Check that the backend runs there."""
         self.device = device
         super().__init__(partial(RTDETRDetectionLoss, backend=backend), get_cdn_group, name)
-        self.capabilities |= {"concurrent"}
+        if backend == "torch" or device == "cuda":  # Triton's interpreter replaces functions that all threads share
+            self.capabilities |= {"concurrent"}
 
 
 def port() -> OptimizedPort:
