@@ -83,7 +83,7 @@ def as_a_new_batch(device: torch.device) -> None:
         upload._sent.cache_clear()  # no public function does it, and no user needs one
 
 
-def from_nothing(step: Step) -> Callable[[], object]:
+def from_nothing(step: Callable[[], object]) -> Callable[[], object]:
     """The step with what `optimized` keeps on the CPU for the next one counted in: it has kept nothing so far."""
     from detr_conformance.optimized import scratch
 

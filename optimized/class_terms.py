@@ -16,7 +16,7 @@ from detr_conformance.optimized.precision import arithmetic_dtype
 from detr_conformance.optimized.scratch import scratch
 
 BLOCK = 1 << 19
-"""Entries in a block: its arrays fit the last-level cache. With smaller ones torch's threads wait for each other."""
+"""Entries in a block. With smaller ones torch's threads wait for each other after every operation."""
 
 
 class ClassSums(NamedTuple):

@@ -1,4 +1,4 @@
-"""Matching costs in plain torch: each target against the queries of its own image, in blocks that stay in the cache."""
+"""Matching costs in plain torch: each target against the queries of its own image, block by block."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROBABILITY_EPS = 1e-8
 """Keeps the logarithms of the class cost finite."""
 
 BLOCK = 1 << 17
-"""Costs computed at once: the planes of this size that it takes stay in the cache."""
+"""Costs computed at once. With fewer torch's threads wait for each other after every operation."""
 
 PLANES = 9
 """Numbers for each cost that are in memory meanwhile."""
@@ -57,12 +57,12 @@ def costs(
     of_queries = [each.contiguous() for each in pred_bboxes.to(dtype).flatten(0, 1).unbind(-1)]
     of_targets = targets.boxes.repeat(layers, 1)
 
-    each = max(1, min(BLOCK // queries, len(total)))
-    for start in range(0, len(total), each):
-        rows = slice(start, start + each)
+    height = max(1, BLOCK // queries)
+    for start in range(0, len(total), height):
+        rows = slice(start, start + height)
         cost, sources = total[rows], image_of_row[rows]
-        each_of = [(tuple(cost.shape), kind) for kind in (torch.int64, pred_scores.dtype, *[dtype] * PLANES)]
-        addresses, found, *planes = scratch(device, *each_of)
+        dtypes = (torch.int64, pred_scores.dtype, *[dtype] * PLANES)
+        addresses, found, *planes = scratch(device, *((tuple(cost.shape), own) for own in dtypes))
         cost.copy_(logits.read(rows, addresses, found))
         if log_sums is None:
             _focal_costs(cost, planes, options)

@@ -21,7 +21,7 @@ class Fading(NamedTuple):
     Attributes:
         p: sigmoid(x).
         power: weight p^gamma.
-        negative: the terms with their sign reversed, -f(x): so they come out, and turning all of them would take time.
+        negative: -f(x). The logarithm that it starts from is negative, and a pass to turn all signs would take time.
     """
 
     p: Float[Tensor, "*block"]

@@ -20,7 +20,6 @@ from detr_conformance.deviations.invariance import INVARIANCE_DEVIATIONS
 from detr_conformance.deviations.label_noise import LABEL_NOISE_DEVIATIONS
 from detr_conformance.deviations.layer_matching import LAYER_MATCHING_DEVIATIONS
 from detr_conformance.deviations.layers import LAYER_DEVIATIONS
-from detr_conformance.deviations.losses import LOSS_DEVIATIONS
 from detr_conformance.deviations.main_layer import MAIN_LAYER_DEVIATIONS
 from detr_conformance.deviations.matching import MATCHING_DEVIATIONS
 from detr_conformance.deviations.mutation import MUTATION_DEVIATIONS
@@ -49,7 +48,6 @@ MUSEUM: tuple[Deviation, ...] = (
     *GRADIENT_DEVIATIONS,
     *CONNECTION_DEVIATIONS,
     *INVARIANCE_DEVIATIONS,
-    *LOSS_DEVIATIONS,
     *SOLVING_DEVIATIONS,
     *MATCHING_DEVIATIONS,
     *CLASS_COST_DEVIATIONS,

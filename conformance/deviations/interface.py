@@ -14,6 +14,15 @@ from detr_conformance.properties.tolerance import rounded
 from detr_conformance.reference import Losses, RTDETRDetectionLoss
 
 
+class NoDenoisingKeysWithoutTargets(RTDETRDetectionLoss):
+    """A batch without targets has other keys than one with targets."""
+
+    def forward(self, *args: Any, **options: Any) -> Losses:
+        """As the reference, but a rank whose images are all empty reports no denoising losses."""
+        losses, (_, batch, *_) = super().forward(*args, **options), args
+        return losses if sum(batch["gt_groups"]) else {key: loss for key, loss in losses.items() if "_dn" not in key}
+
+
 def keyed(change: Callable[[Losses, int, int], Losses]) -> type[RTDETRDetectionLoss]:
     """The loss with other keys: a function of the right losses, the number of targets and that of layers."""
 
@@ -105,6 +114,14 @@ KEYS = "loss specification, DETRLoss and RTDETRDetectionLoss: keys"
 SCALAR = "loss specification, DETRLoss: every loss is a scalar of shape () in float32 or better"
 
 INTERFACE_DEVIATIONS = (
+    Deviation(
+        "rtdetr-empty-rank-hangs",
+        "API",
+        "A rank without targets had no denoising losses, so that ranks disagreed on the keys and hung. "
+        "Right: the same keys, zero. Shows in a batch without targets.",
+        "lyuwenyu/RT-DETR, issues 529 and 672, pull request 684",
+        loss=NoDenoisingKeysWithoutTargets,
+    ),
     Deviation(
         "detrex-dn-zero-loss-wrong-key",
         "API",

@@ -14,6 +14,27 @@ from detr_conformance.reference.loss_value import loss_of, zero_loss
 from detr_conformance.reference.rounding import plain, track
 
 
+class SaturatingFocalLoss(FocalLoss):
+    """Cross-entropy by the logarithm of a probability that float32 has rounded to 0 or 1."""
+
+    def terms(self, x: Terms, y: Terms) -> Terms:
+        """Focal terms with -log(p_t) where p_t may be 0."""
+        with np.errstate(all="ignore"):
+            p = 1.0 / (1.0 + np.exp(-np.asarray(plain(x), dtype=np.float32)))
+            truth = np.where(plain(y) == 1, p, np.float32(1.0) - p)
+            wrong = -np.log(truth) * (1.0 - truth) ** np.float32(self.gamma)
+        return track(wrong * plain(self._balance(y)))
+
+
+class LogOfSaturatedSigmoid(RTDETRDetectionLoss):
+    """The classification loss takes the logarithm of a saturated sigmoid."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """As the reference, with the fragile focal loss."""
+        super().__init__(*args, **options)
+        self.focal = SaturatingFocalLoss(self.focal.gamma, self.focal.alpha)
+
+
 class ScoresInSinglePrecision(RTDETRDetectionLoss):
     """The target scores are kept in float32, whatever the predictions are."""
 
@@ -72,6 +93,14 @@ class Capped(RTDETRDetectionLoss):
 STABLE = "loss specification, DETRLoss: BCE(x, y) of logits"
 
 NUMERICS_DEVIATIONS = (
+    Deviation(
+        "rfdetr-log-of-saturated-sigmoid",
+        "NUM",
+        "Cross-entropy was written as -log(p) with p rounded to 0 or 1. Right: the log-sigmoid form. Shows "
+        "beyond logits of 17 in float32.",
+        "roboflow/rf-detr, pull request 138",
+        loss=LogOfSaturatedSigmoid,
+    ),
     Deviation(
         "plausible-scores-in-float32",
         "NUM",

@@ -18,12 +18,14 @@ THREADS = 4
 
 @rule("NUM-06", source="a loss is a function", request=Request(), needs={"one_object"})
 def calls_leave_no_trace(port: Judged, case: LossCase) -> None:
-    """A loss object answers the same when it is asked again, also after another batch in between."""
+    """A loss object answers the same when it is asked again, also after another batch in between, and that batch is
+    judged by its own targets."""
     other = case.change(gt_cls=(case.gt_cls + 1) % case.config.nc, pred_scores=-case.pred_scores, denoising=None)
     expected = port.expected(case)
-    first, _, again = port.losses_in_turn([case, other, case])
+    first, between, again = port.losses_in_turn([case, other, case])
     for key in expected:
         again.assert_alike(first, key, expected[key])
+    between.assert_values(port.expected(other))
 
 
 @rule(

@@ -26,7 +26,6 @@ NOT_SEEN = {
     "mmdet-force-fp32-wrong-names": "MATCH-14 draws logits so large that boxes never decide in half precision",
     "plausible-loss-kind-in-matcher": "MATCH-12 has too few targets to see the matcher that is inside the loss",
     "plausible-noise-without-seed": "no rule asks a generator twice with one seed",
-    "plausible-targets-cached-by-count": "NUM-06 does not look at the second of three answers",
     "ul-inverse-sigmoid-double-eps": "DN-15 sees boxes only through their noise",
 }
 """No rule of the family fails them at level smoke, and why: what the rules have still to learn."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from detr_conformance.optimized import RTDETRDetectionLoss, scratch
+from detr_conformance.optimized import RTDETRDetectionLoss
 
 from .steps import KINDS
 
@@ -28,24 +28,21 @@ def device(request):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_step_on_coco_holds_little_more_than_its_gradient(kind, device, monkeypatch):
+def test_a_step_on_coco_holds_little_more_than_its_gradient(kind, device):
+    from peers import from_nothing
     from timing import peak_memory
     from workloads import WORKLOADS, build
 
     inputs = build(WORKLOADS["coco"], device)
     loss = RTDETRDetectionLoss(inputs.workload.classes, **KINDS[kind])
     predictions = [part(which) for part in (inputs.ordinary, inputs.noised) for which in ("boxes", "logits")]
-    kept = []
 
     def forward_and_backward():
-        # What is kept for the next call counts, so there must be none yet; and none may be released meanwhile.
-        kept.append(scratch._Kept())
-        monkeypatch.setattr(scratch, "_kept", kept[-1])
         losses = loss(tuple(predictions[:2]), inputs.batch, *predictions[2:], dn_meta=inputs.dn_meta)
         return losses, torch.autograd.grad(sum(losses.values()), predictions)
 
     logits = sum(each.numel() * each.element_size() for each in predictions[1::2])
-    assert logits <= peak_memory(forward_and_backward, device) <= MOST * logits
+    assert logits <= peak_memory(from_nothing(forward_and_backward), device) <= MOST * logits
 
 
 def test_the_meter_sees_what_is_held_at_the_highest_point():
