@@ -34,6 +34,17 @@ def name_of_group(process_group: dist.ProcessGroup | None) -> str:
     return str(process_group.group_name)
 
 
+def group_of_name(name: str) -> dist.ProcessGroup | None:
+    """The group that `name_of_group` gave this name.
+
+    Raises:
+        RuntimeError: this process has no such group, as where a loss has been unpickled in another one.
+    """
+    if name and name not in _groups:
+        raise RuntimeError(f"process_group {name!r} is not known in this process: build the loss anew, with its group")
+    return _groups[name] if name else None
+
+
 @lru_cache(maxsize=64)
 def _loss(name: str, options: str, process_group: dist.ProcessGroup | None) -> Any:
     """A loss built with these constructor arguments, written as JSON, and for these processes."""
@@ -54,7 +65,7 @@ def detr_losses(
     group: str,
 ) -> list[Tensor]:
     """Losses and derivatives of one step: see `DETRLoss.terms` for arguments and result."""
-    loss = _loss(name, options, _groups.get(group))
+    loss = _loss(name, options, group_of_name(group))
     batch = {"bboxes": gt_bboxes, "cls": gt_cls, "gt_groups": list(gt_groups)}
     parts = loss.terms(predictions, batch, list(queries), list(targets), groups)
     return [tensor for part in parts for tensor in part]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from detr_conformance.optimized.backends import backend_for, check_backend
 from detr_conformance.optimized.box_loss import box_losses
 from detr_conformance.optimized.class_loss import class_loss
-from detr_conformance.optimized.compiled import known_to_compiler, losses_of_parts, name_of_group
+from detr_conformance.optimized.compiled import group_of_name, known_to_compiler, losses_of_parts, name_of_group
 from detr_conformance.optimized.layer_losses import (
     Configuration,
     LayerInputs,
@@ -116,7 +116,6 @@ class DETRLoss(nn.Module):
         self.uni_match_ind = check_count("uni_match_ind", uni_match_ind)
         self.gamma = check_number("gamma", gamma, least=0.0)
         self.alpha = check_number("alpha", alpha)
-        self.process_group = process_group
         self.validate = validate
         self.backend = backend
         self.matcher = HungarianMatcher(MATCHER_COST_GAIN, validate=validate, backend=backend)
@@ -124,6 +123,11 @@ class DETRLoss(nn.Module):
         options = {name: getattr(self, name) for name in (*names, "validate", "backend")}
         self.options_as_json = json.dumps(options, default=float)  # for `compiled`, like the next
         self.name_of_group = name_of_group(process_group)
+
+    @property
+    def process_group(self) -> dist.ProcessGroup | None:
+        """The processes that share N. Kept by name, so that the loss can be copied and pickled, as with its model."""
+        return group_of_name(self.name_of_group)
 
     def forward(
         self,

@@ -5,7 +5,9 @@ Real processes, each with its share of the images; torch's own `DistributedDataP
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -151,17 +153,37 @@ def test_a_process_without_denoising_queries_counts_with_the_others(answers):
             assert_near(sum(each["losses"][key] for each in answers[name]) / 2, expected[key], key)
 
 
-@pytest.mark.usefixtures("shapes_unchecked")  # the tracer cannot look into the checks
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's own
-def test_a_traced_loss_talks_without_a_graph_break(tmp_path, monkeypatch):
+@pytest.fixture
+def group(tmp_path, monkeypatch):
+    """A group of this process alone."""
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", LOOPBACK)
     dist.init_process_group("gloo", store=dist.FileStore(str(tmp_path / "store")), rank=0, world_size=1)
-    try:
-        loss = RTDETRDetectionLoss(4, process_group=dist.group.WORLD)
-        losses = step()(torch.compile(loss, backend="aot_eager", fullgraph=True))
-        talked = dist.group.WORLD._get_sequence_number_for_group()
-    finally:
-        dist.destroy_process_group()
+    yield dist.group.WORLD
+    dist.destroy_process_group()
+
+
+def test_a_copy_of_the_loss_talks_to_the_same_processes(group):
+    # Trainers keep an averaged copy of the model, and the model keeps its criterion.
+    loss = RTDETRDetectionLoss(4, process_group=group)
+    for copied in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):  # noqa: S301  # our own
+        before = group._get_sequence_number_for_group()
+        step()(copied)
+        assert group._get_sequence_number_for_group() == before + 1
+
+
+def test_a_loss_from_another_process_says_that_its_group_is_missing(group):
+    loss = RTDETRDetectionLoss(4, process_group=group)
+    loss.name_of_group = "theirs"
+    with pytest.raises(RuntimeError, match="process_group 'theirs' is not known in this process"):
+        step()(loss)
+
+
+@pytest.mark.usefixtures("shapes_unchecked")  # the tracer cannot look into the checks
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's own
+def test_a_traced_loss_talks_without_a_graph_break(group):
+    loss = RTDETRDetectionLoss(4, process_group=group)
+    before = group._get_sequence_number_for_group()
+    losses = step()(torch.compile(loss, backend="aot_eager", fullgraph=True))
     expected = step()(RTDETRDetectionLoss(4))
-    assert talked == 1
+    assert group._get_sequence_number_for_group() == before + 1
     assert all(torch.allclose(losses[key], expected[key], rtol=1e-6) for key in expected)
