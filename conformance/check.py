@@ -1,13 +1,18 @@
-"""`detr-conformance check`: judge a port by running pytest on one item for each rule, and write down what came out."""
+"""`detr-conformance check`: judge a port by running pytest on one item for each rule, and write down what came out.
+
+The items run in worker processes of pytest-xdist, one unless `-n` says otherwise: a port that ends its process ends
+one of those. See `detr_conformance.isolation`.
+"""
 
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from pathlib import Path
 
 import pytest
@@ -15,10 +20,12 @@ import pytest
 from detr_conformance.check_plugin import OPTION
 from detr_conformance.console import Display
 from detr_conformance.errors import UsageError, described, one_line
+from detr_conformance.isolation.workers import EVER, Workers
 from detr_conformance.judgement import prepare
 from detr_conformance.options import TIMEOUTS, CheckOptions
 from detr_conformance.progress import Progress
 from detr_conformance.report import compose, versions_for
+from detr_conformance.writing import refuse_unwritable, write
 
 INTERRUPTED = 130
 """Exit status of a program that was ended by ctrl-C: 128 + SIGINT."""
@@ -38,47 +45,64 @@ def check(options: CheckOptions, json_path: str | None, pytest_arguments: Sequen
     Raises:
         UsageError: the run cannot be made.
     """
-    if json_path is not None:
-        _refuse_unwritable(Path(json_path))
+    refuse_unwritable(json_path, "--json")
     prepare.cache_clear()
     judgement = prepare(options)
     versions = versions_for(options.port)
-    display = Display()
-    progress = Progress(judgement, display)
+    progress = Progress(judgement, Display(), Workers())
     started = time.monotonic()
-    _run_pytest(options, pytest_arguments, progress)
+    broken = _run_pytest(options, pytest_arguments, progress)
     report = compose(judgement, progress.entries.values(), versions)
-    if json_path is not None:
-        _write(Path(json_path), report.to_json())
-    display.closing(report, time.monotonic() - started, progress.interrupted)
+    progress.show(progress.display.closing, report, time.monotonic() - started, progress.interrupted)
+    write(json_path, report.to_json(), "--json")
+    for problem in (broken, _unshown(progress)):
+        if problem is not None:
+            raise problem
     if progress.interrupted:
         return INTERRUPTED
     return 1 if report.verdict == "non-conformant" else 0
 
 
-def _run_pytest(options: CheckOptions, pytest_arguments: Sequence[str], progress: Progress) -> None:
-    """Let pytest judge every rule, under settings of its own."""
+def _run_pytest(options: CheckOptions, pytest_arguments: Sequence[str], progress: Progress) -> UsageError | None:
+    """Let pytest judge every rule, under settings of its own; returns why it broke off with some rules judged."""
     settings = Path(__file__).with_suffix(".ini")
     arguments = [
         *("--pyargs", "detr_conformance.rule_items", "-p", "detr_conformance.check_plugin"),
         *(OPTION, options.encoded(), f"--timeout={TIMEOUTS[options.level]}"),
+        *("-n", "1", f"--max-worker-restart={EVER}", "--maxschedchunk=1", "--assert=plain"),
         *("-c", str(settings), f"--rootdir={settings.parent}"),
         *pytest_arguments,
     ]
     stderr = io.StringIO()
     try:
         with redirect_stderr(stderr):
-            status = pytest.main(arguments, plugins=[progress])
-    except Exception as error:  # a plugin raised before the session began, or -W error met a warning of pytest's own
-        raise UsageError(f"pytest broke off ({described(error)}): change the arguments after --") from error
+            status = pytest.main(arguments, plugins=[progress, progress.workers])
+    except Exception as error:  # of a plugin, outside of the session; -W error and a warning of pytest's own
+        broken = UsageError(f"pytest broke off ({described(error)}): change the arguments after --")
+        if not progress.entries:
+            raise broken from error
+        return broken
     if status == pytest.ExitCode.USAGE_ERROR:
         reasons = re.findall(r"error: (.*)", stderr.getvalue(), re.IGNORECASE) or [stderr.getvalue()]
         raise UsageError(
             f"pytest refuses the arguments after -- ({one_line(reasons[-1])}): correct them, or install the plugin"
         )
     sys.stderr.write(stderr.getvalue())
+    progress.close_gaps()
     if not progress.interrupted:
+        progress.workers.refuse_a_port_that_cannot_be_built()
         _refuse_empty_run(progress, pytest_arguments, status)
+    return None
+
+
+def _unshown(progress: Progress) -> UsageError | None:
+    """Why not all was shown, if so; the rest is discarded, or Python would try again at its end."""
+    if progress.unshown is None:
+        return None
+    with suppress(OSError, ValueError):  # stdout has no number where it is captured
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    reason = getattr(progress.unshown, "strerror", None) or "nobody reads it"
+    return UsageError(f"stdout cannot be written ({reason}): the rest was not shown")
 
 
 def _refuse_empty_run(progress: Progress, pytest_arguments: Sequence[str], status: int) -> None:
@@ -90,21 +114,3 @@ def _refuse_empty_run(progress: Progress, pytest_arguments: Sequence[str], statu
         hint = f"change the arguments after -- ({one_line(chosen)})" if chosen else "choose another case"
         raise UsageError(f"no rule was judged: {hint}")
     raise UsageError(f"pytest broke off with status {int(status)}: {one_line(progress.chatter.getvalue()[-300:])}")
-
-
-def _refuse_unwritable(path: Path) -> None:
-    """Find out before the run whether the report can be written, and leave no file behind."""
-    existed = path.exists()
-    _write(path, None)
-    if not existed:
-        path.unlink()
-
-
-def _write(path: Path, text: str | None) -> None:
-    """Write the file; without a text only open it, to append nothing."""
-    try:
-        with path.open("a" if text is None else "w", encoding="utf-8") as file:
-            file.write(text or "")
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{path} cannot be written ({reason}): give --json another path") from error

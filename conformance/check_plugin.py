@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import signal
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import pytest
 
+from detr_conformance.isolation.worker import GIVEN_UP, GRACE, PLUGIN, WORDS, Worker
 from detr_conformance.options import CheckOptions
 from detr_conformance.properties.judged import PortTimeout
 
@@ -34,17 +36,39 @@ def options_of(config: pytest.Config) -> CheckOptions:
     return CheckOptions.decoded(config.getoption(OPTION))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """In a worker process contain what the port does; after pytest's own plugins, two of which it stands in for."""
+    told = getattr(config, "workerinput", None)
+    if told is None:
+        return
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    if capture is not None:
+        capture.stop_global_capturing()  # it would keep all that a port writes, on disk and in memory
+        config.pluginmanager.unregister(capture)
+    worker = Worker(Path(told[WORDS]), options_of(config).memory, told[GIVEN_UP])
+    config.pluginmanager.register(worker, PLUGIN)
+
+
 @pytest.hookimpl(optionalhook=True)
-def pytest_timeout_set_timer(settings: TimeoutSettings) -> bool | None:
+def pytest_timeout_set_timer(item: pytest.Item, settings: TimeoutSettings) -> bool | None:
     """Stop a rule that takes too long by an exception that Hypothesis does not catch.
 
     Hypothesis would take pytest-timeout's own for a failure of the rule, and call the hanging port again to shrink it,
-    this time without a clock. Where there are no signals pytest-timeout goes its own way and ends the process.
+    this time without a clock. A worker process that does not come back even so is ended. Where there are no signals
+    that is all that happens, and in a process of its own pytest-timeout goes its own way.
     """
+    worker = Worker.of(item.config)
     if settings.method != "signal":
-        return None
+        if worker is not None:
+            worker.watch(settings.timeout)
+        return None if worker is None else True
+    if worker is not None:
+        worker.watch(settings.timeout + GRACE)
 
     def give_up(_signal: int, _frame: object) -> None:
+        if worker is not None:
+            worker.timed_out = True
         raise PortTimeout(
             f"no answer within {settings.timeout:g} s: the port hangs, or needs a longer limit (-- --timeout SECONDS)"
         )
@@ -55,8 +79,11 @@ def pytest_timeout_set_timer(settings: TimeoutSettings) -> bool | None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_timeout_cancel_timer() -> None:
+def pytest_timeout_cancel_timer(item: pytest.Item) -> None:
     """Stop the clock."""
+    worker = Worker.of(item.config)
+    if worker is not None:
+        worker.rest()
     if hasattr(signal, "SIGALRM"):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""The command line: `detr-conformance check | list | spec`."""
+"""The command line: `detr-conformance COMMAND …`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from detr_conformance import __version__
+from detr_conformance.commands import COMMANDS
 from detr_conformance.errors import UsageError, one_line
-from detr_conformance.options import TIMEOUTS, CheckOptions
-
-PORT_HELP = "a built-in port (see `detr-conformance list`), or package.module:attribute: a Port, or a factory of one"
-AFTER_DASHES = "Arguments after -- go to pytest, such as -k MATCH, -n 4, -x, --junitxml FILE."
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,17 +45,10 @@ def _command(argv: list[str]) -> int:
     own, pytest_arguments = _split(argv)
     arguments = _parser().parse_args(own)
     if arguments.command == "check":
-        from detr_conformance.check import check
-
-        names = CheckOptions.__struct_fields__
-        options = CheckOptions(**{name: getattr(arguments, name) for name in names})
-        return check(options, arguments.json, pytest_arguments)
+        return int(arguments.run(arguments, pytest_arguments))
     if pytest_arguments:
         raise UsageError(f"{arguments.command} takes no arguments after --: leave them out")
-    from detr_conformance.spec import listing, markdown
-
-    sys.stdout.write(markdown() if arguments.command == "spec" else listing())
-    return 0
+    return int(arguments.run(arguments))
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -70,20 +60,9 @@ def _split(argv: list[str]) -> tuple[list[str], list[str]]:
 def _parser() -> Parser:
     parser = Parser(prog="detr-conformance", description="Judge a port of the DETR / RT-DETR training loss.")
     parser.add_argument("--version", action="version", version=f"detr-conformance {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="check | list | spec")
-    check = commands.add_parser("check", help="judge a port", description="Judge a port.", epilog=AFTER_DASHES)
-    commands.add_parser("list", help="list the rules and the built-in ports")
-    commands.add_parser("spec", help="print the rules in Markdown")
-
-    check.add_argument("port", metavar="PORT", help=PORT_HELP)
-    check.add_argument("--adapter", help="the attribute is a loss class; `ultralytics` says how to build and call it")
-    check.add_argument("--denoising", metavar="MODULE:FUNCTION", help="a generator like get_cdn_group, with --adapter")
-    check.add_argument("--profile", help="conventions to hold the port to, instead of those that it names")
-    check.add_argument("--level", choices=list(TIMEOUTS), default="standard", help="how many cases (default: standard)")
-    cases = check.add_mutually_exclusive_group()
-    cases.add_argument("--targets", metavar="FILE", help="COCO annotations: judge on the boxes of these images as well")
-    cases.add_argument("--case", metavar="FILE", help="a case in JSON: judge on this one alone")
-    check.add_argument("--json", metavar="FILE", help="write the report there")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for each in COMMANDS:
+        each.add_parser(commands)
     return parser
 
 

@@ -7,9 +7,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from detr_conformance.errors import visible
+from detr_conformance.errors import one_line, shortened, visible
 from detr_conformance.judgement import Judgement
 from detr_conformance.report import Report, RuleEntry
+from detr_conformance.reports import facts
+from detr_conformance.reports.extras import blocked_by, diagnosis, divergence
 
 STYLES = {
     "pass": "green",
@@ -24,6 +26,8 @@ STYLES = {
 }
 ID, VERDICT, CASES, SHARE = 9, 11, 6, 7
 """Widths of the columns; the title gets what is left."""
+LONGEST_NAME = 80
+"""Of what is shown of a port's name."""
 ALWAYS_COUNTED = ("pass", "fail", "error", "unsupported")
 
 
@@ -39,33 +43,53 @@ class Display:
 
     def opening(self, judgement: Judgement) -> None:
         """What is about to be judged, and the head of the table."""
-        name, profile = visible(judgement.port.name), judgement.profile.name
-        self._say(f"{name}, profile {profile}, level {judgement.level}: {len(judgement.rules)} rules")
+        conditions = f"profile {judgement.profile.name}, level {judgement.level}, seed {judgement.seed}"
+        self._say(f"{one_line(judgement.port.name, LONGEST_NAME)}, {conditions}: {len(judgement.rules)} rules")
         if judgement.targets is not None:
             self._say(f"{visible(str(judgement.targets.path))}: {judgement.targets.summary}")
-        self._say("")
-        self._columns(*(Text(head, "bold") for head in ("rule", "", "verdict", "cases", "budget")))
+        self._head()
+
+    def again(self, report: Report) -> None:
+        """A report that was made earlier, or elsewhere, as its run would have shown it."""
+        conditions = f"profile {one_line(report.profile['name'])}, level {report.level}, seed {report.seed}"
+        self._say(f"{one_line(report.port['name'], LONGEST_NAME)}, {conditions}: {len(report.rules)} rules")
+        self._head()
+        for entry in report.rules:
+            self.row(entry)
+        self.closing(report)
 
     def row(self, entry: RuleEntry) -> None:
         """One rule that has finished."""
-        share = "" if entry.share is None or entry.verdict == "unsupported" else f"{entry.share:.1%}"
-        cases = "" if entry.verdict == "unsupported" else f"{entry.examples:,}"
-        verdict = Text(entry.verdict, STYLES[entry.verdict])
-        self._columns(Text(entry.id), Text(entry.title), verdict, Text(cases), Text(share))
+        verdict, title = Text(entry.verdict, STYLES[entry.verdict]), Text(one_line(entry.title))
+        self._columns(Text(entry.id), title, verdict, Text(facts.cases(entry)), Text(facts.share(entry)))
 
-    def closing(self, report: Report, seconds: float, interrupted: bool = False) -> None:
-        """What went wrong, rule by rule; the verdict and the counts."""
-        for entry in report.rules:
-            if entry.verdict in ("fail", "error"):
-                self._explanation(entry)
+    def closing(self, report: Report, seconds: float | None = None, interrupted: bool = False) -> None:
+        """What went wrong, rule by rule; what that has in common; the verdict and the counts."""
+        for entry in facts.broken(report):
+            self._explanation(entry)
+        self._diagnosis(report)
         self._say("\ninterrupted" if interrupted else "")
         self.console.print(Text(report.verdict, STYLES[report.verdict]), Text(f": {_counted(report, seconds)}"), sep="")
 
     def _explanation(self, entry: RuleEntry) -> None:
         self._say("")
-        self.console.print(Text(entry.verdict, STYLES[entry.verdict]), Text(f"{entry.id} {entry.title}", "bold"))
-        for text in (Text(entry.statement, "italic"), Text(entry.message)):
+        title = Text(one_line(f"{entry.id} {entry.title}"), "bold")
+        self.console.print(Text(entry.verdict, STYLES[entry.verdict]), title)
+        for text in (Text(shortened(entry.statement), "italic"), *map(Text, _what_came(entry))):
             self.console.print(Padding(text, (0, 0, 0, 2), expand=False))
+
+    def _diagnosis(self, report: Report) -> None:
+        found = diagnosis(report)
+        if found is not None:
+            self._say("")
+            self.console.print(Text("diagnosis", "bold"), Text(shortened(found.message)))
+            for deviation in found.deviations:
+                line = Text(f"{one_line(deviation.id)}: {one_line(f'{deviation.story} {deviation.link}')}")
+                self.console.print(Padding(line, (0, 0, 0, 2), expand=False))
+
+    def _head(self) -> None:
+        self._say("")
+        self._columns(*(Text(head, "bold") for head in ("rule", "", "verdict", "cases", "budget")))
 
     def _columns(self, *cells: Text) -> None:
         row = Table.grid(padding=(0, 1), expand=True)
@@ -81,9 +105,16 @@ class Display:
         self.console.print(Text(line))
 
 
-def _counted(report: Report, seconds: float) -> str:
+def _what_came(entry: RuleEntry) -> list[str]:
+    """The message, where the numbers part ways, and the rule to look at first, as far as there are such."""
+    first, blocking = divergence(entry), blocked_by(entry)
+    texts = [facts.message(entry), "" if first is None else first.message, blocking and f"follows from {blocking}"]
+    return [shortened(text) for text in texts if text]
+
+
+def _counted(report: Report, seconds: float | None) -> str:
     counts = [f"{count} {verdict}" for verdict, count in report.counts.items() if count or verdict in ALWAYS_COUNTED]
     if report.not_judged:
         counts.append(f"{len(report.not_judged)} not judged")
     cases = sum(entry.examples for entry in report.rules)
-    return f"{', '.join(counts)}; {cases:,} cases in {seconds:.0f} s"
+    return f"{', '.join(counts)}; {cases:,} cases{'' if seconds is None else f' in {seconds:.0f} s'}"

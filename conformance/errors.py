@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 LONGEST_SENTENCE = 300
+LONGEST_TEXT, MOST_LINES = 2000, 40
+"""What is shown of a text of several lines, such as a failure's message; the report holds all of it."""
 
 
 class UsageError(Exception):
@@ -16,8 +18,16 @@ def visible(text: str) -> str:
 
 def one_line(value: object, limit: int = LONGEST_SENTENCE) -> str:
     """A value as visible text on one line, cut where it gets too long."""
-    text = visible(" ".join(str(value).split()))
+    words = " ".join(str(value).split())
+    text = visible(words[: limit + 1])  # spelled out, it is no shorter
     return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def shortened(text: str, limit: int = LONGEST_TEXT, lines: int = MOST_LINES) -> str:
+    """Visible text of several lines, cut where it gets too long, with a note of how much is left out."""
+    kept = "\n".join(text[:limit].split("\n")[:lines])
+    left = len(text.rstrip()) - len(kept)
+    return visible(kept.rstrip()) if left <= 0 else f"{visible(kept)}… ({left:,} characters more)"
 
 
 def described(error: BaseException) -> str:

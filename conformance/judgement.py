@@ -31,6 +31,7 @@ class Judgement:
         port: the port.
         profile: the conventions to hold it to.
         level: smoke, standard or exhaustive: how many cases each rule draws.
+        seed: which cases.
         targets: real targets, for further cases.
         case: the only case, if given; none is drawn then.
     """
@@ -40,6 +41,7 @@ class Judgement:
     level: str = "standard"
     targets: CocoTargets | None = None
     case: LossCase | None = None
+    seed: int = 0
 
     @property
     def applicable(self) -> list[Rule]:
@@ -59,13 +61,13 @@ class Judgement:
             return None if outcome.verdict == "pass" and outcome.examples == 0 else outcome
         judged = Judged(self.port, self.profile)
         cases = () if self.targets is None else real_cases(self.targets, rule, judged, self.level)
-        return run(rule, self.port, self.profile, self.level, cases)
+        return run(rule, self.port, self.profile, self.level, self.seed, cases)
 
     def _judge_on(self, case: LossCase, rule: Rule) -> Outcome:
         lacking = needs_of(case) - self.port.capabilities - self.port.dtypes
         if lacking:
             return Outcome(rule, "unsupported", f"the case needs {', '.join(sorted(lacking))}, which is not declared")
-        return run(rule, self.port, self.profile, self.level, [case], generate=False)
+        return run(rule, self.port, self.profile, real_cases=[case], generate=False)
 
 
 @lru_cache(maxsize=1)
@@ -78,7 +80,7 @@ def prepare(options: CheckOptions) -> Judgement:
     case = None if options.case is None else _read_case(Path(options.case))
     targets = None if options.targets is None else _read_targets(options.targets)
     port, profile = resolve(options)
-    judgement = Judgement(port, profile, options.level, targets, case)
+    judgement = Judgement(port, profile, options.level, targets, case, options.seed)
     if case is not None:
         _refuse_unfit(case, judgement, options)
     return judgement

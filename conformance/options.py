@@ -17,8 +17,10 @@ class CheckOptions(msgspec.Struct, frozen=True, kw_only=True):
         denoising: `package.module:function`, a generator of denoising queries to judge beside the loss class.
         profile: name of the profile to hold the port to; None for the one that it names.
         level: smoke, standard or exhaustive.
+        seed: which cases are drawn.
         targets: path of a COCO annotations file.
         case: path of a LossCase in JSON; the only case, if given.
+        memory: gigabytes that a worker process may take above what it holds once the port is built.
     """
 
     port: str
@@ -26,8 +28,10 @@ class CheckOptions(msgspec.Struct, frozen=True, kw_only=True):
     denoising: str | None = None
     profile: str | None = None
     level: str = "standard"
+    seed: int = 0
     targets: str | None = None
     case: str | None = None
+    memory: float = 4.0
 
     def encoded(self) -> str:
         """As one argument of a command line."""

@@ -9,10 +9,11 @@ import pytest
 from detr_conformance.coco import read_targets
 from detr_conformance.errors import visible
 from detr_conformance.judgement import Judgement
+from detr_conformance.properties.levels import EXAMPLES
 from detr_conformance.properties.port import Port, check_port
 from detr_conformance.properties.profiles import PROFILES, Profile
 from detr_conformance.properties.rule import Rule
-from detr_conformance.properties.run import EXAMPLES, Outcome
+from detr_conformance.properties.run import Outcome
 
 
 class RuleCheck:
@@ -55,6 +56,7 @@ def parametrize_with_rules(
     *,
     profile: Profile | str | None = None,
     level: str = "standard",
+    seed: int = 0,
     targets: str | os.PathLike[str] | None = None,
 ) -> pytest.MarkDecorator:
     """Make a test function run once for each rule.
@@ -70,6 +72,7 @@ def parametrize_with_rules(
         port: the port to judge.
         profile: the conventions to hold it to; by default those that it names.
         level: smoke, standard or exhaustive.
+        seed: another one draws other cases.
         targets: a COCO annotations file, to judge on the boxes of its images as well.
 
     Returns:
@@ -90,6 +93,7 @@ def parametrize_with_rules(
         PROFILES[chosen] if isinstance(chosen, str) else chosen,
         level,
         None if targets is None else read_targets(targets),
+        seed=seed,
     )
     return pytest.mark.parametrize(
         "rule", [pytest.param(RuleCheck(judgement, rule), id=rule.id) for rule in judgement.rules]

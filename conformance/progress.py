@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from detr_conformance.check_plugin import ENTRY
 from detr_conformance.console import Display
 from detr_conformance.errors import one_line
+from detr_conformance.isolation.workers import Workers
 from detr_conformance.judgement import Judgement
 from detr_conformance.properties.run import Outcome
 from detr_conformance.report import RuleEntry
@@ -22,20 +25,25 @@ class Progress:
     Args:
         judgement: what is being judged.
         display: where rows are shown.
+        workers: the processes that judge.
 
     Attributes:
         entries: what came of each rule, by its id.
         interrupted: somebody pressed ctrl-C.
+        cut_short: pytest was told to stop early, by -x for instance.
+        unshown: why nothing can be shown any more: a full disk behind stdout, or nobody who reads it.
         chatter: what pytest would have printed.
     """
 
-    def __init__(self, judgement: Judgement, display: Display) -> None:
+    def __init__(self, judgement: Judgement, display: Display, workers: Workers) -> None:
         """Nothing has happened yet."""
         self.judgement = judgement
+        self.workers = workers
         self.rules = {rule.id: rule for rule in judgement.rules}
         self.display = display
         self.entries: dict[str, RuleEntry] = {}
-        self.interrupted = False
+        self.interrupted = self.cut_short = False
+        self.unshown: BaseException | None = None
         self.chatter = io.StringIO()
 
     @pytest.hookimpl(trylast=True)
@@ -48,7 +56,7 @@ class Progress:
 
     def pytest_sessionstart(self) -> None:
         """Pytest has understood its arguments."""
-        self.display.opening(self.judgement)
+        self.show(self.display.opening, self.judgement)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -62,13 +70,43 @@ class Progress:
         elif text is None and not report.passed:
             self._add(RuleEntry.of(Outcome(rule, "error", f"the rule could not be judged: {_reason(report)}")))
 
-    def pytest_keyboard_interrupt(self) -> None:
-        """Remember that the run is not complete."""
-        self.interrupted = True
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
+        """Give the report of an item whose process has ended an entry: its own last, or one that says why it ended."""
+        node: Any = getattr(report, "node")  # noqa: B009  # pytest-xdist adds it; pytest's class has no such attribute
+        text, cause = self.workers.bury(node, node.config.getoption("timeout"))
+        rule = self.rules.get(_rule_id(crashitem))
+        if rule is not None:
+            entry = msgspec.json.decode(text, type=RuleEntry) if text else RuleEntry.of(Outcome(rule, "error", cause))
+            report.user_properties.append((ENTRY, msgspec.json.encode(entry).decode()))
+            report.longrepr = f"{entry.verdict}: {entry.message}"
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Remember that the run is not complete, and wait for nobody. Its subclass means that -x was met."""
+        self.interrupted = excinfo.type is KeyboardInterrupt
+        self.cut_short = not self.interrupted
+        if self.interrupted:
+            self.workers.end()
+
+    def close_gaps(self) -> None:
+        """An entry for every rule that was to be judged and had nobody left to judge it."""
+        reason = "" if self.interrupted or self.cut_short else self.workers.abandoned
+        for rule in map(self.rules.get, map(_rule_id, self.workers.selected)) if reason else ():
+            if rule is not None and rule.id not in self.entries:
+                self._add(RuleEntry.of(Outcome(rule, "error", reason)))
+
+    def show(self, what: Callable[..., None], *arguments: Any) -> None:
+        """Show something, and go on where that cannot be: the report matters more."""
+        if self.unshown is None:
+            try:
+                what(*arguments)
+            except (OSError, SystemExit) as error:  # SystemExit: rich ends programs that nobody reads
+                self.unshown = error
 
     def _add(self, entry: RuleEntry) -> None:
         self.entries[entry.id] = entry
-        self.display.row(entry)
+        self.workers.answered += entry.verdict in ("pass", "fail")
+        self.show(self.display.row, entry)
 
 
 def _taken(report: pytest.TestReport) -> str | None:

@@ -75,6 +75,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         port: name, capabilities, dtypes, and versions of the packages involved.
         profile: name, differences from the base profile, and what it leaves open with the rules about that.
         level: how many cases were drawn.
+        seed: which cases were drawn.
         verdict: conformant, partial or non-conformant.
         counts: number of rules for each verdict.
         rules: the rules that were judged.
@@ -87,6 +88,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     port: Document
     profile: Document
     level: str
+    seed: int
     verdict: str
     counts: Mapping[str, int]
     rules: list[RuleEntry]
@@ -115,6 +117,7 @@ def compose(judgement: Judgement, entries: Iterable[RuleEntry], versions: Mappin
         },
         profile=_profile(judgement.profile),
         level=judgement.level,
+        seed=judgement.seed,
         verdict=overall(counts, complete=not not_judged),
         counts=counts,
         rules=[by_id[rule.id] for rule in RULES if rule.id in by_id],

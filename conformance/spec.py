@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
+from detr_conformance.deviations import MUSEUM
+from detr_conformance.deviations.steps import changed_steps
+from detr_conformance.power import Matrix, recorded
 from detr_conformance.properties.case import CLASSIFICATION
 from detr_conformance.properties.rule import FAMILIES, Rule
 from detr_conformance.properties.rules import RULES
@@ -16,10 +20,18 @@ of the properties that check it: change those, not this file. Losses are named b
 `ultralytics`; another profile has its own names for the same sums.
 """
 
+CATCHES = """## What each rule catches
+
+The steps of the reference that each rule has been seen to notice a change of, and the deviations of the museum that
+changed them, as [power.md](power.md) measures it.
+"""
+SHOWN = 4
+"""So many steps and deviations are named beside a rule, those that most deviations change and few others catch."""
+
 
 def markdown() -> str:
-    """Every rule: its statement, source, the version that brought it, and what a port must declare."""
-    return "\n".join([HEAD, *_families()])
+    """Every rule: its statement, source, the version that brought it, what a port must declare, and what it catches."""
+    return "\n".join([HEAD, *_families(), *_catches(recorded())])
 
 
 def listing() -> str:
@@ -41,6 +53,26 @@ def _families() -> Iterator[str]:
     for family, about in FAMILIES.items():
         yield f"## {family}: {about}\n"
         yield from (_section(rule) for rule in RULES if rule.family == family)
+
+
+def _catches(matrix: Matrix) -> Iterator[str]:
+    """The table of rules, steps of the reference, and deviations."""
+    steps = {deviation.id: changed_steps(deviation) for deviation in MUSEUM}
+    yield CATCHES
+    yield "| rule | steps | deviations |"
+    yield "|---|---|---|"
+    for rule in RULES:
+        # Those that few other rules catch say most about this one.
+        caught = sorted(matrix.caught_by(rule.id), key=lambda name: (len(matrix.kills[name]), name))
+        noticed = Counter(step for name in caught for step in steps[name])
+        often = [step for step, _ in sorted(noticed.items(), key=lambda entry: (-entry[1], entry[0]))]
+        yield f"| {rule.id} | {_first(often)} | {_first(caught)} |"
+    yield ""
+
+
+def _first(names: Sequence[str]) -> str:
+    more = [f"{len(names) - SHOWN} others"] if len(names) > SHOWN else []
+    return ", ".join([*(f"`{name}`" for name in names[:SHOWN]), *more])
 
 
 def _section(rule: Rule) -> str:

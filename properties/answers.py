@@ -43,7 +43,7 @@ def loss_result(answer: Any) -> LossResult:
     losses, dtypes = _items("losses", answer.losses), _items("dtypes", answer.dtypes)
     return LossResult(
         losses={_text("a key of losses", key): numbers(f"loss {key!r}", value) for key, value in losses},
-        gradients=dict(_items("gradients", answer.gradients)),
+        gradients=_mapping("gradients", answer.gradients),
         dtypes={_text("a key of dtypes", key): _text(f"the dtype of {key!r}", dtype) for key, dtype in dtypes},
         mutated=[_text("a name in mutated", name) for name in _listed("mutated", answer.mutated)],
     )
@@ -65,9 +65,10 @@ def numbers(what: str, answer: Any) -> np.ndarray:
 
 
 @_distrustful
-def gradient(what: str, answer: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """One loss's gradient by an input out of those by all inputs; zeros where the loss is not connected to it."""
-    by_name = {} if answer is None else dict(_items(f"gradient of {what}", answer))
+def gradient(answer: Any, key: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Gradient of one loss by an input, out of those of all losses; zeros where the loss is not connected to it."""
+    what, of_loss = repr(key), answer.get(key)
+    by_name = {} if of_loss is None else dict(_items(f"gradient of {what}", of_loss))
     if by_name.get(name) is None:
         return np.zeros(shape)
     array = numbers(f"gradient of {what} by {name}", by_name[name])
@@ -137,10 +138,14 @@ def _is_small_float(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "V" and dtype.names is None and np.can_cast(dtype, np.float64)
 
 
-def _items(what: str, answer: Any) -> list[tuple[Any, Any]]:
+def _mapping(what: str, answer: Any) -> Mapping[Any, Any]:
     if not isinstance(answer, Mapping):
         raise TypeError(f"{what} as {_kind(answer)}, expected a mapping")
-    return list(answer.items())
+    return answer
+
+
+def _items(what: str, answer: Any) -> list[tuple[Any, Any]]:
+    return list(_mapping(what, answer).items())
 
 
 def _listed(what: str, answer: Any) -> list[Any]:

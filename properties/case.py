@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -45,7 +47,8 @@ class LossCase:
     """One call of a loss: configuration, predictions, targets, denoising queries.
 
     All floats are float64 arrays whose values `dtype` can hold exactly, so that every port receives the same numbers.
-    Arrays are read-only: a port that writes into its input is found out at once.
+    Arrays are read-only: a port that writes into its input is found out at once. Two cases are equal if they hold the
+    same numbers, bit for bit.
 
     Attributes:
         config: how the loss is built.
@@ -93,6 +96,22 @@ class LossCase:
         for name, array in self.float_arrays().items():
             _check_representable(name, array, self.target_dtype if name == "gt_bboxes" else self.dtype)
         _lock(self)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the other case holds the same."""
+        return isinstance(other, LossCase) and self._digest == other._digest
+
+    def __hash__(self) -> int:
+        """What the reference says about a case is kept by what the case holds."""
+        return hash(self._digest)
+
+    @cached_property
+    def _digest(self) -> bytes:
+        options = (self.config, self.matcher, self.generator, self.gt_groups, self.dtype)
+        digest = sha256(repr((options, [(each.shape, each.dtype.str) for each in _arrays(self)])).encode())
+        for each in _arrays(self):
+            digest.update(each.tobytes())
+        return digest.digest()
 
     @property
     def layers(self) -> int:
@@ -150,11 +169,16 @@ class LossCase:
 _CONFIG_FIELDS = frozenset(each.name for each in fields(LossConfig))
 
 
-def _lock(case: LossCase) -> None:
-    """Make every array read-only."""
+def _arrays(case: LossCase) -> list[np.ndarray]:
+    """Every array of the case."""
     denoising = case.denoising
     indices = () if denoising is None else (*denoising.pos_idx, *denoising.gt_idx)
-    for array in (*case.float_arrays().values(), case.gt_cls, *indices):
+    return [*case.float_arrays().values(), case.gt_cls, *indices]
+
+
+def _lock(case: LossCase) -> None:
+    """Make every array read-only."""
+    for array in _arrays(case):
         array.setflags(write=False)
 
 

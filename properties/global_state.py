@@ -6,7 +6,8 @@ PyTorch is looked at only where somebody has imported it already: the rules know
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,27 @@ def snapshot() -> dict[str, bytes]:
             "PyTorch's gradient mode": repr(torch.is_grad_enabled()).encode(),
         }
     return state
+
+
+@contextmanager
+def generators_elsewhere(seed: int = 20_250_811) -> Iterator[None]:
+    """Global random generators in a state that nobody else leaves them in, and afterwards as they were.
+
+    A call that sets a seed of its own would change nothing where an earlier one has set it already.
+    """
+    generator: Any = np.random.get_state()  # noqa: NPY002  # see above
+    torch: Any = sys.modules.get("torch")
+    has_torch = torch is not None and hasattr(torch, "get_rng_state")
+    of_torch = torch.get_rng_state() if has_torch else None
+    np.random.seed(seed)  # noqa: NPY002
+    if has_torch:
+        torch.set_rng_state(torch.Generator().manual_seed(seed).get_state())
+    try:
+        yield
+    finally:
+        np.random.set_state(generator)  # noqa: NPY002
+        if has_torch:
+            torch.set_rng_state(of_torch)
 
 
 def changed(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> list[str]:

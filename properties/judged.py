@@ -220,9 +220,7 @@ class Returned:
         by_key = self.result.gradients
         try:
             parts = [
-                answers.gradient(f"{own!r}", by_key.get(own), name, shape)
-                for own in self.result.losses
-                if self._canonical(own) == key
+                answers.gradient(by_key, own, name, shape) for own in self.result.losses if self._canonical(own) == key
             ]
         except (TypeError, ValueError) as error:
             raise PortError(f"loss(case) returned {error}") from error

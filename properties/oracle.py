@@ -15,6 +15,9 @@ from detr_conformance.properties.profiles import Profile
 from detr_conformance.reference import HungarianMatcher, Losses, RTDETRDetectionLoss, magnitude, track
 from detr_conformance.reference.rounding import plain
 
+KEPT = 2048
+"""Answers that are kept: rules that ask for the same cases, and ports that are judged together, share them."""
+
 
 def build_loss(case: LossCase, profile: Profile, kind: type[RTDETRDetectionLoss] | None = None) -> RTDETRDetectionLoss:
     """The reference loss of the profile, built as the case says, judging arithmetic of the case's dtype."""
@@ -37,7 +40,7 @@ def evaluate(loss: RTDETRDetectionLoss, case: LossCase) -> Losses:
     return loss(predictions, batch, case.denoising.bboxes, case.denoising.scores, meta)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=KEPT)
 def expected_losses(case: LossCase, profile: Profile) -> Losses:
     """What a port of the profile must return, under the base profile's keys."""
     return evaluate(build_loss(case, profile), case)
@@ -51,20 +54,20 @@ def build_matcher(case: LossCase, profile: Profile) -> HungarianMatcher:
     return matcher
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=KEPT)
 def matching_costs(case: LossCase, profile: Profile) -> list[list[Float[np.ndarray, "queries targets"]]]:
     """Cost of every pair, for each layer and in it for each image."""
     matcher = build_matcher(case, profile)
     arithmetic = tolerance.arithmetic(case.dtype)
     boxes, logits = track(case.pred_bboxes, arithmetic), track(case.pred_scores, arithmetic)
-    own = [case.of_image(image) for image in range(case.images)]
-    return [
-        [
-            matcher.cost(boxes[layer, image], logits[layer, image], case.gt_bboxes[part], case.gt_cls[part])
-            for image, part in enumerate(own)
-        ]
-        for layer in range(case.layers)
-    ]
+    images = []
+    for image in range(case.images):
+        own = case.of_image(image)
+        # The cost of a pair does not depend on other queries: those of all layers go in one call.
+        rows = boxes[:, image].reshape(-1, 4), logits[:, image].reshape(-1, case.config.nc)
+        cost = matcher.cost(*rows, case.gt_bboxes[own], case.gt_cls[own])
+        images.append(cost.reshape(case.layers, case.queries, -1))
+    return [[cost[layer] for cost in images] for layer in range(case.layers)]
 
 
 def allowed_cost_error(cost: Float[np.ndarray, "queries targets"], dtype: str) -> Float[np.ndarray, "queries targets"]:
@@ -78,7 +81,7 @@ def allowed_cost_error(cost: Float[np.ndarray, "queries targets"], dtype: str) -
     return tolerance.UNITS * precise.eps * (magnitude(cost) + largest)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=KEPT)
 def matching_is_certain(case: LossCase, profile: Profile) -> bool:
     """Whether rounding cannot change who is matched with whom, in any layer and image.
 

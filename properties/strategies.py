@@ -41,6 +41,18 @@ GRIDS = (16, 0, 0, 0)
 """Mostly no grid: on a grid many matchings tie, and rules on the loss itself cannot use such cases."""
 
 
+_GAINS, _GAMMAS, _ALPHAS, _COST_GAINS, _GRIDS = map(st.sampled_from, (GAINS, GAMMAS, ALPHAS, COST_GAINS, GRIDS))
+_MATCHER_GAMMAS = st.sampled_from((2.0, 1.0, 0.0, 3.0))
+_SEEDS = st.integers(0, 2**16 - 1)
+_GENERATORS = st.builds(
+    GeneratorConfig,
+    num_dn=st.sampled_from((12, 1, 3, 5, 40)),
+    cls_noise_ratio=st.sampled_from((0.5, 0.0, 1.0)),
+    box_noise_scale=st.sampled_from((1.0, 0.4, 0.0)),
+    seed=_SEEDS,
+)
+
+
 def by_term(gains: tuple[float, float, float]) -> dict[str, float]:
     """Gains of class, bbox and giou by their names."""
     return dict(zip(("class", "bbox", "giou"), gains, strict=True))
@@ -132,8 +144,8 @@ def loss_cases(draw: Draw, request: Request = Request(), domain: Domain = Domain
     sizes = draw(_sizes(request, domain))
     config = draw(_configs(request, sizes))
     numbers = Numbers(
-        rng=np.random.default_rng(draw(st.integers(0, 2**16 - 1))),
-        grid=draw(st.sampled_from(GRIDS)),
+        rng=np.random.default_rng(draw(_SEEDS)),
+        grid=draw(_GRIDS),
         special=draw(st.sampled_from(((), request.special))),
         dtype=request.dtype,
     )
@@ -144,7 +156,7 @@ def loss_cases(draw: Draw, request: Request = Request(), domain: Domain = Domain
     # Untested: denoising queries without a target to repair. No generator makes any.
     if with_denoising and case.targets:
         case = case.change(denoising=denoising_queries(case, sizes.denoising_layers, groups, surplus, subset, numbers))
-    return case.change(matcher=draw(_matchers(request)), generator=draw(_generators()))
+    return case.change(matcher=draw(_matchers(request)), generator=draw(_GENERATORS))
 
 
 @st.composite
@@ -167,7 +179,7 @@ def _sizes(draw: Draw, request: Request, domain: Domain) -> Sizes:
 def _configs(draw: Draw, request: Request, sizes: Sizes) -> LossConfig:
     classification = draw(st.sampled_from(request.classification))
     uni_match = draw(st.sampled_from(request.uni_match)) and sizes.layers > 1
-    gains = draw(st.sampled_from(GAINS))
+    gains = draw(_GAINS)
     return LossConfig(
         nc=sizes.classes,
         loss_gain=by_term(gains),
@@ -175,8 +187,8 @@ def _configs(draw: Draw, request: Request, sizes: Sizes) -> LossConfig:
         **CLASSIFICATION[classification],
         use_uni_match=uni_match,
         uni_match_ind=draw(st.integers(0, sizes.layers - 2)) if uni_match else 0,
-        gamma=draw(st.sampled_from(GAMMAS)),
-        alpha=draw(st.sampled_from(ALPHAS)),
+        gamma=draw(_GAMMAS),
+        alpha=draw(_ALPHAS),
     )
 
 
@@ -185,20 +197,10 @@ def _matchers(draw: Draw, request: Request) -> MatcherConfig:
     if not request.matcher_options:
         return MatcherConfig()
     return MatcherConfig(
-        cost_gain=by_term(draw(st.sampled_from(COST_GAINS))),
+        cost_gain=by_term(draw(_COST_GAINS)),
         use_fl=draw(st.booleans()),
-        alpha=draw(st.sampled_from(ALPHAS)),
-        gamma=draw(st.sampled_from((2.0, 1.0, 0.0, 3.0))),
-    )
-
-
-def _generators() -> st.SearchStrategy[GeneratorConfig]:
-    return st.builds(
-        GeneratorConfig,
-        num_dn=st.sampled_from((12, 1, 3, 5, 40)),
-        cls_noise_ratio=st.sampled_from((0.5, 0.0, 1.0)),
-        box_noise_scale=st.sampled_from((1.0, 0.4, 0.0)),
-        seed=st.integers(0, 2**16 - 1),
+        alpha=draw(_ALPHAS),
+        gamma=draw(_MATCHER_GAMMAS),
     )
 
 

@@ -29,6 +29,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from detr_conformance.reference.rounding_rules import (
+    EXACT,
     EXACT_QUESTIONS,
     FLOAT32,
     RULES,
@@ -50,10 +51,7 @@ class Tracked(np.ndarray):
         cls, values: Shaped[Any, "*shape"], magnitude: Shaped[Any, "*shape"], arithmetic: Arithmetic = FLOAT32
     ) -> Tracked:
         """Pair values with their bounds, of the same shape; both become float64."""
-        tracked = np.asarray(values, dtype=np.float64).view(cls)
-        tracked.magnitude = np.asarray(magnitude, dtype=np.float64)
-        tracked.arithmetic = arithmetic
-        return tracked
+        return _paired(np.asarray(values, dtype=np.float64), np.asarray(magnitude, dtype=np.float64), arithmetic)
 
     @property
     def values(self) -> np.ndarray:
@@ -65,18 +63,19 @@ class Tracked(np.ndarray):
         if ufunc is np.add and method == "reduce":
             return _sum(*inputs, **options)
         operands = [_operand(each) for each in inputs]
-        values = [operand.value for operand in operands]
-        if ufunc in EXACT_QUESTIONS:
+        values = [operand[0] for operand in operands]
+        rule = RULES.get(ufunc)
+        if rule is None and ufunc in EXACT_QUESTIONS:
             return getattr(ufunc, method)(*values, **options)
-        if ufunc not in RULES or method != "__call__" or options:
+        if rule is None or method != "__call__" or options:
             raise TypeError(f"no rounding rule for numpy.{ufunc.__name__} ({method} with options {sorted(options)})")
-        arithmetic = next(each.arithmetic for each in inputs if isinstance(each, Tracked))
+        arithmetic = self.arithmetic
         with np.errstate(all="ignore"):
             result = ufunc(*values)
-            bound = RULES[ufunc](result, arithmetic, *operands)
+            bound = rule(result, arithmetic, *operands)
         if np.shape(bound) != np.shape(result):
             bound = np.broadcast_to(bound, np.shape(result))
-        return Tracked(result, bound, arithmetic)
+        return _paired(np.asarray(result), np.asarray(bound), arithmetic)
 
     def __pow__(self, exponent: Any, _modulo: None = None, /) -> Any:
         """The square or the power; NumPy itself takes other functions for exponents such as 0 and 1."""
@@ -91,7 +90,7 @@ class Tracked(np.ndarray):
 
     def __getitem__(self, key: Any) -> Tracked:
         """Select entries together with their bounds; a single entry comes as an array of shape ()."""
-        return Tracked(self.values[key], self.magnitude[key], self.arithmetic)
+        return _paired(np.asarray(self.values[key]), np.asarray(self.magnitude[key]), self.arithmetic)
 
     def __setitem__(self, key: Any, entries: Any) -> None:
         """Overwrite entries together with their bounds."""
@@ -101,6 +100,14 @@ class Tracked(np.ndarray):
     def reshape(self, *shape: Any, **_: Any) -> Tracked:
         """The same entries and bounds in another shape."""
         return Tracked(self.values.reshape(*shape), self.magnitude.reshape(*shape), self.arithmetic)
+
+
+def _paired(values: np.ndarray, magnitude: np.ndarray, arithmetic: Arithmetic) -> Tracked:
+    """`Tracked` of arrays that are float64 already."""
+    tracked = values.view(Tracked)
+    tracked.magnitude = magnitude
+    tracked.arithmetic = arithmetic
+    return tracked
 
 
 def track(values: Shaped[Any, "*shape"], arithmetic: Arithmetic = FLOAT32) -> Float[Tracked, "*shape"]:
@@ -124,11 +131,7 @@ def _operand(array: Any) -> Operand:
     """Values and bounds of any argument of an operation."""
     if isinstance(array, Tracked):
         return Operand(array.view(np.ndarray), array.magnitude)
-    return Operand(array, _EXACT)
-
-
-_EXACT = np.zeros(())
-"""The bound of everything that is not tracked."""
+    return Operand(array, EXACT)
 
 
 def _sum(array: Tracked, axis: Any = None, **options: Any) -> Tracked:

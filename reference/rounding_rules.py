@@ -38,6 +38,8 @@ class Arithmetic:
 
 
 FLOAT32 = Arithmetic()
+EXACT = np.zeros(())
+"""The bound of everything that is not tracked."""
 
 
 class Operand(NamedTuple):
@@ -49,7 +51,7 @@ class Operand(NamedTuple):
 
 def scaled(weight: Reals, bound: Reals) -> Reals:
     """|weight| * bound, and 0 where either is 0: an open entry multiplied by nothing does no harm."""
-    return np.where((weight == 0.0) | (bound == 0.0), 0.0, np.abs(weight) * bound)
+    return np.fmax(np.abs(weight) * bound, 0.0)  # of 0 and the NaN that 0 times infinity is, fmax takes the 0
 
 
 def sum_rule(values: np.ndarray, bound: np.ndarray, axis: Any) -> np.ndarray:
@@ -65,15 +67,18 @@ def _sum_or_difference(result: Reals, _: Arithmetic, a: Operand, b: Operand) -> 
 
 def _product(result: Reals, arithmetic: Arithmetic, a: Operand, b: Operand) -> Reals:
     """The last term is the error of a times that of b: all there is where both values are 0."""
+    if b.bound is EXACT:  # a constant, as every second factor is: the same, and quicker
+        return scaled(b.value, a.bound) + np.abs(result)
     errors = scaled(arithmetic.reach(a.bound), b.bound)
     return scaled(b.value, a.bound) + scaled(a.value, b.bound) + np.abs(result) + errors
 
 
 def _quotient(result: Reals, arithmetic: Arithmetic, a: Operand, b: Operand) -> Reals:
-    """The divisor is taken where it is nearest to 0 within reach."""
+    """The divisor is taken where it is nearest to 0 within reach; infinite and open, it may be as near as any."""
     nearest = np.abs(b.value) - arithmetic.reach(b.bound)
-    bound = a.bound / nearest + scaled(result, b.bound) / nearest + np.abs(result)
-    return np.where((nearest <= 0) & (b.bound > 0), np.inf, bound)
+    bound = (a.bound + scaled(result, b.bound)) / nearest
+    # Not "nearest <= 0": infinity less infinity is NaN. A result that is NaN keeps a bound that is NaN, and is judged.
+    return np.where((nearest > 0) | (b.bound == 0), bound, np.inf) + np.abs(result)
 
 
 def _power(result: Reals, arithmetic: Arithmetic, base: Operand, exponent: Operand) -> Reals:
@@ -123,8 +128,8 @@ def _logarithm_of_one_more(result: Reals, arithmetic: Arithmetic, a: Operand) ->
 
 
 def _arc_tangent(result: Reals, arithmetic: Arithmetic, a: Operand) -> Reals:
-    """The slope is taken where it is steepest within reach."""
-    steepest = np.maximum(np.abs(a.value) - arithmetic.reach(a.bound), 0.0)
+    """The slope is taken where it is steepest within reach: at 0 for what is infinite and open, whence `fmax`."""
+    steepest = np.fmax(np.abs(a.value) - arithmetic.reach(a.bound), 0.0)
     return a.bound / (1.0 + steepest**2) + np.abs(result)
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import jaxtyping
 import pytest
-from hypothesis import Phase
-
-from detr_conformance.properties import run as running
 
 
 @pytest.fixture
@@ -16,10 +13,3 @@ def shapes_unchecked():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", before)
-
-
-@pytest.fixture
-def unshrunk(monkeypatch):
-    """The first case that fails is as good as the smallest, and found in a tenth of the time."""
-    options = running.level_options
-    monkeypatch.setattr(running, "level_options", lambda *which: options(*which) | {"phases": (Phase.generate,)})

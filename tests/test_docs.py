@@ -12,6 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from detr_conformance.judgement import Judgement
+from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.properties.profiles import PROFILES
+from detr_conformance.properties.rules import RULES
+from detr_conformance.properties.run import Outcome
+from detr_conformance.report import RuleEntry, compose
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
@@ -91,7 +98,16 @@ def project(tmp_path: Path) -> Path:
         (tmp_path / name[1]).write_text(text)
     (tmp_path / "instances_val.json").write_bytes((ROOT / "tests/targets/coco_sample.json").read_bytes())
     (tmp_path / "docs").symlink_to(ROOT / "docs")
+    for name, part in {"report": ".", "old": ".", "new": ".", "part-1": "[02468]$", "part-2": "[13579]$"}.items():
+        (tmp_path / f"{name}.json").write_text(report_on(part))
     return tmp_path
+
+
+def report_on(part: str) -> str:
+    """The report of a run that passes the rules whose ids match, and does not judge the others."""
+    rules = [rule for rule in RULES if re.search(part, rule.id)]
+    entries = [RuleEntry.of(Outcome(rule, "pass")) for rule in rules]
+    return compose(Judgement(ReferencePort(), PROFILES["ultralytics"]), entries, {"python": "3.11"}).to_json()
 
 
 @pytest.mark.parametrize("command", commands("detr-conformance"))

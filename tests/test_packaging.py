@@ -79,7 +79,7 @@ def test_every_module_of_the_tree_is_in_the_wheel(source, built):
     in_tree = {
         f"{installed}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, installed in INSTALLED_AS.items()
-        for pattern in ("*.py", "*.ini", "*.json", "py.typed")
+        for pattern in ("*.py", "*.ini", "*.json", "*.css", "*.html", "py.typed")
         for path in (ROOT / folder).rglob(pattern)
     }
     in_wheel = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}

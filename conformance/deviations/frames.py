@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from detr_conformance.deviations.deviation import over
 from detr_conformance.reference import FocalLoss, Loss, Losses, RTDETRDetectionLoss, Tracked, VarifocalLoss, track
 from detr_conformance.reference.classification import Terms
 from detr_conformance.reference.loss_value import loss_of
@@ -98,7 +99,7 @@ def with_focal(kind: type[FocalLoss]) -> type[RTDETRDetectionLoss]:
     class Loss(RTDETRDetectionLoss):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
-            self.focal = kind(self.focal.gamma, self.focal.alpha)
+            self.focal = over(kind, type(self.focal))(self.focal.gamma, self.focal.alpha)
 
     return Loss
 
@@ -109,6 +110,6 @@ def with_varifocal(kind: type[VarifocalLoss]) -> type[RTDETRDetectionLoss]:
     class Loss(RTDETRDetectionLoss):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
-            self.varifocal = kind(self.varifocal.gamma, self.varifocal.alpha)
+            self.varifocal = over(kind, type(self.varifocal))(self.varifocal.gamma, self.varifocal.alpha)
 
     return Loss

@@ -100,6 +100,16 @@ class BoxLossesInHalf(ReferencePort):
         return replace(result, losses={**result.losses, **cast}, dtypes=dtypes)
 
 
+class LossesInSingle(ReferencePort):
+    """Every loss in float32."""
+
+    def loss(self, case: LossCase) -> LossResult:
+        """Of float64 predictions too."""
+        result = super().loss(case)
+        cast = {key: rounded(loss, "float32") for key, loss in result.losses.items()}
+        return replace(result, losses=cast, dtypes=dict.fromkeys(cast, "float32"))
+
+
 class WholeZeros(ReferencePort):
     """A loss of nothing is the integer 0."""
 
@@ -190,6 +200,14 @@ INTERFACE_DEVIATIONS = (
         "float16.",
         "ultralytics/ultralytics 8.4.190, utils/loss.py; docs/findings.md, API-03",
         port_class=BoxLossesInHalf,
+    ),
+    Deviation(
+        "plausible-losses-in-single",
+        "API",
+        "Every loss is cast to float32, also that of float64 predictions, as a port does that calls .float() on all it "
+        "is given. Right: a loss is as precise as its predictions. Shows with float64.",
+        SCALAR,
+        port_class=LossesInSingle,
     ),
     Deviation(
         "plausible-integer-zeros",

@@ -85,6 +85,17 @@ class GlobalSeed(AfterEachCall):
         np.random.seed(42)  # noqa: NPY002  # what is wrong here
 
 
+class SampledQueries(RTDETRDetectionLoss):
+    """The classification loss of a random part of the queries, put in proportion by their expected share."""
+
+    draws = np.random.default_rng(0)
+
+    def _get_loss_class(self, *args: Any, **options: Any) -> Losses:
+        losses = super()._get_loss_class(*args, **options)
+        share = self.draws.uniform(0.5, 1.5)
+        return {key: loss * share for key, loss in losses.items()}
+
+
 class TargetsRemembered(RTDETRDetectionLoss):
     """Targets are prepared once for each row of counts."""
 
@@ -168,6 +179,14 @@ STATE_DEVIATIONS = (
         "Shows in a second call with other targets, as many.",
         FUNCTION,
         loss=TargetsRemembered,
+    ),
+    Deviation(
+        "plausible-sampled-queries",
+        "NUM",
+        "Only a random part of the queries is classified, as two-stage detectors sample their negatives. Right: all of "
+        "them, every time. Shows in two calls with the same predictions.",
+        FUNCTION,
+        loss=SampledQueries,
     ),
     Deviation(
         "plausible-global-seed",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from detr_conformance.properties.port import CAPABILITIES, DenoisingGroup, LossR
 from detr_conformance.properties.profiles import ULTRALYTICS
 from detr_conformance.properties.tolerance import PRECISIONS
 from detr_conformance.reference import RTDETRDetectionLoss, get_cdn_group
+from detr_conformance.trace import Arrays, trace_of
 
 
 class ReferencePort:
@@ -42,6 +43,10 @@ class ReferencePort:
     def loss(self, case: LossCase) -> LossResult:
         """Losses and closed-form gradients, in float64 whatever the dtype of the case."""
         return _result(oracle.build_loss(case, ULTRALYTICS, self.loss_class), case)
+
+    def trace(self, case: LossCase) -> Mapping[str, Sequence[Arrays]]:
+        """What every step came to, for whoever asks where this loss and another part ways."""
+        return trace_of(case, ULTRALYTICS, self.loss_class).steps
 
     def losses_in_turn(self, cases: Sequence[LossCase]) -> Sequence[LossResult]:
         """The same for several cases, from one loss object."""

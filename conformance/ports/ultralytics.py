@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -112,7 +113,7 @@ class UltralyticsPort(TorchPort):
         """Denoising queries by the function that the port was given, with one unit vector for each class."""
         assert self.denoising is not None  # noqa: S101  # otherwise the capability is not declared
         options = asdict(case.generator)
-        torch.manual_seed(options.pop("seed"))
+        _seed_everything(options.pop("seed"))
         embedding = torch.eye(case.config.nc, device=self.device)
         labels, boxes, blocked, meta = self.denoising(
             _batch(case, tensors_of(case, self.device)), case.config.nc, case.queries, embedding, **options
@@ -128,6 +129,13 @@ class UltralyticsPort(TorchPort):
             num_group=meta["dn_num_group"],
             num_split=list(meta["dn_num_split"]),
         )
+
+
+def _seed_everything(seed: int) -> None:
+    """Seed every global generator as trainers do: a function takes no seed, and may draw from any of them."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  # the global generator is what is meant
+    random.seed(seed)
 
 
 def _batch(case: LossCase, tensors: CaseTensors) -> dict[str, Any]:

@@ -12,13 +12,16 @@ from detr_conformance.properties.rules import (
     dn,
     dn_generator,
     dn_listed,
+    dn_logits,
     dn_noise,
+    dn_seed,
     grad,
     inv,
     inv_parts,
     layers,
     match,
     match_costs,
+    match_in_loss,
     match_listed,
     num,
     num_state,
@@ -26,8 +29,8 @@ from detr_conformance.properties.rules import (
 )
 
 _MODULES = (
-    *(box, box_pairs, match, match_costs, match_listed, cls, cls_elements, reg, layers),
-    *(dn, dn_listed, dn_generator, dn_noise, inv, inv_parts, grad, num, num_state, api),
+    *(box, box_pairs, match, match_costs, match_listed, match_in_loss, cls, cls_elements, reg, layers),
+    *(dn, dn_listed, dn_generator, dn_noise, dn_logits, dn_seed, inv, inv_parts, grad, num, num_state, api),
 )
 
 

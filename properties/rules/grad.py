@@ -19,10 +19,11 @@ SUFFIXES = ("", "_aux", "_dn", "_aux_dn")
 def class_gradient(port: Judged, case: LossCase) -> None:
     """The gradient of loss_class by every logit is the derivative of its formula; that of the varifocal weight
     counts where the profile says so."""
-    expected, returned = port.expected(case), port.loss(case)
-    for suffix in SUFFIXES:
-        for name in sorted(returned.inputs().keys() & {"pred_scores", "dn_scores"}):
-            returned.assert_gradient(f"loss_class{suffix}", name, expected[f"loss_class{suffix}"])
+    for same in port.each_classification(case):
+        expected, returned = port.expected(same), port.loss(same)
+        for suffix in SUFFIXES:
+            for name in sorted(returned.inputs().keys() & {"pred_scores", "dn_scores"}):
+                returned.assert_gradient(f"loss_class{suffix}", name, expected[f"loss_class{suffix}"])
 
 
 @rule("GRAD-02", source="derivative of the L1 distance", request=ANY, needs={"gradients"})

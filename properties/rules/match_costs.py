@@ -13,7 +13,9 @@ from detr_conformance.properties.judged import Judged, OutOfScope
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.rules.matched import assert_optimal
+from detr_conformance.properties.staged import BOXES
 from detr_conformance.properties.tolerance import rounded
+from detr_conformance.properties.transforms import map_boxes
 from detr_conformance.reference import track
 from detr_conformance.reference.rounding import plain
 
@@ -33,6 +35,14 @@ MOVED = np.array([0.625, 0.5, 0.25, 0.25])
 SMALLER = np.array([0.5, 0.5, 0.125, 0.125])
 MARGIN = 4.0
 """By so many times their allowed errors the two costs differ: as little as can be judged."""
+TINY = 2.0**-10
+"""Boxes so much smaller have areas like eps = 1e-7."""
+ASIDE = 2.0**-7
+"""How far from the middle between two queries each of them lies."""
+BELOW_HALF = 2.0**-14
+"""Less than half the distance of float16 numbers at 1/4 and above."""
+HALF = Request(layers=(1, 2), targets=(0, 4), denoising="never", dtype="float16", special=(), cheap=True)
+FLOAT32_COSTS = "Ultralytics HungarianMatcher since 8.4.172: costs in float32 whatever the predictions are"
 LIKE_HALF_PRECISION = 1.0 + 2.0**-11
 """Numbers that differ by this factor are different in float32, and equal or neighbours in half precision."""
 
@@ -90,18 +100,44 @@ def copies_of_queries(port: Judged, case: LossCase) -> None:
     port.loss(twice).assert_values(oracle.expected_losses(twice, port.profile))
 
 
-@rule(
-    "MATCH-14",
-    source="Ultralytics HungarianMatcher since 8.4.172: costs in float32 whatever the predictions are",
-    request=Request(
-        layers=(1, 2), targets=(0, 4), denoising="never", dtype="float16", logit_scale=30.0, special=(), cheap=True
-    ),
-    needs={"match"},
-)
+@rule("MATCH-14", source=FLOAT32_COSTS, request=replace(HALF, logit_scale=30.0), needs={"match"})
 def half_precision_costs(port: Judged, case: LossCase) -> None:
     """Float16 predictions are matched by costs in float32 or better, also where a float16 sigmoid is 0 or 1 and the
     logarithm of it would not be finite."""
     assert_optimal(port, case)
+
+
+@rule("MATCH-15", source=FLOAT32_COSTS, request=replace(HALF, targets=(1, 4), cheap=False, real=False), needs={"match"})
+def half_precision_box_costs(port: Judged, case: LossCase) -> None:
+    """Float16 predictions are matched by L1 and GIoU costs in float32 or better, with targets that are not rounded: of
+    two queries alike on either side of a target the nearer is matched, by however little it is."""
+    for side in (-1.0, 1.0):
+        assert_optimal(port, _between_two_queries(case, side))
+
+
+@rule(
+    "MATCH-16",
+    source="Ultralytics bbox_iou: eps = 1e-7 is added to the union and to the hull, in the matcher's cost as well",
+    # Where classes and distances differ little, GIoU decides.
+    request=Request(layers=(1, 2), targets=(0, 4), denoising="never", logit_scale=1.0, cheap=True),
+    needs={"match"},
+)
+def costs_of_tiny_boxes(port: Judged, case: LossCase) -> None:
+    """Boxes whose areas are not much larger than the profile's eps are matched by the same costs, with that eps in the
+    union and in the hull of GIoU."""
+    assert_optimal(port, map_boxes(case, lambda boxes: boxes * TINY))
+
+
+def _between_two_queries(case: LossCase, side: float) -> LossCase:
+    """Every target between two queries of its own that are alike, off the middle by less than float16 can hold."""
+    most, to_the_right = max(case.gt_groups), np.array([1.0, 0.0, 0.0, 0.0])
+    pairs = np.repeat(BOXES[:most], 2, axis=0) + np.tile([[-ASIDE], [ASIDE]], (most, 1)) * to_the_right
+    targets = np.concatenate([BOXES[:count] for count in case.gt_groups])
+    return case.change(
+        pred_bboxes=np.tile(pairs, (case.layers, case.images, 1, 1)),
+        pred_scores=np.tile(case.pred_scores[:, :, :1], (1, 1, 2 * most, 1)),
+        gt_bboxes=targets + side * BELOW_HALF * to_the_right,
+    )
 
 
 def _assert_exchange(port: Judged, case: LossCase, term: str, box: np.ndarray) -> None:

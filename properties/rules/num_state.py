@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.global_state import changed, snapshot
+from detr_conformance.properties.global_state import changed, generators_elsewhere, snapshot
 from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
@@ -70,11 +70,16 @@ def calls_at_the_same_time(port: Judged, case: LossCase) -> None:
             returned.assert_values(wanted)
 
 
-@rule("NUM-12", source="a loss is a function", request=Request(targets=(0, 3)))
+@rule(
+    "NUM-12",
+    source="a loss is a function: a random number that it takes away shifts every dropout and augmentation after it",
+    request=Request(targets=(0, 3)),
+)
 def the_world_stays_as_it_is(port: Judged, case: LossCase) -> None:
-    """A call draws nothing from the global random generators of NumPy and PyTorch, and leaves PyTorch's default dtype
-    and its gradient mode as they are."""
-    before = snapshot()
-    port.loss(case)
-    touched = changed(before, snapshot())
-    assert not touched, f"the call changed {', '.join(touched)}"
+    """A call draws nothing from the global random generators of NumPy and PyTorch, not even to choose among matchings
+    that cost the same, and leaves PyTorch's default dtype and its gradient mode as they are."""
+    with generators_elsewhere():
+        before = snapshot()
+        port.loss(case)
+        touched = changed(before, snapshot())
+    assert not touched, f"the call changed {', '.join(touched)}, expected to find it after the call as it was before"

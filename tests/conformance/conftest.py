@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -45,3 +46,101 @@ def small_case():
         gt_bboxes=np.array([[0.5, 0.5, 0.25, 0.5]]),
         gt_groups=(1,),
     )
+
+
+@pytest.fixture(scope="session")
+def make_report():
+    """Builds a report: each rule passes, but for those that are named with a verdict, or with fields of their entry."""
+    import msgspec
+
+    from detr_conformance.judgement import Judgement
+    from detr_conformance.ports.reference_port import ReferencePort
+    from detr_conformance.properties.profiles import ULTRALYTICS
+    from detr_conformance.properties.rules import RULES
+    from detr_conformance.properties.run import Outcome
+    from detr_conformance.report import RuleEntry, compose
+
+    class Entry(RuleEntry, frozen=True, kw_only=True):
+        """One with everything that an entry may have."""
+
+        blocked_by: str | None = None
+        divergence: dict | None = None
+        picture: str | None = None
+
+    def entry(rule, said):
+        fields = {"verdict": said, "message": "" if said == "pass" else "why"} if isinstance(said, str) else said
+        return Entry(**(msgspec.structs.asdict(RuleEntry.of(Outcome(rule, "pass", examples=5, share=0.5))) | fields))
+
+    def make(said=None, *, judged=".", name="sample", **changes):
+        entries = [entry(rule, (said or {}).get(rule.id, "pass")) for rule in RULES if re.search(judged, rule.id)]
+        report = compose(Judgement(ReferencePort(name), ULTRALYTICS), entries, {"python": "3.11"})
+        return msgspec.structs.replace(report, **changes)
+
+    return make
+
+
+@pytest.fixture
+def write_report(make_report, tmp_path):
+    """Writes a report of `make_report` to a file, and returns its path."""
+
+    def write(file_name, *arguments, **options) -> str:
+        path = tmp_path / file_name
+        path.write_text(make_report(*arguments, **options).to_json())
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def refusal(capsys):
+    """Runs a command that is refused, and returns the one sentence that says why."""
+    from detr_conformance.cli import main
+
+    def run(*arguments: str) -> str:
+        __tracebackhide__ = True
+        assert main(arguments) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("detr-conformance: ")
+        assert err.count("\n") == 1, err
+        return err
+
+    return run
+
+
+@pytest.fixture
+def hostile_report(make_report):
+    """A report in which everything that comes from a port, or from a file, tries to be more than text."""
+    import msgspec
+
+    script = "<script>document.title = 'owned'</script>"
+    hostile = (
+        f"{script}<img src=x onerror=\"document.title='owned'\"> \"'><svg onload=alert(1)> </pre></details></table>"
+    )
+    hostile += "\x1b[31m\x07\x00\u202e../../outside | `b` ]]> {{ 7 * 7 }} [x](javascript:alert(1)) &lt;\n# head\n"
+    long, tall = hostile + "A" * 1_000_000, hostile + "A\n" * 500_000
+    picture = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)">{script}<image href="http://example.org/x"/></svg>'
+    )
+    said = {
+        "BOX-01": {
+            "verdict": "fail",
+            "message": long,
+            "picture": picture,
+            "case": {"format": hostile, hostile: long[:9999]},
+        },
+        "BOX-02": {"verdict": "error", "message": tall, "divergence": dict.fromkeys(("step", "where", "got"), long)},
+        "BOX-03": {"verdict": "xfail", "message": long, "title": hostile, "source": long, "statement": tall},
+        "BOX-04": {"verdict": "stale", "message": "", "blocked_by": hostile, "picture": '"><script>alert(1)</script>'},
+        "REG-01": {"verdict": "fail", "message": hostile, "case": {"format": "x", "version": 1}},
+    }
+    links = ["javascript:alert(1)", "https://example.org/'\"><script>alert(1)</script>", "https://example.org/1", None]
+    deviations = [{"id": hostile, "story": long, "link": link} for link in links]
+    report = make_report(said, diagnosis={"message": tall, "profile": hostile, "deviations": deviations})
+    port = report.port | {
+        "name": hostile + long,
+        "versions": {"python": hostile, hostile: long},
+        "capabilities": [long],
+    }
+    profile = {"name": hostile, "differences": {hostile: long}, "left_open": {hostile: {"reason": long, "rules": []}}}
+    return msgspec.structs.replace(report, port=port, profile=profile)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -20,35 +19,17 @@ from detr_conformance.reference import get_cdn_group
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # hundreds of calls for each deviation
 
 
-NOT_SEEN = {
-    "detr-cost-without-iou-eps": "seen at level standard, by MATCH-02: boxes small enough are rarely drawn",
-    "hf-deformable-class-cost-gain": "seen at level standard, by MATCH-12",
-    "mmdet-force-fp32-wrong-names": "MATCH-14 draws logits so large that boxes never decide in half precision",
-    "plausible-loss-kind-in-matcher": "MATCH-12 has too few targets to see the matcher that is inside the loss",
-    "plausible-noise-without-seed": "no rule asks a generator twice with one seed",
-    "ul-inverse-sigmoid-double-eps": "DN-15 sees boxes only through their noise",
-}
-"""No rule of the family fails them at level smoke, and why: what the rules have still to learn."""
-
-
 def can_show(deviation: Deviation, rule: Rule) -> bool:
     """Whether the rule is of its family, and looks at what it changes: the generator, or the loss."""
     of_generator = deviation.generator is not get_cdn_group
     return rule.family == deviation.family and ("denoising_group" in rule.needs) == of_generator
 
 
-def museum() -> list[Any]:
-    """The deviations, those that are not seen marked."""
-    marks = {name: [pytest.mark.xfail(reason=reason, raises=AssertionError)] for name, reason in NOT_SEEN.items()}
-    return [pytest.param(each, id=each.id, marks=marks.get(each.id, [])) for each in MUSEUM]
-
-
-@pytest.mark.usefixtures("unshrunk")
-@pytest.mark.parametrize("deviation", museum())
+@pytest.mark.parametrize("deviation", MUSEUM, ids=lambda deviation: deviation.id)
 def test_a_deviation_is_failed_by_a_rule_of_its_family(deviation: Deviation) -> None:
     for rule in RULES:
         if can_show(deviation, rule):
-            outcome = run(rule, deviation.port(), level="smoke")
+            outcome = run(rule, deviation.port(), level="smoke", shrink=False)
             if outcome.verdict == "error":
                 raise RuntimeError(f"{rule.id}: {outcome.message}")
             if outcome.verdict == "fail":
@@ -94,10 +75,6 @@ def test_the_smallest_case_of_a_deviation_is_small() -> None:
 
 def test_every_family_of_rules_has_a_deviation() -> None:
     assert {deviation.family for deviation in MUSEUM} == set(FAMILIES)
-
-
-def test_what_is_not_seen_is_in_the_museum() -> None:
-    assert set(NOT_SEEN) < {deviation.id for deviation in MUSEUM}
 
 
 def test_every_deviation_tells_its_story() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from detr_conformance.errors import UsageError
 from detr_conformance.options import TIMEOUTS, CheckOptions
-from detr_conformance.properties.run import EXAMPLES
+from detr_conformance.properties.levels import EXAMPLES
 from detr_conformance.resolve import BUILT_IN, resolve
 
 pytestmark = pytest.mark.usefixtures("beside_the_samples")

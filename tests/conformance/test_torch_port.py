@@ -55,7 +55,11 @@ class TinyPort(TorchPort):
         right = torch.where(y, logits, -logits)
         balance = torch.where(y, torch.tensor(loss.alpha).double(), 1 - torch.tensor(loss.alpha).double())
         balance = balance.to(logits.dtype) if loss.alpha > 0 else 1.0
-        focal = balance * torch.sigmoid(-right) ** loss.gamma * -torch.nn.functional.logsigmoid(right)
+        focal = (
+            balance
+            * (loss.gamma * torch.nn.functional.logsigmoid(-right)).exp()
+            * -torch.nn.functional.logsigmoid(right)
+        )
         pairs_or_1 = max(len(target), 1)
         pred, wanted = boxes[image, query], tensors.gt_bboxes[target]
         parts = (focal.sum(), (pred - wanted).abs().sum(), (1 - giou(pred, wanted)).sum())

@@ -115,7 +115,8 @@ class Moody(ReferencePort):
 
 def test_a_port_that_fails_a_listed_case_only_once_is_failed():
     outcome = run(RULE["MATCH-13"], Moody("moody"), level="smoke")
-    assert (outcome.verdict, outcome.message) == ("fail", "the port answers differently when asked again")
+    assert outcome.verdict == "fail"
+    assert outcome.message.startswith("the port answers differently when asked again: ")
     assert outcome.case is not None
 
 

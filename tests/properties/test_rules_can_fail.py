@@ -17,10 +17,9 @@ def test_there_is_a_broken_port_for_every_rule() -> None:
     assert set(BROKEN) == {rule.id for rule in RULES}
 
 
-@pytest.mark.usefixtures("unshrunk")
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_a_port_that_breaks_the_rule_is_failed(rule: Rule) -> None:
-    outcome = run(rule, BROKEN[rule.id], level="smoke")
+    outcome = run(rule, BROKEN[rule.id], level="smoke", shrink=False)
     assert outcome.verdict == "fail"
     assert outcome.message
     assert "\n" not in outcome.message

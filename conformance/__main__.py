@@ -1,0 +1,8 @@
+"""`python -m detr_conformance`: the command line of this very Python, wherever its scripts are."""
+
+import sys
+
+from detr_conformance.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""`detr-conformance check`: judge a port."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from detr_conformance.commands.arguments import PORT, Commands, gigabytes, number
+from detr_conformance.options import TIMEOUTS, CheckOptions
+
+AFTER_DASHES = "Arguments after -- go to pytest, such as -k MATCH, -n 4, -x, --junitxml FILE."
+
+
+def add_parser(commands: Commands) -> None:
+    """What `check` takes."""
+    parser = commands.add_parser("check", help="judge a port", description="Judge a port.", epilog=AFTER_DASHES)
+    parser.set_defaults(run=_run)
+    parser.add_argument("port", metavar="PORT", help=PORT)
+    parser.add_argument("--adapter", help="the attribute is a loss class; `ultralytics` says how to build and call it")
+    parser.add_argument("--denoising", metavar="MODULE:FUNCTION", help="a generator like get_cdn_group, with --adapter")
+    parser.add_argument("--profile", help="conventions to hold the port to, instead of those that it names")
+    parser.add_argument("--level", choices=list(TIMEOUTS), default="standard", help="how many cases (standard)")
+    parser.add_argument("--seed", type=number, default=0, help="which cases are drawn, any whole number (0)")
+    cases = parser.add_mutually_exclusive_group()
+    cases.add_argument("--targets", metavar="FILE", help="COCO annotations: judge on the boxes of these images as well")
+    cases.add_argument("--case", metavar="FILE", help="a case in JSON: judge on this one alone")
+    parser.add_argument("--memory", metavar="GB", type=gigabytes, default=4.0, help="what the port may take (4)")
+    parser.add_argument("--json", metavar="FILE", help="write the report there")
+
+
+def _run(given: argparse.Namespace, pytest_arguments: Sequence[str]) -> int:
+    from detr_conformance.check import check
+
+    options = CheckOptions(**{name: getattr(given, name) for name in CheckOptions.__struct_fields__})
+    return check(options, given.json, pytest_arguments)

@@ -1,0 +1,42 @@
+"""`detr-conformance power`: measure the rules by the museum, and write down what came out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from detr_conformance.commands.arguments import Commands, number
+from detr_conformance.errors import UsageError
+from detr_conformance.writing import refuse_unwritable, write
+
+ABOUT = "Try every rule on every deviation of the museum. Exit status 1 where something is not failed that should be."
+
+
+def add_parser(commands: Commands) -> None:
+    """What `power` takes."""
+    parser = commands.add_parser("power", help="measure which rules fail which known mistakes", description=ABOUT)
+    parser.set_defaults(run=_run)
+    parser.add_argument("--seed", type=number, default=0, help="which cases are drawn, any whole number (0)")
+    parser.add_argument("--jobs", type=number, help="number of processes (one for each core)")
+    parser.add_argument("--json", metavar="FILE", help="write the matrix there")
+    parser.add_argument("--markdown", metavar="FILE", help="write what it says there, for people")
+
+
+def _run(given: argparse.Namespace) -> int:
+    if given.jobs == 0:
+        raise UsageError("--jobs is 0, expected at least 1")
+    for option in ("json", "markdown"):
+        refuse_unwritable(getattr(given, option), f"--{option}")
+    from detr_conformance.power import measure
+    from detr_conformance.power_text import markdown, shortcomings, summary
+
+    matrix = measure(given.seed, given.jobs, tell=_tell)
+    write(given.json, matrix.to_json(), "--json")
+    write(given.markdown, markdown(matrix), "--markdown")
+    found = shortcomings(matrix)
+    sys.stdout.write("".join([summary(matrix), *(f"{line}\n" for line in found)]))
+    return 1 if found else 0
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")

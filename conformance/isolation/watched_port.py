@@ -1,0 +1,118 @@
+"""A port as the rules see it in a worker process: what a call does beyond answering is noticed, and undone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from detr_conformance.errors import described
+from detr_conformance.isolation import memory
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judged import PortTimeout
+from detr_conformance.properties.port import METHODS, Port
+
+CALLS = {"loss", *METHODS.values()}
+
+
+class PortLost(PortTimeout):
+    """Nothing more is to be asked of the port for this rule: as with a timeout, nobody shall try a smaller case."""
+
+
+class Watch:
+    """Stands between the rules and a port, which never knows.
+
+    Args:
+        port: the port.
+        gigabytes: how much memory it may take.
+
+    Attributes:
+        exhausted: a call has taken all of it.
+    """
+
+    def __init__(self, port: Port, gigabytes: float) -> None:
+        """Nothing was called yet."""
+        self.port = port
+        self.gigabytes = gigabytes
+        self.exhausted = False
+        self._process = os.getpid()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever the port has
+        """What the port has under this name; calls of the protocol are watched."""
+        found = getattr(self.port, name)
+        return self._watched(name, found) if name in CALLS else found
+
+    def as_port(self) -> Port:
+        """This object, which has all that the port has."""
+        return cast("Port", self)
+
+    def _watched(self, name: str, method: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def call(argument: LossCase | Sequence[LossCase]) -> Any:  # noqa: ANN401  # judged by the caller
+            cases = [argument] if isinstance(argument, LossCase) else list(argument)
+            before = [_contents(case) for case in cases]
+            try:
+                return self._answer(name, method, argument)
+            finally:
+                if os.getpid() != self._process:
+                    os._exit(0)  # a process that the port has forked must not go on judging, and report as well
+                _refuse_changes(name, cases, before)
+
+        return call
+
+    def _answer(self, name: str, method: Callable[[Any], Any], argument: Any) -> Any:  # noqa: ANN401  # see above
+        try:
+            return method(argument)
+        except PortTimeout:
+            raise
+        except (Exception, SystemExit) as error:
+            if not memory.was_refused(error):
+                raise
+            memory.lift()
+            self.exhausted = True
+            raise PortLost(f"{out_of_memory(self.gigabytes)} ({name}(case) raised {type(error).__name__})") from None
+        except BaseException as error:  # KeyboardInterrupt, and what pytest and others end programs with
+            raise PortLost(f"{name}(case) raised {described(error)}") from error
+
+
+def out_of_memory(gigabytes: float) -> str:
+    """What is said where the limit was reached."""
+    return f"out of memory: more than {gigabytes:g} GB above the start"
+
+
+def _contents(case: LossCase) -> dict[str, np.ndarray]:
+    return {name: array.copy() for name, array in _arrays(case).items()}
+
+
+def _arrays(case: LossCase) -> Mapping[str, np.ndarray]:
+    """Every array of a case by its name."""
+    arrays = {**case.float_arrays(), "gt_cls": case.gt_cls}
+    if case.denoising is not None:
+        arrays |= {f"dn_pos_idx[{image}]": each for image, each in enumerate(case.denoising.pos_idx)}
+        arrays |= {f"dn_gt_idx[{image}]": each for image, each in enumerate(case.denoising.gt_idx)}
+    return arrays
+
+
+def _refuse_changes(call: str, cases: Sequence[LossCase], before: Sequence[Mapping[str, np.ndarray]]) -> None:
+    """Put the inputs back if a port got around their lock, which a view of their memory does."""
+    touched: dict[str, None] = {}
+    for case, contents in zip(cases, before, strict=True):
+        for name, array in _arrays(case).items():
+            if array.tobytes() != contents[name].tobytes():
+                _overwrite(array, contents[name])
+                touched[name] = None
+    if touched:
+        raise PortLost(f"{call}(case) changed its input {', '.join(touched)}")
+
+
+def _overwrite(array: np.ndarray, contents: np.ndarray) -> None:
+    """Write into a locked array, which may be a view of others that are locked as well."""
+    owners = [array]
+    while isinstance(owners[-1].base, np.ndarray):
+        owners.append(owners[-1].base)
+    for each in reversed(owners):
+        each.setflags(write=True)
+    array[...] = contents
+    for each in owners:
+        each.setflags(write=False)

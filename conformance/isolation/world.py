@@ -1,0 +1,117 @@
+"""Global settings that a port could change for everybody after it: watched while it is asked, and put back."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from detr_conformance.properties.global_state import changed, generators_elsewhere, snapshot
+
+GENERATORS = "global random generator"
+"""Ends the names of generators in `snapshot`."""
+
+
+class Setting(NamedTuple):
+    """A global setting.
+
+    Attributes:
+        name: what a message calls it.
+        read: its value, in a form that later changes do not reach.
+        write: sets it to such a value.
+    """
+
+    name: str
+    read: Callable[[], Any]
+    write: Callable[[Any], object]
+
+
+def _folder() -> str:
+    with suppress(OSError):  # it was deleted
+        return os.getcwd()  # noqa: PTH109  # a Path would ask for the folder again
+    return ""
+
+
+def _change_environment(variables: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(variables)
+
+
+def _change_search_path(folders: list[str]) -> None:
+    sys.path[:] = folders
+
+
+def _change_filters(filters: list[Any]) -> None:
+    """Leave the list to `catch_warnings`, which also clears what Python remembers of it."""
+
+
+SETTINGS = (
+    Setting("the environment variables", lambda: dict(os.environ), _change_environment),
+    Setting("the working folder", _folder, os.chdir),
+    Setting("Python's search path", lambda: list(sys.path), _change_search_path),
+    Setting("Python's warnings filters", lambda: list(warnings.filters), _change_filters),
+    Setting("NumPy's error handling", np.geterr, lambda handling: np.seterr(**handling)),
+)
+
+
+def _settings() -> tuple[Setting, ...]:
+    """All settings of what is imported. Not PyTorch's number of threads: concurrent calls may leave it either way."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not hasattr(torch, "get_default_dtype"):
+        return SETTINGS
+    return (
+        *SETTINGS,
+        Setting("PyTorch's default dtype", torch.get_default_dtype, torch.set_default_dtype),
+        Setting("PyTorch's gradient mode", torch.is_grad_enabled, torch.set_grad_enabled),
+        Setting("PyTorch's anomaly detection", torch.is_anomaly_enabled, torch.set_anomaly_enabled),
+        Setting(
+            "PyTorch's deterministic mode",
+            torch.are_deterministic_algorithms_enabled,
+            torch.use_deterministic_algorithms,
+        ),
+    )
+
+
+@contextmanager
+def watched(may_draw: bool) -> Iterator[list[str]]:
+    """A stretch of time after which every global setting is as it was; gives the names of those that were not.
+
+    Global random generators begin every stretch in the same state, so that no verdict depends on what came before it.
+
+    Args:
+        may_draw: random numbers may be drawn from them.
+    """
+    touched: list[str] = []
+    with generators_elsewhere(), warnings.catch_warnings():
+        settings = _settings()
+        before, generators = [each.read() for each in settings], snapshot()
+        try:
+            yield touched
+        finally:
+            drawn = [name for name in changed(generators, snapshot()) if name.endswith(GENERATORS)]
+            touched += [] if may_draw else drawn
+            touched += _put_back(settings, before)
+
+
+def _put_back(settings: tuple[Setting, ...], before: list[Any]) -> list[str]:
+    """Undo what has changed; gives its names."""
+    touched = []
+    for setting, value in zip(settings, before, strict=True):
+        now = setting.read()
+        if now != value:
+            touched.append(setting.name + _which(value, now))
+            with suppress(OSError):  # the folder was deleted
+                setting.write(value)
+    return touched
+
+
+def _which(before: Any, now: Any) -> str:  # noqa: ANN401  # whatever a setting's value is
+    """The names of variables that differ."""
+    if not isinstance(before, dict):
+        return ""
+    return f" ({', '.join(sorted(name for name in {*before, *now} if before.get(name) != now.get(name)))})"

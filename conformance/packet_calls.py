@@ -1,0 +1,99 @@
+"""What a rule asks a port, call by call: a port that takes down what goes through it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from detr_conformance.errors import described, visible
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.global_state import changed, snapshot
+from detr_conformance.properties.port import METHODS, LossResult, Port
+
+ASKED = frozenset({"loss", *METHODS.values()})
+"""The methods of a port that rules call."""
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of a port.
+
+    Attributes:
+        method: of the port.
+        cases: what it was called with; several for `losses_in_turn`, otherwise one.
+        answer: what came back, as it came; None where the port raised.
+        raised: what the port raised instead.
+        asked: for each result the losses whose gradients the rule has looked at.
+        touched: what in the world around it the call has changed.
+    """
+
+    method: str
+    cases: tuple[LossCase, ...]
+    answer: Any = None
+    raised: str | None = None
+    asked: list[set[str]] = field(default_factory=list)
+    touched: list[str] = field(default_factory=list)
+
+
+class RecordingPort:
+    """A port that answers as another one does, and keeps every call.
+
+    Args:
+        port: the other one.
+
+    Attributes:
+        calls: in the order in which they were begun, from whichever thread.
+    """
+
+    def __init__(self, port: Port) -> None:
+        """Nothing was asked yet."""
+        self.port = port
+        self.calls: list[Call] = []
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever the port has there
+        if name in ASKED:
+            return partial(self._ask, name)
+        return getattr(self.port, name)
+
+    def _ask(self, method: str, argument: LossCase | Sequence[LossCase]) -> Any:  # noqa: ANN401  # judged by the caller
+        cases = (argument,) if isinstance(argument, LossCase) else tuple(argument)
+        call = Call(method, cases)
+        self.calls.append(call)
+        before = snapshot()
+        try:
+            call.answer = _watched(getattr(self.port, method)(argument), call)
+        except BaseException as error:
+            call.raised = visible(described(error))
+            raise
+        call.touched = changed(before, snapshot())
+        return call.answer
+
+
+def _watched(answer: object, call: Call) -> object:
+    """The answer, with gradients that tell the call who asks for them. Anything but losses stays as it is."""
+    if isinstance(answer, list | tuple) and answer and all(isinstance(each, LossResult) for each in answer):
+        return [_watched(each, call) for each in answer]
+    if not isinstance(answer, LossResult) or not isinstance(answer.gradients, Mapping):
+        return answer
+    call.asked.append(set())
+    return replace(answer, gradients=_Gradients(answer.gradients, call.asked[-1]))
+
+
+class _Gradients(Mapping[str, Any]):
+    """Gradients of each loss, and a set of the losses that they were asked for."""
+
+    def __init__(self, gradients: Mapping[str, Any], asked: set[str]) -> None:
+        self._gradients = gradients
+        self._asked = asked
+
+    def __getitem__(self, key: str) -> Any:  # noqa: ANN401  # judged by the caller
+        self._asked.add(key)
+        return self._gradients[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._gradients)
+
+    def __len__(self) -> int:
+        return len(self._gradients)

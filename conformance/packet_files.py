@@ -1,0 +1,99 @@
+"""Writing packets: for each failure a JSON file, a script that shows it, and a picture."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from detr_conformance.errors import UsageError, one_line, visible
+from detr_conformance.options import CheckOptions
+from detr_conformance.packet import Packet, PacketPort, compose
+from detr_conformance.packet_script import script
+from detr_conformance.picture import picture
+from detr_conformance.properties.case_json import from_document
+from detr_conformance.properties.port import Port
+from detr_conformance.properties.profiles import Profile
+from detr_conformance.properties.run import Outcome
+from detr_conformance.report import versions_for
+
+LONGEST_NAME = 60
+FAILED = ("fail", "error")
+"""Verdicts that a packet is written for."""
+
+
+def keep(outcome: Outcome, port: Port, profile: Profile, options: CheckOptions, directory: str) -> Path | None:
+    """Write what is needed to show a failure; None for an outcome that is none, or that has no case.
+
+    Where the port may end its process it is to be called from one that may end.
+
+    Args:
+        outcome: what came of a rule.
+        port: the port.
+        profile: the conventions that it is held to.
+        options: how the port was asked for.
+        directory: where to; it is made if there is none.
+
+    Raises:
+        UsageError: the folder cannot be made or written into.
+    """
+    if outcome.verdict not in FAILED or outcome.case is None:
+        return None
+    source = PacketPort(
+        name=visible(port.name), spec=options.port, adapter=options.adapter, denoising=options.denoising
+    )
+    packet = compose(outcome, port, profile, source, _versions(options.port))
+    return write_packet(packet, port, profile, Path(directory))
+
+
+def write_packet(packet: Packet, port: Port, profile: Profile, folder: Path) -> Path:
+    """Write one packet with its script and its picture.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    name = f"{safe(packet.rule.id)}_{safe(packet.port.name)}"
+    files = {
+        f"{name}.json": packet.to_json(),
+        f"replay_{name}.py": script(packet, f"{name}.json", _is_port(packet.port.spec)),
+        f"{name}.svg": picture(from_document(packet.case), profile, port),
+    }
+    _write(files, folder)
+    return folder / f"{name}.json"
+
+
+def refuse_unwritable_folder(directory: str | None) -> None:
+    """Raise UsageError if the folder cannot be made or written into; None is no folder."""
+    if directory is not None:
+        probe = ".detr-conformance"
+        _write({probe: ""}, Path(directory))
+        (Path(directory) / probe).unlink()
+
+
+def safe(name: str) -> str:
+    """A part of a file's name: small letters, digits and dashes, whatever a port calls itself."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:LONGEST_NAME] or "port"
+
+
+def _write(files: Mapping[str, str], folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{folder} cannot be written ({one_line(reason)}): give --packets another folder") from error
+
+
+def _is_port(spec: str) -> bool:
+    """Whether the attribute is a port itself; its module has been imported when the port was resolved."""
+    module, _, name = spec.partition(":")
+    found = getattr(sys.modules.get(module), name, None)
+    return not isinstance(found, type) and isinstance(found, Port)
+
+
+@lru_cache(maxsize=1)
+def _versions(spec: str) -> dict[str, str]:
+    return versions_for(spec)

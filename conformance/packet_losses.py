@@ -1,0 +1,136 @@
+"""Lines about what a loss returned: losses, gradients, keys, shapes, dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from detr_conformance.packet_lines import Line, Step, entries, number, text
+from detr_conformance.properties import answers, oracle
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judged import Judged, PortError, Returned
+from detr_conformance.properties.tolerance import allowed_error
+from detr_conformance.reference import Losses
+
+PRECISE = ("float32", "float64")
+
+
+class Result:
+    """One result of the loss.
+
+    Args:
+        answer: what the port returned.
+        case: what it was asked.
+        judged: the port.
+        way: to this result, from what the call returned.
+
+    Raises:
+        PortError, TypeError, ValueError: it is no set of losses.
+    """
+
+    def __init__(self, answer: object, case: LossCase, judged: Judged, way: list[Step]) -> None:
+        """Read the answer, and ask the reference."""
+        self.returned = Returned(answers.loss_result(answer), case, judged)
+        self.case = case
+        self.judged = judged
+        self.way = way
+        self.name = f"result {way[0]}, " if way else ""
+        self.expected = _expected(case, judged)
+
+    def lines(self, asked: set[str]) -> Iterator[Line]:
+        """Every loss, and whatever else is wrong; of the gradients those that were asked for."""
+        yield from self._values()
+        yield from self._gradients({self._canonical(key) for key in asked})
+        yield from self._keys()
+        yield from self._forms()
+
+    def _canonical(self, key: str) -> str | None:
+        return self.judged.profile.keys.canonical(key, self._denoising_layers)
+
+    @property
+    def _denoising_layers(self) -> int:
+        return 0 if self.case.denoising is None else len(self.case.denoising.bboxes)
+
+    def _ways(self, key: str, *part: Step) -> list[list[Step]]:
+        """Ways to the port's own losses that make up one of the base profile."""
+        own = [each for each in self.returned.result.losses if self._canonical(each) == key]
+        return [[*self.way, "gradients" if part else "losses", each, *part] for each in own]
+
+    def _values(self) -> Iterator[Line]:
+        for key in self.returned.values if self.expected is None else self.expected:
+            ways, got = self._ways(key), float(self.returned.value(key))
+            if not ways:
+                continue  # what is missing is told by the keys
+            if self.expected is None:
+                yield number(self.name + key, ways, got, np.nan, np.nan).recorded()
+                continue
+            value = self.expected[key].value
+            allowed = float(allowed_error(value, self.case.dtype))
+            if np.isfinite(allowed):
+                yield number(self.name + key, ways, got, float(value.values), allowed)
+
+    def _gradients(self, keys: set[str | None]) -> Iterator[Line]:
+        for key in sorted(each for each in keys if each is not None):
+            for name in self.returned.inputs():
+                values, allowed = self._expected_gradient(key, name)
+                what = f"{self.name}gradient of {key} by {name}"
+                got = self.returned.gradient(key, name)
+                yield from entries(what, self._ways(key, name), got, values, allowed, "gradient")
+
+    def _expected_gradient(self, key: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """What it has to be, and how far off it may be: any number where the loss has several values."""
+        inputs = self.returned.inputs()
+        zeros = np.zeros(inputs[name].shape)
+        if self.expected is None:
+            finite = all(np.isfinite(array).all() for array in inputs.values())
+            return zeros if finite else self.returned.gradient(key, name), zeros + np.inf
+        if key not in self.expected or name not in self.expected[key].gradients:
+            return zeros, zeros
+        wanted = self.expected[key].gradients[name]
+        return wanted.values, allowed_error(wanted, self.case.dtype)
+
+    def _keys(self) -> Iterator[Line]:
+        keys, case = self.judged.profile.keys, self.case
+        known = keys.expected(case.layers, case.config.aux_loss, self._denoising_layers)
+        wanted = known if self.judged.can("denoising") else {key for key in known if "_dn" not in key}
+        came = set(self.returned.result.losses)
+        if not wanted <= came <= known:
+            yield text("keys", f"{self.name}keys", [*self.way, "losses"], sorted(came), sorted(came & known | wanted))
+
+    def _forms(self) -> Iterator[Line]:
+        """Shapes, dtypes and changed inputs that are not as they have to be."""
+        result = self.returned.result
+        for key, loss in result.losses.items():
+            if np.shape(loss):
+                yield text("shape", f"{self.name}shape of {key}", [*self.way, "losses", key], np.shape(loss), ())
+        for key, dtype in result.dtypes.items():
+            legal = PRECISE if self.case.dtype != "float64" or not np.any(result.losses.get(key, 1.0)) else PRECISE[1:]
+            if dtype not in legal:
+                yield text("list", f"{self.name}dtype of {key}", [*self.way, "dtypes", key], dtype, *legal)
+        if result.mutated:
+            what = f"{self.name}inputs that the call changed"
+            yield text("list", what, [*self.way, "mutated"], list(result.mutated), [])
+
+
+def loss_lines(answer: object, cases: tuple[LossCase, ...], judged: Judged, asked: list[set[str]]) -> list[Line]:
+    """Lines about a result of `loss`, or about those of `losses_in_turn`, which come in a list."""
+    results = answer if isinstance(answer, list) else [answer]
+    lines: list[Line] = []
+    for place, (result, case) in enumerate(zip(results, cases, strict=False)):
+        way: list[Step] = [place] if isinstance(answer, list) else []
+        try:
+            lines += Result(result, case, judged, way).lines(asked[place] if place < len(asked) else set())
+        except (TypeError, ValueError, PortError):
+            return [text("type", "type of the answer", [], type(answer).__name__, "LossResult")]
+    return lines
+
+
+def _expected(case: LossCase, judged: Judged) -> Losses | None:
+    """What the reference says; None where it has no single answer."""
+    try:
+        if oracle.matching_is_certain(case, judged.profile):
+            return oracle.expected_losses(case, judged.profile)
+    except (ValueError, OverflowError):
+        return None
+    return None

@@ -1,0 +1,231 @@
+"""The script beside a packet: at most 20 lines that ask the port again, without this suite.
+
+A loss class with Ultralytics' signature is called with tensors, and nothing of ours is imported. Any other port is
+called with a `LossCase`, which it is written against, and which needs NumPy and jaxtyping: no Hypothesis, no pytest.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from detr_conformance.packet import Packet
+from detr_conformance.resolve import BUILT_IN
+
+MOST_LINES = 20
+ULTRALYTICS = "ultralytics.models.utils.loss:RTDETRDetectionLoss"
+"""What the built-in port of that name calls."""
+
+FOLLOW = """def follow(answer, way):
+    return reduce(lambda at, step: getattr(at, step) if hasattr(at, str(step)) else at[step], way, answer)"""
+
+READ = {
+    "type": "came = type(answer).__name__",
+    "keys": 'came = str(sorted(follow(answer, line["at"][0])))',
+    "shape": 'came = str(np.shape(follow(answer, line["at"][0])))',
+    "list": 'came = str(np.asarray(follow(answer, line["at"][0])).tolist())',
+    "number": 'came = float(sum(np.sum(follow(answer, way)) for way in line["at"]))',
+    "pairs": 'came = str(sorted(zip(*(np.asarray(side).tolist() for side in answer[line["at"][0][0]]))))',
+    "cost": """cost, (layer, image) = np.array(line["cost"], dtype=float), line["at"][0]
+queries, targets = (np.asarray(side).tolist() for side in answer[layer][image])
+legal = len(set(queries)) == len(set(targets)) == len(queries) == line["pairs"]
+inside = [(min(q, len(cost) - 1), min(t, len(cost[0]) - 1)) for q, t in zip(queries, targets)]
+came = float(sum(cost[pair] for pair in inside)) if legal else np.inf""",
+    "numpy": 'came = "as before" if np.random.random() == 0.417022004702574 else "changed"',
+    "torch": 'came = "as before" if float(torch.rand(())) == 0.7576315999031067 else "changed"',
+}
+"""How a line is read off an answer."""
+
+READ_LOSS = {
+    "number": 'came = float(sum(np.sum(answer{of}.losses.get(way[-1], np.nan)) for way in line["at"]))',
+    "gradient": """parts = [(answer{of}.gradients[way[{key}]].get(way[{key} + 1]), way[{key} + 2 :]) for way in line["at"]]
+came = float(sum(np.asarray(each)[tuple(entry)] for each, entry in parts if each is not None))""",
+}
+"""Likewise of a loss, where a key may be missing, and an input without a gradient has the gradient 0."""
+
+READ_TENSORS = {
+    "number": 'came = float(losses.get(line["at"][0][1], torch.nan))',
+    # The empty sum connects a loss that does not depend on this input.
+    "gradient": """loss = losses[line["at"][0][1]] + (by := given[line["at"][0][2]]).flatten()[:0].sum()
+came = float(torch.autograd.grad(loss, by, retain_graph=True)[0][tuple(line["at"][0][3:])])""",
+}
+
+SEED = {"numpy": "np.random.seed(1)", "torch": "torch.manual_seed(1)"}
+"""What goes before a call, to look at what is drawn after it."""
+
+TENSORS = """def decode(tree):
+    array = "values" in tree and torch.tensor([*map(float.fromhex, tree["values"])], dtype=torch.float64)
+    return tree if array is False else array.reshape(tree["shape"])"""
+
+TENSOR_CALL = """case, dn, kind = call["cases"][0], call["cases"][0]["denoising"], getattr(torch, call["cases"][0]["dtype"])
+given = {name: case[name].to(kind).requires_grad_() for name in ("pred_bboxes", "pred_scores")}"""
+
+TENSOR_DENOISING = """given |= {f"dn_{name}": dn[name].to(kind).requires_grad_() for name in ("bboxes", "scores") if dn}
+pairs = {f"dn_{name}": [torch.tensor(each).long() for each in dn[name]] for name in ("pos_idx", "gt_idx") if dn}"""
+
+NUMERIC = frozenset({"number", "gradient", "cost"})
+
+
+class Imported(NamedTuple):
+    """Where a script finds its port.
+
+    Attributes:
+        imports: what to import.
+        port: what is the port, or the loss class, then.
+    """
+
+    imports: list[str]
+    port: str
+
+
+def script(packet: Packet, packet_name: str, is_port: bool) -> str:
+    """The script for a packet.
+
+    Args:
+        packet: the packet.
+        packet_name: the file that it lies in, in the script's own folder.
+        is_port: whether what the port's spec names is the port itself, and no function that returns it.
+    """
+    if packet.reading is None:
+        lines = ["import json", "from pathlib import Path", _loaded(packet_name), 'raise SystemExit(packet["message"])']
+    elif _takes_tensors(packet):
+        lines = _with_tensors(packet, packet_name)
+    else:
+        lines = _with_port(packet, packet_name, is_port)
+    return "\n".join([_title(packet), *lines]) + "\n"
+
+
+def _title(packet: Packet) -> str:
+    name = "".join(each if each.isprintable() and each not in '"\\' else "?" for each in packet.port.name)
+    return f'"""{packet.rule.id} {packet.rule.title}: what {name} has to return, and what it returns."""'
+
+
+def _takes_tensors(packet: Packet) -> bool:
+    """Whether the port is a class that can be called without anything of ours."""
+    adapted = packet.port.adapter == "ultralytics" or packet.port.spec == "ultralytics"
+    calls = all(call.method == "loss" and call.options is not None for call in packet.calls)
+    sums = any(len(line.at) > 1 for call in packet.calls for line in call.lines)
+    return adapted and calls and not sums and packet.reading in READ_TENSORS
+
+
+def _with_port(packet: Packet, packet_name: str, is_port: bool) -> list[str]:
+    """A script that calls a port with a `LossCase`."""
+    read = _read(packet)
+    follows = any("follow(" in line for line in read)
+    port = _port(packet, is_port)
+    return [
+        "import json",
+        *(["from functools import reduce"] if follows else []),
+        "from pathlib import Path",
+        "import numpy as np",
+        *(["import torch"] if packet.reading == "torch" else []),
+        "from detr_conformance.properties.case_json import from_document",
+        *port.imports,
+        _loaded(packet_name),
+        f"port, wrong = {port.port}, []",
+        *(FOLLOW.splitlines() if follows else []),
+        'for call in packet["calls"]:',
+        *_indented(1, _call(packet)),
+        *_lines(packet, read),
+    ]
+
+
+def _read(packet: Packet) -> list[str]:
+    reading, method = str(packet.reading), packet.calls[0].method
+    if reading in READ_LOSS and method in ("loss", "losses_in_turn"):
+        in_turn = method == "losses_in_turn"
+        return READ_LOSS[reading].format(of="[way[0]]" if in_turn else "", key=2 if in_turn else 1).splitlines()
+    return READ.get(reading, "").splitlines()
+
+
+def _call(packet: Packet) -> list[str]:
+    reading, method = str(packet.reading), packet.calls[0].method
+    before = [SEED[reading]] if reading in SEED else []
+    if reading == "raised":
+        before = ['print("it raised", *(line["got"] for line in call["lines"]))']
+    cases = 'from_document(call["cases"][0])'
+    if method == "losses_in_turn":
+        cases = '[from_document(each) for each in call["cases"]]'
+    return [*before, f"answer = port.{method}({cases})"]
+
+
+def _port(packet: Packet, is_port: bool) -> Imported:
+    port = packet.port
+    if ":" not in port.spec:
+        built_in = BUILT_IN[port.spec]
+        return Imported([f"from {built_in.module} import {built_in.factory}"], f"{built_in.factory}()")
+    module, _, name = port.spec.partition(":")
+    imports = [f"from {module} import {name}"]
+    if port.adapter is None:
+        return Imported(imports, name if is_port else f"{name}()")
+    imports.append("from detr_conformance.ports.ultralytics import UltralyticsPort")
+    if port.denoising is None:
+        return Imported(imports, f"UltralyticsPort({name})")
+    of_module, _, denoising = port.denoising.partition(":")
+    return Imported([*imports, f"from {of_module} import {denoising}"], f"UltralyticsPort({name}, {denoising})")
+
+
+def _with_tensors(packet: Packet, packet_name: str) -> list[str]:
+    """A script that calls a loss class as Ultralytics' trainer does."""
+    spec = ULTRALYTICS if packet.port.spec == "ultralytics" else packet.port.spec
+    module, _, name = spec.partition(":")
+    denoising = any(call.cases[0]["denoising"] is not None for call in packet.calls)
+    batch = '{"cls": torch.tensor(case["gt_cls"]).long(), "bboxes": case["gt_bboxes"].float(), "gt_groups": case["gt_groups"]}'
+    more = ""
+    if denoising:
+        more = ', given.get("dn_bboxes"), given.get("dn_scores"), dn and {"dn_num_group": dn["num_group"], **pairs}'
+    call = [
+        *TENSOR_CALL.splitlines(),
+        *(TENSOR_DENOISING.splitlines() if denoising else []),
+        f"batch = {batch}",
+        f'losses = {name}(**call["options"])((given["pred_bboxes"], given["pred_scores"]), batch{more})',
+    ]
+    return [
+        "import json",
+        "from pathlib import Path",
+        "import torch",
+        f"from {module} import {name}",
+        *TENSORS.splitlines(),
+        _loaded(packet_name, ", object_hook=decode", "wrong"),
+        'for call in packet["calls"]:',
+        *_indented(1, call),
+        *_lines(packet, READ_TENSORS[str(packet.reading)].splitlines()),
+    ]
+
+
+def _loaded(packet_name: str, options: str = "", more: str = "") -> str:
+    names, values = (f"packet, {more}", ", []") if more else ("packet", "")
+    return f'{names} = json.loads(Path(__file__).with_name("{packet_name}").read_text(){options}){values}'
+
+
+def _lines(packet: Packet, read: list[str]) -> list[str]:
+    """Every line of a call, and in the end the exit status."""
+    if packet.reading == "raised":
+        return []  # a traceback says more
+    return [
+        '    for line in call["lines"]:',
+        *_indented(2, [*read, *_compared(packet)]),
+        "raise SystemExit(any(wrong))" if packet.shown else 'raise SystemExit(packet["message"] if all(wrong) else 0)',
+    ]
+
+
+def _compared(packet: Packet) -> list[str]:
+    """What is printed of a line, and whether it is wrong; or the same as it was, where nothing is known but that."""
+    if not packet.shown:
+        return [
+            'wrong.append(str(came) == line["got"])',
+            "print(f\"{line['what']}: {line['got']} when the rule failed, {came} now\")",
+        ]
+    if packet.reading in NUMERIC:
+        return [
+            'off = abs(came - float(line["expected"]))',
+            'wrong.append(str(came) != line["expected"] and not off <= float(line["allowed"]))',
+            "print(f\"{line['what']}: expected {line['expected']}, came {came}, off by {off}, allowed {line['allowed']}\")",
+        ]
+    return [
+        'wrong.append(came not in line["expected"])',
+        "print(line['what'], 'has to be', *line['expected'], 'and is', came)",
+    ]
+
+
+def _indented(levels: int, lines: list[str]) -> list[str]:
+    return [f"{'    ' * levels}{line}" for line in lines]

@@ -1,0 +1,150 @@
+"""`detr-conformance replay`: judge a port by a packet's rule, on its case alone. Nothing is drawn."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from detr_conformance.errors import UsageError, one_line, visible
+from detr_conformance.options import CheckOptions
+from detr_conformance.packet import Packet, PacketCall, recorded_calls, told
+from detr_conformance.packet import read as read_packet
+from detr_conformance.packet_lines import Line
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port import Port
+from detr_conformance.properties.profiles import Profile
+from detr_conformance.properties.rule import Rule
+from detr_conformance.properties.rules import RULES
+from detr_conformance.properties.run import Outcome, run
+from detr_conformance.resolve import resolve
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What came of a packet.
+
+    Attributes:
+        packet: the packet.
+        outcome: of its rule on its case, now.
+        calls: what the port answers now, in those calls that tell most.
+    """
+
+    packet: Packet
+    outcome: Outcome
+    calls: list[PacketCall]
+
+
+def replay(path: str, port: str | None, adapter: str | None, denoising: str | None, profile: str | None) -> int:
+    """Judge, and print what was and what is.
+
+    Args:
+        path: of the packet.
+        port: another port than the packet's, as for `check`; None for that one.
+        adapter: how to call another port.
+        denoising: its generator of denoising queries.
+        profile: other conventions than the packet's.
+
+    Returns:
+        0 if the rule passes now, 1 if it does not.
+
+    Raises:
+        UsageError: the packet or the port cannot be used, or the rule cannot judge the case.
+    """
+    packet, case = load(Path(path))
+    options = _options(packet, port, adapter, denoising, profile)
+    resolved, conventions = resolve(options)
+    replayed = replayed_on(packet, case, resolved, conventions)
+    sys.stdout.write(summary(replayed, resolved.name))
+    return 0 if replayed.outcome.verdict == "pass" else 1
+
+
+def load(path: Path) -> tuple[Packet, LossCase]:
+    """A packet and its case from a file.
+
+    Raises:
+        UsageError: it cannot be read, or holds none.
+    """
+    try:
+        return read_packet(path.read_text(encoding="utf-8"))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text (byte {error.start}): pass a packet") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path} cannot be read ({one_line(reason)}): pass a packet") from error
+
+
+def replayed_on(packet: Packet, case: LossCase, port: Port, profile: Profile) -> Replayed:
+    """Judge a port by the packet's rule on its case.
+
+    Raises:
+        UsageError: there is no such rule, or it cannot judge this case.
+    """
+    rule = rule_of(packet)
+    outcome = run(rule, port, profile, real_cases=[case], generate=False)
+    if outcome.verdict == "unsupported" or (outcome.verdict == "pass" and not outcome.examples):
+        reason = outcome.message or "rounding decides who is matched with whom"
+        raise UsageError(f"{rule.id} cannot judge the case of this packet: {one_line(reason)}")
+    calls, _, _ = told(rule, recorded_calls(rule, port, profile, case), Judged(port, profile))
+    return Replayed(packet, outcome, calls)
+
+
+def rule_of(packet: Packet) -> Rule:
+    """The rule that a packet is about.
+
+    Raises:
+        UsageError: this release has none of that id.
+    """
+    for rule in RULES:
+        if rule.id == packet.rule.id:
+            return rule
+    raise UsageError(f"there is no rule {one_line(packet.rule.id)!r} in this release: the packet is of another one")
+
+
+def summary(replayed: Replayed, port_name: str) -> str:
+    """What the packet says, and what comes now, as text."""
+    packet, outcome = replayed.packet, replayed.outcome
+    now = f"now: {outcome.verdict}"
+    lines = [
+        f"{packet.rule.id} {packet.rule.title}, profile {packet.profile}",
+        f"  {packet.rule.statement}",
+        f"then: {packet.verdict}, {packet.port.name}: {packet.message}",
+        *_told(packet.calls),
+        f"{now}, {port_name}: {outcome.message}" if outcome.message else f"{now}, {port_name}",
+        *(_told(replayed.calls) if outcome.verdict != "pass" else []),
+    ]
+    return "".join(f"{visible(line)}\n" for line in lines)
+
+
+def _told(calls: list[PacketCall]) -> list[str]:
+    """Lines that are off, call by call."""
+    return [f"  {call.method}(case): {_sentence(line)}" for call in calls for line in call.lines if line.off]
+
+
+def _sentence(line: Line) -> str:
+    if isinstance(line.expected, list):
+        return f"{line.what}: expected {' or '.join(line.expected)}, got {line.got}"
+    return f"{line.what}: expected {_short(line.expected)}, got {_short(line.got)}, allowed {_short(line.allowed)}"
+
+
+def _short(number: str | None) -> str:
+    return "anything" if number is None else f"{float(number):.9g}"
+
+
+def _options(
+    packet: Packet, port: str | None, adapter: str | None, denoising: str | None, profile: str | None
+) -> CheckOptions:
+    """What to resolve: the packet's port as it was called then, or another one as it is to be called now."""
+    conventions = profile or packet.profile
+    if port is None:
+        own = packet.port
+        return CheckOptions(
+            port=own.spec,
+            adapter=adapter or own.adapter,
+            denoising=denoising or own.denoising,
+            profile=conventions,
+        )
+    return CheckOptions(port=port, adapter=adapter, denoising=denoising, profile=conventions)

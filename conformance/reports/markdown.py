@@ -1,0 +1,106 @@
+"""The report as Markdown for the summary of a CI job: what is broken, then every rule, never too large to be shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from detr_conformance.errors import one_line, shortened
+from detr_conformance.report import Report, RuleEntry
+from detr_conformance.reports import facts
+from detr_conformance.reports.extras import diagnosis, divergence
+
+SIGNS = {"conformant": "✅", "partial": "🟡", "non-conformant": "❌"}
+SYNTAX = re.compile(r"[\\`*_\[\]<>&|~$@:#]|(?<=www)\.", re.IGNORECASE)
+"""What starts a construct inside a line, and what GitHub makes links and mentions of."""
+LONGEST_CELL, MOST_LINES = 600, 12
+LARGEST = 900_000
+"""Bytes; GitHub refuses a job's summary from 1 MiB on."""
+
+
+def markdown(report: Report) -> str:
+    """The report as Markdown with tables, as GitHub and GitLab read it."""
+    lines = [*_head(report), *_diagnosis(report), *_broken(report), *_all_rules(report)]
+    return "\n".join(_bounded(lines)) + "\n"
+
+
+def escaped(text: str) -> str:
+    """The text as it is, whatever it looks like in Markdown or HTML: a reference to a character is never syntax."""
+    return SYNTAX.sub(lambda found: f"&#{ord(found[0])};", text)
+
+
+def cell(text: str) -> str:
+    """The text as the content of a table's cell."""
+    return "<br>".join(escaped(shortened(text, LONGEST_CELL, MOST_LINES)).split("\n"))
+
+
+def _head(report: Report) -> Iterator[str]:
+    name = escaped(one_line(report.port["name"], 80))
+    yield f"## {SIGNS[report.verdict]} {name} is {report.verdict}"
+    yield ""
+    yield f"{facts.MEANING[report.verdict]} Exit status {facts.exit_status(report)}."
+    yield ""
+    yield f"**{', '.join(f'{count} {word}' for word, count in facts.counted(report))}**"
+    yield ""
+    profile, version = (escaped(one_line(each, 80)) for each in (report.profile["name"], report.suite["version"]))
+    yield f"Profile {profile}, level {report.level}, seed {report.seed}, detr-conformance {version}."
+    yield ""
+
+
+def _diagnosis(report: Report) -> Iterator[str]:
+    found = diagnosis(report)
+    if found is None:
+        return
+    yield f"**Diagnosis:** {cell(found.message)}"
+    yield ""
+    for deviation in found.deviations:
+        link = f" ([seen there](<{deviation.link}>))" if deviation.link else ""
+        yield f"- {escaped(one_line(deviation.id))}: {cell(deviation.story)}{link}"
+    if found.profile:
+        yield f"\nIt follows the conventions of the profile {cell(found.profile)}."
+    yield ""
+
+
+def _broken(report: Report) -> Iterator[str]:
+    entries = facts.broken(report)
+    if not entries:
+        return
+    yield "| rule | verdict | what must hold | what came instead |"
+    yield "|---|---|---|---|"
+    for entry in entries:
+        yield _row(f"{entry.id} {entry.title}", entry.verdict, entry.statement, _what_came(entry))
+    yield ""
+
+
+def _what_came(entry: RuleEntry) -> str:
+    first = divergence(entry)
+    texts = [facts.message(entry), "" if first is None else first.message]
+    return "\n".join(shortened(text, LONGEST_CELL // 2, MOST_LINES // 2) for text in texts if text)
+
+
+def _all_rules(report: Report) -> Iterator[str]:
+    yield f"<details><summary>All {facts.total(report)} rules</summary>"
+    yield ""
+    yield "| rule | verdict | cases | budget |"
+    yield "|---|---|--:|--:|"
+    for entry in report.rules:
+        yield _row(f"{entry.id} {entry.title}", entry.verdict, facts.cases(entry), facts.share(entry))
+    for rule in report.not_judged:
+        yield _row(f"{rule} {facts.TITLES.get(rule, '')}", facts.NOT_JUDGED, "", "")
+    yield ""
+    yield "</details>"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(map(cell, cells))} |"
+
+
+def _bounded(lines: Iterable[str]) -> Iterator[str]:
+    """The lines until they would become too large."""
+    size = 0
+    for line in lines:
+        size += len(line.encode()) + 1
+        if size > LARGEST:
+            yield "\nMore does not fit here: see the report."
+            return
+        yield line

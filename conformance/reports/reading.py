@@ -1,0 +1,71 @@
+"""Reading a report back: what is no report, or contradicts itself, is refused in one sentence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+
+from detr_conformance.errors import UsageError, one_line
+from detr_conformance.properties.run import VERDICTS
+from detr_conformance.report import SCHEMA_VERSION, Report, overall
+from detr_conformance.reports.form import Form
+
+
+class ReportFormatError(ValueError):
+    """Bytes that are not a report; the message says in one sentence what is wrong."""
+
+
+class _Version(msgspec.Struct):
+    schema_version: int
+
+
+def read_report(path: str) -> Report:
+    """The report in a file.
+
+    Raises:
+        UsageError: the file cannot be read, or does not hold a report.
+    """
+    try:
+        return from_json(Path(path).read_bytes())
+    except ReportFormatError as error:
+        raise UsageError(f"{one_line(path)} is no report: {one_line(error)}; write it with check --json") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{one_line(path)} cannot be read ({reason}): pass a report in JSON") from error
+
+
+def from_json(text: bytes) -> Report:
+    """The report that a JSON text holds.
+
+    Raises:
+        ReportFormatError: it holds none, or one that contradicts itself.
+    """
+    try:
+        version = msgspec.json.decode(text, type=_Version).schema_version
+        if version != SCHEMA_VERSION:
+            raise ReportFormatError(f"schema_version is {version}, but this release reads {SCHEMA_VERSION}")
+        msgspec.json.decode(text, type=Form)
+        report = msgspec.json.decode(text, type=Report)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ReportFormatError(str(error)) from error
+    except RecursionError as error:
+        raise ReportFormatError("it is nested too deeply") from error
+    _refuse_contradictions(report)
+    return report
+
+
+def _refuse_contradictions(report: Report) -> None:
+    """Counts and verdict follow from the rules; no form has to decide which of them to believe."""
+    named = [*(entry.id for entry in report.rules), *report.not_judged]
+    for rule, times in Counter(named).items():
+        if times > 1:
+            raise ReportFormatError(f"it names the rule {rule} {times} times")
+    found = Counter(entry.verdict for entry in report.rules)
+    for word in VERDICTS:
+        if report.counts.get(word) != found[word]:
+            raise ReportFormatError(f"counts.{word} is {report.counts.get(word)}, but {found[word]} rules are {word}")
+    verdict = overall(report.counts, complete=not report.not_judged)
+    if verdict != report.verdict:
+        raise ReportFormatError(f"its verdict is {report.verdict}, but its rules make it {verdict}")

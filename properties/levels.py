@@ -1,0 +1,19 @@
+"""Levels: on how many cases each rule is checked."""
+
+from __future__ import annotations
+
+from detr_conformance.properties.request import Request
+
+EXAMPLES = {"smoke": 5, "standard": 30, "exhaustive": 400}
+"""How many cases each rule is checked on, by level."""
+
+CHEAP = 5
+"""A rule whose cases are cheap is checked on so many times more."""
+
+PATIENCE = 10
+"""So many times the cases that are wanted are drawn before a rule makes do with those that it could judge."""
+
+
+def wanted(level: str, request: Request) -> int:
+    """Number of cases that a rule with this request is checked on."""
+    return EXAMPLES[level] * (CHEAP if request.cheap else 1)

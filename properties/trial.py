@@ -1,0 +1,125 @@
+"""Trial: one rule being checked against one port, case by case, down to the smallest case that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from itertools import islice
+
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.drawing import Pool, pool
+from detr_conformance.properties.judged import Judged, OutOfScope, PortError
+from detr_conformance.properties.levels import PATIENCE, wanted
+from detr_conformance.properties.rule import Listing, Rule
+from detr_conformance.properties.strategies import Domain
+from detr_conformance.properties.transforms import select_images
+
+
+class NothingToJudge(Exception):  # noqa: N818  # no error of the port's
+    """No case could be drawn on which the rule can be checked."""
+
+
+class Trial:
+    """One rule being checked against one port; remembers on how many cases it held, and the last one that failed.
+
+    Whoever looks for a smaller case checks the smallest last, so the last one is the one to report.
+
+    Args:
+        rule: the rule.
+        judged: the port.
+        shrink: look for the smallest case that fails.
+    """
+
+    def __init__(self, rule: Rule, judged: Judged, shrink: bool = True) -> None:
+        """Start with nothing seen."""
+        self.rule = rule
+        self.judged = judged
+        self.shrink = shrink
+        self.examples = 0
+        self.failing: LossCase | None = None
+        self.last_verdict, self.last_message = "", ""
+
+    def check(self, case: LossCase) -> None:
+        """Check the rule on one case.
+
+        Raises:
+            AssertionError: the port breaks the rule.
+            PortError: it gave no answer.
+            OutOfScope: the rule cannot judge this case.
+        """
+        try:
+            self.rule.check(self.judged, case)
+        except (AssertionError, PortError) as failure:
+            self.failing, self.last_message = case, str(failure)
+            self.last_verdict = "fail" if isinstance(failure, AssertionError) else "error"
+            raise
+
+    def on_own_cases(self, level: str, seed: int) -> None:
+        """Check the rule on the cases that it asks for or lists, and make the first that fails smaller."""
+        domain = Domain.of(self.judged)
+        if self.rule.listing is None:
+            self._on_drawn_cases(pool(self.rule.request, domain, seed), wanted(level, self.rule.request))
+        else:
+            kind = min(domain.classification & set(self.rule.request.classification))
+            self._on_listed_cases(_listed(self.rule.listing, level, kind))
+
+    def _on_drawn_cases(self, drawn: Pool, number: int) -> None:
+        for case in islice(drawn, PATIENCE * number):
+            with suppress(OutOfScope):
+                self._check_or_shrink(case, drawn)
+                self.examples += 1
+            if self.examples == number:
+                return
+        if self.examples == 0:
+            raise NothingToJudge("no case could be drawn on which the rule can be checked")
+
+    def _check_or_shrink(self, case: LossCase, drawn: Pool) -> None:
+        try:
+            self.check(case)
+        except (AssertionError, PortError):
+            if not self.shrink:
+                raise
+            drawn.shrink(case, self._check_if_possible)
+            raise AssertionError(f"the port answers differently when asked again: {self.last_message}") from None
+
+    def _check_if_possible(self, case: LossCase) -> None:
+        with suppress(OutOfScope):
+            self.check(case)
+
+    def _on_listed_cases(self, cases: Sequence[LossCase]) -> None:
+        for case in cases:
+            if not self._holds(case):
+                self.check(self._fewest_images(case) if self.shrink else case)
+                raise AssertionError(f"the port answers differently when asked again: {self.last_message}")
+            self.examples += 1
+
+    def _fewest_images(self, case: LossCase) -> LossCase:
+        """A failing case without images that it does not take for failing."""
+        half = (case.images + 1) // 2
+        parts = (range(half), range(half, case.images), range(1, case.images), range(case.images - 1))
+        for part in parts if case.images > 1 else ():
+            smaller = select_images(case, list(part))
+            if smaller.images < case.images and not self._holds(smaller):
+                return self._fewest_images(smaller)
+        return case
+
+    def _holds(self, case: LossCase) -> bool:
+        try:
+            self._check_if_possible(case)
+        except (AssertionError, PortError):
+            return False
+        return True
+
+    def on_given_cases(self, cases: Iterable[LossCase]) -> None:
+        """Check the rule on these cases, except those that it cannot judge."""
+        for case in cases:
+            with suppress(OutOfScope):
+                self.check(case)
+                self.examples += 1
+
+
+@lru_cache(maxsize=8)
+def _listed(listing: Listing, level: str, classification: str) -> tuple[LossCase, ...]:
+    """The cases of a rule that lists them; kept, as the rule is asked for one port after the other."""
+    return tuple(listing(level, classification))

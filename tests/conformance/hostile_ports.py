@@ -1,0 +1,210 @@
+"""Stand-in ports that do harm: the reference, but for one rule each, or for every rule."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import sys
+import threading
+import time
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from detr_conformance.ports.reference_port import ReferencePort
+
+LIMIT = 4
+"""Seconds after which a hanging rule is given up, for the tests of these ports."""
+hoard, loaded = [], []
+
+
+def harmless(_case):
+    """What every other rule sees."""
+
+
+def rule_being_judged() -> str:
+    """Its id: pytest writes the item's name into the environment."""
+    return os.environ.get("PYTEST_CURRENT_TEST", "").partition("[")[2].partition("]")[0]
+
+
+def segfaults(_case):
+    ctypes.string_at(0)
+
+
+def exits(_case):
+    os._exit(3)
+
+
+def loops(_case):
+    while True:
+        with suppress(Exception):
+            time.sleep(0)
+
+
+def loops_for_good(_case):
+    """Catches whatever would end it."""
+    while True:
+        with suppress(BaseException):
+            time.sleep(0.01)
+
+
+def deadlocks(_case):
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
+def deadlocks_in_c(_case):
+    """Waits for a mutex that it has, and keeps the interpreter's lock: no signal handler of Python's ever runs."""
+    library, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(256)
+    library.pthread_mutex_lock(mutex)
+    library.pthread_mutex_lock(mutex)
+
+
+def allocates(_case):
+    while True:
+        hoard.append(np.ones(10_000_000))
+
+
+def floods(_case):
+    for _ in range(1000):
+        sys.stdout.write("nothing to see here\n" * 50_000)
+
+
+def mutates(case):
+    case.pred_scores.setflags(write=True)
+    case.pred_scores[...] = 0.0
+
+
+def writes(case):
+    case.pred_scores[...] = 0.0
+
+
+def changes_the_dtype(_case):
+    torch.set_default_dtype(torch.float64)
+
+
+def seeds(_case):
+    np.random.seed(0)  # noqa: NPY002  # the mistake is the point
+    random.seed(0)
+
+
+def silences_warnings(_case):
+    warnings.simplefilter("ignore")
+
+
+def sets_a_variable(_case):
+    os.environ["CUDA_VISIBLE_DEVICES"] = "7"
+
+
+def moves(_case):
+    os.chdir("/")
+
+
+def raises_keyboard_interrupt(_case):
+    raise KeyboardInterrupt
+
+
+def quits(_case):
+    sys.exit("enough")
+
+
+def forks(_case):
+    """Leaves a process behind that comes back from the call as well, and one that stays."""
+    if os.fork() and not os.fork():
+        time.sleep(3600)
+
+
+def chats(_case):
+    """Says something now and then, also from C."""
+    sys.stdout.write("noise from Python")
+    os.write(2, b"noise from C")
+
+
+def loads(_case):
+    """Imports something at its first call that sets a variable and a filter, as many a package does."""
+    if not loaded:
+        loaded.append(True)
+        os.environ["HOSTILE_PORTS_LOADED"] = "1"
+        warnings.simplefilter("ignore", ImportWarning)
+
+
+def forks_and_exits(_case):
+    """Leaves a process behind that keeps the connection open."""
+    if os.fork() == 0:
+        time.sleep(3600)
+    os._exit(0)
+
+
+HAZARDS = {
+    "BOX-01": (segfaults, "the port ended the process (segmentation fault) in segfaults, hostile_ports.py line "),
+    "BOX-03": (exits, "the port ended the process (exit status 3)"),
+    "REG-05": (loops, f"no answer within {LIMIT} s: the port hangs"),
+    "CLASS-05": (deadlocks, f"no answer within {LIMIT} s: the port hangs"),
+    "CLASS-07": (deadlocks_in_c, f"no answer within {LIMIT} s, not even to a signal"),
+    "REG-01": (allocates, "out of memory: more than 0.5 GB above the start"),
+    "REG-02": (floods, "the port wrote more than 10 MB to stdout or stderr"),
+    "AUX-01": (mutates, "loss(case) changed its input pred_scores"),
+    "AUX-02": (writes, "loss(case) raised ValueError: assignment destination is read-only"),
+    "AUX-04": (changes_the_dtype, "the port changed PyTorch's default dtype, and left it so"),
+    "DN-02": (seeds, "the port changed NumPy's global random generator, and left it so"),
+    "INV-01": (silences_warnings, "the port changed Python's warnings filters, and left it so"),
+    "INV-03": (sets_a_variable, "the port changed the environment variables (CUDA_VISIBLE_DEVICES), and left it so"),
+    "INV-05": (moves, "the port changed the working folder, and left it so"),
+    "NUM-10": (raises_keyboard_interrupt, "loss(case) raised KeyboardInterrupt"),
+    "NUM-03": (loops_for_good, f"no answer within {LIMIT} s, not even to a signal"),
+    "API-01": (quits, "loss(case) raised SystemExit: enough"),
+    "API-02": (forks_and_exits, "the port ended the process (exit status 0)"),
+}
+"""By the rule in which it happens: what a call does before it answers, and how the verdict begins."""
+HARMLESS = {"BOX-07": forks, "NUM-08": chats, "API-08": loads}
+"""What leaves the verdict as it is: all of it is no answer to the rule, and is cleared away."""
+
+
+class Hostile(ReferencePort):
+    """Does harm when its loss is called, in some rules."""
+
+    def __init__(self, name, harm):
+        super().__init__(name)
+        self.harm = harm
+
+    def loss(self, case):
+        self.harm.get(rule_being_judged(), harmless)(case)
+        return super().loss(case)
+
+
+class Deadly(ReferencePort):
+    """Ends the process whatever it is asked."""
+
+    def loss(self, _case):
+        os._exit(1)
+
+    losses_in_turn = match = denoising_indices = denoising_group = loss
+
+
+class Stillborn:
+    """A port that can be built once, but not in a worker."""
+
+    def __call__(self):
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            os._exit(3)
+        return ReferencePort("stillborn")
+
+
+class Slow(ReferencePort):
+    """Takes its time, and says so."""
+
+    def loss(self, case):
+        Path("asked").touch()
+        time.sleep(60)
+        return super().loss(case)
+
+
+every_hazard = Hostile("every hazard", {rule: harm for rule, (harm, _) in HAZARDS.items()} | HARMLESS)
+deadly = Deadly("deadly")
+stillborn = Stillborn()
+slow = Slow("slow")

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+
+from detr_conformance.cli import main
+from detr_conformance.properties.run import VERDICTS
+from detr_conformance.reports.comparison import ABSENT, RANKS, Change, compare
+from detr_conformance.reports.facts import NOT_JUDGED
+
+
+@pytest.fixture
+def compared(write_report, capsys):
+    """Compares two reports, and returns the exit status and what is printed."""
+
+    def run(old, new, **changes):
+        paths = write_report("old.json", old), write_report("new.json", new, **changes)
+        status = main(["compare", *paths])
+        return status, capsys.readouterr().out
+
+    return run
+
+
+def test_equal_reports_have_nothing_to_tell(compared):
+    status, out = compared({}, {})
+    assert (status, out) == (0, "conformant: 0 worse, 0 better, 0 other, 0 new, 0 gone\n")
+
+
+def test_a_rule_that_got_worse_is_named_and_ends_with_1(compared):
+    status, out = compared({"BOX-01": "fail"}, {"REG-01": "fail", "BOX-02": "error", "API-01": "unsupported"})
+    assert status == 1
+    assert [line.split()[:4] for line in out.splitlines()[1:4]] == [
+        ["BOX-02", "pass", "->", "error"],
+        ["REG-01", "pass", "->", "fail"],
+        ["API-01", "pass", "->", "unsupported"],
+    ]
+    assert "got better:\n  BOX-01    fail -> pass               giou of one pair\n" in out
+    assert out.endswith("\nnon-conformant: 3 worse, 1 better, 0 other, 0 new, 0 gone\n")
+
+
+def test_what_is_still_broken_is_no_change(compared):
+    status, out = compared({"BOX-01": "fail"}, {"BOX-01": "fail"})
+    assert (status, out.splitlines()[0]) == (0, "still broken: BOX-01")
+
+
+def test_what_is_not_judged_any_more_got_worse(compared):
+    status, out = compared({}, {}, judged="BOX")
+    assert status == 1
+    assert "REG-01    pass -> not judged" in out
+    assert "conformant -> partial: " in out
+
+
+def test_rules_that_only_one_report_knows_are_new_or_gone(compared, make_report):
+    rules = [entry for entry in make_report().rules if entry.id != "BOX-01"]
+    counts = make_report().counts | {"pass": len(rules)}
+    status, out = compared({}, {}, rules=rules, counts=counts)
+    assert status == 0
+    assert "gone: not in the new report:\n  BOX-01    pass -> absent" in out
+    assert compare(make_report(rules=rules), make_report()).changes == [Change("BOX-01", ABSENT, "pass")]
+
+
+def test_runs_of_other_conditions_are_said_to_be_so(make_report, compared):
+    port = make_report().port | {"capabilities": ["focal"], "versions": {"python": "3.12"}}
+    profile = {"name": "rtdetr", "differences": {"iou eps": "0"}, "left_open": {}}
+    _, out = compared({}, {}, level="smoke", seed=7, port=port, profile=profile)
+    for line in (
+        *("profile: ultralytics -> rtdetr", "level: standard -> smoke", "seed: 0 -> 7"),
+        *("version of python: 3.11 -> 3.12", "convention iou eps: none -> 0", "-> none"),
+    ):
+        assert line in out
+
+
+KINDS = [
+    ("pass", "fail", "worse"),
+    ("pass", "stale", "worse"),
+    ("pass", NOT_JUDGED, "worse"),
+    ("unsupported", "fail", "worse"),
+    ("xfail", "stale", "worse"),
+    ("fail", "pass", "better"),
+    (NOT_JUDGED, "pass", "better"),
+    (NOT_JUDGED, "fail", "other"),
+    ("fail", "error", "other"),
+    ("fail", "unsupported", "other"),
+    (ABSENT, "fail", "new"),
+    ("fail", ABSENT, "gone"),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "kind"), KINDS)
+def test_worse_is_what_can_make_the_run_s_verdict_worse(before, after, kind):
+    assert Change("BOX-01", before, after).kind == kind
+
+
+def test_every_verdict_has_a_rank():
+    assert set(RANKS) == {*VERDICTS, NOT_JUDGED}

@@ -1,0 +1,133 @@
+"""The parts that contain a port, each by itself."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+from detr_conformance.isolation import memory
+from detr_conformance.isolation.last_words import LEFT, LastWords
+from detr_conformance.isolation.watched_port import PortLost, Watch
+from detr_conformance.isolation.world import watched
+from detr_conformance.ports.reference_port import ReferencePort
+
+CRASH = """Fatal Python error: Segmentation fault
+
+Current thread 0x00007f (most recent call first):
+  File "{library}/ctypes/__init__.py", line 519 in string_at
+  File "/home/user/loss.py", line 12 in forward
+  File "/repo/conformance/isolation/watched_port.py", line 70 in _answer
+  File "/repo/conformance/check.py", line 1 in check
+"""
+
+
+CHANGES = {
+    "the environment variables (OTHER)": lambda monkeypatch: monkeypatch.setenv("OTHER", "1"),
+    "Python's search path": lambda _: sys.path.append("elsewhere"),
+    "Python's warnings filters": lambda _: warnings.simplefilter("ignore"),
+    "NumPy's error handling": lambda _: np.seterr(all="ignore"),
+    "NumPy's global random generator": lambda _: np.random.rand(),  # noqa: NPY002  # the global one is meant
+    "the working folder": lambda _: os.chdir("/"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_global_setting_that_was_changed_is_named_and_put_back(name, monkeypatch):
+    with watched(may_draw=False) as before:
+        pass
+    with watched(may_draw=False) as touched:
+        CHANGES[name](monkeypatch)
+    with watched(may_draw=False) as after:
+        pass
+    assert (before, touched, after) == ([], [name], [])
+
+
+def test_settings_of_pytorch_are_put_back_as_well():
+    torch = pytest.importorskip("torch")
+    with watched(may_draw=False) as touched:
+        torch.set_default_dtype(torch.float64)
+        torch.set_grad_enabled(False)
+        torch.manual_seed(1)
+    assert touched == ["PyTorch's global random generator", "PyTorch's default dtype", "PyTorch's gradient mode"]
+    assert (torch.get_default_dtype(), torch.is_grad_enabled()) == (torch.float32, True)
+
+
+def test_a_generator_of_denoising_queries_may_draw():
+    with watched(may_draw=True) as touched:
+        np.random.rand()  # noqa: NPY002  # the global one is meant
+    assert touched == []
+
+
+def test_a_call_is_passed_on_with_all_that_the_port_has(small_case):
+    port = ReferencePort()
+    watch = Watch(port, 1.0)
+    assert (watch.name, watch.capabilities) == (port.name, port.capabilities)
+    assert watch.loss(small_case).losses == port.loss(small_case).losses
+
+
+class Rude(ReferencePort):
+    """Writes into a locked input through its memory."""
+
+    def loss(self, case):
+        if case.gt_cls.base is not None:
+            case.gt_cls.base.setflags(write=True)
+        case.gt_cls.setflags(write=True)
+        case.gt_cls[...] = 0
+        return super().loss(case)
+
+
+@pytest.mark.parametrize("as_view", [True, False])
+def test_an_input_that_was_changed_is_named_and_put_back(as_view, small_case):
+    classes = np.array([1, 1])
+    case = small_case.change(gt_cls=classes[:1] if as_view else classes[:1].copy())
+    with pytest.raises(PortLost, match=r"^loss\(case\) changed its input gt_cls$"):
+        Watch(Rude(), 1.0).loss(case)
+    assert case.gt_cls.tolist() == [1]
+    assert not case.gt_cls.flags.writeable
+
+
+REFUSALS = {
+    MemoryError(): True,
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"): True,
+    RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes"): True,
+    RuntimeError("CUDA out of memory. bad_alloc"): False,
+    RuntimeError("shape mismatch"): False,
+}
+
+
+@pytest.mark.parametrize(("error", "refused"), REFUSALS.items())
+def test_an_exception_of_a_framework_that_was_refused_memory_is_recognised(error, refused):
+    assert memory.was_refused(error) == refused
+
+
+def test_a_crash_is_placed_in_the_innermost_call_of_the_port(monkeypatch):
+    monkeypatch.setattr("sysconfig.get_path", lambda _: "/usr/lib/python")
+    words = LastWords(CRASH.format(library="/usr/lib/python"))
+    assert words.cause(-11) == "the port ended the process (segmentation fault) in forward, loss.py line 12"
+    assert not words.hung
+    assert words.entry == ""
+
+
+CAUSES = {
+    None: "the port ended the process",
+    0: "the port ended the process (exit status 0)",
+    3: "the port ended the process (exit status 3)",
+    -6: "the port ended the process (aborted)",
+    -9: "the port ended the process (killed from outside, as a system out of memory does)",
+}
+
+
+@pytest.mark.parametrize(("status", "cause"), CAUSES.items())
+def test_how_a_process_ended_is_said_in_words(status, cause):
+    assert LastWords("").cause(status) == cause
+
+
+def test_what_a_process_has_left_is_read_back(tmp_path):
+    (tmp_path / "words").write_text(f'\n{LEFT}{{"id": "BOX-01"}}')
+    assert LastWords.of(tmp_path / "words").entry == '{"id": "BOX-01"}'
+    assert LastWords.of(tmp_path / "none").entry == ""
+    assert LastWords("Timeout (0:00:06)!\nThread 0x").hung

@@ -1,0 +1,186 @@
+"""Packets: what a failure leaves behind, and the script that shows it without the suite."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from detr_conformance.deviations import MUSEUM
+from detr_conformance.errors import UsageError
+from detr_conformance.options import CheckOptions
+from detr_conformance.packet import FORMAT, read
+from detr_conformance.packet_files import keep, refuse_unwritable_folder, safe
+from detr_conformance.packet_script import MOST_LINES
+from detr_conformance.power import recorded
+from detr_conformance.properties.profiles import ULTRALYTICS
+from detr_conformance.properties.rule import FAMILIES
+from detr_conformance.properties.rules import RULES
+from detr_conformance.properties.run import Outcome, run
+
+from . import museum_ports
+
+HERE = Path(__file__).parent
+RANDOM = {"plausible-noise-without-seed"}
+"""Draws anew whenever it is asked: no script can show the same twice."""
+STATEFUL = {"paddle-mutable-default-gains"}
+"""Broken by what was asked before the case, which a packet does not have."""
+
+
+def failure(deviation) -> Outcome:
+    """What a rule of its family says that fails it with a case; of those that are known to, the quickest."""
+    kills = recorded().kills[deviation.id]
+    of_family = [each for each in RULES if each.family == deviation.family and each.id in kills]
+    for rule in sorted(of_family, key=lambda rule: kills[rule.id].cases):
+        outcome = run(rule, deviation.port(), level="smoke", shrink=False)
+        if outcome.verdict in ("fail", "error") and outcome.case is not None:
+            return outcome
+    raise AssertionError(f"no rule of {deviation.family} fails {deviation.id}")
+
+
+def kept(deviation, folder) -> Path:
+    """The packet of that."""
+    options = CheckOptions(port=f"museum_ports:{deviation.id.replace('-', '_')}")
+    path = keep(failure(deviation), deviation.port(), ULTRALYTICS, options, str(folder))
+    assert path is not None
+    return path
+
+
+def script_of(path: Path) -> Path:
+    return path.with_name(f"replay_{path.stem}.py")
+
+
+def named(name):
+    return next(each for each in MUSEUM if each.id == name)
+
+
+@pytest.fixture
+def packet_path(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(HERE)
+    return kept(named("plausible-bce-hard-labels"), tmp_path)
+
+
+def status(script: Path) -> object:
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script))
+    return ended.value.code
+
+
+@pytest.mark.usefixtures("shapes_unchecked")  # hundreds of calls for each deviation
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_script_of_every_deviation_shows_it(family, tmp_path):
+    scripts = {str(script_of(kept(each, tmp_path / each.id))): each.id for each in MUSEUM if each.family == family}
+    command = [sys.executable, str(HERE / "run_bare.py"), str(HERE), *scripts]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for script, (code, printed) in json.loads(done.stdout).items():
+        assert printed, f"{scripts[script]}: the script shows nothing"
+        if scripts[script] not in RANDOM:
+            assert code == 1 or isinstance(code, str), f"{scripts[script]}: nothing is wrong, says\n{printed}"
+
+
+@pytest.mark.parametrize("name", ["plausible-bce-hard-labels", "plausible-global-seed", "ul-matcher-half-precision"])
+def test_a_script_has_at_most_twenty_lines(name, tmp_path):
+    text = script_of(kept(named(name), tmp_path)).read_text()
+    assert len(text.splitlines()) <= MOST_LINES
+    assert max(map(len, text.splitlines())) <= 160
+
+
+def test_a_packet_has_the_case_the_rule_expected_got_and_versions(packet_path):
+    document = json.loads(packet_path.read_text())
+    assert document["format"] == FORMAT
+    assert document["rule"]["id"].startswith("CLASS-")
+    assert {"python", "numpy"} <= set(document["versions"])
+    [line, *_] = [line for line in document["calls"][-1]["lines"] if line["got"] != line["expected"]]
+    assert float(line["got"]) != float(line["expected"])
+    _, case = read(packet_path.read_text())
+    assert case == read(packet_path.read_text())[1]
+
+
+def test_a_right_port_changes_what_the_script_says(packet_path, capsys):
+    script = script_of(packet_path)
+    script.write_text(
+        script.read_text().replace(
+            "from museum_ports import", "from detr_conformance.ports.reference_port import port as"
+        )
+    )
+    assert not status(script)
+    assert "expected" in capsys.readouterr().out
+
+
+def test_the_picture_lies_beside_the_packet(packet_path):
+    assert ET.parse(packet_path.with_suffix(".svg")).getroot().tag.endswith("svg")  # noqa: S314  # our own
+
+
+def test_names_of_files_hold_nothing_that_leads_elsewhere():
+    assert safe("../../etc/Passwd\x00 é") == "etc-passwd"
+    assert safe("…") == "port"
+    assert len(safe("x" * 500)) <= 60
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        refuse_unwritable_folder(str(tmp_path / "file"))
+    refuse_unwritable_folder(str(tmp_path / "new"))
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_what_passes_or_has_no_case_leaves_no_packet(tmp_path):
+    options, port = CheckOptions(port="reference"), named("plausible-bce-hard-labels").port()
+    assert keep(Outcome(RULES[0], "pass"), port, ULTRALYTICS, options, str(tmp_path)) is None
+    assert keep(Outcome(RULES[0], "error", "hangs"), port, ULTRALYTICS, options, str(tmp_path)) is None
+    assert not list(tmp_path.iterdir())
+
+
+BAD_PACKETS = {
+    "": "not a packet",
+    "[]": "not a packet: expected a JSON object",
+    '{"format": "detr-conformance packet"}': "a packet of version None",
+    '{"format": "detr-conformance packet", "schema_version": 1}': "not a packet (Object missing required field",
+    "[" * 100_000: "not a packet",
+}
+
+
+@pytest.mark.parametrize("text", BAD_PACKETS, ids=range(len(BAD_PACKETS)))
+def test_what_is_no_packet_is_refused(text):
+    with pytest.raises(UsageError) as refusal:
+        read(text)
+    assert BAD_PACKETS[text] in str(refusal.value)
+
+
+def test_every_deviation_is_an_attribute():
+    assert all(getattr(museum_ports, each.id.replace("-", "_"))().name == each.id for each in MUSEUM)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["hf-focal-argument-shift", "khub-bigM-float32", "plausible-global-seed", "paddle-dn-box-space"]
+)
+def test_a_script_runs_where_there_is_no_hypothesis_and_no_pytest(name, tmp_path, bare_environment):
+    script = script_of(kept(named(name), tmp_path))
+    (tmp_path / "museum_ports.py").write_text((HERE / "museum_ports.py").read_text())
+    done = subprocess.run([bare_environment, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="session")
+def bare_environment(tmp_path_factory) -> Path:
+    """Python with NumPy, jaxtyping, and this package without what it depends on."""
+    folder = tmp_path_factory.mktemp("bare")
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "numpy", "jaxtyping"], check=True)
+    wheel = tmp_path_factory.mktemp("wheel")
+    root = HERE.parents[1]
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*build, "--wheel-dir", str(wheel), str(root)], check=True)
+    [built] = wheel.glob("*.whl")
+    subprocess.run([*pip, "--no-deps", str(built)], check=True)
+    return folder / "bin" / "python"

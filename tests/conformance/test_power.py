@@ -1,0 +1,130 @@
+"""The power of the rules is what `conformance/kills.json` says: every kill that is written there happens again."""
+
+from __future__ import annotations
+
+from statistics import median
+
+import msgspec
+import pytest
+
+from detr_conformance.cli import main
+from detr_conformance.deviations import MUSEUM
+from detr_conformance.deviations.steps import changed_steps
+from detr_conformance.power import DEVIATION, LEVELS, RULE, Kill, Matrix, Size, can_show, recorded, replay
+from detr_conformance.power_text import markdown, shortcomings
+from detr_conformance.properties.rules import RULES
+from detr_conformance.properties.run import run
+
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # thousands of calls of the reference
+
+MATRIX = recorded()
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_a_rule_fails_what_it_has_been_seen_to_fail(rule):
+    assert replay(MATRIX, [(rule.id, name) for name in MATRIX.caught_by(rule.id)]) == []
+
+
+def test_the_matrix_is_about_these_rules_and_deviations():
+    assert set(MATRIX.rules) == set(RULE), "run detr-conformance power, as CONTRIBUTING.md says"
+    assert set(MATRIX.kills) == set(DEVIATION), "run detr-conformance power, as CONTRIBUTING.md says"
+
+
+def test_the_rules_are_as_strong_as_they_should_be():
+    assert shortcomings(MATRIX) == []
+
+
+def test_a_deviation_is_failed_by_a_rule_of_its_family():
+    def families(name):
+        return {RULE[rule].family for rule in MATRIX.kills[name]}
+
+    assert [each.id for each in MUSEUM if each.family not in families(each.id)] == []
+
+
+def test_nothing_is_failed_by_a_rule_that_cannot_see_it():
+    pairs = [(RULE[rule], DEVIATION[name]) for name, kills in MATRIX.kills.items() for rule in kills]
+    assert all(can_show(rule, deviation) for rule, deviation in pairs)
+
+
+@pytest.mark.parametrize("name", [each.id for each in MUSEUM[::12]])
+def test_the_smallest_case_is_as_small_as_recorded(name):
+    rule = min(MATRIX.kills[name], key=lambda rule: (RULE[rule].family != DEVIATION[name].family, rule))
+    level = MATRIX.kills[name][rule].level
+    case = run(RULE[rule], DEVIATION[name].port(), level=level).case
+    assert case.images <= 3
+    assert case.queries <= 6
+
+
+def test_the_smallest_cases_are_small():
+    sizes = MATRIX.sizes.values()
+    assert set(MATRIX.sizes) == set(DEVIATION)
+    assert median(size.images for size in sizes) <= 2
+    assert median(size.queries for size in sizes) <= 4
+    assert median(size.targets for size in sizes) <= 3
+
+
+def test_every_deviation_changes_a_step():
+    assert [each.id for each in MUSEUM if not changed_steps(each)] == []
+
+
+def made_up(**changes):
+    """A matrix in which all is well, with some changes."""
+    kills = {name: {rule: Kill("smoke", 1) for rule in RULE} for name in DEVIATION}
+    sizes = dict.fromkeys(DEVIATION, Size(1, 2, 3))
+    return Matrix(**{"version": "0", "seed": 0, "rules": list(RULE), "kills": kills, "sizes": sizes} | changes)
+
+
+def test_all_can_be_well():
+    assert shortcomings(made_up()) == []
+
+
+def test_a_deviation_without_a_kill_is_named():
+    kills = made_up().kills | {MUSEUM[3].id: {}}
+    assert shortcomings(made_up(kills=kills)) == [f"level standard does not fail: {MUSEUM[3].id}"]
+
+
+def test_too_few_kills_at_level_smoke_are_told():
+    late = {name: {rule: Kill("standard", 20) for rule in RULE} for name in list(DEVIATION)[:30]}
+    [said] = shortcomings(made_up(kills=made_up().kills | late))
+    assert said.startswith(f"level smoke fails {len(MUSEUM) - 30} of {len(MUSEUM)} deviations")
+
+
+def test_a_rule_without_a_kill_is_named():
+    kills = {name: {rule: Kill("smoke", 1) for rule in RULE if rule != "BOX-02"} for name in DEVIATION}
+    assert shortcomings(made_up(kills=kills)) == ["rules that fail no deviation: BOX-02"]
+
+
+def test_large_cases_are_told():
+    [said] = shortcomings(made_up(sizes=dict.fromkeys(DEVIATION, Size(1, 5, 3))))
+    assert said.startswith("the median smallest case has 1 images, 5 queries, 3 targets")
+
+
+def test_a_kill_that_does_not_happen_is_told():
+    wrong = made_up(seed=0)
+    harmless = next(each for each in MUSEUM if each.family == "NUM" and each.loss.__name__)
+    untouched = next(rule for rule in MATRIX.rules if rule not in MATRIX.kills[harmless.id] and rule.startswith("BOX"))
+    [said] = replay(wrong, [(untouched, harmless.id)])
+    assert said.startswith(f"{untouched} does not fail {harmless.id} at level smoke: pass")
+
+
+def test_the_document_is_that_of_the_matrix(pytestconfig):
+    path = pytestconfig.rootpath / "docs" / "power.md"
+    assert path.read_text(encoding="utf-8") == markdown(MATRIX)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--jobs", "0"], "--jobs is 0, expected at least 1"),
+        (["--seed", "-1"], "argument --seed: '-1', expected a whole number from 0 on"),
+        (["--json", "/no/such/folder/kills.json"], "/no/such/folder/kills.json cannot be written"),
+    ],
+)
+def test_a_wrong_argument_of_power_is_refused(arguments, said, capsys):
+    assert main(["power", *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_matrix_survives_json():
+    assert msgspec.json.decode(msgspec.json.encode(MATRIX), type=Matrix) == MATRIX
+    assert {kill.level for kills in MATRIX.kills.values() for kill in kills.values()} <= set(LEVELS)

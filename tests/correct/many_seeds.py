@@ -1,0 +1,70 @@
+"""Judge the correct ports under many seeds: `python -m tests.correct.many_seeds --level smoke --seeds 0:30`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+
+from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.rules import RULES
+from detr_conformance.properties.run import run
+
+from .ports import CORRECT
+
+ACCUSATIONS = ("fail", "error")
+
+
+def outcomes(port, level, seed, rules=RULES):
+    """The outcome of every rule that the port's profile defines."""
+    judged = Judged(port)
+    for rule in rules:
+        if rule.applies(judged):
+            yield run(rule, port, judged.profile, level=level, seed=seed)
+
+
+def judge(ports, level, seeds, rules):
+    """Print every accusation as it comes, and return for each port how often each verdict was given."""
+    counts = {port.name: Counter() for port in ports}
+    shares = dict.fromkeys(counts, 0.0)
+    for seed in seeds:
+        for port in ports:
+            began = time.perf_counter()
+            for outcome in outcomes(port, level, seed, rules):
+                counts[port.name][outcome.verdict] += 1
+                shares[port.name] = max(shares[port.name], outcome.share or 0.0)
+                if outcome.verdict in ACCUSATIONS:
+                    accusation = f"{outcome.rule.id} {outcome.verdict}: {outcome.message}"
+                    sys.stdout.write(f"seed {seed}, {port.name}: {accusation}\n")
+            took = time.perf_counter() - began
+            sys.stdout.write(f"seed {seed}, {port.name}: {took:.1f} s, {dict(counts[port.name])}\n")
+            sys.stdout.flush()
+    return counts, shares
+
+
+def chosen(arguments):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--level", default="smoke")
+    parser.add_argument("--seeds", default="0:30", help="first:end")
+    parser.add_argument("--ports", default="", help="names, separated by commas; all without it")
+    parser.add_argument("--rules", default="", help="ids, separated by commas; all without it")
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    options = chosen(arguments)
+    first, end = map(int, options.seeds.split(":"))
+    names, ids = (set(filter(None, each.split(","))) for each in (options.ports, options.rules))
+    ports = [port for port in CORRECT if not names or port.name in names]
+    rules = [rule for rule in RULES if not ids or rule.id in ids]
+    counts, shares = judge(ports, options.level, range(first, end), rules)
+    for name, verdicts in counts.items():
+        false = sum(verdicts[verdict] for verdict in ACCUSATIONS)
+        sys.stdout.write(f"{name}: {verdicts.total()} runs, {false} false accusations, {dict(verdicts)}, ")
+        sys.stdout.write(f"largest share {shares[name]:.2g}\n")
+    return any(verdicts[each] for verdicts in counts.values() for each in ACCUSATIONS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""Correct ports, however they are built, are never accused."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch", reason="most of the ports are in PyTorch")
+
+from .many_seeds import ACCUSATIONS, outcomes
+from .ports import CORRECT
+
+SEEDS = 30
+
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")
+
+
+def accusations(port, level, seed):
+    accused = [each for each in outcomes(port, level, seed) if each.verdict in ACCUSATIONS]
+    return [f"{port.name}, seed {seed}: {each.rule.id} {each.verdict}: {each.message}" for each in accused]
+
+
+@pytest.mark.parametrize("port", CORRECT, ids=lambda port: port.name)
+def test_a_correct_port_is_not_accused(port):
+    assert accusations(port, "smoke", seed=0) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_no_correct_port_is_accused_under_any_seed(seed):
+    # All ports under one seed: they share the cases and what is expected of them.
+    assert [each for port in CORRECT for each in accusations(port, "smoke", seed)] == []
+
+
+def test_there_are_many_ports_of_different_names():
+    assert len({port.name for port in CORRECT}) == len(CORRECT) >= 15
