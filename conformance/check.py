@@ -19,24 +19,29 @@ import pytest
 
 from detr_conformance.check_plugin import OPTION
 from detr_conformance.console import Display
+from detr_conformance.diagnosis.apart import diagnosed
+from detr_conformance.diagnosis.explaining import with_consequences
 from detr_conformance.errors import UsageError, described, one_line
 from detr_conformance.isolation.workers import EVER, Workers
 from detr_conformance.judgement import prepare
+from detr_conformance.known_deviations import draft
 from detr_conformance.options import TIMEOUTS, CheckOptions
+from detr_conformance.packets.files import refuse_unwritable_folder, written
 from detr_conformance.progress import Progress
-from detr_conformance.report import compose, versions_for
+from detr_conformance.report import Document, compose, versions_for
 from detr_conformance.writing import refuse_unwritable, write
 
 INTERRUPTED = 130
 """Exit status of a program that was ended by ctrl-C: 128 + SIGINT."""
 
 
-def check(options: CheckOptions, json_path: str | None, pytest_arguments: Sequence[str]) -> int:
+def check(options: CheckOptions, json_path: str | None, draft_path: str | None, pytest_arguments: Sequence[str]) -> int:
     """Judge a port, print what comes out, and write the report.
 
     Args:
         options: what to judge.
         json_path: where to write the report; None for nowhere.
+        draft_path: where to write a draft of a list of known deviations; None for nowhere.
         pytest_arguments: passed on to pytest.
 
     Returns:
@@ -46,15 +51,21 @@ def check(options: CheckOptions, json_path: str | None, pytest_arguments: Sequen
         UsageError: the run cannot be made.
     """
     refuse_unwritable(json_path, "--json")
+    refuse_unwritable(draft_path, "--write-known-deviations")
+    refuse_unwritable_folder(options.packets)
     prepare.cache_clear()
     judgement = prepare(options)
     versions = versions_for(options.port)
     progress = Progress(judgement, Display(), Workers())
     started = time.monotonic()
     broken = _run_pytest(options, pytest_arguments, progress)
-    report = compose(judgement, progress.entries.values(), versions)
+    entries = with_consequences(progress.entries.values())
+    report = compose(judgement, entries, versions, _diagnosed(options, progress))
     progress.show(progress.display.closing, report, time.monotonic() - started, progress.interrupted)
     write(json_path, report.to_json(), "--json")
+    if draft_path is not None:
+        packets = written([entry.id for entry in report.rules], judgement.port.name, options.packets, draft_path)
+        write(draft_path, draft(report, packets), "--write-known-deviations")
     for problem in (broken, _unshown(progress)):
         if problem is not None:
             raise problem
@@ -93,6 +104,11 @@ def _run_pytest(options: CheckOptions, pytest_arguments: Sequence[str], progress
         progress.workers.refuse_a_port_that_cannot_be_built()
         _refuse_empty_run(progress, pytest_arguments, status)
     return None
+
+
+def _diagnosed(options: CheckOptions, progress: Progress) -> Document | None:
+    """What explains the failures; nobody waits for it after ctrl-C."""
+    return None if progress.interrupted else diagnosed(options, progress.entries.values())
 
 
 def _unshown(progress: Progress) -> UsageError | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from detr_conformance.coco import CocoTargets, TargetsFileError, read_targets
 from detr_conformance.errors import UsageError, one_line
+from detr_conformance.known_deviations import Known, witnessed
+from detr_conformance.known_deviations_file import load
 from detr_conformance.options import CheckOptions
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseFormatError, from_json
@@ -34,6 +36,8 @@ class Judgement:
         seed: which cases.
         targets: real targets, for further cases.
         case: the only case, if given; none is drawn then.
+        shard: which part of the rules to judge by, and of how many.
+        known: rules that the port is known to break.
     """
 
     port: Port
@@ -42,6 +46,8 @@ class Judgement:
     targets: CocoTargets | None = None
     case: LossCase | None = None
     seed: int = 0
+    shard: tuple[int, int] = (1, 1)
+    known: Known = field(default_factory=dict)
 
     @property
     def applicable(self) -> list[Rule]:
@@ -51,14 +57,23 @@ class Judgement:
 
     @property
     def rules(self) -> list[Rule]:
-        """The rules to judge by: those of `applicable` that can be checked on the case, if there is one."""
-        return [rule for rule in self.applicable if self.case is None or rule.request.fits(self.case)]
+        """The rules to judge by: those of the shard that can be checked on the case, if there is one.
+
+        Every shard gets some rules of each family, which take alike.
+        """
+        part, parts = self.shard
+        return [
+            rule for rule in self.applicable[part - 1 :: parts] if self.case is None or rule.request.fits(self.case)
+        ]
 
     def judge(self, rule: Rule) -> Outcome | None:
         """Judge the port by one rule; None if the given case lacks something that the rule assumes."""
         if self.case is not None:
             outcome = self._judge_on(self.case, rule)
             return None if outcome.verdict == "pass" and outcome.examples == 0 else outcome
+        shown = witnessed(rule, self.known, self.port, self.profile)
+        if shown is not None:
+            return shown
         judged = Judged(self.port, self.profile)
         cases = () if self.targets is None else real_cases(self.targets, rule, judged, self.level)
         return run(rule, self.port, self.profile, self.level, self.seed, cases)
@@ -80,7 +95,8 @@ def prepare(options: CheckOptions) -> Judgement:
     case = None if options.case is None else _read_case(Path(options.case))
     targets = None if options.targets is None else _read_targets(options.targets)
     port, profile = resolve(options)
-    judgement = Judgement(port, profile, options.level, targets, case, options.seed)
+    known = load(options.known_deviations, port)
+    judgement = Judgement(port, profile, options.level, targets, case, options.seed, options.shard or (1, 1), known)
     if case is not None:
         _refuse_unfit(case, judgement, options)
     return judgement

@@ -23,7 +23,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from detr_conformance.errors import UsageError, one_line
 from detr_conformance.known_deviations import ENTRIES, Known, KnownDeviation
-from detr_conformance.packet import Packet
+from detr_conformance.packets.packet import Packet
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.rules import RULES

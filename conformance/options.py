@@ -20,6 +20,9 @@ class CheckOptions(msgspec.Struct, frozen=True, kw_only=True):
         seed: which cases are drawn.
         targets: path of a COCO annotations file.
         case: path of a LossCase in JSON; the only case, if given.
+        packets: folder to write a packet of each failure to.
+        known_deviations: path of a list of rules that the port is known to break; None for that in its pyproject.toml.
+        shard: which part of the rules, and of how many: (2, 3) is the second of three; None for all.
         memory: gigabytes that a worker process may take above what it holds once the port is built.
     """
 
@@ -31,6 +34,9 @@ class CheckOptions(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     targets: str | None = None
     case: str | None = None
+    packets: str | None = None
+    known_deviations: str | None = None
+    shard: tuple[int, int] | None = None
     memory: float = 4.0
 
     def encoded(self) -> str:

@@ -15,6 +15,7 @@ from detr_conformance.console import Display
 from detr_conformance.errors import one_line
 from detr_conformance.isolation.workers import Workers
 from detr_conformance.judgement import Judgement
+from detr_conformance.known_deviations import apply
 from detr_conformance.properties.run import Outcome
 from detr_conformance.report import RuleEntry
 
@@ -84,7 +85,7 @@ class Progress:
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Remember that the run is not complete, and wait for nobody. Its subclass means that -x was met."""
         self.interrupted = excinfo.type is KeyboardInterrupt
-        self.cut_short = not self.interrupted
+        self.cut_short = issubclass(excinfo.type, KeyboardInterrupt) and not self.interrupted
         if self.interrupted:
             self.workers.end()
 
@@ -104,6 +105,8 @@ class Progress:
                 self.unshown = error
 
     def _add(self, entry: RuleEntry) -> None:
+        # Once more for rules whose worker died: what is applied already stays as it is.
+        entry = apply(entry, self.judgement.known, on_all_cases=self.judgement.case is None)
         self.entries[entry.id] = entry
         self.workers.answered += entry.verdict in ("pass", "fail")
         self.show(self.display.row, entry)

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from detr_conformance.errors import UsageError, one_line, visible
 from detr_conformance.options import CheckOptions
-from detr_conformance.packet import Packet, PacketCall, recorded_calls, told
-from detr_conformance.packet import read as read_packet
-from detr_conformance.packet_lines import Line
+from detr_conformance.packets.lines import Line
+from detr_conformance.packets.packet import Packet, PacketCall, told
+from detr_conformance.packets.packet import read as read_packet
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.profiles import Profile
 from detr_conformance.properties.rule import Rule
@@ -88,8 +87,7 @@ def replayed_on(packet: Packet, case: LossCase, port: Port, profile: Profile) ->
     if outcome.verdict == "unsupported" or (outcome.verdict == "pass" and not outcome.examples):
         reason = outcome.message or "rounding decides who is matched with whom"
         raise UsageError(f"{rule.id} cannot judge the case of this packet: {one_line(reason)}")
-    calls, _, _ = told(rule, recorded_calls(rule, port, profile, case), Judged(port, profile))
-    return Replayed(packet, outcome, calls)
+    return Replayed(packet, outcome, told(rule, port, profile, case).calls)
 
 
 def rule_of(packet: Packet) -> Rule:

@@ -37,6 +37,10 @@ class RuleEntry(msgspec.Struct, frozen=True, kw_only=True):
         examples: number of cases on which the rule held.
         share: largest share of an error budget that was used; None if the rule has no budget.
         case: the smallest case found that breaks the rule, as `detr_conformance.properties.case_json` writes it.
+        divergence: the first step at which the numbers part on that case: `step`, `what`, `where`, `expected`, `got`,
+            and `message`, all of it in a sentence.
+        blocked_by: the rule whose failure explains this one.
+        picture: the case as an SVG.
     """
 
     id: str
@@ -48,6 +52,9 @@ class RuleEntry(msgspec.Struct, frozen=True, kw_only=True):
     examples: int
     share: float | None
     case: Document | None
+    divergence: Document | None = None
+    blocked_by: str | None = None
+    picture: str | None = None
 
     @staticmethod
     def of(outcome: Outcome) -> RuleEntry:
@@ -80,7 +87,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         counts: number of rules for each verdict.
         rules: the rules that were judged.
         not_judged: ids of rules that apply to the port and were not judged: deselected, or the run was interrupted.
-        diagnosis: where the numbers first part ways; nothing yet.
+        diagnosis: what explains the failures, if something does: `message`, `deviations` with `id`, `story` and
+            `link`, and `profile`.
     """
 
     schema_version: int
@@ -100,7 +108,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.format(msgspec.json.encode(self), indent=1).decode() + "\n"
 
 
-def compose(judgement: Judgement, entries: Iterable[RuleEntry], versions: Mapping[str, str]) -> Report:
+def compose(
+    judgement: Judgement,
+    entries: Iterable[RuleEntry],
+    versions: Mapping[str, str],
+    diagnosis: Document | None = None,
+) -> Report:
     """The report on the rules that were judged, in the order of the rules."""
     by_id = {entry.id: entry for entry in entries}
     counts = {verdict: sum(entry.verdict == verdict for entry in by_id.values()) for verdict in VERDICTS}
@@ -122,6 +135,7 @@ def compose(judgement: Judgement, entries: Iterable[RuleEntry], versions: Mappin
         counts=counts,
         rules=[by_id[rule.id] for rule in RULES if rule.id in by_id],
         not_judged=not_judged,
+        diagnosis=diagnosis,
     )
 
 

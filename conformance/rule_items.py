@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 import pytest
 
 from detr_conformance.check_plugin import ENTRY, options_of
+from detr_conformance.diagnosis.explaining import explained
+from detr_conformance.errors import UsageError
 from detr_conformance.isolation.worker import Worker
 from detr_conformance.judgement import prepare
+from detr_conformance.known_deviations import apply
+from detr_conformance.packets.files import keep
+from detr_conformance.properties.judged import PortTimeout
 from detr_conformance.properties.rule import Rule
 from detr_conformance.report import RuleEntry
 
@@ -22,17 +28,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def test_rule(rule: Rule, pytestconfig: pytest.Config, record_property: Callable[[str, object], None]) -> None:
     """Judge the port by the rule. The entry travels as text: pytest-xdist carries it from worker to controller."""
-    judgement, worker = prepare(options_of(pytestconfig)), Worker.of(pytestconfig)
+    options, worker = options_of(pytestconfig), Worker.of(pytestconfig)
+    judgement = prepare(options)
     outcome = judgement.judge(rule) if worker is None else worker.judge(judgement, rule)
     if outcome is None:
         record_property(ENTRY, "")
         pytest.skip("the case lacks something that the rule assumes")
     entry = RuleEntry.of(outcome)
+    if outcome.verdict == "fail" and outcome.case is not None:
+        entry = explained(entry, rule, judgement.port, judgement.profile, outcome.case)
+    entry = apply(entry, judgement.known, on_all_cases=judgement.case is None)
     text = msgspec.json.encode(entry).decode()
     if worker is not None and worker.spoilt:
         worker.leave(text)
     record_property(ENTRY, text)
+    if options.packets is not None:
+        with suppress(PortTimeout, UsageError):  # a port that hangs now, or a disk that is full: the entry is safe
+            keep(outcome, judgement.port, judgement.profile, options, options.packets)
     if entry.verdict == "unsupported":
         pytest.skip(entry.message)
+    if entry.verdict == "xfail":
+        pytest.xfail(entry.message)
     if entry.verdict != "pass":
         pytest.fail(f"{entry.verdict}: {entry.message}", pytrace=False)

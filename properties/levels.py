@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from detr_conformance.properties.request import Request
 
-EXAMPLES = {"smoke": 5, "standard": 30, "exhaustive": 400}
+EXAMPLES = {"smoke": 3, "standard": 30, "exhaustive": 200}
 """How many cases each rule is checked on, by level."""
 
-CHEAP = 5
+CHEAP = 4
 """A rule whose cases are cheap is checked on so many times more."""
 
-PATIENCE = 10
+PATIENCE = 100
 """So many times the cases that are wanted are drawn before a rule makes do with those that it could judge."""
 
 

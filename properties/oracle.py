@@ -58,7 +58,7 @@ def build_matcher(case: LossCase, profile: Profile) -> HungarianMatcher:
 def matching_costs(case: LossCase, profile: Profile) -> list[list[Float[np.ndarray, "queries targets"]]]:
     """Cost of every pair, for each layer and in it for each image."""
     matcher = build_matcher(case, profile)
-    arithmetic = tolerance.arithmetic(case.dtype)
+    arithmetic = tolerance.arithmetic(cost_dtype(case.dtype))
     boxes, logits = track(case.pred_bboxes, arithmetic), track(case.pred_scores, arithmetic)
     images = []
     for image in range(case.images):
@@ -70,13 +70,18 @@ def matching_costs(case: LossCase, profile: Profile) -> list[list[Float[np.ndarr
     return [[cost[layer] for cost in images] for layer in range(case.layers)]
 
 
+def cost_dtype(dtype: str) -> str:
+    """What matching costs of predictions of this dtype are computed in: never less than float32."""
+    return "float64" if dtype == "float64" else "float32"
+
+
 def allowed_cost_error(cost: Float[np.ndarray, "queries targets"], dtype: str) -> Float[np.ndarray, "queries targets"]:
     """How far off a port's own matching costs may be.
 
     The matcher computes in float32 or better, whatever the dtype of the predictions. A solver works on sums of costs,
     in float32 at worst, hence the extra units of the largest of them.
     """
-    precise = tolerance.PRECISIONS[dtype if dtype == "float64" else "float32"]
+    precise = tolerance.PRECISIONS[cost_dtype(dtype)]
     largest = np.abs(plain(cost)).max(initial=0.0)
     return tolerance.UNITS * precise.eps * (magnitude(cost) + largest)
 

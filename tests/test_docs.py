@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
@@ -130,6 +131,18 @@ def test_the_decorator_of_the_readme_runs_in_a_port_s_own_suite(project: Path) -
     arguments = ["-m", "pytest", "test_conformance.py", "-q", "-k", "REG-01", "-p", "no:cacheprovider"]
     done = subprocess.run([sys.executable, *arguments], cwd=project, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_loss_of_the_tutorial_has_three_faults_and_the_fixed_one_has_none(project: Path) -> None:
+    pytest.importorskip("torch", reason="the tutorial's loss is in PyTorch")
+    verdicts = {}
+    for port in ("tiny_port:TinyPort", "tiny_fixed:FixedPort"):
+        done = run(["check", port, "--level", "smoke", "--json", "tiny.json"], project)
+        rules = json.loads((project / "tiny.json").read_text())["rules"]
+        verdicts[port] = {rule["id"]: rule["verdict"] for rule in rules if rule["verdict"] in ("fail", "error")}
+        assert "Traceback" not in done.stdout + done.stderr
+    faults = {"CLASS-01": "fail", "GRAD-05": "fail", "NUM-05": "error"}
+    assert verdicts == {"tiny_port:TinyPort": faults, "tiny_fixed:FixedPort": {}}
 
 
 @pytest.mark.parametrize("command", commands("python3 -m venv"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 from typing import Any, TypeAlias
 
 PORT = "a built-in port (see `detr-conformance list`), or package.module:attribute: a Port, or a factory of one"
@@ -28,3 +29,16 @@ def gigabytes(text: str) -> float:
     if not 0 < size < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r}, expected a number of gigabytes above 0")
     return size
+
+
+def shard(text: str) -> tuple[int, int]:
+    """The I-th of N parts."""
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"{text!r}, expected I/N with I from 1 to N")
+    return int(part), int(parts)
+
+
+def absolute(text: str) -> str:
+    """A path that is the same in every worker process, whatever its folder."""
+    return str(Path(text).absolute())

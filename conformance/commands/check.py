@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from detr_conformance.commands.arguments import PORT, Commands, gigabytes, number
+from detr_conformance.commands.arguments import PORT, Commands, absolute, gigabytes, number, shard
 from detr_conformance.options import TIMEOUTS, CheckOptions
 
 AFTER_DASHES = "Arguments after -- go to pytest, such as -k MATCH, -n 4, -x, --junitxml FILE."
@@ -24,7 +24,12 @@ def add_parser(commands: Commands) -> None:
     cases = parser.add_mutually_exclusive_group()
     cases.add_argument("--targets", metavar="FILE", help="COCO annotations: judge on the boxes of these images as well")
     cases.add_argument("--case", metavar="FILE", help="a case in JSON: judge on this one alone")
+    parser.add_argument("--shard", metavar="I/N", type=shard, help="judge by the I-th of N parts of the rules alone")
     parser.add_argument("--memory", metavar="GB", type=gigabytes, default=4.0, help="what the port may take (4)")
+    parser.add_argument("--packets", metavar="DIR", type=absolute, help="write a packet of each failure there")
+    known = parser.add_argument_group("known deviations: rules that the port breaks, with reasons")
+    known.add_argument("--known-deviations", metavar="FILE", type=absolute, help="list them there (pyproject.toml)")
+    known.add_argument("--write-known-deviations", metavar="FILE", help="draft such a list")
     parser.add_argument("--json", metavar="FILE", help="write the report there")
 
 
@@ -32,4 +37,4 @@ def _run(given: argparse.Namespace, pytest_arguments: Sequence[str]) -> int:
     from detr_conformance.check import check
 
     options = CheckOptions(**{name: getattr(given, name) for name in CheckOptions.__struct_fields__})
-    return check(options, given.json, pytest_arguments)
+    return check(options, given.json, given.write_known_deviations, pytest_arguments)

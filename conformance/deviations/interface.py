@@ -194,11 +194,11 @@ INTERFACE_DEVIATIONS = (
         port_class=OneEntryEach,
     ),
     Deviation(
-        "ul-box-losses-in-half",
+        "plausible-box-losses-in-half",
         "API",
         "The main box losses come in the precision of the predictions. Right: in float32 or better. Shows with "
         "float16.",
-        "ultralytics/ultralytics 8.4.190, utils/loss.py; docs/findings.md, API-03",
+        SCALAR,
         port_class=BoxLossesInHalf,
     ),
     Deviation(

@@ -57,12 +57,15 @@ class LastWords:
             return f" in {function}, {Path(path).name} line {line}"
         return ""
 
-    def cause(self, status: int | None) -> str:
+    def cause(self, status: int | None, seconds: float) -> str:
         """Why the process ended, in a few words.
 
         Args:
             status: how it ended, as `subprocess` has it; None if that is not known.
+            seconds: how long it had for what it was doing.
         """
+        if self.hung:
+            return f"no answer within {seconds:g} s, not even to a signal: the port hangs, or needs a longer limit"
         if status is None:
             return f"the port ended the process{self.place}"
         if status >= 0:

@@ -16,7 +16,7 @@ import pytest
 
 from detr_conformance.errors import UsageError
 from detr_conformance.isolation.last_words import LastWords
-from detr_conformance.isolation.worker import GIVEN_UP, WORDS
+from detr_conformance.isolation.worker import GIVEN_UP, START, WORDS
 
 if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
@@ -49,7 +49,7 @@ class Workers:
         self._ready: set[str] = set()
         self._stillborn = 0
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._folder = tempfile.TemporaryDirectory(prefix="detr-conformance-", ignore_cleanup_errors=True)
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._finished = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep, daemon=True)
 
@@ -63,7 +63,7 @@ class Workers:
         process = getattr(getattr(node.gateway, "_io", None), "popen", None)
         if process is not None:
             self._processes[node.gateway.id] = process
-        node.workerinput |= {WORDS: str(self._words(node)), GIVEN_UP: self.given_up}  # type: ignore[typeddict-item]
+        node.workerinput |= {WORDS: str(self._words(node)), GIVEN_UP: self.given_up}
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: WorkerController, ids: Sequence[str]) -> None:
@@ -77,7 +77,7 @@ class Workers:
         if not error or node.gateway.id in self._ready:
             return
         self._stillborn += 1
-        self.last_cause = self._cause(node)
+        self.last_cause = self._cause(node, START)
         if self._stillborn == STILLBORN:
             pytest.exit(f"{self.last_cause}, while it was built")
 
@@ -92,14 +92,8 @@ class Workers:
             The entry of the report, or nothing if there is none; why the process ended.
         """
         self.lost += 1
-        words = LastWords.of(self._words(node))
-        self.last_cause = (
-            f"no answer within {timeout:g} s, not even to a signal: the port hangs, or needs a longer limit "
-            "(-- --timeout SECONDS)"
-            if words.hung
-            else self._cause(node)
-        )
-        return words.entry, self.last_cause
+        self.last_cause = self._cause(node, timeout)
+        return LastWords.of(self._words(node)).entry, self.last_cause
 
     @property
     def given_up(self) -> str:
@@ -134,7 +128,8 @@ class Workers:
         if self._sweeper.is_alive():
             self._sweeper.join()
         self.end()
-        self._folder.cleanup()
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def _sweep(self) -> None:
         """End what a process that has ended leaves running: it would hold the connection open, and the run up."""
@@ -146,16 +141,19 @@ class Workers:
                     swept.add(name)
 
     def _words(self, node: WorkerController) -> Path:
+        """The file for the last words of a process; the folder is made for the first one."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="detr-conformance-", ignore_cleanup_errors=True)
         return Path(self._folder.name) / str(node.gateway.id)
 
-    def _cause(self, node: WorkerController) -> str:
+    def _cause(self, node: WorkerController, seconds: float) -> str:
         """Why a process ended, in a few words."""
         words, process = LastWords.of(self._words(node)), self._processes.get(node.gateway.id)
         status = None
         if process is not None:
             with suppress(subprocess.TimeoutExpired):  # it has closed the connection and lives on
                 status = process.wait(timeout=POLL)
-        return words.cause(status)
+        return words.cause(status, seconds)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

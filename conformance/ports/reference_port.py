@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from detr_conformance.diagnosis.trace import Arrays, trace_of
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import CAPABILITIES, DenoisingGroup, LossResult, Matching
 from detr_conformance.properties.profiles import ULTRALYTICS
 from detr_conformance.properties.tolerance import PRECISIONS
 from detr_conformance.reference import RTDETRDetectionLoss, get_cdn_group
-from detr_conformance.trace import Arrays, trace_of
 
 
 class ReferencePort:

@@ -109,7 +109,7 @@ class TorchPort(ABC):
     def _result(self, loss: Any, case: LossCase) -> LossResult:
         tensors = tensors_of(case, self.device)
         before = {name: each.detach().clone() for name, each in tensors.named().items()}
-        with _one_thread():
+        with one_thread():
             losses = dict(self.call(loss, case, tensors))
         changed = [name for name, each in tensors.named().items() if not _same(each.detach(), before[name])]
         return LossResult(
@@ -121,7 +121,7 @@ class TorchPort(ABC):
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Cases are small: several threads would spend their time waiting for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -147,7 +147,7 @@ class _Gradients(Mapping[str, Mapping[str, np.ndarray]]):
     def _of(self, loss: torch.Tensor) -> Mapping[str, np.ndarray]:
         if not loss.requires_grad:
             return {}
-        with _one_thread():
+        with one_thread():
             gradients: Sequence[torch.Tensor | None] = torch.autograd.grad(
                 loss.sum(), list(self.inputs.values()), retain_graph=True, allow_unused=True
             )

@@ -11,7 +11,7 @@ from transformers import RTDetrConfig
 from transformers.loss.loss_rt_detr import RTDetrForObjectDetectionLoss, RTDetrHungarianMatcher, RTDetrLoss
 from transformers.models.rt_detr.modeling_rt_detr import get_contrastive_denoising_training_group
 
-from detr_conformance.ports.torch_port import CaseTensors, TorchPort, arrays_of, tensors_of
+from detr_conformance.ports.torch_port import CaseTensors, TorchPort, arrays_of, one_thread, tensors_of
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import DenoisingGroup, Matching
 
@@ -73,6 +73,7 @@ class TransformersRTDetrPort(TorchPort):
         )
         return losses  # type: ignore[no-any-return]  # judged by the caller
 
+    @one_thread()
     def match(self, case: LossCase) -> Sequence[Sequence[Matching]]:
         """Every layer's predictions through the matcher; its targets count within each image."""
         tensors = tensors_of(case)
@@ -84,6 +85,7 @@ class TransformersRTDetrPort(TorchPort):
             for boxes, logits in layers
         ]
 
+    @one_thread()
     def denoising_indices(self, case: LossCase) -> Sequence[Matching]:
         """The pairing by `RTDetrLoss.get_cdn_matched_indices`."""
         tensors = tensors_of(case)
@@ -91,6 +93,7 @@ class TransformersRTDetrPort(TorchPort):
             case, RTDetrLoss.get_cdn_matched_indices(_meta(case, tensors), _labels(case, tensors))
         )
 
+    @one_thread()
     def denoising_group(self, case: LossCase) -> DenoisingGroup | None:
         """Denoising queries for the case's targets. `training` is the model's business here, so it is decided first."""
         generator = case.generator

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from detr_conformance.ports.torch_port import CaseTensors, TorchPort, arrays_of, tensors_of
+from detr_conformance.ports.torch_port import CaseTensors, TorchPort, arrays_of, one_thread, tensors_of
 from detr_conformance.properties.case import LossCase, MatcherConfig
 from detr_conformance.properties.port import DenoisingGroup, Matching
 
@@ -90,6 +90,7 @@ class UltralyticsPort(TorchPort):
             preds, batch, dn_bboxes=predictions["dn_bboxes"], dn_scores=predictions["dn_scores"], dn_meta=meta
         )
 
+    @one_thread()
     def match(self, case: LossCase) -> Sequence[Sequence[Matching]]:
         """Every layer's predictions through the matcher of the loss."""
         matcher = self.build(case).matcher
@@ -100,6 +101,7 @@ class UltralyticsPort(TorchPort):
         targets = (tensors.gt_bboxes, tensors.gt_cls, list(case.gt_groups))
         return [[arrays_of(pair) for pair in matcher(boxes, logits, *targets)] for boxes, logits in layers]
 
+    @one_thread()
     def denoising_indices(self, case: LossCase) -> Sequence[Matching]:
         """The pairing by the loss's own `get_dn_match_indices`, in the form of arguments that it takes."""
         tensors = tensors_of(case, self.device)
@@ -109,11 +111,12 @@ class UltralyticsPort(TorchPort):
         pairs = loss.get_dn_match_indices(meta["dn_pos_idx"], meta["dn_num_group"], targets)
         return [arrays_of(pair) for pair in pairs]
 
+    @one_thread()
     def denoising_group(self, case: LossCase) -> DenoisingGroup | None:
         """Denoising queries by the function that the port was given, with one unit vector for each class."""
         assert self.denoising is not None  # noqa: S101  # otherwise the capability is not declared
         options = asdict(case.generator)
-        _seed_everything(options.pop("seed"))
+        _seed_everything(options.pop("seed"), self.device)
         embedding = torch.eye(case.config.nc, device=self.device)
         labels, boxes, blocked, meta = self.denoising(
             _batch(case, tensors_of(case, self.device)), case.config.nc, case.queries, embedding, **options
@@ -131,9 +134,12 @@ class UltralyticsPort(TorchPort):
         )
 
 
-def _seed_everything(seed: int) -> None:
+def _seed_everything(seed: int, device: str) -> None:
     """Seed every global generator as trainers do: a function takes no seed, and may draw from any of them."""
-    torch.manual_seed(seed)
+    if device == "cpu":
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed writes down who called, for every other device
+    else:
+        torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002  # the global generator is what is meant
     random.seed(seed)
 

@@ -11,13 +11,19 @@ from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.profiles import NON_FINITE
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
+from detr_conformance.properties.tolerance import rounded
 
 TAME = Request(targets=(0, 4), special=(), logit_scale=3.0)
 EDGES = np.array([[0.0, 0.5, 0.25, 0.5], [1.0, 1.0, 0.5, 0.25], [0.5, 0.5, 1.0, 1.0], [0.125, 0.875, 0.25, 0.25]])
 """Boxes at the border of the image; the first two reach over it."""
 
 
-@rule("NUM-01", source="arithmetic in the precision of the predictions", request=replace(TAME, dtype="float64"))
+# Logits from 20 to 40 are large enough for shortcuts that are exact in float32 alone, and not yet saturated.
+@rule(
+    "NUM-01",
+    source="arithmetic in the precision of the predictions",
+    request=replace(TAME, dtype="float64", logit_scale=12.0),
+)
 def double_precision(port: Judged, case: LossCase) -> None:
     """Float64 predictions give losses and gradients that are right to the rounding of float64."""
     _assert_values_and_gradients(port, case)
@@ -31,7 +37,7 @@ def double_precision(port: Judged, case: LossCase) -> None:
 def half_precision(port: Judged, case: LossCase) -> None:
     """Float16 predictions with float32 targets give losses and gradients that are right to the rounding of float16;
     who is matched is decided in float32 or better."""
-    _assert_values_and_gradients(port, case)
+    _assert_values_and_gradients(port, _with_targets_that_its_dtype_holds(case))
 
 
 @rule(
@@ -42,7 +48,7 @@ def half_precision(port: Judged, case: LossCase) -> None:
 def brain_float(port: Judged, case: LossCase) -> None:
     """Bfloat16 predictions with float32 targets give losses and gradients that are right to the rounding of bfloat16;
     who is matched is decided in float32 or better."""
-    _assert_values_and_gradients(port, case)
+    _assert_values_and_gradients(port, _with_targets_that_its_dtype_holds(case))
 
 
 @rule(
@@ -101,12 +107,27 @@ def boxes_at_the_border(port: Judged, case: LossCase) -> None:
 @rule(
     "NUM-09",
     source="DETR's own sizes: 91 classes, 100 queries and more",
-    request=Request(layers=(2, 2), images=(1, 2), queries=(100, 120), classes=(80, 91), targets=(0, 12), real=False),
+    # Among so many queries saturated logits tie, as far as float32 can tell.
+    request=Request(
+        layers=(2, 2),
+        images=(1, 2),
+        queries=(100, 120),
+        classes=(80, 91),
+        targets=(0, 12),
+        special=(),
+        logit_scale=1.5,
+        real=False,
+    ),
 )
 def large_sizes(port: Judged, case: LossCase) -> None:
     """With as many queries and classes as real models have, all losses and gradients are still right to rounding: sums
     over thousands of terms, indices beyond a byte."""
     _assert_values_and_gradients(port, case)
+
+
+def _with_targets_that_its_dtype_holds(case: LossCase) -> LossCase:
+    """A port may cast targets to the dtype of the predictions; the sign of a difference must not depend on that."""
+    return case.change(gt_bboxes=rounded(case.gt_bboxes, case.dtype))
 
 
 def _assert_values_and_gradients(port: Judged, case: LossCase) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from detr_conformance.ports.reference_port import ReferencePort
 
-LIMIT = 4
+LIMIT = 10
 """Seconds after which a hanging rule is given up, for the tests of these ports."""
 hoard, loaded = [], []
 
@@ -186,13 +186,19 @@ class Deadly(ReferencePort):
     losses_in_turn = match = denoising_indices = denoising_group = loss
 
 
-class Stillborn:
-    """A port that can be built once, but not in a worker."""
+class Mortal:
+    """A port that ends its process whatever it is asked, and that can be built a few times only."""
+
+    def __init__(self, name, lives):
+        self.name, self.lives = name, lives
 
     def __call__(self):
-        if "PYTEST_XDIST_WORKER" in os.environ:
+        built = Path(self.name)
+        if built.exists() and len(built.read_text()) >= self.lives:
             os._exit(3)
-        return ReferencePort("stillborn")
+        with built.open("a") as file:
+            file.write("I")
+        return Deadly(self.name)
 
 
 class Slow(ReferencePort):
@@ -206,5 +212,6 @@ class Slow(ReferencePort):
 
 every_hazard = Hostile("every hazard", {rule: harm for rule, (harm, _) in HAZARDS.items()} | HARMLESS)
 deadly = Deadly("deadly")
-stillborn = Stillborn()
+stillborn = Mortal("stillborn", 1)  # in the process that was started
+mortal = Mortal("mortal", 2)  # and in one worker
 slow = Slow("slow")

@@ -27,7 +27,7 @@ def refusal(capsys, *arguments: str) -> str:
 
 
 BAD_COMMANDS = {
-    "": "required: check | list | spec",
+    "": "required: COMMAND",
     "chek reference": "invalid choice: 'chek'",
     "check": "required: PORT",
     "check refrence": "did you mean reference?",
@@ -153,7 +153,7 @@ def test_a_run_that_is_interrupted_reports_what_it_has(check, tmp_path):
 PYTEST_ARGUMENTS = {
     "-k no_such_rule": "no rule was judged: change the arguments after -- (-k no_such_rule)",
     "--no-such-option": "pytest refuses the arguments after -- (unrecognized arguments: --no-such-option)",
-    "-W error::pytest.PytestAssertRewriteWarning": "pytest broke off (PytestAssertRewriteWarning:",
+    "--assert=rewrite -W error::pytest.PytestAssertRewriteWarning": "pytest broke off (PytestAssertRewriteWarning:",
 }
 
 

@@ -1,4 +1,4 @@
-"""Real bugs, rebuilt: each is failed by a rule of the family that it belongs to."""
+"""Real bugs, rebuilt: each answers what the rules ask. What fails them is measured in test_power.py."""
 
 from __future__ import annotations
 
@@ -14,27 +14,8 @@ from detr_conformance.properties.rule import FAMILIES, Rule
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import run
 from detr_conformance.properties.strategies import loss_cases
-from detr_conformance.reference import get_cdn_group
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # hundreds of calls for each deviation
-
-
-def can_show(deviation: Deviation, rule: Rule) -> bool:
-    """Whether the rule is of its family, and looks at what it changes: the generator, or the loss."""
-    of_generator = deviation.generator is not get_cdn_group
-    return rule.family == deviation.family and ("denoising_group" in rule.needs) == of_generator
-
-
-@pytest.mark.parametrize("deviation", MUSEUM, ids=lambda deviation: deviation.id)
-def test_a_deviation_is_failed_by_a_rule_of_its_family(deviation: Deviation) -> None:
-    for rule in RULES:
-        if can_show(deviation, rule):
-            outcome = run(rule, deviation.port(), level="smoke", shrink=False)
-            if outcome.verdict == "error":
-                raise RuntimeError(f"{rule.id}: {outcome.message}")
-            if outcome.verdict == "fail":
-                return
-    raise AssertionError(f"no rule of {deviation.family} fails it")
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,11 @@ import sys
 import time
 from pathlib import Path
 
-import hostile_ports
 import pytest
 
 from detr_conformance.isolation.workers import PATIENCE
+
+from . import hostile_ports
 
 COMMAND = [sys.executable, "-m", "detr_conformance", "check"]
 pytestmark = [
@@ -37,8 +38,8 @@ def check(folder):
 
     def run(port, *arguments, **options):
         command = [*COMMAND, port, "--level", "smoke", *arguments]
-        options = {"capture_output": True, "text": True, "check": False, "cwd": folder} | options
-        return subprocess.run(command, **options)
+        options = {"capture_output": True, "text": True, "cwd": folder} | options
+        return subprocess.run(command, check=False, **options)
 
     return run
 
@@ -47,7 +48,7 @@ def check(folder):
 def every_hazard(check, folder):
     """The run on the port that has them all, its report, and the seconds that it took."""
     path, started = folder / "report.json", time.monotonic()
-    limits = ("--memory", "0.5", "--json", str(path), "--", f"--timeout={hostile_ports.LIMIT}")
+    limits = ("--memory", "0.5", "--json", str(path), "--", f"--timeout={hostile_ports.LIMIT}", "-n", "2")
     run = check("hostile_ports:every_hazard", *limits)
     return run, json.loads(path.read_text()), time.monotonic() - started
 
@@ -114,6 +115,13 @@ def test_a_port_that_ends_every_worker_while_it_is_built_is_refused(check):
     run = check("hostile_ports:stillborn", "--", "-k", "API-01")
     assert run.returncode == 2
     assert "the port ended the process (exit status 3), while it was built in a worker" in run.stderr
+
+
+def test_a_port_that_cannot_be_built_again_leaves_errors(check):
+    run = check("hostile_ports:mortal", "--", "-k", "API-01 or API-02")
+    assert run.returncode == 1
+    assert "0 pass, 0 fail, 2 error" in run.stdout
+    assert "not tried: the port ended the process (exit status 3), while it was built" in " ".join(run.stdout.split())
 
 
 def test_the_first_failure_ends_the_run_if_that_is_asked_for(check):

@@ -29,7 +29,7 @@ CHANGES = {
     "the environment variables (OTHER)": lambda monkeypatch: monkeypatch.setenv("OTHER", "1"),
     "Python's search path": lambda _: sys.path.append("elsewhere"),
     "Python's warnings filters": lambda _: warnings.simplefilter("ignore"),
-    "NumPy's error handling": lambda _: np.seterr(all="ignore"),
+    "NumPy's error handling (over)": lambda _: np.seterr(over="ignore"),
     "NumPy's global random generator": lambda _: np.random.rand(),  # noqa: NPY002  # the global one is meant
     "the working folder": lambda _: os.chdir("/"),
 }
@@ -107,7 +107,7 @@ def test_an_exception_of_a_framework_that_was_refused_memory_is_recognised(error
 def test_a_crash_is_placed_in_the_innermost_call_of_the_port(monkeypatch):
     monkeypatch.setattr("sysconfig.get_path", lambda _: "/usr/lib/python")
     words = LastWords(CRASH.format(library="/usr/lib/python"))
-    assert words.cause(-11) == "the port ended the process (segmentation fault) in forward, loss.py line 12"
+    assert words.cause(-11, 60.0) == "the port ended the process (segmentation fault) in forward, loss.py line 12"
     assert not words.hung
     assert words.entry == ""
 
@@ -123,11 +123,15 @@ CAUSES = {
 
 @pytest.mark.parametrize(("status", "cause"), CAUSES.items())
 def test_how_a_process_ended_is_said_in_words(status, cause):
-    assert LastWords("").cause(status) == cause
+    assert LastWords("").cause(status, 60.0) == cause
 
 
 def test_what_a_process_has_left_is_read_back(tmp_path):
     (tmp_path / "words").write_text(f'\n{LEFT}{{"id": "BOX-01"}}')
     assert LastWords.of(tmp_path / "words").entry == '{"id": "BOX-01"}'
     assert LastWords.of(tmp_path / "none").entry == ""
-    assert LastWords("Timeout (0:00:06)!\nThread 0x").hung
+
+
+def test_a_process_that_the_watchdog_has_ended_gave_no_answer():
+    words = LastWords("Timeout (0:01:05)!\nThread 0x")
+    assert words.cause(1, 60.0).startswith("no answer within 60 s, not even to a signal: the port hangs")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import replace
 
 import pytest
+import tomllib
 
 from detr_conformance.errors import UsageError
 from detr_conformance.judgement import Judgement
 from detr_conformance.known_deviations import KnownDeviation, apply, draft, witnessed
 from detr_conformance.known_deviations_file import load
 from detr_conformance.options import CheckOptions
-from detr_conformance.packet_files import keep
+from detr_conformance.packets.files import keep
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.profiles import ULTRALYTICS
 from detr_conformance.properties.rules import RULES

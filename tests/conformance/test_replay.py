@@ -12,7 +12,7 @@ import pytest
 from detr_conformance.cli import main
 from detr_conformance.errors import UsageError
 from detr_conformance.options import CheckOptions
-from detr_conformance.packet_files import keep
+from detr_conformance.packets.files import keep
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.profiles import ULTRALYTICS
 from detr_conformance.properties.rules import RULES

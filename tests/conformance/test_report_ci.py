@@ -50,9 +50,6 @@ COMMANDS = sorted({line for text in SNIPPETS for line in scripts(yaml.safe_load(
 @pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("detr-conformance")])
 def test_every_command_of_a_snippet_is_one_that_the_program_takes(command):
     words = shlex.split(re.sub(r"\$\{\{.*?\}\}|\$\w+", "1", command.partition("||")[0]))
-    if "--shard" in words and "--shard" not in _parser().format_help():
-        at = words.index("--shard")
-        del words[at : at + 2]
     own, _ = _split(words[1:])
     assert _parser().parse_args(own).run
 

@@ -53,7 +53,7 @@ class TinyPort(TorchPort):
         y = torch.zeros(logits.shape, dtype=torch.bool)
         y[image, query, case.gt_cls[target]] = True
         right = torch.where(y, logits, -logits)
-        balance = torch.where(y, torch.tensor(loss.alpha).double(), 1 - torch.tensor(loss.alpha).double())
+        balance = torch.where(y, *(torch.tensor(each, dtype=torch.float64) for each in (loss.alpha, 1 - loss.alpha)))
         balance = balance.to(logits.dtype) if loss.alpha > 0 else 1.0
         focal = (
             balance

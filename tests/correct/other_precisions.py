@@ -37,7 +37,7 @@ class DoubleInside(DoubleLosses):
 
 
 class HalfElementwise(PlainLoss):
-    """Computes every term in the dtype of the predictions, and adds them up in float32; only the matcher is precise."""
+    """Computes every term in the dtype of its operands, and adds them up in float32; only the matcher is precise."""
 
     def precise(self, tensor):
         return tensor
@@ -47,6 +47,14 @@ class HalfElementwise(PlainLoss):
 
     def nothing(self, boxes):
         return self.total(boxes[..., :0])
+
+
+class HalfTargets(HalfElementwise):
+    """The same with target boxes in the dtype of the predictions, so that terms of boxes are in half precision too."""
+
+    def one_layer(self, boxes, logits, targets, pairs):
+        gt_bboxes, gt_cls = targets
+        return super().one_layer(boxes, logits, (gt_bboxes.to(boxes.dtype), gt_cls), pairs)
 
 
 class AutocastLeftAlone(PlainLoss):

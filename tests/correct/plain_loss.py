@@ -84,7 +84,7 @@ class PlainLoss:
         gt_bboxes, gt_cls = targets
         image = torch.cat([torch.full_like(queries, image) for image, (queries, _) in enumerate(pairs)])
         query, target = (torch.cat(side) for side in zip(*pairs, strict=True))
-        matched, wanted = boxes[image, query], gt_bboxes[target].to(boxes.dtype)
+        matched, wanted = boxes[image, query], gt_bboxes[target]
         of_class = self.class_loss(logits, (image, query, gt_cls[target]), self.scores(matched.detach(), wanted))
         losses = {"class": of_class} | self.box_losses(matched, wanted)
         return {term: self.gain[term] * loss for term, loss in losses.items()}

@@ -13,7 +13,7 @@ from .one_batch import OneBatch
 from .one_hot_free import OneHotFree
 from .other_box_forms import WithoutCorners
 from .other_class_forms import ByProbabilityOfTruth, InLogarithms
-from .other_precisions import AutocastLeftAlone, DoubleInside, DoubleLosses, HalfElementwise
+from .other_precisions import AutocastLeftAlone, DoubleInside, DoubleLosses, HalfElementwise, HalfTargets
 from .other_solvers import SOLVERS, randomly_ordered, solved_by
 from .other_sums import Atomic, Exact, Reversed
 from .padded_targets import PaddedTargets
@@ -37,6 +37,7 @@ CORRECT = (
     CorrectPort("double-losses", DoubleLosses),
     CorrectPort("double-inside", DoubleInside),
     CorrectPort("half-elementwise", HalfElementwise),
+    CorrectPort("half-targets", HalfTargets),
     CorrectPort("autocast-left-alone", AutocastLeftAlone),
     CorrectPort("constant-zeros", ConstantZeros),
     CorrectPort("one-batch", OneBatch),

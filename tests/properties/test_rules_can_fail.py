@@ -19,7 +19,7 @@ def test_there_is_a_broken_port_for_every_rule() -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_a_port_that_breaks_the_rule_is_failed(rule: Rule) -> None:
-    outcome = run(rule, BROKEN[rule.id], level="smoke", shrink=False)
+    outcome = run(rule, BROKEN[rule.id], level="standard", shrink=False)
     assert outcome.verdict == "fail"
     assert outcome.message
     assert "\n" not in outcome.message

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from detr_conformance.packet_lines import Line, text
+from detr_conformance.packets.lines import Line, text
 from detr_conformance.properties import answers, oracle
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.judged import Judged

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from detr_conformance.packet import Packet
+from detr_conformance.packets.packet import Packet
 from detr_conformance.resolve import BUILT_IN
 
 MOST_LINES = 20
@@ -37,30 +37,47 @@ came = float(sum(cost[pair] for pair in inside)) if legal else np.inf""",
 
 READ_LOSS = {
     "number": 'came = float(sum(np.sum(answer{of}.losses.get(way[-1], np.nan)) for way in line["at"]))',
-    "gradient": """parts = [(answer{of}.gradients[way[{key}]].get(way[{key} + 1]), way[{key} + 2 :]) for way in line["at"]]
-came = float(sum(np.asarray(each)[tuple(entry)] for each, entry in parts if each is not None))""",
+    "gradient": """ways = [(answer{of}.gradients[way[{key}]].get(way[{key} + 1]), way) for way in line["at"]]
+came = float(sum(np.asarray(each)[tuple(way[{key} + 2 :])] for each, way in ways if each is not None))""",
 }
 """Likewise of a loss, where a key may be missing, and an input without a gradient has the gradient 0."""
 
 READ_TENSORS = {
-    "number": 'came = float(losses.get(line["at"][0][1], torch.nan))',
+    "number": 'came = losses[key].item() if key in losses else float("nan")',
     # The empty sum connects a loss that does not depend on this input.
-    "gradient": """loss = losses[line["at"][0][1]] + (by := given[line["at"][0][2]]).flatten()[:0].sum()
-came = float(torch.autograd.grad(loss, by, retain_graph=True)[0][tuple(line["at"][0][3:])])""",
+    "gradient": "came = float(torch.autograd.grad(losses[key] + given[by].flatten()[:0].sum(), given[by], "
+    "retain_graph=True)[0][tuple(entry)])",
+}
+"""Likewise of the tensors of a loss class."""
+
+LINES_OF_TENSORS = {
+    "number": '    for line, (_, key) in ((line, line["at"][0]) for line in call["lines"]):',
+    "gradient": '    for line, (_, key, by, *entry) in ((line, line["at"][0]) for line in call["lines"]):',
 }
 
 SEED = {"numpy": "np.random.seed(1)", "torch": "torch.manual_seed(1)"}
 """What goes before a call, to look at what is drawn after it."""
 
-TENSORS = """def decode(tree):
-    array = "values" in tree and torch.tensor([*map(float.fromhex, tree["values"])], dtype=torch.float64)
-    return tree if array is False else array.reshape(tree["shape"])"""
+DECODE = (
+    'decode = lambda tree: tree if "values" not in tree else torch.tensor('
+    '[*map(float.fromhex, tree["values"])], dtype=torch.float64).reshape(tree["shape"])'
+)
 
-TENSOR_CALL = """case, dn, kind = call["cases"][0], call["cases"][0]["denoising"], getattr(torch, call["cases"][0]["dtype"])
-given = {name: case[name].to(kind).requires_grad_() for name in ("pred_bboxes", "pred_scores")}"""
-
-TENSOR_DENOISING = """given |= {f"dn_{name}": dn[name].to(kind).requires_grad_() for name in ("bboxes", "scores") if dn}
-pairs = {f"dn_{name}": [torch.tensor(each).long() for each in dn[name]] for name in ("pos_idx", "gt_idx") if dn}"""
+GIVEN = (
+    'given = {name: case[name].to(getattr(torch, case["dtype"])).requires_grad_() '
+    'for name in ("pred_bboxes", "pred_scores")}'
+)
+GIVEN_DENOISING = (
+    'given |= {f"dn_{name}": dn[name].to(getattr(torch, case["dtype"])).requires_grad_() '
+    'for name in ("bboxes", "scores") if dn}'
+)
+PAIRS = (
+    'pairs = {f"dn_{name}": [torch.tensor(each).long() for each in dn[name]] for name in ("pos_idx", "gt_idx") if dn}'
+)
+BATCH = (
+    'batch = {"cls": torch.tensor(case["gt_cls"]).long(), "bboxes": case["gt_bboxes"].float(), '
+    '"gt_groups": case["gt_groups"]}'
+)
 
 NUMERIC = frozenset({"number", "gradient", "cost"})
 
@@ -75,6 +92,11 @@ class Imported(NamedTuple):
 
     imports: list[str]
     port: str
+
+
+def script_name(packet_name: str) -> str:
+    """What the script of a packet is called."""
+    return f"replay_{packet_name.removesuffix('.json')}.py"
 
 
 def script(packet: Packet, packet_name: str, is_port: bool) -> str:
@@ -142,10 +164,11 @@ def _call(packet: Packet) -> list[str]:
     before = [SEED[reading]] if reading in SEED else []
     if reading == "raised":
         before = ['print("it raised", *(line["got"] for line in call["lines"]))']
-    cases = 'from_document(call["cases"][0])'
     if method == "losses_in_turn":
-        cases = '[from_document(each) for each in call["cases"]]'
-    return [*before, f"answer = port.{method}({cases})"]
+        # Equal cases are one object, as they were: a port may write into what it is given.
+        made = "made = {text: from_document(json.loads(text)) for text in map(json.dumps, call['cases'])}"
+        return [*before, made, "answer = port.losses_in_turn([made[json.dumps(each)] for each in call['cases']])"]
+    return [*before, f'answer = port.{method}(from_document(call["cases"][0]))']
 
 
 def _port(packet: Packet, is_port: bool) -> Imported:
@@ -158,7 +181,7 @@ def _port(packet: Packet, is_port: bool) -> Imported:
     if port.adapter is None:
         return Imported(imports, name if is_port else f"{name}()")
     imports.append("from detr_conformance.ports.ultralytics import UltralyticsPort")
-    if port.denoising is None:
+    if port.denoising is None or packet.calls[0].method != "denoising_group":
         return Imported(imports, f"UltralyticsPort({name})")
     of_module, _, denoising = port.denoising.partition(":")
     return Imported([*imports, f"from {of_module} import {denoising}"], f"UltralyticsPort({name}, {denoising})")
@@ -166,17 +189,18 @@ def _port(packet: Packet, is_port: bool) -> Imported:
 
 def _with_tensors(packet: Packet, packet_name: str) -> list[str]:
     """A script that calls a loss class as Ultralytics' trainer does."""
+    reading = str(packet.reading)
     spec = ULTRALYTICS if packet.port.spec == "ultralytics" else packet.port.spec
     module, _, name = spec.partition(":")
     denoising = any(call.cases[0]["denoising"] is not None for call in packet.calls)
-    batch = '{"cls": torch.tensor(case["gt_cls"]).long(), "bboxes": case["gt_bboxes"].float(), "gt_groups": case["gt_groups"]}'
     more = ""
     if denoising:
         more = ', given.get("dn_bboxes"), given.get("dn_scores"), dn and {"dn_num_group": dn["num_group"], **pairs}'
     call = [
-        *TENSOR_CALL.splitlines(),
-        *(TENSOR_DENOISING.splitlines() if denoising else []),
-        f"batch = {batch}",
+        'case, dn = call["cases"][0], call["cases"][0]["denoising"]',
+        GIVEN,
+        *([GIVEN_DENOISING, PAIRS] if denoising else []),
+        BATCH,
         f'losses = {name}(**call["options"])((given["pred_bboxes"], given["pred_scores"]), batch{more})',
     ]
     return [
@@ -184,15 +208,18 @@ def _with_tensors(packet: Packet, packet_name: str) -> list[str]:
         "from pathlib import Path",
         "import torch",
         f"from {module} import {name}",
-        *TENSORS.splitlines(),
+        DECODE,
         _loaded(packet_name, ", object_hook=decode", "wrong"),
         'for call in packet["calls"]:',
         *_indented(1, call),
-        *_lines(packet, READ_TENSORS[str(packet.reading)].splitlines()),
+        LINES_OF_TENSORS[reading],
+        *_indented(2, [READ_TENSORS[reading], *_compared(packet)]),
+        _verdict(packet),
     ]
 
 
 def _loaded(packet_name: str, options: str = "", more: str = "") -> str:
+    """The line that reads the packet, which lies where the script does."""
     names, values = (f"packet, {more}", ", []") if more else ("packet", "")
     return f'{names} = json.loads(Path(__file__).with_name("{packet_name}").read_text(){options}){values}'
 
@@ -204,8 +231,15 @@ def _lines(packet: Packet, read: list[str]) -> list[str]:
     return [
         '    for line in call["lines"]:',
         *_indented(2, [*read, *_compared(packet)]),
-        "raise SystemExit(any(wrong))" if packet.shown else 'raise SystemExit(packet["message"] if all(wrong) else 0)',
+        _verdict(packet),
     ]
+
+
+def _verdict(packet: Packet) -> str:
+    """The exit status; where no line says what is wrong, only the rule can, in its message."""
+    return (
+        "raise SystemExit(any(wrong))" if packet.shown else 'raise SystemExit(packet["message"] if all(wrong) else 0)'
+    )
 
 
 def _compared(packet: Packet) -> list[str]:
@@ -219,7 +253,7 @@ def _compared(packet: Packet) -> list[str]:
         return [
             'off = abs(came - float(line["expected"]))',
             'wrong.append(str(came) != line["expected"] and not off <= float(line["allowed"]))',
-            "print(f\"{line['what']}: expected {line['expected']}, came {came}, off by {off}, allowed {line['allowed']}\")",
+            "print(line['what'], 'expected', line['expected'], 'came', came, 'off', off, 'allowed', line['allowed'])",
         ]
     return [
         'wrong.append(came not in line["expected"])',

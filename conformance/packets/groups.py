@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from detr_conformance.packet_lines import Line, entries, number, text
+from detr_conformance.packets.lines import Line, entries, number, text
 from detr_conformance.properties import answers
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.judged import Judged
@@ -71,7 +71,7 @@ class Layout:
         }
         for name, shape in shapes.items():
             yield text("shape", f"shape of {name}", [name], np.shape(getattr(self.group, name)), shape)
-        yield number("num_group", [["num_group"]], self.group.num_group, self.groups, 0.0)
+        yield number("num_group", [["num_group"]], float(self.group.num_group), float(self.groups), 0.0)
         yield text("list", "num_split", ["num_split"], list(self.group.num_split), [self.slots, case.queries])
 
     def _indices(self, image: int) -> Iterator[Line]:
@@ -89,7 +89,7 @@ class Layout:
     def _blocked(self) -> np.ndarray:
         owner = np.full(self.slots + self.case.queries, -1)
         owner[: self.slots] = np.arange(self.slots) // (2 * self.width)
-        return ((owner[:, None] != owner[None, :]) & (owner[None, :] >= 0)).astype(float)
+        return np.asarray((owner[:, None] != owner[None, :]) & (owner[None, :] >= 0), dtype=float)
 
     def _contents(self) -> Iterator[Line]:
         """Labels and boxes, with infinite allowance where chance decides."""

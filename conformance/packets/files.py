@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from os.path import relpath
 from pathlib import Path
 
 from detr_conformance.errors import UsageError, one_line, visible
 from detr_conformance.options import CheckOptions
-from detr_conformance.packet import Packet, PacketPort, compose
-from detr_conformance.packet_script import script
+from detr_conformance.packets.packet import Packet, PacketPort, compose
+from detr_conformance.packets.script import script, script_name
 from detr_conformance.picture import picture
 from detr_conformance.properties.case_json import from_document
 from detr_conformance.properties.port import Port
@@ -54,10 +55,10 @@ def write_packet(packet: Packet, port: Port, profile: Profile, folder: Path) -> 
     Raises:
         UsageError: it cannot be written.
     """
-    name = f"{safe(packet.rule.id)}_{safe(packet.port.name)}"
+    name = packet_name(packet.rule.id, packet.port.name).removesuffix(".json")
     files = {
         f"{name}.json": packet.to_json(),
-        f"replay_{name}.py": script(packet, f"{name}.json", _is_port(packet.port.spec)),
+        script_name(f"{name}.json"): script(packet, f"{name}.json", _is_port(packet.port.spec)),
         f"{name}.svg": picture(from_document(packet.case), profile, port),
     }
     _write(files, folder)
@@ -70,6 +71,18 @@ def refuse_unwritable_folder(directory: str | None) -> None:
         probe = ".detr-conformance"
         _write({probe: ""}, Path(directory))
         (Path(directory) / probe).unlink()
+
+
+def packet_name(rule_id: str, port_name: str) -> str:
+    """What the packet of a rule and a port is called."""
+    return f"{safe(rule_id)}_{safe(port_name)}.json"
+
+
+def written(rule_ids: Iterable[str], port_name: str, directory: str | None, beside: str) -> dict[str, str]:
+    """Packets of these rules that lie in a folder, as paths from where another file lies, such as a draft."""
+    paths = {each: Path(directory or "") / packet_name(each, port_name) for each in rule_ids if directory is not None}
+    start = Path(beside).absolute().parent
+    return {each: Path(relpath(path, start)).as_posix() for each, path in paths.items() if path.exists()}
 
 
 def safe(name: str) -> str:

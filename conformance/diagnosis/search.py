@@ -12,16 +12,17 @@ from itertools import combinations, islice
 
 from detr_conformance.deviations import MUSEUM, Deviation
 from detr_conformance.deviations.combined import combined
-from detr_conformance.observation import Observation, observe
+from detr_conformance.diagnosis.observation import Observation, observe
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.judged import Judged, PortError
 from detr_conformance.properties.profiles import PROFILES
+from detr_conformance.report import Document
 
-PAIRS_TRIED = 400
+PAIRS_TRIED = 100
 """So many pairs are tried in full, those first that leave least to be explained by how both act together."""
-CASES_FOR_PAIRS = 6
+CASES_FOR_PAIRS = 4
 """Pairs are sorted by what single deviations do on so many cases."""
 
 
@@ -172,3 +173,18 @@ def _answers_of_both(one: Effect, other: Effect, wrong: Sequence[set[str]]) -> i
             return None
         shared += len(both)
     return shared
+
+
+def described(diagnosis: Diagnosis) -> Document:
+    """As the report holds it."""
+    if diagnosis.profile is not None:
+        name = diagnosis.profile
+        message = f"the port answers by the conventions of the profile {name}: judge it with --profile {name}"
+        return {"message": message, "profile": name, "deviations": []}
+    named = [" and ".join(each.id for each in explanation) for explanation in diagnosis.explanations]
+    together = {each.id: each for explanation in diagnosis.explanations for each in explanation}
+    return {
+        "message": f"behaves like {' or '.join(named)}: the same answers on every case that was tried",
+        "profile": None,
+        "deviations": [{"id": each.id, "story": each.story, "link": each.link} for each in together.values()],
+    }

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from detr_conformance.errors import described, visible
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.global_state import changed, snapshot
+from detr_conformance.properties.judged import Judged, OutOfScope, PortError
 from detr_conformance.properties.port import METHODS, LossResult, Port
+from detr_conformance.properties.profiles import Profile
+from detr_conformance.properties.rule import Rule
+from detr_conformance.reference import Tracked
 
 ASKED = frozenset({"loss", *METHODS.values()})
 """The methods of a port that rules call."""
@@ -69,6 +76,30 @@ class RecordingPort:
             raise
         call.touched = changed(before, snapshot())
         return call.answer
+
+
+class Watching(Judged):
+    """A port under judgement that remembers the comparison in which it failed."""
+
+    failed: tuple[str, Tracked] | None = None
+
+    def compare(self, what: str, got: np.ndarray, expected: Tracked, dtype: str) -> None:
+        """As always, with what was compared and what it was expected to be."""
+        __tracebackhide__ = True
+        try:
+            super().compare(what, got, expected, dtype)
+        except AssertionError:
+            self.failed = (what, expected)
+            raise
+
+
+def watched(rule: Rule, port: Port, profile: Profile, case: LossCase) -> tuple[list[Call], Watching]:
+    """Ask the port what the rule asks it about the case; the calls, and the port as it was judged."""
+    recording = RecordingPort(port)
+    judged = Watching(recording, profile)
+    with suppress(AssertionError, PortError, OutOfScope):
+        rule.check(judged, case)
+    return recording.calls, judged
 
 
 def _watched(answer: object, call: Call) -> object:

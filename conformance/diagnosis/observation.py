@@ -101,5 +101,5 @@ def _are_near(array: np.ndarray, rival: np.ndarray, bound: np.ndarray | float, d
 
     The bound is that of the right formula; a wrong one that comes to more has at least a rounding of what it comes to.
     """
-    both = np.maximum(np.nan_to_num(np.abs(rival)), bound)
+    both = np.maximum(np.nan_to_num(np.abs(rival), posinf=0.0), bound)
     return bool((budget_shares(array, Tracked(rival, 2.0 * both), dtype) <= 1.0).all())

@@ -1,31 +1,32 @@
 """Packets: a failure in one file, with the case, what was expected and what came, to be looked at without this suite.
 
-Beside each lies a script of a few lines that asks the port again (`packet_script`). `detr-conformance replay` judges
+Beside each lies a script of a few lines that asks the port again (`script`). `detr-conformance replay` judges
 by the rule once more, whatever version of Hypothesis is installed: a packet holds the case itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from detr_conformance import __version__
 from detr_conformance.errors import UsageError, one_line, visible
-from detr_conformance.packet_calls import Call, RecordingPort
-from detr_conformance.packet_groups import group_lines
-from detr_conformance.packet_indices import matching_lines, pairing_lines
-from detr_conformance.packet_lines import Line, read_as, telling, text
-from detr_conformance.packet_losses import loss_lines
+from detr_conformance.packets.calls import Call, Watching, watched
+from detr_conformance.packets.groups import group_lines
+from detr_conformance.packets.indices import matching_lines, pairing_lines
+from detr_conformance.packets.lines import Line, read_as, telling, text
+from detr_conformance.packets.losses import Result, loss_lines
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseFormatError, from_document, to_document
-from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.judged import Judged, PortError
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.profiles import Profile
 from detr_conformance.properties.rule import Rule
-from detr_conformance.properties.run import Outcome, run
+from detr_conformance.properties.run import Outcome
 
 FORMAT = "detr-conformance packet"
 VERSION = 1
@@ -131,8 +132,7 @@ def compose(outcome: Outcome, port: Port, profile: Profile, source: PacketPort, 
     """
     assert outcome.case is not None  # noqa: S101  # callers have looked
     rule = outcome.rule
-    calls = recorded_calls(rule, port, profile, outcome.case)
-    kept, reading, shown = told(rule, calls, Judged(port, profile))
+    kept, left_out, reading, shown = told(rule, port, profile, outcome.case)
     return Packet(
         format=FORMAT,
         schema_version=VERSION,
@@ -147,34 +147,60 @@ def compose(outcome: Outcome, port: Port, profile: Profile, source: PacketPort, 
         reading=reading,
         shown=shown,
         calls=kept,
-        calls_left_out=len(calls) - len(kept),
+        calls_left_out=left_out,
     )
 
 
-def recorded_calls(rule: Rule, port: Port, profile: Profile, case: LossCase) -> list[Call]:
-    """What the rule asks the port about the case."""
-    recording = RecordingPort(port)
-    run(rule, recording, profile, real_cases=[case], generate=False)
-    return recording.calls
+class Told(NamedTuple):
+    """What a packet says of the calls that a rule has made.
 
-
-def told(rule: Rule, calls: Sequence[Call], judged: Judged) -> tuple[list[PacketCall], str | None, bool]:
-    """The calls that tell what is wrong, how to read them, and whether they show it.
-
-    All are of one method, and all lines are read in one way, so that a script of a few lines can show them.
+    Attributes:
+        calls: those that tell what is wrong.
+        left_out: the number of the others.
+        reading: how their lines are read; None if there is nothing to read.
+        shown: whether they show what is wrong.
     """
+
+    calls: list[PacketCall]
+    left_out: int
+    reading: str | None
+    shown: bool
+
+
+def told(rule: Rule, port: Port, profile: Profile, case: LossCase) -> Told:
+    """Ask the port what the rule asks it about the case, and keep what tells most.
+
+    All calls that are kept are of one method, and all lines are read in one way, so that a script of a few lines can
+    show them. They lead up to the first call in which something is off.
+    """
+    calls, judged = watched(rule, port, profile, case)
     preferred = INTERFACE_FIRST if rule.family == "API" else NUMBERS_FIRST
     of_calls = [lines_of(call, judged) for call in calls]
-    for place, lines in enumerate(of_calls):
-        reading = telling(lines, preferred)
+    readings = [telling(lines, preferred) for lines in of_calls]
+    if not any(readings):
+        of_calls = _as_the_rule(calls, of_calls, judged)
+        readings = [telling(lines, preferred) for lines in of_calls]
+    for place, reading in enumerate(readings):
         if reading is not None:
-            method = calls[place].method
-            before = [each for each in range(place) if calls[each].method == method][-MOST_CALLS:]
-            return [_packed(calls[each], read_as(of_calls[each], reading)) for each in (*before, place)], reading, True
+            same = [each for each in range(place) if calls[each].method == calls[place].method]
+            kept = [*same[-MOST_CALLS:], place]
+            packed = [_packed(calls[each], read_as(of_calls[each], reading)) for each in kept]
+            return Told(packed, len(calls) - len(packed), reading, shown=True)
     return _as_recorded(calls, of_calls)
 
 
-def _as_recorded(calls: Sequence[Call], of_calls: Sequence[list[Line]]) -> tuple[list[PacketCall], str | None, bool]:
+def _as_the_rule(calls: Sequence[Call], of_calls: list[list[Line]], judged: Watching) -> list[list[Line]]:
+    """Where the reference has no single answer to a call, but the rule has one: that."""
+    for place, call in enumerate(calls):
+        if call.method == "loss" and call.raised is None and judged.failed is not None:
+            with suppress(TypeError, ValueError, PortError):
+                lines = Result(call.answer, call.cases[0], judged, []).as_the_rule(*judged.failed)
+                if lines:
+                    return [*of_calls[:place], lines, *of_calls[place + 1 :]]
+    return of_calls
+
+
+def _as_recorded(calls: Sequence[Call], of_calls: Sequence[list[Line]]) -> Told:
     """The first calls, where no line says what is wrong."""
     for place, lines in enumerate(of_calls):
         readings = [each.reading for each in lines]
@@ -183,8 +209,9 @@ def _as_recorded(calls: Sequence[Call], of_calls: Sequence[list[Line]]) -> tuple
                 method = calls[place].method
                 same = [each for each, call in enumerate(calls) if call.method == method][:MOST_CALLS]
                 own = {each: [line.recorded() for line in of_calls[each] if line.reading == reading] for each in same}
-                return [_packed(calls[each], own[each]) for each in same], reading, False
-    return [], None, False
+                packed = [_packed(calls[each], own[each]) for each in same]
+                return Told(packed, len(calls) - len(packed), reading, shown=False)
+    return Told([], len(calls), None, shown=False)
 
 
 def lines_of(call: Call, judged: Judged) -> list[Line]:

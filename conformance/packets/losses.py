@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from detr_conformance.packet_lines import Line, Step, entries, number, text
+from detr_conformance.packets.lines import Line, Step, entries, number, text
 from detr_conformance.properties import answers, oracle
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.judged import Judged, PortError, Returned
 from detr_conformance.properties.tolerance import allowed_error
-from detr_conformance.reference import Losses
+from detr_conformance.reference import Losses, Tracked
 
 PRECISE = ("float32", "float64")
 
@@ -37,6 +37,12 @@ class Result:
         self.way = way
         self.name = f"result {way[0]}, " if way else ""
         self.expected = _expected(case, judged)
+
+    def as_the_rule(self, key: str, expected: Tracked) -> list[Line]:
+        """A line about one loss beside what a rule expected of it; none if the loss is not that far off."""
+        ways, allowed = self._ways(key), float(allowed_error(expected, self.case.dtype))
+        line = number(self.name + key, ways, float(self.returned.value(key)), float(expected.values), allowed)
+        return [line] if ways and line.off else []
 
     def lines(self, asked: set[str]) -> Iterator[Line]:
         """Every loss, and whatever else is wrong; of the gradients those that were asked for."""

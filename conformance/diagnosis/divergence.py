@@ -7,14 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detr_conformance.diagnosis.trace import STEPS, Arrays, trace_of
+from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase, MatcherConfig
 from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.matching import certify
+from detr_conformance.properties.port import DenoisingGroup
+from detr_conformance.properties.profiles import ULTRALYTICS
 from detr_conformance.properties.tolerance import budget_shares
 from detr_conformance.reference import Tracked
 from detr_conformance.reference.rounding import plain
-from detr_conformance.trace import STEPS, Arrays, trace_of
 
 Steps = Mapping[str, Sequence[Arrays]]
 """For each step one entry a call."""
@@ -58,9 +61,38 @@ def first_divergence(judged: Judged, case: LossCase) -> Divergence | None:
     """
     expected = trace_of(case, judged.profile).steps
     trace = getattr(judged.port, "trace", None)
-    if trace is None:
-        return _first_wrong_pair(judged, case) or _first_difference(expected, _shown(judged, case), case.dtype)
-    return _first_difference(expected, trace(case), case.dtype)
+    shows_noise = trace is not None  # built on the reference, it draws the same random numbers
+    return (
+        _denoising_difference(judged, case, shows_noise)
+        or (_first_wrong_pair(judged, case) if trace is None else None)
+        or _first_difference(expected, _shown(judged, case) if trace is None else trace(case), case.dtype)
+    )
+
+
+def _denoising_difference(judged: Judged, case: LossCase, shows_noise: bool) -> Divergence | None:
+    """The first difference of the denoising queries that are made of the case's targets."""
+    if not judged.can("denoising_group") or judged.profile is not ULTRALYTICS:
+        return None
+    wanted, came = ReferencePort().denoising_group(case), judged.denoising_group(case)
+    found = _difference("denoising layout", [_layout(wanted, shows_noise)], [_layout(came, shows_noise)], case.dtype)
+    if found is not None or wanted is None or came is None or not shows_noise:
+        return found
+    right, other = ([{"labels": group.labels, "boxes": group.boxes}] for group in (wanted, came))
+    return _difference("denoising noise", right, other, case.dtype)
+
+
+def _layout(group: DenoisingGroup | None, with_chosen: bool) -> Arrays:
+    """Where everything is; which targets of too many are chosen is a matter of chance."""
+    if group is None:
+        return {"number of groups": np.asarray(0)}
+    arrays: Arrays = {
+        "number of groups": np.asarray(group.num_group),
+        "numbers of queries": np.asarray(group.num_split),
+    }
+    arrays |= {f"positive slots of image {image}": slots for image, slots in enumerate(group.pos_idx)}
+    if with_chosen and group.gt_idx is not None:
+        arrays |= {f"denoised targets of image {image}": targets for image, targets in enumerate(group.gt_idx)}
+    return arrays | {"attention mask": group.blocked}
 
 
 def _first_difference(expected: Steps, got: Steps, dtype: str) -> Divergence | None:
@@ -110,7 +142,7 @@ def _shares(got: np.ndarray, expected: np.ndarray, dtype: str) -> np.ndarray:
     """Of the budget where there is one; what is not rounded must be equal."""
     if isinstance(expected, Tracked):
         return budget_shares(got, expected, dtype)
-    return np.where((got == expected) | (np.isnan(got) & np.isnan(expected)), 0.0, np.inf)
+    return np.where((got == expected) | ((got != got) & (expected != expected)), 0.0, np.inf)  # noqa: PLR0124  # NaN
 
 
 def _first_wrong_pair(judged: Judged, case: LossCase) -> Divergence | None:

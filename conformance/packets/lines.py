@@ -13,7 +13,7 @@ Step = str | int
 """An attribute, a key or an index: one step of the way from an answer to what a line is about."""
 
 READINGS = ("raised", "type", "keys", "shape", "list", "number", "gradient", "cost", "pairs", "numpy", "torch")
-"""How the thing at the end of the way is read; `detr_conformance.packet_script` has the code for each."""
+"""How the thing at the end of the way is read; `detr_conformance.packets.script` has the code for each."""
 
 MOST = 6
 """So many lines of one kind a call has; the rest is counted."""

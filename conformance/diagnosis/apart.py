@@ -1,0 +1,106 @@
+"""The process in which a port that fails is diagnosed: apart from the one that reports, as a port may do anything."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import islice, zip_longest
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+
+from detr_conformance.options import CheckOptions
+from detr_conformance.properties.case import LossCase
+from detr_conformance.report import Document, RuleEntry
+
+SECONDS = 180
+"""After so long nothing is said about the port, rather than to keep its maintainer waiting."""
+RULES_ASKED, CASES_DRAWN = 8, 2
+"""So many of the failed rules are looked at, and so many drawn cases of each beside the one that failed."""
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """A failed rule, and a case on which it fails."""
+
+    rule: str
+    case: Document
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What to diagnose."""
+
+    options: CheckOptions
+    failures: list[Failure]
+
+
+def diagnosed(options: CheckOptions, entries: Iterable[RuleEntry]) -> Document | None:
+    """What explains the failures, as the report holds it; None if nothing is found, or the port gives no answer."""
+    failures = [Failure(entry.id, entry.case) for entry in entries if entry.verdict == "fail" and entry.case]
+    if not failures:
+        return None
+    with TemporaryDirectory() as folder:
+        asked, answer = Path(folder, "question.json"), Path(folder, "answer.json")
+        asked.write_bytes(msgspec.json.encode(Question(options, _spread(failures))))
+        command = [sys.executable, "-m", "detr_conformance.diagnosis.apart", str(asked), str(answer)]
+        try:
+            subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=SECONDS, check=True)  # noqa: S603  # ourselves
+            found: Document | None = msgspec.json.decode(answer.read_bytes())
+        except (subprocess.SubprocessError, OSError, msgspec.DecodeError):
+            return None
+    return found
+
+
+def _spread(failures: Sequence[Failure]) -> list[Failure]:
+    """As many as are looked at, of as many families as possible."""
+    by_family: dict[str, list[Failure]] = {}
+    for failure in failures:
+        by_family.setdefault(failure.rule.partition("-")[0], []).append(failure)
+    ordered = [failure for round_ in zip_longest(*by_family.values()) for failure in round_ if failure is not None]
+    return ordered[:RULES_ASKED]
+
+
+def _answer(question: Question) -> Document | None:
+    """The diagnosis; runs the port."""
+    from detr_conformance.diagnosis.search import described, diagnose
+    from detr_conformance.isolation.memory import limit
+    from detr_conformance.judgement import prepare
+    from detr_conformance.properties.judged import Judged
+
+    judgement = prepare(question.options)
+    limit(question.options.memory)
+    found = diagnose(Judged(judgement.port, judgement.profile), _cases(question))
+    return None if found is None else described(found)
+
+
+def _cases(question: Question) -> list[LossCase]:
+    """What the failed rules ask the port on the cases that they failed on, and some that they draw."""
+    from detr_conformance.diagnosis.explaining import cases_asked_about
+    from detr_conformance.judgement import prepare
+    from detr_conformance.properties.case_json import from_document
+    from detr_conformance.properties.drawing import pool
+    from detr_conformance.properties.judged import Judged
+    from detr_conformance.properties.rules import RULES
+    from detr_conformance.properties.strategies import Domain
+
+    judgement = prepare(question.options)
+    domain = Domain.of(Judged(judgement.port, judgement.profile))
+    rules = {rule.id: rule for rule in RULES}
+    cases: list[LossCase] = []
+    for failure in question.failures:
+        rule, case = rules[failure.rule], from_document(failure.case)
+        cases += cases_asked_about(rule, judgement.port, judgement.profile, case)[:3]
+        if rule.listing is None:
+            cases += islice(pool(rule.request, domain, judgement.seed), CASES_DRAWN)
+    return list(dict.fromkeys(cases))
+
+
+def main(asked: str, answer: str) -> None:
+    """Read a question from one file, and write the answer to another."""
+    question = msgspec.json.decode(Path(asked).read_bytes(), type=Question)
+    Path(answer).write_bytes(msgspec.json.encode(_answer(question)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

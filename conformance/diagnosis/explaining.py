@@ -1,0 +1,94 @@
+"""Explaining a failed rule: where the numbers part on its case, and whether it fails only because another one does."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import asdict
+
+import msgspec
+
+from detr_conformance.diagnosis.divergence import Divergence, first_divergence
+from detr_conformance.packets.calls import watched
+from detr_conformance.picture import picture
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port import Port
+from detr_conformance.properties.profiles import Profile
+from detr_conformance.properties.rule import Rule
+from detr_conformance.report import Document, RuleEntry
+
+CASES_OF_A_RULE = 6
+"""A rule may ask about many variations of its case; so many are looked at."""
+
+FAMILIES_OF = {
+    "denoising layout": {"DN"},
+    "denoising noise": {"DN"},
+    "layers": {"AUX"},
+    "cost terms": {"MATCH"},
+    "cost": {"MATCH"},
+    "matching": {"MATCH", "DN"},
+    "targets": {"CLASS", "DN"},
+    "scores": {"CLASS"},
+    "normaliser": {"CLASS", "REG"},
+    "class terms": {"CLASS"},
+    "class loss": {"CLASS"},
+    "box losses": {"BOX", "REG"},
+    "gradients": {"GRAD"},
+}
+"""The families of rules that are about a step."""
+
+
+def cases_asked_about(rule: Rule, port: Port, profile: Profile, case: LossCase) -> list[LossCase]:
+    """What the rule asks the port on its case: often variations of it."""
+    calls, _ = watched(rule, port, profile, case)
+    return list(dict.fromkeys(each for call in calls for each in call.cases))[:CASES_OF_A_RULE]
+
+
+def divergence_of(rule: Rule, port: Port, profile: Profile, case: LossCase) -> Divergence | None:
+    """The first step that differs, on the first of the cases that the rule asks about where one does."""
+    judged = Judged(port, profile)
+    for each in cases_asked_about(rule, port, profile, case):
+        with suppress(Exception):  # the port gives no answer, or one that cannot be compared
+            found = first_divergence(judged, each)
+            if found is not None:
+                return found
+    return None
+
+
+def explained(entry: RuleEntry, rule: Rule, port: Port, profile: Profile, case: LossCase) -> RuleEntry:
+    """The entry of a failed rule with its divergence and a picture of its case."""
+    found = divergence_of(rule, port, profile, case)
+    shown: str | None = None
+    with suppress(Exception):  # a case that cannot be shown, such as one of NaN
+        shown = picture(case, profile, port)
+    return msgspec.structs.replace(entry, divergence=None if found is None else document_of(found), picture=shown)
+
+
+def document_of(divergence: Divergence) -> Document:
+    """As the report holds it."""
+    return {**asdict(divergence), "where": list(divergence.where), "message": str(divergence)}
+
+
+def with_consequences(entries: Collection[RuleEntry]) -> list[RuleEntry]:
+    """The entries, those marked that fail only in consequence.
+
+    A failed rule is blocked by another one if their numbers part at the same step, and only the other is about it.
+    """
+    causes: dict[str, str] = {}
+    for entry in sorted(entries, key=lambda entry: entry.id):
+        step = _step(entry)
+        if step and entry.id.partition("-")[0] in FAMILIES_OF.get(step, ()):
+            causes.setdefault(step, entry.id)
+    return [_blocked(entry, causes) for entry in entries]
+
+
+def _blocked(entry: RuleEntry, causes: dict[str, str]) -> RuleEntry:
+    step = _step(entry)
+    if not step or step not in causes or entry.id.partition("-")[0] in FAMILIES_OF[step]:
+        return entry
+    return msgspec.structs.replace(entry, blocked_by=causes[step])
+
+
+def _step(entry: RuleEntry) -> str:
+    return str(entry.divergence["step"]) if entry.verdict == "fail" and entry.divergence else ""

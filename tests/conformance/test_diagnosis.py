@@ -1,0 +1,185 @@
+"""Where a failing port's numbers part, and which known mistake explains it: never a guess."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+
+import msgspec
+import numpy as np
+import pytest
+
+from detr_conformance.deviations import MUSEUM
+from detr_conformance.deviations.combined import combined
+from detr_conformance.deviations.steps import changed_steps
+from detr_conformance.diagnosis.divergence import first_divergence
+from detr_conformance.diagnosis.explaining import FAMILIES_OF, with_consequences
+from detr_conformance.diagnosis.search import described, diagnose
+from detr_conformance.diagnosis.trace import STEPS
+from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.power import DEVIATION, RULE
+from detr_conformance.properties.drawing import pool
+from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.profiles import RTDETR
+from detr_conformance.properties.request import Request
+from detr_conformance.properties.run import Outcome
+from detr_conformance.properties.strategies import Domain
+from detr_conformance.report import RuleEntry
+
+from .museum_steps import STEPS_OF, divergence, evidence
+
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")
+
+WIDE = Request(layers=(2, 3), targets=(0, 3), queries=(2, 6), denoising="always")
+CASES = list(islice(pool(WIDE, Domain(), 0), 6))
+IN_WHAT_IS_LEFT = {"Port.loss", "Port.losses_in_turn", "Port.__init__", "DETRLoss._targets"}
+"""Changed in what lies around a call, or stays after it: no step of a call differs."""
+
+
+def names_step(deviation, found):
+    """Whether the first step that differs is one that the deviation has changed."""
+    changed = changed_steps(deviation)
+    if found is None:
+        return deviation.family in ("NUM", "API")
+    return any(found.step in STEPS_OF.get(step, ()) for step in changed)
+
+
+def diagnosis_of(port, cases):
+    found = diagnose(Judged(port), cases)
+    return [] if found is None else [[each.id for each in explanation] for explanation in found.explanations]
+
+
+class Silent(ReferencePort):
+    """Shows no steps, as a port of somebody else's."""
+
+    trace = None
+
+
+@pytest.mark.parametrize("deviation", MUSEUM[::16], ids=lambda deviation: deviation.id)
+def test_the_first_step_that_differs_is_the_one_that_was_changed(deviation):
+    assert names_step(deviation, divergence(deviation))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_nine_in_ten_first_divergences_name_the_step_that_was_changed():
+    wrong = [each.id for each in MUSEUM if not names_step(each, divergence(each))]
+    assert len(wrong) <= 0.1 * len(MUSEUM), wrong
+
+
+def test_a_correct_port_does_not_part_from_the_reference():
+    assert [first_divergence(Judged(ReferencePort()), case) for case in CASES] == [None] * len(CASES)
+    assert [first_divergence(Judged(Silent()), case) for case in CASES] == [None] * len(CASES)
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("plausible-nearest-query", "matching"),
+        ("rtdetrv3-focal-constant-alpha", "totals"),
+        ("plausible-aux-detached", "gradients"),
+        ("plausible-query-blind-to-itself", "denoising layout"),
+    ],
+)
+def test_a_port_that_shows_no_steps_is_compared_by_what_it_answers(name, step):
+    deviation = DEVIATION[name]
+    port = Silent(name, deviation.loss, deviation.generator)
+    found = [first_divergence(Judged(port), case.change(use_vfl=False)) for case in CASES]
+    assert step in {each.step for each in found if each is not None}
+
+
+def test_a_divergence_says_where_what_and_how_much():
+    deviation = DEVIATION["plausible-focal-alpha-swapped"]
+    cases = [case.change(use_vfl=False) for case in CASES]
+    found = next(filter(None, (first_divergence(Judged(deviation.port()), case) for case in cases)))
+    assert found.step == "class terms"
+    assert str(found).startswith("the first step that differs is class terms: terms in call 1 of ")
+    assert float(found.got) != float(found.expected)
+
+
+@pytest.mark.parametrize("deviation", MUSEUM[::32], ids=lambda deviation: deviation.id)
+def test_a_deviation_is_named(deviation):
+    assert [deviation.id] in diagnosis_of(deviation.port(), evidence(deviation))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_nineteen_of_twenty_deviations_are_named_and_none_is_named_wrongly():
+    named = {each.id: diagnosis_of(each.port(), evidence(each)) for each in MUSEUM}
+    assert [name for name, found in named.items() if found and [name] not in found] == []
+    assert sum(bool(found) for found in named.values()) >= 0.95 * len(MUSEUM)
+
+
+def pair_evidence(first, second):
+    return list(dict.fromkeys([*evidence(first)[:6], *evidence(second)[:6]]))
+
+
+def test_two_deviations_at_once_are_named():
+    pair = [DEVIATION["plausible-focal-alpha-swapped"], DEVIATION["plausible-negatives-unlabelled"]]
+    assert [sorted(each.id for each in pair)] == [
+        sorted(found) for found in diagnosis_of(combined(pair), pair_evidence(*pair))
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_seven_in_ten_random_pairs_are_named():
+    chance, named, tried = np.random.default_rng(0), 0, 0
+    while tried < 50:
+        pair = [MUSEUM[place] for place in chance.choice(len(MUSEUM), 2, replace=False)]
+        if sum(each.generator is not MUSEUM[0].generator for each in pair) == 2:
+            continue  # two generators cannot be had together
+        tried += 1
+        found = diagnosis_of(combined(pair), pair_evidence(*pair))
+        named += sorted(each.id for each in pair) in [sorted(explanation) for explanation in found]
+    assert named >= 35
+
+
+class SlightlyOff(ReferencePort):
+    """A mistake that nobody has made yet."""
+
+    def loss(self, case):
+        result = super().loss(case)
+        return replace(result, losses={key: value * 1.0625 for key, value in result.losses.items()})
+
+
+def test_what_is_not_known_is_not_named():
+    assert diagnose(Judged(SlightlyOff("slightly off")), CASES) is None
+
+
+def test_what_is_right_is_not_named():
+    assert diagnose(Judged(ReferencePort()), CASES) is None
+
+
+def test_the_conventions_of_another_profile_are_recognised():
+    port = ReferencePort("rtdetr in disguise", RTDETR.loss)
+    port.capabilities -= {"denoising_group"}
+    found = diagnose(Judged(port), [case.change(use_vfl=True, use_fl=True) for case in CASES])
+    assert found.profile == "rtdetr"
+    assert "--profile rtdetr" in described(found)["message"]
+
+
+def entry(name, step):
+    of_rule = RuleEntry.of(Outcome(RULE[name], "fail", "wrong"))
+    return msgspec.structs.replace(of_rule, divergence=None if step is None else {"step": step})
+
+
+def test_a_rule_that_fails_only_in_consequence_says_of_which():
+    entries = [entry("INV-01", "matching"), entry("MATCH-02", "matching"), entry("GRAD-02", "gradients")]
+    assert [each.blocked_by for each in with_consequences(entries)] == ["MATCH-02", None, None]
+
+
+def test_without_a_rule_that_is_about_the_step_nothing_is_blocked():
+    entries = [entry("INV-01", "matching"), entry("REG-01", "box losses"), entry("BOX-01", None)]
+    assert [each.blocked_by for each in with_consequences(entries)] == [None, None, None]
+
+
+def test_every_step_but_the_totals_has_its_families():
+    assert set(STEPS) - set(FAMILIES_OF) == {"totals"}
+
+
+def test_numbers_that_are_not_there_are_told():
+    broken = Silent("without numbers")
+    broken.loss = lambda case: replace(ReferencePort().loss(case), losses={"loss_class": np.array(np.nan)})
+    found = first_divergence(Judged(broken), CASES[0])
+    assert (found.step, found.got) == ("totals", "nan")
