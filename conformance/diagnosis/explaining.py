@@ -12,7 +12,7 @@ from detr_conformance.diagnosis.divergence import Divergence, first_divergence
 from detr_conformance.packets.calls import watched
 from detr_conformance.picture import picture
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.judged import Judged, PortTimeout
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.profiles import Profile
 from detr_conformance.properties.rule import Rule
@@ -47,9 +47,11 @@ def cases_asked_about(rule: Rule, port: Port, profile: Profile, case: LossCase) 
 
 def divergence_of(rule: Rule, port: Port, profile: Profile, case: LossCase) -> Divergence | None:
     """The first step that differs, on the first of the cases that the rule asks about where one does."""
-    judged = Judged(port, profile)
-    for each in cases_asked_about(rule, port, profile, case):
-        with suppress(Exception):  # the port gives no answer, or one that cannot be compared
+    judged, cases = Judged(port, profile), list[LossCase]()
+    with suppress(PortTimeout):
+        cases = cases_asked_about(rule, port, profile, case)
+    for each in cases:
+        with suppress(Exception, PortTimeout):  # the port gives no answer, or one that cannot be compared
             found = first_divergence(judged, each)
             if found is not None:
                 return found
@@ -60,7 +62,7 @@ def explained(entry: RuleEntry, rule: Rule, port: Port, profile: Profile, case: 
     """The entry of a failed rule with its divergence and a picture of its case."""
     found = divergence_of(rule, port, profile, case)
     shown: str | None = None
-    with suppress(Exception):  # a case that cannot be shown, such as one of NaN
+    with suppress(Exception, PortTimeout):  # a case that cannot be shown, such as one of NaN
         shown = picture(case, profile, port)
     return msgspec.structs.replace(entry, divergence=None if found is None else document_of(found), picture=shown)
 

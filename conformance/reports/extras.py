@@ -17,7 +17,7 @@ LARGEST_PICTURE = 500_000
 
 
 class Divergence(msgspec.Struct, frozen=True):
-    """Where the port's numbers first part from the reference's, in words."""
+    """Where the port's numbers first part from the reference's, in words; `where` is an array and an index in it."""
 
     step: str
     where: str
@@ -52,7 +52,8 @@ def divergence(entry: RuleEntry) -> Divergence | None:
     found = getattr(entry, "divergence", None)
     if not isinstance(found, Mapping):
         return None
-    return Divergence(**{name: _text(found.get(name)) for name in Divergence.__struct_fields__})
+    told = {name: _text(found.get(name)) for name in Divergence.__struct_fields__}
+    return Divergence(**told | {"where": f"{_text(found.get('what'))}{_text(found.get('where') or None)}"})
 
 
 def picture(entry: RuleEntry) -> str:

@@ -60,16 +60,11 @@ def make_report():
     from detr_conformance.properties.run import Outcome
     from detr_conformance.report import RuleEntry, compose
 
-    class Entry(RuleEntry, frozen=True, kw_only=True):
-        """One with everything that an entry may have."""
-
-        blocked_by: str | None = None
-        divergence: dict | None = None
-        picture: str | None = None
-
     def entry(rule, said):
         fields = {"verdict": said, "message": "" if said == "pass" else "why"} if isinstance(said, str) else said
-        return Entry(**(msgspec.structs.asdict(RuleEntry.of(Outcome(rule, "pass", examples=5, share=0.5))) | fields))
+        return RuleEntry(
+            **(msgspec.structs.asdict(RuleEntry.of(Outcome(rule, "pass", examples=5, share=0.5))) | fields)
+        )
 
     def make(said=None, *, judged=".", name="sample", **changes):
         entries = [entry(rule, (said or {}).get(rule.id, "pass")) for rule in RULES if re.search(judged, rule.id)]
