@@ -79,6 +79,19 @@ def in_one_piece(boxes: np.ndarray, scale: float, half: int, rng: np.random.Gene
     return logit(moved(boxes, scale * np.tile(shifts(boxes[:, :2], half, rng), 2)))
 
 
+def positives_in_one_piece(boxes: np.ndarray, scale: float, half: int, rng: np.random.Generator) -> np.ndarray:
+    """As `in_one_piece`, negatives as they should be."""
+    return (noisy_boxes if half else in_one_piece)(boxes, scale, half, rng)
+
+
+def positives_halfway(boxes: np.ndarray, scale: float, half: int, rng: np.random.Generator) -> np.ndarray:
+    """Opposite edges of a positive both by the mean of what each should move by; negatives as they should be."""
+    if half:
+        return noisy_boxes(boxes, scale, half, rng)
+    low, high = np.split(shifts(boxes, half, rng), 2, axis=1)
+    return logit(moved(boxes, scale * np.tile((low + high) / 2, 2)))
+
+
 def continuous_sign(boxes: np.ndarray, scale: float, half: int, rng: np.random.Generator) -> np.ndarray:
     """A sign anywhere between -1 and 1."""
     return logit(moved(boxes, scale * rng.uniform(-1.0, 1.0, boxes.shape) * shifts(boxes, half, rng)))
@@ -102,6 +115,22 @@ def always_logits(*args: Any, box_noise_scale: float = 1.0, **options: Any) -> G
 NOISE = "loss specification, get_cdn_group: boxes"
 
 BOX_NOISE_DEVIATIONS = (
+    Deviation(
+        "plausible-positives-shifted-whole",
+        "DN",
+        "The opposite edges of a positive move by the same, so that it is shifted and keeps its size. Right: each edge "
+        "for itself. Shows in how far centres move.",
+        NOISE,
+        generator=noisy(positives_in_one_piece),
+    ),
+    Deviation(
+        "plausible-positives-shifted-halfway",
+        "DN",
+        "The opposite edges of a positive both move by the mean of two draws. Right: each by its own. Shows in how far "
+        "edges move; centres move as they should.",
+        NOISE,
+        generator=noisy(positives_halfway),
+    ),
     Deviation(
         "paddle-dn-box-space",
         "DN",
