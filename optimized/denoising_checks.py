@@ -91,7 +91,9 @@ def check_embedding(class_embed: object, num_classes: int, generator: object) ->
         return
     if not isinstance(generator, torch.Generator):
         raise TypeError(f"generator is a {type(generator).__name__}, expected a torch.Generator or None")
-    if generator.device != embedding.device:
+    # torch.Generator("cuda") is on the current device without saying which.
+    given, wanted = generator.device, embedding.device
+    if given.type != wanted.type or given.index not in (None, wanted.index):
         raise ValueError(f"generator is on {generator.device}, expected {embedding.device}, where class_embed is")
 
 

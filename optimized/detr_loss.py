@@ -214,10 +214,12 @@ class DETRLoss(nn.Module):
         if not self.aux_loss:
             pred_bboxes, pred_scores = pred_bboxes[-1:], pred_scores[-1:]
         layers = len(pred_scores)
-        matched: list[int] | slice = slice(None)
+        boxes, scores = pred_bboxes, pred_scores
         if self.use_uni_match and layers > 1:
-            matched = [self._shared_layer(layers - 1), layers - 1]
-        pairs = self.matcher.match_layers(pred_bboxes[matched], pred_scores[matched], targets)
+            # Not by a list of indices: it would be copied to the device, and waited for.
+            matched = (self._shared_layer(layers - 1), layers - 1)
+            boxes, scores = (torch.stack([each[layer] for layer in matched]) for each in (pred_bboxes, pred_scores))
+        pairs = self.matcher.match_layers(boxes, scores, targets)
         if pairs.layers < layers:
             pairs = pairs.of_layers([0] * (layers - 1) + [1])
         return LayerInputs(pred_bboxes, pred_scores, targets, pairs)
