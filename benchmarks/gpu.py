@@ -89,8 +89,8 @@ def graph_rows(bench: Bench, workload: Workload) -> list[Row]:
     inputs = build(workload, bench.device)
     rows: list[Row] = []
     for setting in SETTINGS:
-        step = peers.steps_of(inputs, setting)[0]["optimized"]
-        replay = captured(step)
+        step = peers.optimized(inputs, setting)
+        replay = captured(partial(peers.optimized, inputs, setting))
         runs = {"called": step, "replayed": replay}
         peers.check_same("replayed and called", replay(), step())
         spreads = interleaved(runs, bench.rounds, bench.clock)
@@ -105,10 +105,11 @@ def solver_share_rows(bench: Bench, workload: Workload) -> list[Row]:
     inputs = build(workload, bench.device)
     rows: list[Row] = []
     for setting in (VARIFOCAL, FOCAL):
-        steps = with_and_without_solver(inputs, setting)
+        prepared = with_and_without_solver(inputs, setting)
+        steps = {name: prepare() for name, prepare in prepared.items()}
         (matched, _), (given, _) = (step() for step in steps.values())
         peers.check_losses("matched and given", main_layer(matched), main_layer(given))
-        replays = {f"{name}, replayed": captured(step) for name, step in steps.items()}
+        replays = {f"{name}, replayed": captured(prepare) for name, prepare in prepared.items()}
         spreads = interleaved(steps | replays, bench.rounds, bench.clock)
         where = {"workload": workload.name, "loss": f"{setting.name}, ordinary queries"}
         rows += above_floor(bench, rows_of(spreads, where), read_logits(workload, NO_DENOISING))

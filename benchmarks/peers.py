@@ -15,6 +15,7 @@ from functools import partial
 import own_forms
 import torch
 from settings import GAINS, NO_DENOISING, SETTINGS, VARIFOCAL, Gradients, Losses, Setting, Step, installed
+from stand_ins import standing_in_for
 from workloads import Inputs
 
 # Float32 sums over up to some 10^8 terms, taken in another order. A wrong target or a wrong factor is far above.
@@ -97,7 +98,7 @@ def from_nothing(step: Callable[[], object]) -> Callable[[], object]:
     return run
 
 
-def _optimized(inputs: Inputs, setting: Setting) -> Step:
+def optimized(inputs: Inputs, setting: Setting) -> Step:
     from detr_conformance.optimized import RTDETRDetectionLoss
 
     return _drop_in(RTDETRDetectionLoss, inputs, setting)
@@ -105,7 +106,8 @@ def _optimized(inputs: Inputs, setting: Setting) -> Step:
 
 def _ultralytics(inputs: Inputs, setting: Setting) -> Step:
     os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.gettempdir())  # it writes its settings at import
-    from ultralytics.models.utils.loss import RTDETRDetectionLoss
+    with standing_in_for("cv2"):  # imported by its parts that read images
+        from ultralytics.models.utils.loss import RTDETRDetectionLoss
 
     return _drop_in(RTDETRDetectionLoss, inputs, setting)
 
@@ -126,7 +128,7 @@ def _drop_in(loss_class: Callable[..., torch.nn.Module], inputs: Inputs, setting
 
 
 CONTENDERS = (
-    Contender("optimized", SETTINGS, "", _optimized),
+    Contender("optimized", SETTINGS, "", optimized),
     Contender("ultralytics", SETTINGS, "", _ultralytics),
     Contender(
         "transformers",

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(argv: list[str]) -> int:
     own, pytest_arguments = _split(argv)
-    arguments = _parser().parse_args(own)
+    arguments = parser().parse_args(own)
     if arguments.command == "check":
         return int(arguments.run(arguments, pytest_arguments))
     if pytest_arguments:
@@ -57,13 +57,14 @@ def _split(argv: list[str]) -> tuple[list[str], list[str]]:
     return argv[:end], argv[end + 1 :]
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="detr-conformance", description="Judge a port of the DETR / RT-DETR training loss.")
-    parser.add_argument("--version", action="version", version=f"detr-conformance {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+def parser() -> Parser:
+    """What the command line may hold."""
+    of_all = Parser(prog="detr-conformance", description="Judge a port of the DETR / RT-DETR training loss.")
+    of_all.add_argument("--version", action="version", version=f"detr-conformance {__version__}")
+    commands = of_all.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for each in COMMANDS:
         each.add_parser(commands)
-    return parser
+    return of_all
 
 
 def _never_fail_to_print() -> None:

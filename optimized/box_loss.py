@@ -106,7 +106,7 @@ class _BoxLosses(torch.autograd.Function):
             (by_apart, ctx.weights[1], of_giou, of_giou_aux),
         ):
             if main is not None:
-                slopes[-1] += slope[-1] * (main * weight)
+                slopes[-1].addcmul_(slope[-1], main * weight)
             if auxiliary is not None:
-                slopes[:-1] += slope[:-1] * (auxiliary * weight)
+                slopes[:-1].addcmul_(slope[:-1], auxiliary * weight)
         return in_place_of_queries(slopes, ctx.pairs, ctx.shape).to(ctx.dtype), None, None, None, None

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Int64, Integer
 from torch import Tensor, nn
 
 from detr_conformance.optimized.assignment import solve_stack
@@ -14,7 +13,7 @@ from detr_conformance.optimized.backends import backend_for, check_backend
 from detr_conformance.optimized.options import CostOptions
 from detr_conformance.optimized.pairing import Matching, matching_of_pairs, pairs_of_assignment
 from detr_conformance.optimized.targets import Pairs, Targets, checked_targets
-from detr_conformance.optimized.upload import upload
+from detr_conformance.optimized.upload import on_device
 from detr_conformance.optimized.validation import check_gains, check_number, check_predictions
 
 DEFAULT_COST_GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
@@ -115,22 +114,21 @@ class HungarianMatcher(nn.Module):
         targets: Targets,
     ) -> Pairs:
         """Match every layer on its own: all costs in one pass, all problems in one call of the solver."""
-        layers, images, queries, _ = pred_scores.shape
+        layers, _, queries, _ = pred_scores.shape
         backend = backend_for(pred_scores.device, self.backend)
         cost = backend.costs(pred_bboxes, pred_scores, targets, self._options())
-        device, total = cost.device, len(targets.classes)
-        first = upload([0, *accumulate(targets.counts)][:-1], device)
-        layer = torch.arange(layers, device=device)[:, None]
+        starts, rows, columns = on_device(problems, targets.counts, layers, queries, device=cost.device).unbind()
         assigned = solve_stack(
-            cost.view(-1, queries),
-            starts=(layer * total + first).view(-1),
-            rows=upload(targets.counts, device).repeat(layers),
-            columns=torch.full((layers * images,), queries, device=device),
-            most_rows=max(targets.counts),
-            backend=backend.solver,
+            cost.view(-1, queries), starts, rows, columns, most_rows=max(targets.counts), backend=backend.solver
         )
-        return pairs_of_assignment(assigned.view(layers, total), targets, queries)
+        return pairs_of_assignment(assigned.view(layers, -1), targets, queries)
 
     def _options(self) -> CostOptions:
         gains = self.cost_gain
         return CostOptions(gains["class"], gains["bbox"], gains["giou"], self.use_fl, self.alpha, self.gamma)
+
+
+def problems(counts: Sequence[int], layers: int, queries: int) -> Int64[Tensor, "3 problems"]:
+    """The assignment problems of all layers and images: their first row of costs, their rows, and their columns."""
+    rows = torch.tensor(counts, dtype=torch.int64, device="cpu").repeat(layers)
+    return torch.stack([rows.cumsum(0) - rows, rows, torch.full_like(rows, queries)])

@@ -12,7 +12,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from detr_conformance.optimized.targets import Pairs, Targets
-from detr_conformance.optimized.upload import upload
+from detr_conformance.optimized.upload import on_device, repeated
 from detr_conformance.optimized.validation import check_count, check_integers, check_rows
 
 Matching = tuple[Int64[Tensor, " _pairs"], Int64[Tensor, " _pairs"]]
@@ -27,7 +27,7 @@ def pairs_of_assignment(query_of_target: Int64[Tensor, "layers targets"], target
         targets: of all images.
         queries: number of queries of an image.
     """
-    rows = targets.images * queries + query_of_target
+    rows = targets.spread(range(0, len(targets.counts) * queries, queries)) + query_of_target
     own = torch.arange(rows.shape[1], device=rows.device).expand_as(rows)
     pairs = targets.pairs_in_a_layer(queries)
     if pairs < rows.shape[1]:
@@ -64,7 +64,8 @@ def pairs_of_matching(
     own_queries, own_targets = rows_of_matching(match_indices, len(counts), device)
     inside = own_queries.within([0] * len(counts), [queries] * len(counts))
     targets = own_targets.within([0] * len(counts), [sum(counts)] * len(counts))
-    return Pairs((own_queries.images * queries + inside)[None], targets[None])
+    first_rows = own_queries.spread(range(0, len(counts) * queries, queries))
+    return Pairs((first_rows + inside)[None], targets[None])
 
 
 def rows_of_matching(
@@ -96,6 +97,12 @@ def rows_of_matching(
         if sizes[0] != sizes[1]:
             raise ValueError(f"match_indices[{image}] has {sizes[0]} queries for {sizes[1]} targets")
     return queries, targets
+
+
+def _limits(first: Sequence[int], end: Sequence[int], sizes: Sequence[int]) -> Int64[Tensor, "2 indices"]:
+    """The least and the largest index that each index of an image may be."""
+    last = [min(each - 1, LARGEST_INDEX) for each in end]
+    return torch.stack([repeated(first, sizes), repeated(last, sizes)])
 
 
 LARGEST_INDEX = torch.iinfo(torch.int64).max
@@ -137,9 +144,7 @@ class IndexRows:
 
     def spread(self, of_images: Sequence[int]) -> Int64[Tensor, " indices"]:
         """A number of each image, repeated for each of its indices."""
-        device = self.values.device
-        numbers, sizes = upload(of_images, device), upload(self.sizes, device)
-        return torch.repeat_interleave(numbers, sizes, output_size=len(self.values))
+        return on_device(repeated, tuple(of_images), self.sizes, device=self.values.device)
 
     def within(self, first: Sequence[int], end: Sequence[int]) -> Int64[Tensor, " indices"]:
         """The indices, which must lie from an image's `first` to before its `end`.
@@ -147,7 +152,7 @@ class IndexRows:
         Raises:
             ValueError: one does not, on the CPU. On CUDA it is moved there: that needs no waiting.
         """
-        low, high = self.spread(first), self.spread([min(each - 1, LARGEST_INDEX) for each in end])
+        low, high = on_device(_limits, tuple(first), tuple(end), self.sizes, device=self.values.device).unbind()
         if self.values.device.type != "cpu":
             return self.values.clamp(low, high)
         wrong = (self.values < low) | (self.values > high)
@@ -197,10 +202,15 @@ def denoising_matching(
             )
     if not len(positive.values):  # then there may be any number of groups
         return positive, positive.values
-    start = positive.spread([0, *accumulate(sizes)][:-1])
-    position = torch.arange(len(positive.values), device=device) - groups * start
-    chosen = start + position % positive.spread([max(1, size) for size in sizes])
+    chosen = on_device(_group_by_group, tuple(sizes), groups, device=device)
     return positive, chosen if targets is None else targets[chosen]
+
+
+def _group_by_group(sizes: Sequence[int], groups: int) -> Int64[Tensor, " pairs"]:
+    """For each image its targets, counted through the batch, once for each group."""
+    start = repeated([0, *accumulate(sizes)][:-1], [size * groups for size in sizes])
+    position = torch.arange(len(start), device="cpu") - groups * start
+    return start + position % repeated(sizes, [size * groups for size in sizes])
 
 
 def _one_group(

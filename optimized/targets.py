@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from detr_conformance.optimized.precision import arithmetic_dtype
-from detr_conformance.optimized.upload import upload
+from detr_conformance.optimized.upload import on_device, repeated
 from detr_conformance.optimized.validation import check_targets, check_values
 
 
@@ -30,10 +31,11 @@ class Targets:
     @property
     def images(self) -> Int64[Tensor, " targets"]:
         """The image of each target."""
-        device = self.classes.device
-        every = torch.arange(len(self.counts), device=device)
-        counts = upload(self.counts, device)
-        return torch.repeat_interleave(every, counts, output_size=len(self.classes))
+        return self.spread(range(len(self.counts)))
+
+    def spread(self, of_images: Sequence[int]) -> Int64[Tensor, " targets"]:
+        """A number of each image, repeated for each of its targets."""
+        return on_device(repeated, tuple(of_images), self.counts, device=self.classes.device)
 
     def pairs_in_a_layer(self, queries: int) -> int:
         """How many pairs any optimal matching has: a query answers for one target at most."""

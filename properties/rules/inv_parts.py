@@ -45,10 +45,9 @@ def layer_given_twice(port: Judged, case: LossCase) -> None:
 def hopeless_queries(port: Judged, case: LossCase) -> None:
     """Further queries, far from every target and sure of being background, change no loss: there is no term that only
     counts queries, but for cross-entropy, which is divided by their number."""
+    # Two that are alike: where one of them is matched the other could be, and `expected` leaves the case to others.
     more = add_hopeless_queries(case)
     before, after = port.expected(case), port.expected(more)
-    if any(float(before[key]) != float(after[key]) for key in ("loss_bbox", "loss_bbox_aux")):
-        raise OutOfScope("an image has so bad queries, or so few, that a hopeless one is matched")
     once, again = port.loss(case), port.loss(more)
     for key in (*MAIN_KEYS, *AUX_KEYS):
         diluted = case.config.classification == "bce" and key.startswith("loss_class")

@@ -14,12 +14,12 @@ from detr_conformance.optimized import (
     DETRLoss,
     HungarianMatcher,
     RTDETRDetectionLoss,
-    denoising_layout,
     detr_loss,
     get_cdn_group,
     matcher,
     pairing,
     targets,
+    upload,
 )
 
 from .steps import KINDS, Step, step
@@ -44,9 +44,9 @@ class NoKernel:
         """Nothing."""
 
 
-def not_sent(values, device, dtype=torch.int64):
-    """In the place of `upload`: from pinned memory nobody waits, and a tensor without numbers needs none."""
-    return torch.empty(len(values), dtype=dtype, device=device)
+def not_sent(make, *arguments, device):
+    """In the place of `on_device`: from pinned memory nobody waits, and a tensor without numbers needs none."""
+    return torch.empty_like(make(*arguments), device=device)
 
 
 @pytest.fixture(autouse=True)
@@ -54,8 +54,8 @@ def only_the_host(monkeypatch):
     """What is done on CUDA is done for tensors without numbers, except by the kernels."""
     for kernel, module in KERNELS.items():
         monkeypatch.setattr(module, kernel, NoKernel())
-    for module in (denoising_layout, matcher, pairing, targets):
-        monkeypatch.setattr(module, "upload", not_sent)
+    for module in (matcher, pairing, targets, upload):
+        monkeypatch.setattr(module, "on_device", not_sent)
     for module in (matcher, detr_loss):
         monkeypatch.setattr(module, "backend_for", lambda device, _: _triton(device))
     monkeypatch.setattr(torch.cuda, "device", nullcontext)

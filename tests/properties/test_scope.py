@@ -1,0 +1,65 @@
+"""What each rule judges at level standard, and what it leaves to others: as `scope.json` says.
+
+A guard that is gone would let a rule judge what it cannot, and accuse correct ports; none of the museum's would notice.
+To record anew, after a change that is meant: `python -m tests.properties.test_scope`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.power import RULE
+from detr_conformance.properties.judged import Judged, OutOfScope
+from detr_conformance.properties.rules import RULES
+from detr_conformance.properties.run import run
+
+from .sample_cases import grid_of_boxes, grid_of_logits, small_case
+
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # thousands of calls of the reference
+
+RECORD = Path(__file__).with_name("scope.json")
+
+
+def scope(rule):
+    """On how many cases the rule holds, for which reasons it leaves cases out, and whether it reports a budget."""
+    reasons = set()
+
+    def check(judged, case):
+        try:
+            rule.check(judged, case)
+        except OutOfScope as reason:
+            reasons.add(str(reason))
+            raise
+
+    outcome = run(replace(rule, check=check), ReferencePort(), level="standard")
+    return {"judged": outcome.examples, "left out": sorted(reasons), "budget": outcome.share is not None}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_a_rule_judges_what_it_can_and_nothing_else(rule):
+    assert scope(rule) == json.loads(RECORD.read_text())[rule.id]
+
+
+ONE_QUERY = small_case(pred_bboxes=grid_of_boxes(2, 3, 1), pred_scores=grid_of_logits(2, 3, 1, 2), denoising=None)
+ONLY_GIVEN = {  # what no drawn case is like, and one that a user gives may be
+    "INV-06": (small_case(), "an image without targets has a loss, but no weight"),
+    "INV-08": (ONE_QUERY, "rounding decides who is matched with whom"),
+    "CLASS-12": (ONE_QUERY, "with too few queries a profile may count targets or pairs"),
+    "MATCH-13": (small_case(), "only small problems of L1 costs"),
+}
+
+
+@pytest.mark.parametrize("name", ONLY_GIVEN)
+def test_a_rule_leaves_out_what_a_user_may_give(name):
+    case, reason = ONLY_GIVEN[name]
+    with pytest.raises(OutOfScope, match=reason):
+        RULE[name].check(Judged(ReferencePort()), case)
+
+
+if __name__ == "__main__":
+    RECORD.write_text(json.dumps({rule.id: scope(rule) for rule in RULES}, indent=1) + "\n")
