@@ -60,7 +60,8 @@ def check(options: CheckOptions, json_path: str | None, draft_path: str | None, 
     started = time.monotonic()
     broken = _run_pytest(options, pytest_arguments, progress)
     entries = with_consequences(progress.entries.values())
-    report = compose(judgement, entries, versions, _diagnosed(options, progress))
+    diagnosis = _diagnosed(options, progress)
+    report = compose(judgement, entries, versions, diagnosis, options.naming_the_port())
     progress.show(progress.display.closing, report, time.monotonic() - started, progress.interrupted)
     write(json_path, report.to_json(), "--json")
     if draft_path is not None:

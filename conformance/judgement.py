@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 
 from detr_conformance.coco import CocoTargets, TargetsFileError, read_targets
 from detr_conformance.errors import UsageError, one_line
@@ -21,6 +20,7 @@ from detr_conformance.properties.profiles import Profile
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import Outcome, run
+from detr_conformance.reading import read_text
 from detr_conformance.real_cases import real_cases
 from detr_conformance.resolve import resolve
 
@@ -92,7 +92,7 @@ def prepare(options: CheckOptions) -> Judgement:
     Raises:
         UsageError: something that it names cannot be used.
     """
-    case = None if options.case is None else _read_case(Path(options.case))
+    case = None if options.case is None else _read_case(options.case)
     targets = None if options.targets is None else _read_targets(options.targets)
     port, profile = resolve(options)
     known = load(options.known_deviations, port)
@@ -102,16 +102,11 @@ def prepare(options: CheckOptions) -> Judgement:
     return judgement
 
 
-def _read_case(path: Path) -> LossCase:
+def _read_case(path: str) -> LossCase:
     try:
-        return from_json(path.read_text(encoding="utf-8"))
+        return from_json(read_text(path, "a case in JSON"))
     except CaseFormatError as error:
         raise UsageError(f"{path}: {one_line(error)}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text (byte {error.start}): pass a case in JSON") from error
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{path} cannot be read ({reason}): pass a case in JSON") from error
 
 
 def _read_targets(path: str) -> CocoTargets:

@@ -28,6 +28,7 @@ from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.tolerance import PRECISIONS
+from detr_conformance.reading import read_text
 from detr_conformance.replay import load as load_packet
 
 if sys.version_info >= (3, 11):
@@ -68,12 +69,9 @@ def load(file: str | None, port: Port, folder: Path | None = None) -> Known:
 def _entries(path: Path, asked_for: bool) -> list[Any]:
     """The entries of a file, unchecked."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(read_text(path, "a TOML file"))
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is no TOML ({one_line(error)}): correct it") from error
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a null character in the path
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{path} cannot be read ({one_line(reason)}): pass a TOML file") from error
     if path.name == "pyproject.toml":
         table, heading = document.get("tool", {}).get(TABLE, {}), IN_PROJECT
     else:

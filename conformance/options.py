@@ -39,6 +39,11 @@ class CheckOptions(msgspec.Struct, frozen=True, kw_only=True):
     shard: tuple[int, int] | None = None
     memory: float = 4.0
 
+    def naming_the_port(self) -> list[str]:
+        """The arguments of `check` that say which port it is."""
+        given = {"--adapter": self.adapter, "--denoising": self.denoising}
+        return [self.port, *(part for option, value in given.items() if value for part in (option, value))]
+
     def encoded(self) -> str:
         """As one argument of a command line."""
         return msgspec.json.encode(self).decode()

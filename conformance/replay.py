@@ -17,6 +17,7 @@ from detr_conformance.properties.profiles import Profile
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import Outcome, run
+from detr_conformance.reading import read_text
 from detr_conformance.resolve import resolve
 
 
@@ -65,15 +66,11 @@ def load(path: Path) -> tuple[Packet, LossCase]:
     Raises:
         UsageError: it cannot be read, or holds none.
     """
+    packet = read_text(path, "a packet")
     try:
-        return read_packet(path.read_text(encoding="utf-8"))
+        return read_packet(packet)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text (byte {error.start}): pass a packet") from error
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{path} cannot be read ({one_line(reason)}): pass a packet") from error
 
 
 def replayed_on(packet: Packet, case: LossCase, port: Port, profile: Profile) -> Replayed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -79,7 +79,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         schema_version: of this form.
         suite: name and version of the suite.
-        port: name, capabilities, dtypes, and versions of the packages involved.
+        port: name, the arguments of `check` that name it, capabilities, dtypes, and versions of the packages involved.
         profile: name, differences from the base profile, and what it leaves open with the rules about that.
         level: how many cases were drawn.
         seed: which cases were drawn.
@@ -113,8 +113,17 @@ def compose(
     entries: Iterable[RuleEntry],
     versions: Mapping[str, str],
     diagnosis: Document | None = None,
+    asked: Sequence[str] = (),
 ) -> Report:
-    """The report on the rules that were judged, in the order of the rules."""
+    """The report on the rules that were judged, in the order of the rules.
+
+    Args:
+        judgement: what was judged.
+        entries: what came of the rules.
+        versions: of the packages involved.
+        diagnosis: what explains the failures.
+        asked: the arguments of `check` that name the port.
+    """
     by_id = {entry.id: entry for entry in entries}
     counts = {verdict: sum(entry.verdict == verdict for entry in by_id.values()) for verdict in VERDICTS}
     not_judged = [rule.id for rule in judgement.applicable if rule.id not in by_id]
@@ -124,6 +133,7 @@ def compose(
         suite={"name": SUITE, "version": __version__},
         port={
             "name": visible(port.name),
+            "asked": list(asked),
             "capabilities": sorted(port.capabilities),
             "dtypes": sorted(port.dtypes),
             "versions": versions,

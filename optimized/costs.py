@@ -19,7 +19,7 @@ PROBABILITY_EPS = 1e-8
 BLOCK = 1 << 17
 """Costs computed at once. With fewer torch's threads wait for each other after every operation."""
 
-PLANES = 9
+PLANES = 11
 """Numbers for each cost that are in memory meanwhile."""
 
 
@@ -133,11 +133,11 @@ def _add_box_costs(
         targets: the boxes that they are compared with, centre form.
         options: the weights.
     """
-    x, y, width, height, area, *rest = planes
+    x, y, width, height, area, *edges, shared_x, around_x, shared_y, around_y = planes
     its_x, its_y, its_width, its_height = targets.unsqueeze(1).unbind(-1)
     torch.mul(width, height, out=area)
-    shared_x, around_x = _shared_and_enclosing((x, width), (its_x, its_width), rest[:2])
-    shared_y, around_y = _shared_and_enclosing((y, height), (its_y, its_height), rest[2:])
+    _share_and_enclose((x, width), (its_x, its_width), edges, shared_x, around_x)
+    _share_and_enclose((y, height), (its_y, its_height), edges, shared_y, around_y)
     inter = shared_x.clamp_(min=0).mul_(shared_y.clamp_(min=0))
     union = area.add_(its_width * its_height).sub_(inter).add_(IOU_EPS)
     hull = around_x.mul_(around_y).add_(IOU_EPS)
@@ -152,17 +152,14 @@ Interval = tuple[Float[Tensor, "rows #queries"], Float[Tensor, "rows #queries"]]
 """Centre and size along one axis."""
 
 
-def _shared_and_enclosing(
-    mine: Interval, its: Interval, planes: Planes
-) -> tuple[Float[Tensor, "rows queries"], Float[Tensor, "rows queries"]]:
-    """Extent of the intersection, negative where there is none, and of the hull, along one axis.
+def _share_and_enclose(mine: Interval, its: Interval, edges: Planes, shared: Tensor, around: Tensor) -> None:
+    """Extent of the intersection, negative where there is none, and of the hull, along one axis, each to its plane.
 
-    max(a, b) + min(a, b) = a + b, so the two add up to the extents of the two boxes.
+    Not the hull by max(a, b) + min(a, b) = a + b: where a box has no extent, rounding would leave it one.
     """
-    low, high = planes
+    low, inner = edges
     torch.sub(*mine, alpha=0.5, out=low)
-    torch.add(*mine, alpha=0.5, out=high)
+    torch.add(*mine, alpha=0.5, out=around)
     its_low, its_high = its[0] - its[1] / 2, its[0] + its[1] / 2
-    shared = torch.minimum(high, its_high, out=high).sub_(torch.maximum(low, its_low, out=low))
-    around = torch.add(mine[1], its[1], out=low).sub_(shared)
-    return shared, around
+    torch.minimum(around, its_high, out=shared).sub_(torch.maximum(low, its_low, out=inner))
+    torch.maximum(around, its_high, out=around).sub_(torch.minimum(low, its_low, out=low))

@@ -27,6 +27,7 @@ class Port(msgspec.Struct):
     capabilities: list[str]
     dtypes: list[str]
     versions: dict[str, str]
+    asked: list[str] = []
 
 
 class LeftOpen(msgspec.Struct):

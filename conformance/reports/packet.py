@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shlex
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseFormatError, from_document
 from detr_conformance.properties.profiles import PROFILES
 from detr_conformance.report import Report, RuleEntry
-from detr_conformance.resolve import BUILT_IN
 
 
 def packet(entry: RuleEntry) -> str:
@@ -25,9 +25,8 @@ def packet_name(entry: RuleEntry) -> str:
 
 def replay(report: Report, entry: RuleEntry) -> list[str]:
     """The command that judges the port on this case alone, in parts that belong together."""
-    name, profile = report.port["name"], report.profile["name"]
-    # What was given as PORT is not in the report; a built-in port is known by its name.
-    parts = [f"detr-conformance check {name if name in BUILT_IN else 'PORT'}"]
+    asked, profile = report.port.get("asked"), report.profile["name"]
+    parts = [f"detr-conformance check {shlex.join(asked) if asked else 'PORT'}"]
     if profile in PROFILES:
         parts.append(f"--profile {profile}")
     return [*parts, f"--case {packet_name(entry)}", f"-- -k {entry.id}"]

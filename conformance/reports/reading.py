@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import msgspec
 
 from detr_conformance.errors import UsageError, one_line
 from detr_conformance.properties.run import VERDICTS
+from detr_conformance.reading import read_bytes
 from detr_conformance.report import SCHEMA_VERSION, Report, overall
 from detr_conformance.reports.form import Form
 
@@ -27,13 +27,11 @@ def read_report(path: str) -> Report:
     Raises:
         UsageError: the file cannot be read, or does not hold a report.
     """
+    report = read_bytes(path, "a report in JSON")
     try:
-        return from_json(Path(path).read_bytes())
+        return from_json(report)
     except ReportFormatError as error:
         raise UsageError(f"{one_line(path)} is no report: {one_line(error)}; write it with check --json") from error
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{one_line(path)} cannot be read ({reason}): pass a report in JSON") from error
 
 
 def from_json(text: bytes) -> Report:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from detr_conformance.cli import _parser, _split
+from detr_conformance.cli import _split, parser
 
 yaml = pytest.importorskip("yaml")
 
@@ -51,7 +51,7 @@ COMMANDS = sorted({line for text in SNIPPETS for line in scripts(yaml.safe_load(
 def test_every_command_of_a_snippet_is_one_that_the_program_takes(command):
     words = shlex.split(re.sub(r"\$\{\{.*?\}\}|\$\w+", "1", command.partition("||")[0]))
     own, _ = _split(words[1:])
-    assert _parser().parse_args(own).run
+    assert parser().parse_args(own).run
 
 
 def test_the_action_passes_on_what_it_is_given_and_nothing_becomes_code():

@@ -83,6 +83,26 @@ def test_the_cost(use_fl, gamma, dtype):
     assert float((got.cpu() - exact).abs().max()) <= 64 * EPS[dtype]
 
 
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+def test_the_cost_of_a_hull_without_extent(backend):
+    """A box turned inside out around a target without width: what is divided by is exactly eps, and a cost of 10^6."""
+    # In 2^-25: to the last digit, for whether an identity rounds depends on it.
+    box = torch.tensor([22712916, 15676651, -10310759, 19242298], device=DEVICE).view(1, 1, 1, 4) / 2**25
+    target = torch.tensor([[20638398, 18146868, 0, 14130762]], device=DEVICE) / 2**25
+    options = CostOptions(0.0, 0.0, 1.0, use_fl=True, alpha=0.25, gamma=2.0)
+    got, exact = (
+        backend_for(torch.device(DEVICE), backend).costs(
+            box.to(dtype), box.new_zeros(1, 1, 1, 1, dtype=dtype), _one_target(target.to(dtype)), options
+        )
+        for dtype in DTYPES
+    )
+    assert_near(got, exact, 16 * EPS[torch.float32])
+
+
+def _one_target(box):
+    return Targets(box, torch.zeros(1, dtype=torch.int64, device=DEVICE), (1,))
+
+
 BOXES = {
     "apart": ((0.2, 0.2, 0.1, 0.1), (0.7, 0.6, 0.2, 0.3)),
     "crossing": ((0.4, 0.4, 0.3, 0.2), (0.5, 0.45, 0.25, 0.35)),
