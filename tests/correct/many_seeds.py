@@ -1,4 +1,7 @@
-"""Judge the correct ports under many seeds: `python -m tests.correct.many_seeds --level smoke --seeds 0:30`."""
+"""Judge correct ports under many seeds: `python -m tests.correct.many_seeds --level smoke --seeds 0:30`.
+
+The built-in ports are known by name as well: `--ports optimized --seeds 0:300`.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,11 @@ import time
 from collections import Counter
 from itertools import product
 
+from detr_conformance.options import CheckOptions
 from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import run
+from detr_conformance.resolve import resolve
 
 from .ports import CORRECT
 
@@ -43,11 +48,16 @@ def judge(ports, level, seeds, rules):
     return counts, shares
 
 
+def named(name):
+    """One of the correct ports, or a built-in one."""
+    return next((port for port in CORRECT if port.name == name), None) or resolve(CheckOptions(port=name))[0]
+
+
 def chosen(arguments):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--level", default="smoke")
     parser.add_argument("--seeds", default="0:30", help="first:end")
-    parser.add_argument("--ports", default="", help="names, separated by commas; all without it")
+    parser.add_argument("--ports", default="", help="names, separated by commas; all of tests/correct without it")
     parser.add_argument("--rules", default="", help="ids, separated by commas; all without it")
     return parser.parse_args(arguments)
 
@@ -56,7 +66,7 @@ def main(arguments=None):
     options = chosen(arguments)
     first, end = map(int, options.seeds.split(":"))
     names, ids = (set(filter(None, each.split(","))) for each in (options.ports, options.rules))
-    ports = [port for port in CORRECT if not names or port.name in names]
+    ports = [named(name) for name in sorted(names)] if names else CORRECT
     rules = [rule for rule in RULES if not ids or rule.id in ids]
     counts, shares = judge(ports, options.level, range(first, end), rules)
     for name, verdicts in counts.items():
