@@ -8,8 +8,9 @@ from pathlib import Path
 
 from detr_conformance.errors import UsageError, one_line, visible
 from detr_conformance.options import CheckOptions
+from detr_conformance.packets.composing import told
 from detr_conformance.packets.lines import Line
-from detr_conformance.packets.packet import Packet, PacketCall, told
+from detr_conformance.packets.packet import Packet, PacketCall
 from detr_conformance.packets.packet import read as read_packet
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import Port

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from detr_conformance.errors import UsageError, one_line, visible
 from detr_conformance.options import CheckOptions
-from detr_conformance.packets.packet import Packet, PacketPort, compose
+from detr_conformance.packets.composing import compose
+from detr_conformance.packets.packet import Packet, PacketPort
 from detr_conformance.packets.script import script, script_name
 from detr_conformance.picture import picture
 from detr_conformance.properties.case_json import from_document

@@ -9,12 +9,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from detr_conformance.packets.packet import Packet
+from detr_conformance.packets.script_lines import compared, indented, loaded, verdict
+from detr_conformance.packets.script_tensors import takes_tensors, with_tensors
 from detr_conformance.resolve import BUILT_IN
 
 MOST_LINES = 20
-ULTRALYTICS = "ultralytics.models.utils.loss:RTDETRDetectionLoss"
-"""What the built-in port of that name calls."""
-
 FOLLOW = """def follow(answer, way):
     return reduce(lambda at, step: getattr(at, step) if hasattr(at, str(step)) else at[step], way, answer)"""
 
@@ -42,44 +41,8 @@ came = float(sum(np.asarray(each)[tuple(way[{key} + 2 :])] for each, way in ways
 }
 """Likewise of a loss, where a key may be missing, and an input without a gradient has the gradient 0."""
 
-READ_TENSORS = {
-    "number": 'came = losses[key].item() if key in losses else float("nan")',
-    # The empty sum connects a loss that does not depend on this input.
-    "gradient": "came = float(torch.autograd.grad(losses[key] + given[by].flatten()[:0].sum(), given[by], "
-    "retain_graph=True)[0][tuple(entry)])",
-}
-"""Likewise of the tensors of a loss class."""
-
-LINES_OF_TENSORS = {
-    "number": '    for line, (_, key) in ((line, line["at"][0]) for line in call["lines"]):',
-    "gradient": '    for line, (_, key, by, *entry) in ((line, line["at"][0]) for line in call["lines"]):',
-}
-
 SEED = {"numpy": "np.random.seed(1)", "torch": "torch.manual_seed(1)"}
 """What goes before a call, to look at what is drawn after it."""
-
-DECODE = (
-    'decode = lambda tree: tree if "values" not in tree else torch.tensor('
-    '[*map(float.fromhex, tree["values"])], dtype=torch.float64).reshape(tree["shape"])'
-)
-
-GIVEN = (
-    'given = {name: case[name].to(getattr(torch, case["dtype"])).requires_grad_() '
-    'for name in ("pred_bboxes", "pred_scores")}'
-)
-GIVEN_DENOISING = (
-    'given |= {f"dn_{name}": dn[name].to(getattr(torch, case["dtype"])).requires_grad_() '
-    'for name in ("bboxes", "scores") if dn}'
-)
-PAIRS = (
-    'pairs = {f"dn_{name}": [torch.tensor(each).long() for each in dn[name]] for name in ("pos_idx", "gt_idx") if dn}'
-)
-BATCH = (
-    'batch = {"cls": torch.tensor(case["gt_cls"]).long(), "bboxes": case["gt_bboxes"].float(), '
-    '"gt_groups": case["gt_groups"]}'
-)
-
-NUMERIC = frozenset({"number", "gradient", "cost"})
 
 
 class Imported(NamedTuple):
@@ -108,9 +71,9 @@ def script(packet: Packet, packet_name: str, is_port: bool) -> str:
         is_port: whether what the port's spec names is the port itself, and no function that returns it.
     """
     if packet.reading is None:
-        lines = ["import json", "from pathlib import Path", _loaded(packet_name), 'raise SystemExit(packet["message"])']
-    elif _takes_tensors(packet):
-        lines = _with_tensors(packet, packet_name)
+        lines = ["import json", "from pathlib import Path", loaded(packet_name), 'raise SystemExit(packet["message"])']
+    elif takes_tensors(packet):
+        lines = with_tensors(packet, packet_name)
     else:
         lines = _with_port(packet, packet_name, is_port)
     return "\n".join([_title(packet), *lines]) + "\n"
@@ -119,14 +82,6 @@ def script(packet: Packet, packet_name: str, is_port: bool) -> str:
 def _title(packet: Packet) -> str:
     name = "".join(each if each.isprintable() and each not in '"\\' else "?" for each in packet.port.name)
     return f'"""{packet.rule.id} {packet.rule.title}: what {name} has to return, and what it returns."""'
-
-
-def _takes_tensors(packet: Packet) -> bool:
-    """Whether the port is a class that can be called without anything of ours."""
-    adapted = packet.port.adapter == "ultralytics" or packet.port.spec == "ultralytics"
-    calls = all(call.method == "loss" and call.options is not None for call in packet.calls)
-    sums = any(len(line.at) > 1 for call in packet.calls for line in call.lines)
-    return adapted and calls and not sums and packet.reading in READ_TENSORS
 
 
 def _with_port(packet: Packet, packet_name: str, is_port: bool) -> list[str]:
@@ -142,11 +97,11 @@ def _with_port(packet: Packet, packet_name: str, is_port: bool) -> list[str]:
         *(["import torch"] if packet.reading == "torch" else []),
         "from detr_conformance.properties.case_json import from_document",
         *port.imports,
-        _loaded(packet_name),
+        loaded(packet_name),
         f"port, wrong = {port.port}, []",
         *(FOLLOW.splitlines() if follows else []),
         'for call in packet["calls"]:',
-        *_indented(1, _call(packet)),
+        *indented(1, _call(packet)),
         *_lines(packet, read),
     ]
 
@@ -187,79 +142,12 @@ def _port(packet: Packet, is_port: bool) -> Imported:
     return Imported([*imports, f"from {of_module} import {denoising}"], f"UltralyticsPort({name}, {denoising})")
 
 
-def _with_tensors(packet: Packet, packet_name: str) -> list[str]:
-    """A script that calls a loss class as Ultralytics' trainer does."""
-    reading = str(packet.reading)
-    spec = ULTRALYTICS if packet.port.spec == "ultralytics" else packet.port.spec
-    module, _, name = spec.partition(":")
-    denoising = any(call.cases[0]["denoising"] is not None for call in packet.calls)
-    more = ""
-    if denoising:
-        more = ', given.get("dn_bboxes"), given.get("dn_scores"), dn and {"dn_num_group": dn["num_group"], **pairs}'
-    call = [
-        'case, dn = call["cases"][0], call["cases"][0]["denoising"]',
-        GIVEN,
-        *([GIVEN_DENOISING, PAIRS] if denoising else []),
-        BATCH,
-        f'losses = {name}(**call["options"])((given["pred_bboxes"], given["pred_scores"]), batch{more})',
-    ]
-    return [
-        "import json",
-        "from pathlib import Path",
-        "import torch",
-        f"from {module} import {name}",
-        DECODE,
-        _loaded(packet_name, ", object_hook=decode", "wrong"),
-        'for call in packet["calls"]:',
-        *_indented(1, call),
-        LINES_OF_TENSORS[reading],
-        *_indented(2, [READ_TENSORS[reading], *_compared(packet)]),
-        _verdict(packet),
-    ]
-
-
-def _loaded(packet_name: str, options: str = "", more: str = "") -> str:
-    """The line that reads the packet, which lies where the script does."""
-    names, values = (f"packet, {more}", ", []") if more else ("packet", "")
-    return f'{names} = json.loads(Path(__file__).with_name("{packet_name}").read_text(){options}){values}'
-
-
 def _lines(packet: Packet, read: list[str]) -> list[str]:
     """Every line of a call, and in the end the exit status."""
     if packet.reading == "raised":
         return []  # a traceback says more
     return [
         '    for line in call["lines"]:',
-        *_indented(2, [*read, *_compared(packet)]),
-        _verdict(packet),
+        *indented(2, [*read, *compared(packet)]),
+        verdict(packet),
     ]
-
-
-def _verdict(packet: Packet) -> str:
-    """The exit status; where no line says what is wrong, only the rule can, in its message."""
-    return (
-        "raise SystemExit(any(wrong))" if packet.shown else 'raise SystemExit(packet["message"] if all(wrong) else 0)'
-    )
-
-
-def _compared(packet: Packet) -> list[str]:
-    """What is printed of a line, and whether it is wrong; or the same as it was, where nothing is known but that."""
-    if not packet.shown:
-        return [
-            'wrong.append(str(came) == line["got"])',
-            "print(f\"{line['what']}: {line['got']} when the rule failed, {came} now\")",
-        ]
-    if packet.reading in NUMERIC:
-        return [
-            'off = abs(came - float(line["expected"]))',
-            'wrong.append(str(came) != line["expected"] and not off <= float(line["allowed"]))',
-            "print(line['what'], 'expected', line['expected'], 'came', came, 'off', off, 'allowed', line['allowed'])",
-        ]
-    return [
-        'wrong.append(came not in line["expected"])',
-        "print(line['what'], 'has to be', *line['expected'], 'and is', came)",
-    ]
-
-
-def _indented(levels: int, lines: list[str]) -> list[str]:
-    return [f"{'    ' * levels}{line}" for line in lines]
