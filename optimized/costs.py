@@ -19,7 +19,7 @@ PROBABILITY_EPS = 1e-8
 BLOCK = 1 << 17
 """Costs computed at once. With fewer torch's threads wait for each other after every operation."""
 
-PLANES = 11
+PLANES = 10
 """Numbers for each cost that are in memory meanwhile."""
 
 
@@ -133,12 +133,12 @@ def _add_box_costs(
         targets: the boxes that they are compared with, centre form.
         options: the weights.
     """
-    x, y, width, height, area, *edges, shared_x, around_x, shared_y, around_y = planes
+    x, y, width, height, *edges, shared_x, around_x, shared_y, around_y = planes
     its_x, its_y, its_width, its_height = targets.unsqueeze(1).unbind(-1)
-    torch.mul(width, height, out=area)
     _share_and_enclose((x, width), (its_x, its_width), edges, shared_x, around_x)
     _share_and_enclose((y, height), (its_y, its_height), edges, shared_y, around_y)
     inter = shared_x.clamp_(min=0).mul_(shared_y.clamp_(min=0))
+    area = torch.mul(width, height, out=edges[0])
     union = area.add_(its_width * its_height).sub_(inter).add_(IOU_EPS)
     hull = around_x.mul_(around_y).add_(IOU_EPS)
     cost.add_(2 * options.giou_gain)
