@@ -25,6 +25,7 @@ from detr_conformance.properties.run import Outcome, run
 from detr_conformance.resolve import resolve
 
 from . import museum_ports
+from .bare import bare_python
 
 HERE = Path(__file__).parent
 LONGEST_LINE = 150
@@ -180,18 +181,7 @@ def test_a_script_runs_where_there_is_no_hypothesis_and_no_pytest(name, tmp_path
 
 @pytest.fixture(scope="session")
 def bare_environment(tmp_path_factory) -> Path:
-    """Python with NumPy, jaxtyping, and this package without what it depends on."""
-    folder = tmp_path_factory.mktemp("bare")
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "numpy", "jaxtyping"], check=True)
-    wheel = tmp_path_factory.mktemp("wheel")
-    root = HERE.parents[1]
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*build, "--wheel-dir", str(wheel), str(root)], check=True)
-    [built] = wheel.glob("*.whl")
-    subprocess.run([*pip, "--no-deps", str(built)], check=True)
-    return folder / "bin" / "python"
+    return bare_python(tmp_path_factory.mktemp("bare"))
 
 
 LOSS_CLASSES = '''

@@ -17,7 +17,7 @@ from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.profiles import ULTRALYTICS
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import run
-from detr_conformance.replay import load, replayed_on
+from detr_conformance.replay import PASSES, load, replayed_on
 
 from . import museum_ports
 
@@ -44,7 +44,7 @@ def test_what_fails_as_before_has_exit_status_1(packet_path, capsys):
 
 def test_what_passes_now_has_exit_status_0(packet_path, capsys):
     assert main(["replay", str(packet_path), "--port", "reference"]) == 0
-    assert capsys.readouterr().out.endswith("now: pass, reference\n")
+    assert capsys.readouterr().out.endswith(f"now: pass, reference\n{PASSES}\n")
 
 
 def test_nothing_is_drawn(packet_path):
