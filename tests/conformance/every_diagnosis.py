@@ -73,9 +73,7 @@ def main():
     wrong = divergences()
     tell(f"{len(MUSEUM) - len(wrong)} of {len(MUSEUM)} first divergences name the step that was changed; not: {wrong}")
     named = singles()
-    tell(
-        f"{sum(map(bool, named.values()))} of {len(named)} deviations are named, {alone(named)} of them and nothing else"
-    )
+    tell(f"{sum(map(bool, named.values()))} of {len(named)} deviations are named, {alone(named)} of them alone")
     for name, found in named.items():
         if found != [[name]]:
             tell(f"  {name}: {found or 'nothing'}{'' if not found or [name] in found else ' WRONG'}")
