@@ -51,3 +51,43 @@ def test_the_gpu_command_says_that_there_is_no_device():
     done = run("gpu.py")
     assert done.returncode == 2
     assert done.stderr == "There is no CUDA device here: torch.cuda.is_available() is false.\n"
+
+
+WITHOUT_A_DEVICE = """
+import sys
+sys.path.insert(0, "benchmarks")
+import checkout, torch
+checkout.put_on_path()
+import gpu
+from measure import Bench
+from workloads import WORKLOADS
+
+gpu.captured = lambda prepare: prepare()  # a graph needs a device; all around it does not
+bench = Bench.on(torch.device("cpu"), rounds=2)
+for measure in (gpu.split_rows, gpu.graph_rows, gpu.solver_share_rows):
+    print(measure.__name__, len(measure(bench, WORKLOADS["tiny"])))
+"""
+
+
+def test_what_is_measured_on_a_device_alone_runs_but_for_the_graph():
+    command = [sys.executable, "-c", WITHOUT_A_DEVICE]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    counts = dict(line.split() for line in done.stdout.splitlines())
+    assert set(counts) == {"split_rows", "graph_rows", "solver_share_rows"}
+    assert (counts["graph_rows"], counts["solver_share_rows"]) == ("6", "8")
+
+
+def test_what_a_peer_only_imports_may_be_absent():
+    program = (
+        "import sys; sys.path.insert(0, 'benchmarks')\n"
+        "from stand_ins import standing_in_for\n"
+        "with standing_in_for('no_such_package', 'json'):\n"
+        "    import json, no_such_package.part as part\n"
+        "    from no_such_package import anything\n"
+        "print(json.loads('1'), part.whatever is not None)\n"
+        "import no_such_package.other\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "1 True\n"
+    assert "ModuleNotFoundError" in done.stderr
