@@ -115,10 +115,20 @@ def diagnose(judged: Judged, cases: Sequence[LossCase]) -> Diagnosis | None:
 
 def _pairs(evidence: Evidence) -> tuple[tuple[Deviation, ...], ...]:
     """The first pair that explains everything."""
-    for pair in _likely_pairs(evidence)[:PAIRS_TRIED]:
-        if evidence.is_explained_by(combined(pair, evidence.judged.profile.loss)):
+    for pair, port in islice(_ports_of_pairs(evidence), PAIRS_TRIED):
+        if evidence.is_explained_by(port):
             return (pair,)
     return ()
+
+
+def _ports_of_pairs(evidence: Evidence) -> Iterator[tuple[tuple[Deviation, Deviation], ReferencePort]]:
+    """Likely pairs with a port that has both, without those that cannot be had together."""
+    for pair in _likely_pairs(evidence):
+        try:
+            port = combined(pair, evidence.judged.profile.loss)
+        except TypeError:
+            continue
+        yield pair, port
 
 
 def _likely_pairs(evidence: Evidence) -> list[tuple[Deviation, Deviation]]:

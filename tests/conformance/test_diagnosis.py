@@ -23,6 +23,7 @@ from detr_conformance.properties.profiles import RTDETR
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.run import Outcome
 from detr_conformance.properties.strategies import Domain
+from detr_conformance.reference import get_cdn_group
 from detr_conformance.report import RuleEntry
 
 from .every_diagnosis import PAIRS, diagnosis_of, divergences, names_step, pair_evidence, pairs, singles
@@ -120,6 +121,14 @@ class SlightlyOff(ReferencePort):
 
 def test_what_is_not_known_is_not_named():
     assert diagnose(Judged(SlightlyOff("slightly off")), CASES) is None
+
+
+def test_two_generators_are_not_tried_together():
+    def generator(*arguments, **options):
+        labels, boxes, *others = get_cdn_group(*arguments, **options)
+        return labels, None if boxes is None else boxes * 1.0625, *others
+
+    assert diagnose(Judged(ReferencePort("with other boxes", denoising=generator)), CASES) is None
 
 
 def test_what_is_right_is_not_named():
