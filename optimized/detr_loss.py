@@ -383,7 +383,8 @@ class DETRLoss(nn.Module):
         rows = (row for pair in check_rows("match_indices", match_indices) for row in check_rows("match_indices", pair))
         device = next((row.device for row in rows if isinstance(row, Tensor)), torch.device("cpu"))
         queries, targets = rows_of_matching(match_indices, None, device)
-        return (queries.images, queries.not_negative()), targets.not_negative()
+        images = queries.images.clone()  # what is on the device is shared, and a caller may write into what it gets
+        return (images, queries.not_negative()), targets.not_negative()
 
     @staticmethod
     def _get_assigned_bboxes(

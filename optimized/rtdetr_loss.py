@@ -204,7 +204,8 @@ class RTDETRDetectionLoss(DETRLoss):
             counts = check_counts(gt_groups, len(slots))
         device = next((row.device for row in slots if isinstance(row, Tensor)), torch.device("cpu"))
         positive, chosen = denoising_matching(slots, dn_num_group, counts, dn_gt_idx, device)
-        return list(zip(positive.not_negative().split(positive.sizes), chosen.split(positive.sizes), strict=True))  # type: ignore[no-untyped-call]
+        own = chosen.clone()  # what is on the device is shared, and a caller may write into what it gets
+        return list(zip(positive.not_negative().split(positive.sizes), own.split(positive.sizes), strict=True))  # type: ignore[no-untyped-call]
 
 
 def _nothing(losses: Losses, pred_bboxes: Tensor) -> Losses:
