@@ -131,6 +131,11 @@ def test_the_first_failure_ends_the_run_if_that_is_asked_for(check):
     assert "1 error" in run.stdout
 
 
+def _listen_to_ctrl_c():
+    """A shell lets what it starts in the background ignore ctrl-C, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_ends_the_run_at_once_with_a_report_of_what_there_is(folder, tmp_path):
     path, asked = tmp_path / "report.json", folder / "asked"
     command = [
@@ -144,7 +149,9 @@ def test_ctrl_c_ends_the_run_at_once_with_a_report_of_what_there_is(folder, tmp_
         "-k",
         "MATCH-01 or API-01",
     ]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, start_new_session=True) as run:
+    options = {"cwd": folder, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    # In the child there is but one thread.
+    with subprocess.Popen(command, **options, preexec_fn=_listen_to_ctrl_c) as run:  # noqa: PLW1509  # see above
         while not asked.exists():
             time.sleep(0.1)
         pressed = time.monotonic()
