@@ -90,7 +90,7 @@ def _cases(question: Question) -> list[LossCase]:
     cases: list[LossCase] = []
     for failure in question.failures:
         rule, case = rules[failure.rule], from_document(failure.case)
-        cases += cases_asked_about(rule, judgement.port, judgement.profile, case)[:3]
+        cases += cases_asked_about(rule, judgement.port, judgement.profile, case)[-3:]
         if rule.listing is None:
             cases += islice(pool(rule.request, domain, judgement.seed), CASES_DRAWN)
     return list(dict.fromkeys(cases))

@@ -10,9 +10,12 @@ import numpy as np
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.judged import Judged
-from detr_conformance.properties.port import Matching
+from detr_conformance.properties.port import LossResult, Matching
 from detr_conformance.properties.tolerance import budget_shares
 from detr_conformance.reference import Losses, Tracked, magnitude
+
+USUAL = ("float32", "float64")
+"""What a loss may be in without a word: of these ports choose freely."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,11 @@ def observe(judged: Judged, case: LossCase) -> Observation:
     if judged.can("gradients"):
         named = ((key, name) for key in returned.values for name in returned.inputs())
         numbers |= {f"{key} by {name}": returned.gradient(key, name) for key, name in named}
-    facts: dict[str, Any] = {"keys": tuple(sorted(returned.values)), "changed inputs": tuple(returned.result.mutated)}
+    facts: dict[str, Any] = {
+        "keys": tuple(sorted(returned.values)),
+        "odd losses": _odd_losses(judged, case, returned.result),
+        "changed inputs": tuple(returned.result.mutated),
+    }
     if judged.can("match"):
         facts["matching"] = [_pairs(layer) for layer in judged.match(case)]
     if judged.can("denoising_indices") and case.denoising is not None:
@@ -77,6 +84,17 @@ def _add_group(judged: Judged, case: LossCase, numbers: dict[str, np.ndarray], f
         facts["denoising mask"] = group.blocked.tolist()
         facts["denoising slots"] = _lists(group.pos_idx)
         facts["denoised targets"] = None if group.gt_idx is None else _lists(group.gt_idx)
+
+
+def _odd_losses(judged: Judged, case: LossCase, result: LossResult) -> list[tuple[str, tuple[int, ...], str]]:
+    """Losses under keys without a meaning, of another shape than (), or of less than single precision."""
+    layers = 0 if case.denoising is None else len(case.denoising.bboxes)
+    every = [(key, np.shape(loss), result.dtypes.get(key, USUAL[0])) for key, loss in result.losses.items()]
+    return sorted(
+        (key, shape, dtype)
+        for key, shape, dtype in every
+        if judged.profile.keys.canonical(key, layers) is None or shape or dtype not in USUAL
+    )
 
 
 def _pairs(images: Iterable[Matching]) -> list[list[tuple[int, int]]]:
@@ -101,5 +119,7 @@ def _are_near(array: np.ndarray, rival: np.ndarray, bound: np.ndarray | float, d
 
     The bound is that of the right formula; a wrong one that comes to more has at least a rounding of what it comes to.
     """
+    alike = np.isnan(array) & np.isnan(rival)
+    array, rival = np.where(alike, 0.0, array), np.where(alike, 0.0, rival)
     both = np.maximum(np.nan_to_num(np.abs(rival), posinf=0.0), bound)
     return bool((budget_shares(array, Tracked(rival, 2.0 * both), dtype) <= 1.0).all())

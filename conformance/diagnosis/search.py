@@ -6,7 +6,7 @@ case that the failed rules asked about, and is itself wrong on one of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
 
@@ -22,7 +22,7 @@ from detr_conformance.report import Document
 
 PAIRS_TRIED = 100
 """So many pairs are tried in full, those first that leave least to be explained by how both act together."""
-CASES_FOR_PAIRS = 4
+CASES_FOR_PAIRS = 8
 """Pairs are sorted by what single deviations do on so many cases."""
 
 
@@ -59,10 +59,10 @@ class Evidence:
                 self.observed.append(seen)
         self.right = list(self.answers(ReferencePort("right", judged.profile.loss)))
 
-    def answers(self, port: ReferencePort) -> Iterator[Observation | None]:
-        """What another port answers case by case; None where it raises."""
+    def answers(self, port: ReferencePort, places: Iterable[int] | None = None) -> Iterator[Observation | None]:
+        """What another port answers case by case, or in these places; None where it raises."""
         judged = Judged(port, self.judged.profile)
-        return (self._of(judged, case) for case in self.cases)
+        return (self._of(judged, self.cases[place]) for place in (range(len(self.cases)) if places is None else places))
 
     def unlike(self, place: int, other: Observation | None) -> set[str]:
         """Names of what the port answers on a case and another one does not."""
@@ -132,18 +132,36 @@ def _ports_of_pairs(evidence: Evidence) -> Iterator[tuple[tuple[Deviation, Devia
 
 
 def _likely_pairs(evidence: Evidence) -> list[tuple[Deviation, Deviation]]:
-    """Pairs that single deviations do not speak against, first those with the fewest answers that both have changed.
+    """Pairs, those first whose members by themselves explain most of what is wrong, and contradict least of it.
 
-    An answer that only one of the two changes must be as that one makes it, one that neither changes must be right.
+    An answer that only one of the two changes should be as that one makes it, and one that neither changes right. There
+    are exceptions: in what one of them has changed, such as the matching, the other does something else.
     """
-    effects = [effect for each in MUSEUM if (effect := _effect(evidence, each)) is not None]
-    wrong = [evidence.unlike(place, right) for place, right in enumerate(evidence.right[:CASES_FOR_PAIRS])]
-    found = []
-    for number, (one, other) in enumerate(combinations(effects, 2)):
-        shared = _answers_of_both(one, other, wrong)
-        if shared is not None:
-            found.append((shared, number, (one.deviation, other.deviation)))
+    places, wrong = _telling_cases(evidence)
+    effects = [effect for each in MUSEUM if (effect := _effect(evidence, each, places)) is not None]
+    found = [
+        (_contradictions(one, other, wrong), number, (one.deviation, other.deviation))
+        for number, (one, other) in enumerate(combinations(effects, 2))
+    ]
     return [pair for _, _, pair in sorted(found, key=lambda entry: entry[:2])]
+
+
+def _telling_cases(evidence: Evidence) -> tuple[list[int], list[set[str]]]:
+    """A few cases that have everything between them that is wrong, and little each; and what is wrong in each."""
+    wrong = [evidence.unlike(place, right) for place, right in enumerate(evidence.right)]
+    left = [place for place, each in enumerate(wrong) if each]
+    chosen, seen, names = list[int](), list[set[str]](), set[str]()
+
+    def value(place: int) -> tuple[int, bool, int]:
+        return len(wrong[place] - names), wrong[place] not in seen, -len(wrong[place])
+
+    while left and len(chosen) < CASES_FOR_PAIRS:
+        best = max(left, key=value)
+        left.remove(best)
+        chosen.append(best)
+        seen.append(wrong[best])
+        names |= wrong[best]
+    return chosen, seen
 
 
 @dataclass(frozen=True)
@@ -161,11 +179,11 @@ class Effect:
     unlike: list[set[str]]
 
 
-def _effect(evidence: Evidence, deviation: Deviation) -> Effect | None:
+def _effect(evidence: Evidence, deviation: Deviation, places: Sequence[int]) -> Effect | None:
     """None where it does nothing, or gives no answer."""
     port = combined([deviation], evidence.judged.profile.loss)
     changed, unlike = list[set[str]](), list[set[str]]()
-    for place, seen in enumerate(islice(evidence.answers(port), CASES_FOR_PAIRS)):
+    for place, seen in zip(places, evidence.answers(port, places), strict=True):
         if seen is None:
             return None
         changed.append(evidence.changed(place, seen))
@@ -173,16 +191,16 @@ def _effect(evidence: Evidence, deviation: Deviation) -> Effect | None:
     return Effect(deviation, changed, unlike) if any(changed) else None
 
 
-def _answers_of_both(one: Effect, other: Effect, wrong: Sequence[set[str]]) -> int | None:
-    """How many answers both change; None if the port's cannot be those of the pair."""
-    shared = 0
+def _contradictions(one: Effect, other: Effect, wrong: Sequence[set[str]]) -> tuple[int, int]:
+    """How many answers speak against the pair; and how many both change, of which nothing is known."""
+    against = shared = 0
     for place, of_port in enumerate(wrong):
         both = one.changed[place] & other.changed[place]
         only_one, only_other = one.changed[place] - both, other.changed[place] - both
-        if only_one & one.unlike[place] or only_other & other.unlike[place] or of_port - only_one - only_other - both:
-            return None
+        against += len(only_one & one.unlike[place]) + len(only_other & other.unlike[place])
+        against += len(of_port - only_one - only_other - both)
         shared += len(both)
-    return shared
+    return against, shared
 
 
 def described(diagnosis: Diagnosis) -> Document:

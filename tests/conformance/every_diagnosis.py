@@ -37,7 +37,7 @@ def diagnosis_of(port, cases):
 
 def pair_evidence(first, second):
     """Cases on which one of the two shows."""
-    return list(dict.fromkeys([*evidence(first)[:6], *evidence(second)[:6]]))
+    return list(dict.fromkeys([*evidence(first), *evidence(second)]))
 
 
 def random_pairs() -> Iterator[list[Deviation]]:

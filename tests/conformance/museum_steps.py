@@ -75,7 +75,7 @@ def evidence(deviation):
     """What `check` asks about a port that fails so."""
     port, cases = deviation.port(), []
     for rule in killers(deviation.id):
-        cases += cases_asked_about(RULE[rule], port, ULTRALYTICS, failing_case(deviation, rule))[:3]
+        cases += cases_asked_about(RULE[rule], port, ULTRALYTICS, failing_case(deviation, rule))[-3:]
         if RULE[rule].listing is None:
             cases += islice(pool(RULE[rule].request, Domain.of(Judged(port)), 0), 2)
     return list(dict.fromkeys(cases))
