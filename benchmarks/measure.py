@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import peers
 import solvers
@@ -52,9 +53,16 @@ class Bench:
         """The rows; where anything goes wrong none, and the run ends with a failure."""
         try:
             return measure()
-        except Exception:  # noqa: BLE001  # one kernel that fails to compile must not hide the other numbers
-            self.failures.append(f"{title}\n{traceback.format_exc()}")
+        except Exception as error:  # noqa: BLE001  # one kernel that fails to compile must not hide the other numbers
+            self.failures.append(f"{title}\n{_told(error)}")
             return []
+
+
+def _told(error: Exception) -> str:
+    """An exception and where it came from, by the names of files: where they lie is the machine's affair."""
+    frames = traceback.extract_tb(error.__traceback__)
+    calls = [f"  {Path(frame.filename).name}, line {frame.lineno}, in {frame.name}\n" for frame in frames]
+    return "".join([*calls, *traceback.format_exception_only(error)])
 
 
 def loss_rows(bench: Bench, workload: Workload) -> list[Row]:
