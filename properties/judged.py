@@ -220,7 +220,7 @@ class Returned:
         by_key = self.result.gradients
         try:
             parts = [
-                answers.gradient(by_key, own, name, shape) for own in self.result.losses if self._canonical(own) == key
+                answers.gradient(by_key, own, name, shape) for own in self.result.losses if self.canonical(own) == key
             ]
         except (TypeError, ValueError) as error:
             raise PortError(f"loss(case) returned {error}") from error
@@ -230,7 +230,8 @@ class Returned:
         """The predictions that losses are differentiated by."""
         return {name: array for name, array in self.case.float_arrays().items() if name in INPUTS}
 
-    def _canonical(self, key: str) -> str | None:
+    def canonical(self, key: str) -> str | None:
+        """What one of the port's keys is called in the base profile; None for a key without a meaning."""
         layers = 0 if self.case.denoising is None else len(self.case.denoising.bboxes)
         return self.judged.profile.keys.canonical(key, layers)
 
@@ -238,7 +239,7 @@ class Returned:
         """Add up layers that the port reports one by one. Keys without a meaning are for the rules on keys."""
         totals: dict[str, np.ndarray] = {}
         for key, value in values.items():
-            canonical = self._canonical(key)
+            canonical = self.canonical(key)
             if canonical is not None:
                 totals[canonical] = np.asarray(totals.get(canonical, 0.0) + value)
         return totals

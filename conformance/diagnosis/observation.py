@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged
-from detr_conformance.properties.port import LossResult, Matching
+from detr_conformance.properties.judged import Judged, Returned
+from detr_conformance.properties.port import Matching
 from detr_conformance.properties.tolerance import budget_shares
 from detr_conformance.reference import Losses, Tracked, magnitude
 
@@ -63,7 +63,7 @@ def observe(judged: Judged, case: LossCase) -> Observation:
         numbers |= {f"{key} by {name}": returned.gradient(key, name) for key, name in named}
     facts: dict[str, Any] = {
         "keys": tuple(sorted(returned.values)),
-        "odd losses": _odd_losses(judged, case, returned.result),
+        "odd losses": _odd_losses(returned),
         "changed inputs": tuple(returned.result.mutated),
     }
     if judged.can("match"):
@@ -86,14 +86,14 @@ def _add_group(judged: Judged, case: LossCase, numbers: dict[str, np.ndarray], f
         facts["denoised targets"] = None if group.gt_idx is None else _lists(group.gt_idx)
 
 
-def _odd_losses(judged: Judged, case: LossCase, result: LossResult) -> list[tuple[str, tuple[int, ...], str]]:
+def _odd_losses(returned: Returned) -> list[tuple[str, tuple[int, ...], str]]:
     """Losses under keys without a meaning, of another shape than (), or of less than single precision."""
-    layers = 0 if case.denoising is None else len(case.denoising.bboxes)
-    every = [(key, np.shape(loss), result.dtypes.get(key, USUAL[0])) for key, loss in result.losses.items()]
+    losses, dtypes = returned.result.losses, returned.result.dtypes
+    every = [(key, np.shape(loss), dtypes.get(key, USUAL[0])) for key, loss in losses.items()]
     return sorted(
         (key, shape, dtype)
         for key, shape, dtype in every
-        if judged.profile.keys.canonical(key, layers) is None or shape or dtype not in USUAL
+        if returned.canonical(key) is None or shape or dtype not in USUAL
     )
 
 

@@ -21,7 +21,7 @@ from detr_conformance.properties.profiles import PROFILES
 from detr_conformance.report import Document
 
 PAIRS_TRIED = 100
-"""So many pairs are tried in full, those first that leave least to be explained by how both act together."""
+"""So many pairs are tried in full, those first against which least speaks."""
 CASES_FOR_PAIRS = 8
 """Pairs are sorted by what single deviations do on so many cases."""
 
@@ -126,7 +126,7 @@ def _ports_of_pairs(evidence: Evidence) -> Iterator[tuple[tuple[Deviation, Devia
     for pair in _likely_pairs(evidence):
         try:
             port = combined(pair, evidence.judged.profile.loss)
-        except TypeError:
+        except TypeError:  # two generators, for instance
             continue
         yield pair, port
 

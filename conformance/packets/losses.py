@@ -47,12 +47,9 @@ class Result:
     def lines(self, asked: set[str]) -> Iterator[Line]:
         """Every loss, and whatever else is wrong; of the gradients those that were asked for."""
         yield from self._values()
-        yield from self._gradients({self._canonical(key) for key in asked})
+        yield from self._gradients({self.returned.canonical(key) for key in asked})
         yield from self._keys()
         yield from self._forms()
-
-    def _canonical(self, key: str) -> str | None:
-        return self.judged.profile.keys.canonical(key, self._denoising_layers)
 
     @property
     def _denoising_layers(self) -> int:
@@ -60,7 +57,7 @@ class Result:
 
     def _ways(self, key: str, *part: Step) -> list[list[Step]]:
         """Ways to the port's own losses that make up one of the base profile."""
-        own = [each for each in self.returned.result.losses if self._canonical(each) == key]
+        own = [each for each in self.returned.result.losses if self.returned.canonical(each) == key]
         return [[*self.way, "gradients" if part else "losses", each, *part] for each in own]
 
     def _values(self) -> Iterator[Line]:

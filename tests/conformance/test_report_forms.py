@@ -4,6 +4,7 @@ import json
 import re
 from xml.etree import ElementTree as ET
 
+import msgspec
 import pytest
 
 from detr_conformance.cli import main
@@ -11,6 +12,7 @@ from detr_conformance.properties.rules import RULES
 from detr_conformance.reports.badge import badge
 from detr_conformance.reports.junit import junit
 from detr_conformance.reports.markdown import LARGEST, markdown
+from detr_conformance.reports.packet import replay
 
 SAID = {
     "BOX-01": "fail",
@@ -166,3 +168,12 @@ def test_parts_of_an_unknown_shape_break_no_form(strange, make_report):
     said = {"verdict": "fail", "message": "m", "divergence": strange, "picture": strange, "blocked_by": None}
     report = make_report({"BOX-01": said}, diagnosis=strange if isinstance(strange, dict) else None)
     assert all("sample" in form(report) for form in (page, markdown, junit))
+
+
+def test_the_command_that_replays_a_case_names_the_port_as_it_was_asked_for(make_report):
+    report = make_report({"CLASS-01": "fail"})
+    asked = ["my_port:Criterion", "--adapter", "ultralytics"]
+    entry = next(each for each in report.rules if each.id == "CLASS-01")
+    named = msgspec.structs.replace(report, port=report.port | {"asked": asked})
+    assert replay(report, entry)[0] == "detr-conformance check PORT"
+    assert replay(named, entry)[0] == "detr-conformance check my_port:Criterion --adapter ultralytics"
