@@ -38,7 +38,7 @@ class KnownDeviation:
         dtype: of the cases that show it; None for any.
         device: of the ports that have it; None for any.
         version: versions that have it, as a requirement such as `torch<2.4`; None for any.
-        witness: a case that shows it, from a packet; None if there is none.
+        witness: a case that shows it, from a packet, after those to ask about first; empty if there is none.
         where: file and entry, for messages.
     """
 
@@ -48,7 +48,7 @@ class KnownDeviation:
     dtype: str | None = None
     device: str | None = None
     version: str | None = None
-    witness: LossCase | None = None
+    witness: tuple[LossCase, ...] = ()
     where: str = ""
 
     def concerns(self, port: Port) -> bool:
@@ -82,8 +82,9 @@ def witnessed(rule: Rule, known: Known, port: Port, profile: Profile) -> Outcome
         profile: the conventions that it is held to.
     """
     for each in known.get(rule.id, ()):
-        if each.witness is not None:
-            outcome = run(rule, port, profile, real_cases=[each.witness], generate=False)
+        if each.witness:
+            *earlier, case = each.witness
+            outcome = run(rule, port, profile, real_cases=[case], generate=False, earlier=earlier)
             if outcome.verdict in ("fail", "error"):
                 return outcome
     return None

@@ -25,6 +25,7 @@ from detr_conformance.errors import UsageError, one_line
 from detr_conformance.known_deviations import ENTRIES, Known, KnownDeviation
 from detr_conformance.packets.packet import Packet
 from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.case_json import from_document
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.tolerance import PRECISIONS
@@ -100,7 +101,7 @@ def _deviation(entry: Any, where: str, folder: Path) -> KnownDeviation:  # noqa:
             came = "is missing" if name not in entry else f"is {one_line(value)}"
             raise UsageError(f"{where}: {name} {came}, expected a text")
     _check(entry, where)
-    witness = _witness(entry, where, folder) if "witness" in entry else None
+    witness = _witness(entry, where, folder) if "witness" in entry else ()
     return KnownDeviation(**{**entry, "witness": witness, "where": where})
 
 
@@ -123,12 +124,12 @@ def _check(entry: Mapping[str, str], where: str) -> None:
             ) from error
 
 
-def _witness(entry: Mapping[str, str], where: str, folder: Path) -> LossCase:
-    """The case of a packet, which has to be about the same rule."""
+def _witness(entry: Mapping[str, str], where: str, folder: Path) -> tuple[LossCase, ...]:
+    """The case of a packet, which has to be about the same rule, after those to ask about first."""
     packet, case = _packet(folder / entry["witness"], where)
     if packet.rule.id != entry["rule"]:
         raise UsageError(f"{where}: its witness is about {packet.rule.id}, expected a packet of {entry['rule']}")
-    return case
+    return (*map(from_document, packet.earlier), case)
 
 
 def _packet(path: Path, where: str) -> tuple[Packet, LossCase]:

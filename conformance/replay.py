@@ -13,6 +13,7 @@ from detr_conformance.packets.lines import Line
 from detr_conformance.packets.packet import Packet, PacketCall
 from detr_conformance.packets.packet import read as read_packet
 from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.case_json import from_document
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.profiles import Profile
 from detr_conformance.properties.rule import Rule
@@ -84,7 +85,8 @@ def replayed_on(packet: Packet, case: LossCase, port: Port, profile: Profile) ->
         UsageError: there is no such rule, or it cannot judge this case.
     """
     rule = rule_of(packet)
-    outcome = run(rule, port, profile, real_cases=[case], generate=False)
+    earlier = [from_document(each) for each in packet.earlier]
+    outcome = run(rule, port, profile, real_cases=[case], generate=False, earlier=earlier)
     if outcome.verdict == "unsupported" or (outcome.verdict == "pass" and not outcome.examples):
         reason = outcome.message or "rounding decides who is matched with whom"
         raise UsageError(f"{rule.id} cannot judge the case of this packet: {one_line(reason)}")

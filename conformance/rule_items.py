@@ -9,11 +9,13 @@ import msgspec
 import pytest
 
 from detr_conformance.check_plugin import ENTRY, options_of
-from detr_conformance.diagnosis.explaining import explained
+from detr_conformance.diagnosis.explaining import compared_with, explained
 from detr_conformance.errors import UsageError
 from detr_conformance.isolation.worker import Worker
 from detr_conformance.judgement import prepare
 from detr_conformance.known_deviations import apply
+from detr_conformance.packets.afresh import told_afresh
+from detr_conformance.packets.composing import Told
 from detr_conformance.packets.files import keep
 from detr_conformance.properties.judged import PortTimeout
 from detr_conformance.properties.rule import Rule
@@ -35,8 +37,12 @@ def test_rule(rule: Rule, pytestconfig: pytest.Config, record_property: Callable
         record_property(ENTRY, "")
         pytest.skip("the case lacks something that the rule assumes")
     entry = RuleEntry.of(outcome)
+    account: Told | None = None
     if outcome.verdict == "fail" and outcome.case is not None:
         entry = explained(entry, rule, judgement.port, judgement.profile, outcome.case)
+        with suppress(PortTimeout):  # the time of the rule is over
+            account = told_afresh(outcome, options)
+            entry = compared_with(entry, account)
     entry = apply(entry, judgement.known, on_all_cases=judgement.case is None)
     text = msgspec.json.encode(entry).decode()
     if worker is not None and worker.spoilt:
@@ -44,7 +50,7 @@ def test_rule(rule: Rule, pytestconfig: pytest.Config, record_property: Callable
     record_property(ENTRY, text)
     if options.packets is not None:
         with suppress(PortTimeout, UsageError):  # a port that hangs now, or a disk that is full: the entry is safe
-            keep(outcome, judgement.port, judgement.profile, options, options.packets)
+            keep(outcome, judgement.port, judgement.profile, options, options.packets, account)
     if entry.verdict == "unsupported":
         pytest.skip(entry.message)
     if entry.verdict == "xfail":

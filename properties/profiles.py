@@ -18,6 +18,9 @@ from detr_conformance.reference import Losses, RTDETRDetectionLoss, VarifocalLos
 from detr_conformance.reference.classification import Terms, binary_cross_entropy
 
 TERMS = ("class", "bbox", "giou")
+MAIN_KEYS = frozenset(f"loss_{term}{dn}" for term in TERMS for dn in ("", "_dn"))
+ALL_KEYS = MAIN_KEYS | {f"loss_{term}_aux{dn}" for term in TERMS for dn in ("", "_dn")}
+"""The base profile's keys without and with auxiliary layers."""
 
 NON_FINITE = "non-finite predictions"
 NO_AREA = "boxes without area"
@@ -34,12 +37,11 @@ class KeyNames:
 
     def expected(self, layers: int, aux_loss: bool, denoising_layers: int) -> frozenset[str]:  # noqa: ARG002  # LayerKeyNames
         """The keys that a call must return; `denoising_layers` is 0 without denoising queries."""
-        parts = ("", "_aux") if aux_loss else ("",)
-        return frozenset(f"loss_{term}{part}{dn}" for term in TERMS for part in parts for dn in ("", "_dn"))
+        return ALL_KEYS if aux_loss else MAIN_KEYS
 
-    def canonical(self, key: str, denoising_layers: int) -> str | None:
+    def canonical(self, key: str, denoising_layers: int) -> str | None:  # noqa: ARG002  # LayerKeyNames
         """The base profile's key for the sum that this key is part of; None for a key that means nothing here."""
-        return key if key in self.expected(1, aux_loss=True, denoising_layers=denoising_layers) else None
+        return key if key in ALL_KEYS else None
 
 
 class LayerKeyNames(KeyNames):

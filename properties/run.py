@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from hypothesis.errors import Flaky
@@ -28,6 +29,8 @@ class Outcome:
         examples: how many cases the rule held on.
         share: the largest share of an error budget that was used, 0 to 1 in a pass; None if the rule has no budget.
         case: the smallest case found that shows a failure.
+        earlier: the first and the last case that were checked before that one. A port that keeps something from one
+            call to the next may fail only after them.
     """
 
     rule: Rule
@@ -36,6 +39,7 @@ class Outcome:
     examples: int = 0
     share: float | None = None
     case: LossCase | None = None
+    earlier: tuple[LossCase, ...] = ()
 
 
 def run(
@@ -47,6 +51,7 @@ def run(
     real_cases: Iterable[LossCase] = (),
     generate: bool = True,
     shrink: bool = True,
+    earlier: Iterable[LossCase] = (),
 ) -> Outcome:
     """Judge a port by one rule.
 
@@ -59,6 +64,7 @@ def run(
         real_cases: further cases to check, after the drawn ones.
         generate: draw cases at all; False checks `real_cases` alone.
         shrink: look for the smallest case that fails; False reports the first.
+        earlier: cases whose loss is asked for first, and not judged.
 
     Returns:
         The outcome. Whatever the port raises becomes part of it.
@@ -67,9 +73,17 @@ def run(
     missing = rule.missing(judged)
     if missing:
         return Outcome(rule, "unsupported", f"the port does not declare {', '.join(missing)}")
+    ask_first(port, earlier)
     trial = Trial(rule, judged, shrink)
     verdict, message = _judged(trial, level, seed, real_cases, generate)
-    return Outcome(rule, verdict, message, trial.examples, judged.largest_share, trial.failing)
+    return Outcome(rule, verdict, message, trial.examples, judged.largest_share, trial.failing, trial.earlier)
+
+
+def ask_first(port: Port, cases: Iterable[LossCase]) -> None:
+    """Ask for the loss of these cases; what comes of it is of no interest, but a port may keep something of it."""
+    for case in cases:
+        with suppress(Exception):
+            port.loss(case)
 
 
 def _judged(trial: Trial, level: str, seed: int, real_cases: Iterable[LossCase], generate: bool) -> tuple[str, str]:

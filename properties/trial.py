@@ -29,6 +29,9 @@ class Trial:
         rule: the rule.
         judged: the port.
         shrink: look for the smallest case that fails.
+
+    Attributes:
+        earlier: the first and the last case that were checked before the one that failed.
     """
 
     def __init__(self, rule: Rule, judged: Judged, shrink: bool = True) -> None:
@@ -38,6 +41,9 @@ class Trial:
         self.shrink = shrink
         self.examples = 0
         self.failing: LossCase | None = None
+        self.earlier: tuple[LossCase, ...] = ()
+        self._first: LossCase | None = None
+        self._last: LossCase | None = None
         self.last_verdict, self.last_message = "", ""
 
     def check(self, case: LossCase) -> None:
@@ -48,10 +54,12 @@ class Trial:
             PortError: it gave no answer.
             OutOfScope: the rule cannot judge this case.
         """
+        earlier = tuple(dict.fromkeys(each for each in (self._first, self._last) if each is not None))
+        self._first, self._last = self._first or case, case
         try:
             self.rule.check(self.judged, case)
         except (AssertionError, PortError) as failure:
-            self.failing, self.last_message = case, str(failure)
+            self.failing, self.earlier, self.last_message = case, earlier, str(failure)
             self.last_verdict = "fail" if isinstance(failure, AssertionError) else "error"
             raise
 

@@ -10,6 +10,7 @@ import msgspec
 
 from detr_conformance.diagnosis.divergence import Divergence, first_divergence
 from detr_conformance.packets.calls import watched
+from detr_conformance.packets.composing import Told
 from detr_conformance.picture import picture
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.judged import Judged, PortTimeout
@@ -65,6 +66,19 @@ def explained(entry: RuleEntry, rule: Rule, port: Port, profile: Profile, case: 
     with suppress(Exception, PortTimeout):  # a case that cannot be shown, such as one of NaN
         shown = picture(case, profile, port)
     return msgspec.structs.replace(entry, divergence=None if found is None else document_of(found), picture=shown)
+
+
+def compared_with(entry: RuleEntry, account: Told | None) -> RuleEntry:
+    """The entry of a failed rule, which says so if the port passes where it was asked nothing before.
+
+    Args:
+        entry: the entry.
+        account: of a new process; None if it gave none.
+    """
+    if account is None or (account.broken and not account.earlier):
+        return entry
+    why = "keeps something from one call to the next" + ("" if account.broken else ", or draws at random")
+    return msgspec.structs.replace(entry, message=f"{entry.message}; in a new process it passes, so the port {why}")
 
 
 def document_of(divergence: Divergence) -> Document:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -79,8 +78,14 @@ class RecordingPort:
 
 
 class Watching(Judged):
-    """A port under judgement that remembers the comparison in which it failed."""
+    """A port under judgement that remembers whether it failed, and in which comparison.
 
+    Attributes:
+        broken: it broke the rule that it was asked by.
+        failed: what was compared last, and its expectation, if that is how it broke it.
+    """
+
+    broken = False
     failed: tuple[str, Tracked] | None = None
 
     def compare(self, what: str, got: np.ndarray, expected: Tracked, dtype: str) -> None:
@@ -97,8 +102,12 @@ def watched(rule: Rule, port: Port, profile: Profile, case: LossCase) -> tuple[l
     """Ask the port what the rule asks it about the case; the calls, and the port as it was judged."""
     recording = RecordingPort(port)
     judged = Watching(recording, profile)
-    with suppress(AssertionError, PortError, OutOfScope):
+    try:
         rule.check(judged, case)
+    except (AssertionError, PortError):
+        judged.broken = True
+    except OutOfScope:
+        pass
     return recording.calls, judged
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from typing import NamedTuple
+from typing import Any
+
+import msgspec
 
 from detr_conformance import __version__
 from detr_conformance.errors import visible
@@ -21,7 +23,7 @@ from detr_conformance.properties.judged import Judged, PortError
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.profiles import Profile
 from detr_conformance.properties.rule import Rule
-from detr_conformance.properties.run import Outcome
+from detr_conformance.properties.run import Outcome, ask_first
 
 MOST_CALLS = 4
 """So many calls before the one that shows the failure are kept: any of them may have led to it."""
@@ -29,38 +31,40 @@ INTERFACE_FIRST = ("raised", "type", "keys", "shape", "list")
 NUMBERS_FIRST = ("raised", "type", "number", "gradient", "cost", "pairs")
 
 
-def compose(outcome: Outcome, port: Port, profile: Profile, source: PacketPort, versions: Mapping[str, str]) -> Packet:
-    """The packet of an outcome with a case: the rule is asked once more, and what goes on is taken down.
+def compose(
+    outcome: Outcome, case: LossCase, account: Told, profile: str, source: PacketPort, versions: Mapping[str, str]
+) -> Packet:
+    """The packet of an outcome.
 
     Args:
         outcome: a failure.
-        port: the port.
-        profile: the conventions that it is held to.
+        case: its case.
+        account: of what the rule asks about that case, and what the port answers.
+        profile: name of the conventions that the port is held to.
         source: where the port comes from.
         versions: of Python and of the packages involved, as in the report.
     """
-    assert outcome.case is not None  # noqa: S101  # callers have looked
     rule = outcome.rule
-    kept, left_out, reading, shown = told(rule, port, profile, outcome.case)
     return Packet(
         format=FORMAT,
         schema_version=VERSION,
         suite={"name": "detr-conformance", "version": __version__},
         versions=dict(versions),
         port=source,
-        profile=profile.name,
+        profile=profile,
         rule=PacketRule(id=rule.id, title=rule.title, statement=rule.statement, source=rule.source),
         verdict=outcome.verdict,
         message=visible(outcome.message),
-        case=to_document(outcome.case),
-        reading=reading,
-        shown=shown,
-        calls=kept,
-        calls_left_out=left_out,
+        case=to_document(case),
+        reading=account.reading,
+        shown=account.shown,
+        calls=account.calls,
+        calls_left_out=account.left_out,
+        earlier=account.earlier,
     )
 
 
-class Told(NamedTuple):
+class Told(msgspec.Struct, frozen=True):
     """What a packet says of the calls that a rule has made.
 
     Attributes:
@@ -68,22 +72,48 @@ class Told(NamedTuple):
         left_out: the number of the others.
         reading: how their lines are read; None if there is nothing to read.
         shown: whether they show what is wrong.
+        broken: whether the port broke the rule.
+        earlier: cases whose loss was asked for first.
     """
 
     calls: list[PacketCall]
     left_out: int
     reading: str | None
     shown: bool
+    broken: bool
+    earlier: list[dict[str, Any]]
 
 
-def told(rule: Rule, port: Port, profile: Profile, case: LossCase) -> Told:
+def told(rule: Rule, port: Port, profile: Profile, case: LossCase, earlier: Sequence[LossCase] = ()) -> Told:
     """Ask the port what the rule asks it about the case, and keep what tells most.
 
     All calls that are kept are of one method, and all lines are read in one way, so that a script of a few lines can
     show them. They lead up to the first call in which something is off.
+
+    Args:
+        rule: the rule.
+        port: the port.
+        profile: the conventions that it is held to.
+        case: what the rule asks about.
+        earlier: cases whose loss is asked for first.
     """
+    ask_first(port, earlier)
     calls, judged = watched(rule, port, profile, case)
-    preferred = INTERFACE_FIRST if rule.family == "API" else NUMBERS_FIRST
+    kept, reading, shown = _kept(calls, judged, INTERFACE_FIRST if rule.family == "API" else NUMBERS_FIRST)
+    return Told(
+        calls=kept,
+        left_out=len(calls) - len(kept),
+        reading=reading,
+        shown=shown,
+        broken=judged.broken,
+        earlier=[to_document(each) for each in earlier],
+    )
+
+
+def _kept(
+    calls: Sequence[Call], judged: Watching, preferred: Sequence[str]
+) -> tuple[list[PacketCall], str | None, bool]:
+    """Those of these calls that tell most, how their lines are read, and whether they show what is wrong."""
     of_calls = [lines_of(call, judged) for call in calls]
     readings = [telling(lines, preferred) for lines in of_calls]
     if not any(readings):
@@ -93,9 +123,9 @@ def told(rule: Rule, port: Port, profile: Profile, case: LossCase) -> Told:
         if reading is not None:
             same = [each for each in range(place) if calls[each].method == calls[place].method]
             kept = [*same[-MOST_CALLS:], place]
-            packed = [_packed(calls[each], read_as(of_calls[each], reading)) for each in kept]
-            return Told(packed, len(calls) - len(packed), reading, shown=True)
-    return _as_recorded(calls, of_calls)
+            return [_packed(calls[each], read_as(of_calls[each], reading)) for each in kept], reading, True
+    packed, recorded = _as_recorded(calls, of_calls)
+    return packed, recorded, False
 
 
 def _as_the_rule(calls: Sequence[Call], of_calls: list[list[Line]], judged: Watching) -> list[list[Line]]:
@@ -109,7 +139,7 @@ def _as_the_rule(calls: Sequence[Call], of_calls: list[list[Line]], judged: Watc
     return of_calls
 
 
-def _as_recorded(calls: Sequence[Call], of_calls: Sequence[list[Line]]) -> Told:
+def _as_recorded(calls: Sequence[Call], of_calls: Sequence[list[Line]]) -> tuple[list[PacketCall], str | None]:
     """The first calls, where no line says what is wrong."""
     for place, lines in enumerate(of_calls):
         readings = [each.reading for each in lines]
@@ -118,9 +148,8 @@ def _as_recorded(calls: Sequence[Call], of_calls: Sequence[list[Line]]) -> Told:
                 method = calls[place].method
                 same = [each for each, call in enumerate(calls) if call.method == method][:MOST_CALLS]
                 own = {each: [line.recorded() for line in of_calls[each] if line.reading == reading] for each in same}
-                packed = [_packed(calls[each], own[each]) for each in same]
-                return Told(packed, len(calls) - len(packed), reading, shown=False)
-    return Told([], len(calls), None, shown=False)
+                return [_packed(calls[each], own[each]) for each in same], reading
+    return [], None
 
 
 def lines_of(call: Call, judged: Judged) -> list[Line]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from detr_conformance.errors import UsageError, one_line, visible
 from detr_conformance.options import CheckOptions
-from detr_conformance.packets.composing import compose
+from detr_conformance.packets.composing import Told, compose, told
 from detr_conformance.packets.packet import Packet, PacketPort
 from detr_conformance.packets.script import script, script_name
 from detr_conformance.picture import picture
@@ -26,7 +26,14 @@ FAILED = ("fail", "error")
 """Verdicts that a packet is written for."""
 
 
-def keep(outcome: Outcome, port: Port, profile: Profile, options: CheckOptions, directory: str) -> Path | None:
+def keep(
+    outcome: Outcome,
+    port: Port,
+    profile: Profile,
+    options: CheckOptions,
+    directory: str,
+    account: Told | None = None,
+) -> Path | None:
     """Write what is needed to show a failure; None for an outcome that is none, or that has no case.
 
     Where the port may end its process it is to be called from one that may end.
@@ -37,6 +44,7 @@ def keep(outcome: Outcome, port: Port, profile: Profile, options: CheckOptions, 
         profile: the conventions that it is held to.
         options: how the port was asked for.
         directory: where to; it is made if there is none.
+        account: of the calls that show the failure in a new process; None if the port is to be asked here.
 
     Raises:
         UsageError: the folder cannot be made or written into.
@@ -46,7 +54,9 @@ def keep(outcome: Outcome, port: Port, profile: Profile, options: CheckOptions, 
     source = PacketPort(
         name=visible(port.name), spec=options.port, adapter=options.adapter, denoising=options.denoising
     )
-    packet = compose(outcome, port, profile, source, _versions(options.port))
+    if account is None:
+        account = told(outcome.rule, port, profile, outcome.case)
+    packet = compose(outcome, outcome.case, account, profile.name, source, _versions(options.port))
     return write_packet(packet, port, profile, Path(directory))
 
 

@@ -82,6 +82,8 @@ class Packet(msgspec.Struct, frozen=True, kw_only=True):
             failed, and only the message says what is wrong with it.
         calls: those calls that lead up to the failure. Rules make them of the case.
         calls_left_out: how many others the rule made.
+        earlier: cases whose loss is asked for first. A port that keeps something from one call to the next does
+            nothing wrong without them.
     """
 
     format: str
@@ -98,6 +100,7 @@ class Packet(msgspec.Struct, frozen=True, kw_only=True):
     shown: bool
     calls: list[PacketCall]
     calls_left_out: int
+    earlier: list[Document] = msgspec.field(default_factory=list)
 
     def to_json(self) -> str:
         """The packet as JSON text."""
@@ -117,6 +120,8 @@ def read(text: str) -> tuple[Packet, LossCase]:
         if head.get("schema_version") != VERSION:
             raise UsageError(f"a packet of version {head.get('schema_version')!r}, but this release reads {VERSION}")
         packet = msgspec.convert(head, Packet)
+        for each in packet.earlier:
+            from_document(each)
         return packet, from_document(packet.case)
     except (msgspec.MsgspecError, CaseFormatError, RecursionError) as error:
         raise UsageError(f"not a packet ({one_line(error)})") from error

@@ -45,6 +45,13 @@ SEED = {"numpy": "np.random.seed(1)", "torch": "torch.manual_seed(1)"}
 """What goes before a call, to look at what is drawn after it."""
 
 
+DECODERS = ("from_document", "from_documents")
+"""What makes cases of a packet's documents."""
+
+EARLIER = '_ = [port.loss(from_document(each)) for each in packet["earlier"]]'
+"""What has to go before; the port does nothing wrong without it."""
+
+
 class Imported(NamedTuple):
     """Where a script finds its port.
 
@@ -88,20 +95,23 @@ def _with_port(packet: Packet, packet_name: str, is_port: bool) -> list[str]:
     """A script that calls a port with a `LossCase`."""
     read = _read(packet)
     follows = any("follow(" in line for line in read)
-    port = _port(packet, is_port)
+    port, call = _port(packet, is_port), _call(packet)
+    earlier = [EARLIER] if packet.earlier else []
+    decoders = [each for each in DECODERS if f"{each}(" in "".join([*earlier, *call])]
     return [
         "import json",
         *(["from functools import reduce"] if follows else []),
         "from pathlib import Path",
         "import numpy as np",
         *(["import torch"] if packet.reading == "torch" else []),
-        "from detr_conformance.properties.case_json import from_document",
+        f"from detr_conformance.properties.case_json import {', '.join(decoders)}",
         *port.imports,
         loaded(packet_name),
         f"port, wrong = {port.port}, []",
         *(FOLLOW.splitlines() if follows else []),
+        *earlier,
         'for call in packet["calls"]:',
-        *indented(1, _call(packet)),
+        *indented(1, call),
         *_lines(packet, read),
     ]
 
@@ -120,9 +130,7 @@ def _call(packet: Packet) -> list[str]:
     if reading == "raised":
         before = ['print("it raised", *(line["got"] for line in call["lines"]))']
     if method == "losses_in_turn":
-        # Equal cases are one object, as they were: a port may write into what it is given.
-        made = "made = {text: from_document(json.loads(text)) for text in map(json.dumps, call['cases'])}"
-        return [*before, made, "answer = port.losses_in_turn([made[json.dumps(each)] for each in call['cases']])"]
+        return [*before, 'answer = port.losses_in_turn(from_documents(call["cases"]))']
     return [*before, f'answer = port.{method}(from_document(call["cases"][0]))']
 
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from detr_conformance.options import CheckOptions
+from detr_conformance.packets.afresh import told_afresh
 from detr_conformance.packets.files import keep
 from detr_conformance.power import DEVIATION, RULE, recorded
 from detr_conformance.properties.profiles import ULTRALYTICS
@@ -30,7 +31,10 @@ def packets(folder):
         port, options = DEVIATION[name].port(), CheckOptions(port=f"museum_ports:{name.replace('-', '_')}")
         for rule, kill in kills.items():
             outcome = run(RULE[rule], port, level=kill.level, shrink=False)
-            path = keep(outcome, port, ULTRALYTICS, options, str(folder / name))
+            if outcome.case is None:
+                continue
+            account = told_afresh(outcome, options)
+            path = keep(outcome, port, ULTRALYTICS, options, str(folder / name), account)
             if path is not None:
                 yield str(path.with_name(f"replay_{path.stem}.py")), f"{rule} on {name}"
 

@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detr_conformance.properties.case import GeneratorConfig, LossCase, LossConfig, MatcherConfig
-from detr_conformance.properties.case_json import CaseFormatError, from_document, from_json, to_document, to_json
+from detr_conformance.properties.case_json import (
+    CaseFormatError,
+    from_document,
+    from_documents,
+    from_json,
+    to_document,
+    to_json,
+)
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.strategies import loss_cases
 from detr_conformance.properties.tolerance import PRECISIONS
@@ -64,6 +71,15 @@ def spoilt(case: LossCase) -> LossCase:
 def test_a_case_comes_back_bit_for_bit(case):
     for same in (case, spoilt(case)):
         assert content(from_json(to_json(same))) == content(same)
+
+
+def test_cases_that_were_made_from_each_other_share_their_arrays_again():
+    case = small_case()
+    other = case.change(alpha=0.5, denoising=None)
+    first, second = from_documents([to_document(case), to_document(other)])
+    assert (first, second) == (case, other)
+    assert first.gt_bboxes is second.gt_bboxes
+    assert first.pred_scores is second.pred_scores
 
 
 @settings(max_examples=25)

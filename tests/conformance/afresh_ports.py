@@ -1,0 +1,55 @@
+"""Ports for tests of new processes: each does something else where nothing was asked of it before."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+
+from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.properties.port import LossResult
+
+asked = []
+
+
+def doubled(result):
+    return LossResult({key: 2.0 * np.asarray(loss) for key, loss in result.losses.items()}, result.gradients)
+
+
+class Wrong(ReferencePort):
+    """Every loss is twice what it has to be."""
+
+    def loss(self, case):
+        return doubled(super().loss(case))
+
+
+class WrongLater(ReferencePort):
+    """The first call of the process is right."""
+
+    def loss(self, case):
+        asked.append(case)
+        return super().loss(case) if len(asked) == 1 else doubled(super().loss(case))
+
+
+class Hanging(ReferencePort):
+    """Does not answer."""
+
+    def loss(self, _case):
+        while True:
+            time.sleep(60.0)
+
+
+class Ending(ReferencePort):
+    """Ends the process."""
+
+    def loss(self, _case):
+        print("goodbye")  # noqa: T201  # where answers are written
+        os._exit(0)
+
+
+wrong = Wrong("wrong")
+wrong_later = WrongLater("wrong-later")
+right = ReferencePort("right")
+hanging = Hanging("hanging")
+ending = Ending("ending")
