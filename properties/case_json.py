@@ -126,7 +126,7 @@ def _with_arrays(case: LossCase, one: Callable[[np.ndarray], np.ndarray]) -> Los
     if denoising is not None:
         denoising = replace(denoising, bboxes=one(denoising.bboxes), scores=one(denoising.scores))
     own = {name: one(getattr(case, name)) for name in ("pred_bboxes", "pred_scores", "gt_cls", "gt_bboxes")}
-    return replace(case, **own, denoising=denoising)
+    return case.change(**own, denoising=denoising)
 
 
 def _check_names(owner: str, found: Any, expected: set[str]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
+from itertools import combinations
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -28,6 +29,8 @@ from detr_conformance.properties.run import Outcome, ask_first
 MOST_CALLS = 4
 """So many calls before the one that shows the failure are kept: any of them may have led to it."""
 INTERFACE_FIRST = ("raised", "type", "keys", "shape", "list")
+RECORDED = ("number", "pairs", "cost", "type")
+"""What is kept of calls in which nothing is off."""
 NUMBERS_FIRST = ("raised", "type", "number", "gradient", "cost", "pairs")
 
 
@@ -60,6 +63,7 @@ def compose(
         shown=account.shown,
         calls=account.calls,
         calls_left_out=account.left_out,
+        again=account.again,
         earlier=account.earlier,
     )
 
@@ -72,6 +76,7 @@ class Told(msgspec.Struct, frozen=True):
         left_out: the number of the others.
         reading: how their lines are read; None if there is nothing to read.
         shown: whether they show what is wrong.
+        again: whether what is wrong is that the same question got two answers.
         broken: whether the port broke the rule.
         earlier: cases whose loss was asked for first.
     """
@@ -80,6 +85,7 @@ class Told(msgspec.Struct, frozen=True):
     left_out: int
     reading: str | None
     shown: bool
+    again: bool
     broken: bool
     earlier: list[dict[str, Any]]
 
@@ -99,21 +105,29 @@ def told(rule: Rule, port: Port, profile: Profile, case: LossCase, earlier: Sequ
     """
     ask_first(port, earlier)
     calls, judged = watched(rule, port, profile, case)
-    kept, reading, shown = _kept(calls, judged, INTERFACE_FIRST if rule.family == "API" else NUMBERS_FIRST)
+    kept = _kept(calls, judged, INTERFACE_FIRST if rule.family == "API" else NUMBERS_FIRST)
     return Told(
-        calls=kept,
-        left_out=len(calls) - len(kept),
-        reading=reading,
-        shown=shown,
+        calls=kept.calls,
+        left_out=len(calls) - len(kept.calls),
+        reading=kept.reading,
+        shown=kept.shown,
+        again=kept.again,
         broken=judged.broken,
         earlier=[to_document(each) for each in earlier],
     )
 
 
-def _kept(
-    calls: Sequence[Call], judged: Watching, preferred: Sequence[str]
-) -> tuple[list[PacketCall], str | None, bool]:
-    """Those of these calls that tell most, how their lines are read, and whether they show what is wrong."""
+class _Kept(NamedTuple):
+    """The part of an account that is about calls."""
+
+    calls: list[PacketCall]
+    reading: str | None = None
+    shown: bool = False
+    again: bool = False
+
+
+def _kept(calls: Sequence[Call], judged: Watching, preferred: Sequence[str]) -> _Kept:
+    """Those of these calls that tell most."""
     of_calls = [lines_of(call, judged) for call in calls]
     readings = [telling(lines, preferred) for lines in of_calls]
     if not any(readings):
@@ -123,9 +137,8 @@ def _kept(
         if reading is not None:
             same = [each for each in range(place) if calls[each].method == calls[place].method]
             kept = [*same[-MOST_CALLS:], place]
-            return [_packed(calls[each], read_as(of_calls[each], reading)) for each in kept], reading, True
-    packed, recorded = _as_recorded(calls, of_calls)
-    return packed, recorded, False
+            return _Kept([_packed(calls[each], read_as(of_calls[each], reading)) for each in kept], reading, shown=True)
+    return _two_answers(calls, of_calls) or _as_recorded(calls, of_calls)
 
 
 def _as_the_rule(calls: Sequence[Call], of_calls: list[list[Line]], judged: Watching) -> list[list[Line]]:
@@ -139,17 +152,31 @@ def _as_the_rule(calls: Sequence[Call], of_calls: list[list[Line]], judged: Watc
     return of_calls
 
 
-def _as_recorded(calls: Sequence[Call], of_calls: Sequence[list[Line]]) -> tuple[list[PacketCall], str | None]:
+def _two_answers(calls: Sequence[Call], of_calls: Sequence[list[Line]]) -> _Kept | None:
+    """Two calls that ask the same, and are answered differently."""
+    for one, other in combinations(range(len(calls)), 2):
+        if (calls[one].method, calls[one].cases) == (calls[other].method, calls[other].cases):
+            for reading in RECORDED:
+                lines = [_recorded(of_calls[each], reading) for each in (one, other)]
+                if lines[0] != lines[1]:
+                    return _Kept([_packed(calls[one], each) for each in lines], reading, again=True)
+    return None
+
+
+def _as_recorded(calls: Sequence[Call], of_calls: Sequence[list[Line]]) -> _Kept:
     """The first calls, where no line says what is wrong."""
     for place, lines in enumerate(of_calls):
-        readings = [each.reading for each in lines]
-        for reading in ("number", "pairs", "cost", "type"):
-            if reading in readings:
+        for reading in RECORDED:
+            if _recorded(lines, reading):
                 method = calls[place].method
                 same = [each for each, call in enumerate(calls) if call.method == method][:MOST_CALLS]
-                own = {each: [line.recorded() for line in of_calls[each] if line.reading == reading] for each in same}
-                return [_packed(calls[each], own[each]) for each in same], reading
-    return [], None
+                return _Kept([_packed(calls[each], _recorded(of_calls[each], reading)) for each in same], reading)
+    return _Kept([])
+
+
+def _recorded(lines: Sequence[Line], reading: str) -> list[Line]:
+    """What came, of lines that are read in this way."""
+    return [line.recorded() for line in lines if line.reading == reading]
 
 
 def lines_of(call: Call, judged: Judged) -> list[Line]:

@@ -107,7 +107,7 @@ def _with_port(packet: Packet, packet_name: str, is_port: bool) -> list[str]:
         f"from detr_conformance.properties.case_json import {', '.join(decoders)}",
         *port.imports,
         loaded(packet_name),
-        f"port, wrong = {port.port}, []",
+        f"port, wrong, answers = {port.port}, [], {{}}" if packet.again else f"port, wrong = {port.port}, []",
         *(FOLLOW.splitlines() if follows else []),
         *earlier,
         'for call in packet["calls"]:',

@@ -17,12 +17,20 @@ def loaded(packet_name: str, options: str = "", more: str = "") -> str:
 def verdict(packet: Packet) -> str:
     """The exit status; where no line says what is wrong, only the rule can, in its message."""
     return (
-        "raise SystemExit(any(wrong))" if packet.shown else 'raise SystemExit(packet["message"] if all(wrong) else 0)'
+        "raise SystemExit(any(wrong))"
+        if packet.shown or packet.again
+        else 'raise SystemExit(packet["message"] if all(wrong) else 0)'
     )
 
 
 def compared(packet: Packet) -> list[str]:
     """What is printed of a line, and whether it is wrong; or the same as it was, where nothing is known but that."""
+    if packet.again:
+        return [
+            'first = answers.setdefault(line["what"], came)',
+            "wrong.append(str(came) != str(first))",
+            "print(line['what'], 'was', first, 'when first asked for, and is', came)",
+        ]
     if not packet.shown:
         return [
             'wrong.append(str(came) == line["got"])',

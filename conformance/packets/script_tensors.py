@@ -48,7 +48,7 @@ def takes_tensors(packet: Packet) -> bool:
     adapted = packet.port.adapter == "ultralytics" or packet.port.spec == "ultralytics"
     calls = all(call.method == "loss" and call.options is not None for call in packet.calls)
     sums = any(len(line.at) > 1 for call in packet.calls for line in call.lines)
-    return adapted and calls and not sums and not packet.earlier and packet.reading in READ_TENSORS
+    return adapted and calls and not sums and not (packet.earlier or packet.again) and packet.reading in READ_TENSORS
 
 
 def with_tensors(packet: Packet, packet_name: str) -> list[str]:

@@ -57,6 +57,7 @@ def _silent(python, paths):
 
 
 def main(folder):
+    sys.path.insert(0, str(HERE))  # where the ports are imported from
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     python = bare_python(folder)
