@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
+from detr_conformance.errors import described
 from detr_conformance.options import CheckOptions
 from detr_conformance.properties.case import LossCase
 from detr_conformance.report import Document, RuleEntry
@@ -36,7 +37,7 @@ class Question(msgspec.Struct, frozen=True):
 
 
 def diagnosed(options: CheckOptions, entries: Iterable[RuleEntry]) -> Document | None:
-    """What explains the failures, as the report holds it; None if nothing is found, or the port gives no answer."""
+    """What explains the failures, or why nobody could look for it, as the report holds it; None if nothing does."""
     failures = [Failure(entry.id, entry.case) for entry in entries if entry.verdict == "fail" and entry.case]
     if not failures:
         return None
@@ -47,9 +48,18 @@ def diagnosed(options: CheckOptions, entries: Iterable[RuleEntry]) -> Document |
         try:
             subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=SECONDS, check=True)  # noqa: S603  # ourselves
             found: Document | None = msgspec.json.decode(answer.read_bytes())
-        except (subprocess.SubprocessError, OSError, msgspec.DecodeError):
-            return None
+        except subprocess.TimeoutExpired:
+            return _none(f"nothing was found in {SECONDS} s")
+        except subprocess.CalledProcessError as ended:  # its text is the whole command
+            return _none(f"the process that asked the port broke off (exit status {ended.returncode})")
+        except (OSError, msgspec.DecodeError) as error:
+            return _none(f"what the process that asked the port has written cannot be read ({described(error)})")
     return found
+
+
+def _none(why: str) -> Document:
+    """As the report holds it where there is no diagnosis."""
+    return {"message": f"none: {why}", "profile": None, "deviations": []}
 
 
 def _spread(failures: Sequence[Failure]) -> list[Failure]:

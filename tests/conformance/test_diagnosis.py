@@ -11,10 +11,13 @@ import pytest
 
 from detr_conformance.deviations import MUSEUM
 from detr_conformance.deviations.combined import combined
+from detr_conformance.diagnosis import apart
+from detr_conformance.diagnosis.apart import diagnosed
 from detr_conformance.diagnosis.divergence import first_divergence
 from detr_conformance.diagnosis.explaining import FAMILIES_OF, with_consequences
 from detr_conformance.diagnosis.search import described, diagnose
 from detr_conformance.diagnosis.trace import STEPS
+from detr_conformance.options import CheckOptions
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.power import DEVIATION, RULE
 from detr_conformance.properties.drawing import pool
@@ -141,6 +144,14 @@ def test_the_conventions_of_another_profile_are_recognised():
     found = diagnose(Judged(port), [case.change(use_vfl=True, use_fl=True) for case in CASES])
     assert found.profile == "rtdetr"
     assert "--profile rtdetr" in described(found)["message"]
+
+
+def test_a_diagnosis_that_breaks_off_says_so(small_case, monkeypatch):
+    failed = [RuleEntry.of(Outcome(RULE["REG-01"], "fail", "wrong", case=small_case))]
+    broken = diagnosed(CheckOptions(port="no_such_module:port"), failed)
+    assert broken["message"] == "none: the process that asked the port broke off (exit status 1)"
+    monkeypatch.setattr(apart, "SECONDS", 0)
+    assert diagnosed(CheckOptions(port="reference"), failed)["message"] == "none: nothing was found in 0 s"
 
 
 def entry(name, step):
