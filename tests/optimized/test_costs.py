@@ -53,3 +53,13 @@ def test_boxes_of_every_size(dtype):
     off = (costs(boxes, scores, targets, options).double() - expected).abs()
     # A hull without extent has the area eps alone: a rounding of it weighs ten million times as much.
     assert float((off / (1.0 + expected.abs())).max()) < 64 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("counts", [(1, 0, 2), (4, 0, 9)], ids=["of each target", "looked up"])
+def test_the_class_cost_of_softmax_is_the_probability_of_the_targets_class(counts):
+    boxes, scores, targets = example((4, 0, 9))
+    targets = Targets(targets.boxes[: sum(counts)], targets.classes[: sum(counts)], counts)
+    got = costs(boxes, scores, targets, CostOptions(2.0, 0.0, 0.0, False, 0.25, 2.0))
+    probabilities = scores.double().softmax(-1)[:, targets.images]
+    labels = targets.classes[None, :, None, None].expand(LAYERS, -1, QUERIES, 1)
+    assert torch.allclose(got.double(), -2.0 * probabilities.gather(-1, labels)[..., 0], rtol=1e-5, atol=0.0)
