@@ -110,7 +110,7 @@ class Server:
         path: where modules are found.
 
     Attributes:
-        lost: a question was not answered in time, so no other is asked.
+        lost: a question was not answered, so no other is asked.
     """
 
     def __init__(self, options: CheckOptions, path: Sequence[str]) -> None:
@@ -126,14 +126,14 @@ class Server:
             return None
         if self.process.poll() is not None:
             self.process = self._started()
+        account: Told | None = None
         try:
-            answer = self._answer(msgspec.json.encode(question))
-        except OSError:  # it has ended
-            answer = b""
-        self.lost = not answer
+            account = msgspec.json.decode(self._answer(msgspec.json.encode(question)), type=Told | None)
+        except (OSError, msgspec.DecodeError):  # it has ended, without an answer or in the middle of one
+            self.lost = True
         if not COPIES:
             self.end()
-        return msgspec.json.decode(answer, type=Told | None) if answer else None
+        return account
 
     def end(self) -> None:
         """End it at once."""
@@ -168,9 +168,9 @@ def serve() -> None:
 
     The line is null where a process ended without an answer. After one that took too long there is none.
     """
-    answers = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    questions = sys.stdin.buffer
+    questions, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
+    for stream in (0, 1):  # what the port reads and writes is its own affair
+        os.dup2(os.open(os.devnull, os.O_RDWR), stream)
     _import_what_it_needs(msgspec.json.decode(questions.readline(), type=CheckOptions))
     for line in questions:
         question = msgspec.json.decode(line, type=Question)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 import numpy as np
@@ -44,7 +45,8 @@ class Ending(ReferencePort):
     """Ends the process."""
 
     def loss(self, _case):
-        print("goodbye")  # noqa: T201  # where answers are written
+        assert sys.stdin.read() == "", "no question that is not its own"
+        print("goodbye", flush=True)  # noqa: T201  # where answers are written
         os._exit(0)
 
 
