@@ -216,9 +216,10 @@ class DETRLoss(nn.Module):
         layers = len(pred_scores)
         boxes, scores = pred_bboxes, pred_scores
         if self.use_uni_match and layers > 1:
-            # Not by a list of indices: it would be copied to the device, and waited for.
-            matched = (self._shared_layer(layers - 1), layers - 1)
-            boxes, scores = (torch.stack([each[layer] for layer in matched]) for each in (pred_bboxes, pred_scores))
+            # As a view: a list of indices would be copied to the device, and waited for, and `stack` refuses halves of
+            # one type under autocast to the other.
+            first = self._shared_layer(layers - 1)
+            boxes, scores = (each[first :: layers - 1 - first] for each in (pred_bboxes, pred_scores))
         pairs = self.matcher.match_layers(boxes, scores, targets)
         if pairs.layers < layers:
             pairs = pairs.of_layers([0] * (layers - 1) + [1])

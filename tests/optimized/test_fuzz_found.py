@@ -66,4 +66,7 @@ def test_autocast_to_one_type_of_halves_takes_the_other(halves, autocast):
     with torch.autocast("cpu", dtype=autocast):
         labels, *_ = get_cdn_group(batch, 1, 1, torch.ones(1, 2, dtype=halves), training=True)
         _, targets = DETRLoss._get_assigned_bboxes(BOX[None], own, first)
+        pair = BOX[None, None].expand(3, -1, -1, -1).to(halves), torch.zeros(3, 1, 1, 1, dtype=halves)
+        losses = RTDETRDetectionLoss(nc=1, use_uni_match=True, uni_match_ind=1)(pair, batch)
     assert labels.dtype == targets.dtype == halves
+    assert all(loss.isfinite() for loss in losses.values())
