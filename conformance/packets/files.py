@@ -44,7 +44,7 @@ def keep(
         profile: the conventions that it is held to.
         options: how the port was asked for.
         directory: where to; it is made if there is none.
-        account: of the calls that show the failure in a new process; None if the port is to be asked here.
+        account: of the calls in a new process; the port is asked here if there is none, or the failure not in it.
 
     Raises:
         UsageError: the folder cannot be made or written into.
@@ -54,7 +54,7 @@ def keep(
     source = PacketPort(
         name=visible(port.name), spec=options.port, adapter=options.adapter, denoising=options.denoising
     )
-    if account is None:
+    if account is None or not account.broken:
         account = told(outcome.rule, port, profile, outcome.case)
     packet = compose(outcome, outcome.case, account, profile.name, source, _versions(options.port))
     return write_packet(packet, port, profile, Path(directory))

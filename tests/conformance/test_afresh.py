@@ -16,6 +16,7 @@ from detr_conformance.options import CheckOptions
 from detr_conformance.packets import afresh
 from detr_conformance.packets.afresh import Server, told_afresh
 from detr_conformance.packets.files import keep
+from detr_conformance.packets.packet import read
 from detr_conformance.packets.script import MOST_LINES
 from detr_conformance.properties.judged import PortTimeout
 from detr_conformance.properties.profiles import ULTRALYTICS
@@ -137,6 +138,13 @@ def packet_path(tmp_path):
     outcome = run(RULE, port, level="smoke")
     assert outcome.earlier
     return keep(outcome, port, ULTRALYTICS, asked_for, str(tmp_path), told_afresh(outcome, asked_for))
+
+
+def test_a_failure_that_no_new_process_shows_is_told_as_it_is_here(small_case, tmp_path):
+    account = told("right", small_case)
+    path = keep(failure(small_case), afresh_ports.wrong, ULTRALYTICS, options("wrong"), str(tmp_path), account)
+    packet, _ = read(path.read_text())
+    assert (packet.shown, packet.earlier) == (True, [])
 
 
 def test_the_script_asks_what_has_to_be_asked_first(packet_path):
