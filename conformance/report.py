@@ -87,8 +87,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         counts: number of rules for each verdict.
         rules: the rules that were judged.
         not_judged: ids of rules that apply to the port and were not judged: deselected, or the run was interrupted.
-        diagnosis: what explains the failures, if something does: `message`, `deviations` with `id`, `story` and
-            `link`, and `profile`.
+        diagnosis: what explains the failures, or why it was not found out, if anything: `message`, `deviations` with
+            `id`, `story` and `link`, and `profile`.
     """
 
     schema_version: int
@@ -121,7 +121,7 @@ def compose(
         judgement: what was judged.
         entries: what came of the rules.
         versions: of the packages involved.
-        diagnosis: what explains the failures.
+        diagnosis: what explains the failures, or why it was not found out.
         asked: the arguments of `check` that name the port.
     """
     by_id = {entry.id: entry for entry in entries}

@@ -56,7 +56,7 @@ def costs(
     of_queries = [each.contiguous() for each in _centres_and_halves(pred_bboxes.to(dtype).flatten(0, 1))]
     of_targets = torch.stack(_centres_and_halves(targets.boxes), -1).repeat(layers, 1)
 
-    for rows in blocks(total):
+    for rows in _blocks(total):
         cost = total[rows]
         class_costs.write(rows, cost)
         planes = scratch(device, *[(tuple(cost.shape), dtype)] * PLANES)
@@ -66,7 +66,7 @@ def costs(
     return total.view(layers, -1, queries)
 
 
-def blocks(costs: Float[Tensor, "rows queries"]) -> Iterator[slice]:
+def _blocks(costs: Float[Tensor, "rows queries"]) -> Iterator[slice]:
     """Rows that are computed at once."""
     height = max(1, BLOCK // costs.shape[1])
     return (slice(start, start + height) for start in range(0, len(costs), height))
@@ -128,16 +128,11 @@ class _LookedUp:
     """The same, from the costs of every class in every image: less to do where an image has more targets than classes.
 
     Args:
-        of_classes: gives the costs of every class in every image of a layer.
-        table: memory for all of them.
+        table: those costs.
         rows: which of them each row is.
     """
 
-    def __init__(
-        self, of_classes: _ClassCosts, table: Float[Tensor, "rows queries"], rows: Int64[Tensor, " rows_of_targets"]
-    ) -> None:
-        for block in blocks(table):
-            of_classes.write(block, table[block])
+    def __init__(self, table: Float[Tensor, "rows queries"], rows: Int64[Tensor, " rows_of_targets"]) -> None:
         self.table, self.rows = table, rows
 
     def write(self, rows: slice, out: Float[Tensor, "rows queries"]) -> None:
@@ -159,7 +154,9 @@ def _class_costs(
     image, label = (torch.arange(size, device=device) for size in (images, classes))
     every = _ClassCosts(pred_scores, image.repeat_interleave(classes), label.repeat(images), options, dtype)
     table = torch.empty((layers * images * classes, queries), dtype=dtype, device=device)
-    return _LookedUp(every, table, image_of_row * classes + targets.classes.repeat(layers))
+    for rows in _blocks(table):
+        every.write(rows, table[rows])
+    return _LookedUp(table, image_of_row * classes + targets.classes.repeat(layers))
 
 
 Planes = Sequence[Float[Tensor, "rows queries"]]

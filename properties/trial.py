@@ -54,12 +54,13 @@ class Trial:
             PortError: it gave no answer.
             OutOfScope: the rule cannot judge this case.
         """
-        earlier = tuple(dict.fromkeys(each for each in (self._first, self._last) if each is not None))
+        before = (self._first, self._last)
         self._first, self._last = self._first or case, case
         try:
             self.rule.check(self.judged, case)
         except (AssertionError, PortError) as failure:
-            self.failing, self.earlier, self.last_message = case, earlier, str(failure)
+            self.failing, self.last_message = case, str(failure)
+            self.earlier = tuple(dict.fromkeys(each for each in before if each is not None))
             self.last_verdict = "fail" if isinstance(failure, AssertionError) else "error"
             raise
 
