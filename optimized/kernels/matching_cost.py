@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from detr_conformance.optimized.boxes import IOU_EPS
-from detr_conformance.optimized.costs import PROBABILITY_EPS, log_sums_of
+from detr_conformance.optimized.class_costs import PROBABILITY_EPS, log_sums_of
 from detr_conformance.optimized.kernels.arithmetic import logistic, power
 from detr_conformance.optimized.options import CostOptions
 from detr_conformance.optimized.targets import Targets
@@ -103,9 +103,7 @@ def costs(
     log_sums = total if options.use_fl else log_sums_of(pred_scores.to(dtype))
     block = min(LARGEST_BLOCK, triton.next_power_of_2(queries))
     if total.numel():
-        with torch.cuda.device(
-            total.get_device()
-        ):  # where Triton launches; on the CPU this is -1, which changes nothing
+        with torch.cuda.device(total.get_device()):  # where Triton launches; -1 on the CPU, which changes nothing
             _costs[(layers * gts, triton.cdiv(queries, block))](
                 pred_bboxes, pred_scores, log_sums, targets.boxes.contiguous(), targets.classes, targets.images, total,
                 *pred_bboxes.stride(), *pred_scores.stride(), images, queries, gts,

@@ -1,0 +1,147 @@
+"""The class part of the matching costs in plain torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from detr_conformance.optimized.options import CostOptions
+from detr_conformance.optimized.scratch import scratch
+from detr_conformance.optimized.targets import Targets
+
+PROBABILITY_EPS = 1e-8
+"""Keeps the logarithms of the class cost finite."""
+
+Planes = Sequence[Float[Tensor, "*rows queries"]]
+"""Memory to compute in."""
+
+
+def log_sums_of(logits: Float[Tensor, "*images queries classes"]) -> Float[Tensor, "*images queries"]:
+    """Logarithm of what softmax divides by; NaN where a logit is infinite, for there softmax is NaN in every class."""
+    log_sums = logits.logsumexp(-1)
+    return log_sums.masked_fill_(log_sums.isposinf(), torch.nan)
+
+
+class _ClassCosts:
+    """Class costs of every layer: a row for each of a list of images and classes, a column for each query of the image.
+
+    The logits lie scattered in memory. Looking them up by their address is six times as fast as by layer, image, query
+    and class, and needs no copy of logits that are a view of a larger tensor.
+
+    Args:
+        pred_scores: logits.
+        images: the image of each row of a layer.
+        classes: its class.
+        options: the form of the class cost, and its gain.
+        dtype: of the arithmetic.
+    """
+
+    def __init__(
+        self,
+        pred_scores: Float[Tensor, "layers images queries classes"],
+        images: Int64[Tensor, " rows"],
+        classes: Int64[Tensor, " rows"],
+        options: CostOptions,
+        dtype: torch.dtype,
+    ) -> None:
+        per_layer, per_image, per_query, per_class = pred_scores.stride()
+        (layers, images_in_all, queries, _), device = pred_scores.shape, pred_scores.device
+        extent = sum((size - 1) * stride for size, stride in zip(pred_scores.shape, pred_scores.stride(), strict=True))
+        layer = torch.arange(layers, device=device)[:, None]
+        self.memory = pred_scores.as_strided((extent + 1,), (1,))
+        self.rows = (layer * per_layer + images * per_image + classes * per_class).view(-1, 1)
+        self.columns = torch.arange(queries, device=device) * per_query
+        self.options = options
+        self.image_of_row = (layer * images_in_all + images).view(-1)
+        self.log_sums = None if options.use_fl else log_sums_of(pred_scores.to(dtype)).flatten(0, 1)
+
+    def write(self, rows: slice, out: Float[Tensor, "rows queries"]) -> None:
+        """Some of the rows."""
+        shape, dtypes = tuple(out.shape), (torch.int64, self.memory.dtype, *[out.dtype] * 3)
+        addresses, found, *planes = scratch(out.device, *((shape, dtype) for dtype in dtypes))
+        torch.add(self.rows[rows], self.columns, out=addresses)
+        torch.index_select(self.memory, 0, addresses.view(-1), out=found.view(-1))
+        out.copy_(found)
+        if self.log_sums is None:
+            _focal_costs(out, planes, self.options)
+        else:
+            _softmax_costs(out, self.log_sums[self.image_of_row[rows]], self.options)
+
+
+class _LookedUp:
+    """The same, from the costs of every class in every image: less to do where a batch has more targets than that.
+
+    Args:
+        table: those costs.
+        rows: which of them each row is.
+    """
+
+    def __init__(self, table: Float[Tensor, "rows queries"], rows: Int64[Tensor, " rows_of_targets"]) -> None:
+        self.table, self.rows = table, rows
+
+    def write(self, rows: slice, out: Float[Tensor, "rows queries"]) -> None:
+        """Some of the rows."""
+        torch.index_select(self.table, 0, self.rows[rows], out=out)
+
+
+def class_costs(
+    pred_scores: Float[Tensor, "layers images queries classes"],
+    targets: Targets,
+    image_of_row: Int64[Tensor, " rows"],
+    options: CostOptions,
+    block: int,
+) -> _ClassCosts | _LookedUp:
+    """What writes the class costs of each target, a row for each in each layer.
+
+    Args:
+        pred_scores: logits.
+        targets: of all images.
+        image_of_row: the image of each row, counted through the layers.
+        options: gain, and the form of the class cost; see `costs`.
+        block: how many costs are computed at once.
+    """
+    layers, images, _, classes = pred_scores.shape
+    if len(targets.classes) <= images * classes:
+        return _ClassCosts(pred_scores, targets.images, targets.classes, options, targets.boxes.dtype)
+    table = _costs_of_all_classes(pred_scores, options, targets.boxes.dtype, block)
+    return _LookedUp(table.flatten(0, 2), image_of_row * classes + targets.classes.repeat(layers))
+
+
+def _costs_of_all_classes(
+    logits: Float[Tensor, "layers images queries classes"], options: CostOptions, dtype: torch.dtype, block: int
+) -> Float[Tensor, "layers images classes queries"]:
+    """Class costs of every class in every image."""
+    layers, images, queries, classes = logits.shape
+    table = torch.empty((layers, images, classes, queries), dtype=dtype, device=logits.device)
+    height = max(1, block // (queries * classes))
+    of_logits, of_table = ([part for layer in each for part in layer.split(height)] for each in (logits, table))
+    for own, cost in zip(of_logits, of_table, strict=True):
+        cost.copy_(own.transpose(1, 2))
+        if options.use_fl:
+            _focal_costs(cost, scratch(cost.device, *[(tuple(cost.shape), dtype)] * 3), options)
+        else:
+            _softmax_costs(cost, log_sums_of(own.to(dtype)).unsqueeze(1), options)
+    return table
+
+
+def _focal_costs(cost: Float[Tensor, "*rows queries"], planes: Planes, options: CostOptions) -> None:
+    """Turn logits into focal class costs, in place."""
+    p, rest, faded = planes[:3]
+    torch.sigmoid(cost, out=p)
+    torch.neg(cost, out=rest).sigmoid_()  # 1 - p would have lost its digits where p is near 1
+    torch.add(p, PROBABILITY_EPS, out=cost).log_()
+    torch.pow(rest, options.gamma, out=faded)
+    cost.mul_(faded).mul_(-options.alpha * options.class_gain)
+    torch.pow(p, options.gamma, out=faded)
+    rest.add_(PROBABILITY_EPS).log_().mul_(faded)
+    cost.add_(rest, alpha=(1 - options.alpha) * options.class_gain)
+
+
+def _softmax_costs(
+    cost: Float[Tensor, "*rows queries"], log_sums: Float[Tensor, "*#rows queries"], options: CostOptions
+) -> None:
+    """Turn logits into class costs of softmax, in place."""
+    cost.sub_(log_sums).exp_().mul_(-options.class_gain)
