@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from detr_conformance.optimized import boxes, class_terms, costs
+from detr_conformance.optimized import class_terms, costs, matched, totals
 
 BACKENDS = ("torch", "triton")
 
@@ -19,19 +19,31 @@ class Backend(NamedTuple):
     Attributes:
         solver: name of the assignment solver, see `linear_sum_assignment`.
         costs: see `costs.costs`.
-        pair_terms: see `boxes.pair_terms`.
+        matched_terms: see `matched.matched_terms`.
         class_terms: see `class_terms.class_terms`.
+        totals: see `totals.totals`.
         scale_layers: see `class_terms.scale_layers`.
+        box_slopes: see `matched.box_slopes`.
     """
 
     solver: str
     costs: Callable[..., Tensor]
-    pair_terms: Callable[..., boxes.PairTerms]
+    matched_terms: Callable[..., matched.MatchedTerms]
     class_terms: Callable[..., class_terms.ClassSums]
-    scale_layers: Callable[[Tensor, Tensor], None]
+    totals: Callable[..., totals.LayerLosses]
+    scale_layers: Callable[..., None]
+    box_slopes: Callable[..., Tensor]
 
 
-TORCH = Backend("scipy", costs.costs, boxes.pair_terms, class_terms.class_terms, class_terms.scale_layers)
+TORCH = Backend(
+    "scipy",
+    costs.costs,
+    matched.matched_terms,
+    class_terms.class_terms,
+    totals.totals,
+    class_terms.scale_layers,
+    matched.box_slopes,
+)
 
 
 def check_backend(name: object) -> None:
@@ -59,7 +71,8 @@ def backend_for(device: torch.device, name: str | None) -> Backend:
 def _triton(device: torch.device) -> Backend:
     """Imported when first needed: there is no Triton where there is no CUDA."""
     try:
-        from detr_conformance.optimized.kernels import classification, matching_cost, pairs
+        from detr_conformance.optimized.kernels import box_slopes, classification, matching_cost, pairs
+        from detr_conformance.optimized.kernels import totals as sums
         from detr_conformance.optimized.kernels.device import check_device
     except ImportError as error:
         raise RuntimeError(
@@ -67,5 +80,11 @@ def _triton(device: torch.device) -> Backend:
         ) from error
     check_device("the predictions", device)
     return Backend(
-        "triton", matching_cost.costs, pairs.pair_terms, classification.class_terms, classification.scale_layers
+        "triton",
+        matching_cost.costs,
+        pairs.matched_terms,
+        classification.class_terms,
+        sums.totals,
+        classification.scale_layers,
+        box_slopes.box_slopes,
     )

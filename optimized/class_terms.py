@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
 from detr_conformance.optimized.fading import LINEAR_ABOVE, Fading
-from detr_conformance.optimized.options import ClassOptions
+from detr_conformance.optimized.options import ClassOptions, Factors
 from detr_conformance.optimized.precision import arithmetic_dtype
 from detr_conformance.optimized.scratch import scratch
 
@@ -20,18 +20,23 @@ BLOCK = 1 << 19
 
 
 class ClassSums(NamedTuple):
-    """The weighted loss of each layer, and its derivative by the logits where that was asked for."""
+    """The weighted loss of each layer, and its derivative by the logits where that was asked for.
 
-    sums: Float[Tensor, " layers"]
+    Attributes:
+        sums: adds up, in each row, to the loss of the layer.
+        slopes: the derivative.
+    """
+
+    sums: Float[Tensor, "layers parts"]
     slopes: Float[Tensor, "layers images queries classes"] | None
 
 
 def class_terms(
     logits: Float[Tensor, "layers images queries classes"],
-    targets: Int64[Tensor, "layers images queries"],
+    labels: Integer[Tensor, "layers images queries"],
     scores: Float[Tensor, "layers images queries"],
     options: ClassOptions,
-    scales: Float[Tensor, " layers"] | None,
+    factors: Factors | None,
 ) -> ClassSums:
     """The classification loss of every layer, and its derivative, in one pass over the logits.
 
@@ -40,41 +45,49 @@ def class_terms(
 
     Args:
         logits: x.
-        targets: class of each query's target; the number of classes stands for background.
+        labels: class of each query's target; the number of classes stands for background.
         scores: IoU of each query with its target.
         options: which loss, and its weights; see there for the formula.
-        scales: one factor for the derivative of each layer, which is then computed too, in the dtype of the logits. The
+        factors: what the derivatives are multiplied by, which are then computed too, in the dtype of the logits. The
             factor comes in before that dtype rounds: float16 needs it, where a derivative may be too small for the
             dtype and its multiple, by the factor of a gradient scaler, is not.
     """
-    entries = _target_entries(targets, logits.shape[-1])
-    slopes = None if scales is None else torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
-    sums = _background(logits, entries, options, slopes, scales)
+    entries = _target_entries(labels, logits.shape[-1])
+    slopes = None if factors is None else torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
+    of_layers = [1.0] * len(logits) if factors is None else _of_layers(factors, len(logits))
+    sums = _background(logits, entries, options, slopes, of_layers)
     x, q = torch.take(logits, entries), scores.reshape(-1)[entries // logits.shape[-1]]
     values, positive_slopes = positive_terms(x.to(sums.dtype), q.to(sums.dtype), options)
     layer = entries // logits[0].numel()
     sums.index_add_(0, layer, values)
-    if slopes is not None and scales is not None:
-        slopes.view(-1)[entries] = (positive_slopes * scales[layer]).to(slopes.dtype)
-    return ClassSums(sums, slopes)
+    if slopes is not None:
+        factor = torch.tensor(of_layers, dtype=sums.dtype, device=sums.device)
+        slopes.view(-1)[entries] = (positive_slopes * factor[layer]).to(slopes.dtype)
+    return ClassSums(sums[:, None], slopes)
 
 
-def scale_layers(slopes: Float[Tensor, "layers *rest"], scales: Float[Tensor, " layers"]) -> None:
+def _of_layers(factors: Factors, layers: int) -> list[float]:
+    """The factor of each layer, the main one last."""
+    main, auxiliary = (float(factor) for factor in factors)
+    return [auxiliary] * (layers - 1) + [main]
+
+
+def scale_layers(slopes: Float[Tensor, "layers *rest"], factors: Factors) -> None:
     """Multiply the derivative of each layer by its factor, in place.
 
     Most training loops add the losses up, so that each factor is 1 and nothing is to be done. A factor of 0 makes 0 of
     NaN, too: nobody asked for that layer.
     """
-    for slope, scale in zip(slopes, scales.tolist(), strict=True):
+    for slope, scale in zip(slopes, _of_layers(factors, len(slopes)), strict=True):
         if scale == 0:
             slope.zero_()
         elif scale != 1:
             slope.mul_(scale)
 
 
-def _target_entries(targets: Int64[Tensor, "layers images queries"], classes: int) -> Int64[Tensor, " matched"]:
+def _target_entries(labels: Integer[Tensor, "layers images queries"], classes: int) -> Int64[Tensor, " matched"]:
     """Where in the flattened logits the entries of target classes are, ascending."""
-    flat = targets.reshape(-1)
+    flat = labels.reshape(-1)
     rows = torch.nonzero(flat < classes).squeeze(1)
     return rows * classes + flat[rows]
 
@@ -87,7 +100,7 @@ def positive_terms(
     if options.kind == "focal":
         terms, slope = Fading.like(x), torch.empty_like(x)
         terms.compute(-x, options.gamma, weight, slope)
-        return -terms.negative, -slope
+        return terms.terms(options.gamma), -slope
     weights = weight * (q if options.kind == "varifocal" else torch.ones_like(q))
     entropy = (1 - q) * x + F.softplus(-x, threshold=LINEAR_ABOVE)
     return weights * entropy, weights * (torch.sigmoid(x) - q)
@@ -98,7 +111,7 @@ def _background(
     left_out: Int64[Tensor, " matched"],
     options: ClassOptions,
     slopes: Float[Tensor, "layers images queries classes"] | None,
-    scales: Float[Tensor, " layers"] | None,
+    factors: list[float],
 ) -> Float[Tensor, " layers"]:
     """Sum over the background of every layer; `slopes` receives the scaled derivative, 0 where left out."""
     layers, images = logits.shape[:2]
@@ -107,7 +120,6 @@ def _background(
     blocks = _cut(logits.reshape(together))
     outs = [None] * len(blocks) if slopes is None else _cut(slopes.view(together))
     each = len(blocks) // layers
-    factors = [1.0] * layers if scales is None else scales.tolist()
     dtype, weight = arithmetic_dtype(logits), float(options.background_weight)
     largest = max(block.numel() for block in blocks)
     memory = scratch(logits.device, *[((largest,), dtype)] * len(Fading._fields))
@@ -117,10 +129,10 @@ def _background(
         terms = Fading(*(plane[: x.numel()].view(x.shape) for plane in memory))
         slope = out if out is None or out.dtype == dtype else torch.empty_like(x)
         terms.compute(x, options.gamma, weight, slope, part)
-        sums.append(terms.negative.sum())
+        sums.append(terms.total(options.gamma))
         if out is not None and slope is not None:
             _store(slope, factors[number // each], out)
-    return -torch.stack(sums).view(layers, each).sum(1)
+    return torch.stack(sums).view(layers, each).sum(1)
 
 
 def _cut(of_layers: Float[Tensor, "layers images entries"]) -> list[Float[Tensor, "some_images some_entries"]]:

@@ -13,9 +13,9 @@ from jaxtyping import Float, Int64, Integer
 from torch import Tensor, nn
 
 from detr_conformance.optimized.backends import backend_for, check_backend
-from detr_conformance.optimized.box_loss import box_losses
-from detr_conformance.optimized.class_loss import class_loss
+from detr_conformance.optimized.boxes import pair_terms
 from detr_conformance.optimized.compiled import group_of_name, known_to_compiler, losses_of_parts, name_of_group
+from detr_conformance.optimized.known_slope import known_slope
 from detr_conformance.optimized.layer_losses import (
     Configuration,
     LayerInputs,
@@ -25,7 +25,7 @@ from detr_conformance.optimized.layer_losses import (
 )
 from detr_conformance.optimized.matcher import HungarianMatcher
 from detr_conformance.optimized.normaliser import Normaliser, check_process_group, normalisers
-from detr_conformance.optimized.options import ClassOptions
+from detr_conformance.optimized.options import UNSCALED, ClassOptions, Weight
 from detr_conformance.optimized.pairing import Matching, pairs_of_matching, rows_of_matching
 from detr_conformance.optimized.part_checks import check_boxes_of_images, check_class_arguments, check_pairs
 from detr_conformance.optimized.precision import arithmetic_dtype
@@ -255,10 +255,13 @@ class DETRLoss(nn.Module):
         scores = inputs.pred_scores
         return Configuration(
             self._class_options(normaliser, scores.shape[2]),
-            normaliser.per_pair(self.loss_gain["bbox"]),
-            normaliser.per_pair(self.loss_gain["giou"]),
+            self._box_weights(normaliser),
             backend_for(scores.device, self.backend),
         )
+
+    def _box_weights(self, normaliser: Normaliser) -> tuple[Weight, Weight]:
+        """Of the L1 and of the GIoU loss."""
+        return normaliser.per_pair(self.loss_gain["bbox"]), normaliser.per_pair(self.loss_gain["giou"])
 
     def _class_options(self, normaliser: Normaliser, queries: int) -> ClassOptions:
         """The classification loss with its weights; see `_get_loss_class`."""
@@ -352,8 +355,11 @@ class DETRLoss(nn.Module):
         pairs = check_number("num_gts", num_gts, least=0.0)
         options = self._class_options(Normaliser(pairs), pred_scores.shape[1])
         backend = backend_for(pred_scores.device, self.backend)
-        loss, _ = class_loss(pred_scores[None], targets.long()[None], gt_scores[None], options, backend)
-        return {f"loss_class{postfix}": loss}
+        x = pred_scores.to(arithmetic_dtype(pred_scores))  # or a derivative in float16 would be rounded before its use
+        one_layer = (x.detach()[None], targets.long()[None], gt_scores[None])
+        sums, slopes = backend.class_terms(*one_layer, options, UNSCALED)
+        assert slopes is not None  # noqa: S101  # for the type checker: factors were given
+        return {f"loss_class{postfix}": known_slope(x, sums.sum(), slopes[0])}
 
     def _get_loss_bbox(
         self, pred_bboxes: Float[Tensor, "pairs 4"], gt_bboxes: Float[Tensor, "pairs 4"], postfix: str = ""
@@ -368,13 +374,15 @@ class DETRLoss(nn.Module):
             postfix: goes last in the keys.
         """
         check_pairs(pred_bboxes, gt_bboxes)
-        normaliser = Normaliser(float(len(pred_bboxes)))
-        each = torch.arange(len(pred_bboxes), device=pred_bboxes.device)[None]
-        weights = (normaliser.per_pair(self.loss_gain["bbox"]), normaliser.per_pair(self.loss_gain["giou"]))
-        backend = backend_for(pred_bboxes.device, self.backend)
-        targets = gt_bboxes.to(arithmetic_dtype(pred_bboxes))
-        losses = box_losses(pred_bboxes[None, None], targets, Pairs(each, each), weights, backend)
-        return {f"loss_bbox{postfix}": losses.bbox, f"loss_giou{postfix}": losses.giou}
+        dtype = arithmetic_dtype(pred_bboxes)
+        terms = pair_terms(pred_bboxes.detach().to(dtype)[None], gt_bboxes.to(dtype)[None])
+        bbox_weight, giou_weight = self._box_weights(Normaliser(float(len(pred_bboxes))))
+        bbox = terms.distance.sum() * bbox_weight, terms.distance_slope[0] * bbox_weight
+        giou = terms.apart.sum() * giou_weight, terms.apart_slope[0] * giou_weight
+        return {
+            f"loss_bbox{postfix}": known_slope(pred_bboxes, *bbox),
+            f"loss_giou{postfix}": known_slope(pred_bboxes, *giou),
+        }
 
     @staticmethod
     def _get_index(

@@ -21,12 +21,12 @@ class Fading(NamedTuple):
     Attributes:
         p: sigmoid(x).
         power: weight p^gamma.
-        negative: -f(x). The logarithm that it starts from is negative, and a pass to turn all signs would take time.
+        scaled: a multiple of f(x), see `terms`: gamma f(x), as the derivative needs it, for the usual gamma.
     """
 
     p: Float[Tensor, "*block"]
     power: Float[Tensor, "*block"]
-    negative: Float[Tensor, "*block"]
+    scaled: Float[Tensor, "*block"]
 
     @classmethod
     def like(cls, x: Float[Tensor, "*block"]) -> Fading:
@@ -54,29 +54,55 @@ class Fading(NamedTuple):
             left_out: positions in the flattened block where term and derivative shall be 0; None: there are none.
         """
         torch.sigmoid(x, out=self.p)
-        _power(self.p, gamma, out=self.power).mul_(weight)
+        # A product of three is one pass instead of two, if it is added to something.
+        zero = torch.zeros((), dtype=x.dtype, device=x.device)
+        torch.addcmul(zero, *_factors(self.p, gamma, self.power), value=weight, out=self.power)
         if left_out is not None:
             self.power.view(-1).index_fill_(0, left_out, 0.0)
         self._log_rest(x)
-        self.negative.mul_(self.power)
+        torch.addcmul(zero, self.scaled, self.power, value=-_multiple(gamma), out=self.scaled)
         if slope is not None:
-            torch.mul(self.negative, -gamma, out=slope)
-            torch.lerp(slope, self.power, self.p, out=slope)
+            self._derive(gamma, slope)
+
+    def terms(self, gamma: float) -> Float[Tensor, "*block"]:
+        """f(x)."""
+        return self.scaled / _multiple(gamma)
+
+    def total(self, gamma: float) -> Float[Tensor, ""]:
+        """The sum of f(x)."""
+        return self.scaled.sum() / _multiple(gamma)
+
+    def _derive(self, gamma: float, slope: Float[Tensor, "*block"]) -> None:
+        """f'(x)."""
+        if gamma == 0:
+            torch.mul(self.power, self.p, out=slope)
+        elif gamma == _multiple(gamma):
+            torch.lerp(self.scaled, self.power, self.p, out=slope)
+        else:
+            torch.mul(self.scaled, gamma, out=slope).lerp_(self.power, self.p)
 
     def _log_rest(self, x: Float[Tensor, "*block"]) -> None:
         """Compute log(1 - p) = -softplus(x), the first form in half the time where no p is near 1."""
         if x.numel() and bool(self.p.amax() <= UNSURE_ABOVE):
-            torch.neg(self.p, out=self.negative).log1p_()
+            torch.neg(self.p, out=self.scaled).log1p_()
         else:  # `F.softplus` has no `out`
-            torch.ops.aten.softplus.out(x, 1.0, LINEAR_ABOVE, out=self.negative).neg_()
+            torch.ops.aten.softplus.out(x, 1.0, LINEAR_ABOVE, out=self.scaled).neg_()
 
 
-def _power(p: Float[Tensor, "*block"], gamma: float, out: Float[Tensor, "*block"]) -> Float[Tensor, "*block"]:
-    """p^gamma; `pow` takes several times as long as what the usual exponents need."""
-    if gamma == 0:
-        return out.fill_(1)
+def _multiple(gamma: float) -> float:
+    """Of f(x) in `scaled`; gamma, unless f(x) times it could lose its digits or leave the range."""
+    return gamma if 2.0**-10 <= gamma <= 2.0**10 else 1.0
+
+
+def _factors(
+    p: Float[Tensor, "*block"], gamma: float, out: Float[Tensor, "*block"]
+) -> tuple[Float[Tensor, "*block"], Float[Tensor, "*#block"]]:
+    """Two factors of p^gamma; `pow` takes several times as long as what the usual exponents need.
+
+    But `pow` for a root, not `sqrt`: torch leaves that to a library that is slower on some processors.
+    """
     if gamma == 1.5:
-        return torch.sqrt(p, out=out).mul_(p)
+        return torch.pow(p, 0.5, out=out), p
     if gamma == 2:
-        return torch.mul(p, p, out=out)
-    return torch.pow(p, gamma, out=out)
+        return p, p
+    return torch.pow(p, gamma, out=out), torch.ones((), dtype=p.dtype, device=p.device)

@@ -5,15 +5,13 @@ The loss of a training step does not pass here: it never builds dense targets, s
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from detr_conformance.optimized.fading import LINEAR_ABOVE, Fading
+from detr_conformance.optimized.known_slope import known_slope
 from detr_conformance.optimized.precision import arithmetic_dtype
 from detr_conformance.optimized.validation import check_device, check_floats, check_number, check_tensor
 
@@ -62,7 +60,7 @@ class FocalLoss(nn.Module):
         if self.alpha > 0:
             balance.fill_(1 - self.alpha).masked_fill_(positive, self.alpha)
         signed = torch.where(positive, -balance, balance)
-        return _mean_over_queries(pred, -terms.negative * balance, slope * signed)
+        return _mean_over_queries(pred, terms.terms(self.gamma) * balance, slope * signed)
 
 
 class VarifocalLoss(nn.Module):
@@ -127,21 +125,4 @@ def _check_terms(**terms: object) -> None:
 def _mean_over_queries(pred: Terms, terms: Terms, slopes: Terms) -> Float[Tensor, ""]:
     """Sum over images and classes of the mean over the queries, with the derivative known."""
     queries = pred.shape[1]
-    total: Tensor = _KnownSlope.apply(pred, terms.sum() / queries, slopes / queries)  # type: ignore[no-untyped-call]
-    return total
-
-
-class _KnownSlope(torch.autograd.Function):
-    """A scalar whose derivative was computed with it."""
-
-    @staticmethod
-    def forward(ctx: Any, pred: Tensor, value: Tensor, slope: Tensor) -> Tensor:
-        ctx.save_for_backward(slope)
-        ctx.dtype = pred.dtype
-        return value.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, of_value: Tensor) -> tuple[Tensor, None, None]:
-        (slope,) = ctx.saved_tensors
-        return (slope * of_value).to(ctx.dtype), None, None
+    return known_slope(pred, terms.sum() / queries, slopes / queries)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from detr_conformance.optimized.backends import Backend
-from detr_conformance.optimized.box_loss import box_losses, in_place_of_queries, matched_terms
-from detr_conformance.optimized.class_loss import class_loss
-from detr_conformance.optimized.options import ClassOptions, Weight
+from detr_conformance.optimized.matched import OfBoxLosses, in_place_of_queries
+from detr_conformance.optimized.options import UNSCALED, ClassOptions, Weight
 from detr_conformance.optimized.targets import Pairs, Targets
+from detr_conformance.optimized.totals import LayerLosses
 
 
 class LayerInputs(NamedTuple):
@@ -36,37 +37,90 @@ class Configuration(NamedTuple):
 
     Attributes:
         classification: the classification loss and its weights.
-        bbox_weight: of the L1 loss.
-        giou_weight: of the GIoU loss.
+        box_weights: of the L1 and of the GIoU loss.
         backend: what computes them.
     """
 
     classification: ClassOptions
-    bbox_weight: Weight
-    giou_weight: Weight
+    box_weights: tuple[Weight, Weight]
     backend: Backend
 
 
-class LayerLosses(NamedTuple):
-    """Each loss of the last layer, and summed over the others."""
-
-    cls: Float[Tensor, ""]
-    bbox: Float[Tensor, ""]
-    giou: Float[Tensor, ""]
-    cls_aux: Float[Tensor, ""]
-    bbox_aux: Float[Tensor, ""]
-    giou_aux: Float[Tensor, ""]
-
-
 def layer_losses(inputs: LayerInputs, configuration: Configuration) -> LayerLosses:
-    """All losses of all layers, differentiable by the predictions."""
-    classification, *box_weights, backend = configuration
-    boxes = box_losses(
-        inputs.pred_bboxes, inputs.targets.boxes, inputs.pairs, (box_weights[0], box_weights[1]), backend
-    )
-    labels, scores = _of_queries(inputs, boxes.iou)
-    main, auxiliary = class_loss(inputs.pred_scores, labels, scores, classification, backend)
-    return LayerLosses(main, boxes.bbox, boxes.giou, auxiliary, boxes.bbox_aux, boxes.giou_aux)
+    """All losses of all layers, differentiable by the predictions.
+
+    Without a pair the box losses are 0, and still connected to the graph of the predictions: a data-parallel trainer
+    must not take the box head for unused.
+    """
+    boxes, scores, *_ = inputs
+    # As arguments of their own, or autograd would not see them.
+    with_slopes = torch.is_grad_enabled() and scores.requires_grad
+    return LayerLosses(*_LayerLosses.apply(boxes, scores, inputs, configuration, with_slopes))  # type: ignore[no-untyped-call]
+
+
+class _LayerLosses(torch.autograd.Function):
+    """Values and derivatives in one go; the backward pass scales the derivatives, and hands them on.
+
+    It keeps the only reference to the derivative by the logits and gives it away: nothing of their size is allocated
+    twice. Who goes backward through a retained graph once more has it computed again. So has float16, from the start:
+    its derivative cannot be stored before the factor of a gradient scaler is known.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        pred_bboxes: Tensor,
+        pred_scores: Tensor,
+        inputs: LayerInputs,
+        configuration: Configuration,
+        with_slopes: bool,
+    ) -> tuple[Tensor, ...]:
+        classification, box_weights, backend = configuration
+        terms = backend.matched_terms(pred_bboxes, inputs.targets, inputs.pairs, pred_scores.shape[-1])
+        factors = UNSCALED if with_slopes and pred_scores.dtype != torch.float16 else None
+        of_classes = (pred_scores, terms.labels, terms.scores)
+        sums, ctx.slopes = backend.class_terms(*of_classes, classification, factors)
+        ctx.configuration, ctx.pairs = configuration, inputs.pairs
+        ctx.shape, ctx.dtype = pred_bboxes.shape, pred_bboxes.dtype
+        ctx.save_for_backward(*of_classes, terms.distance_slope, terms.apart_slope)
+        ctx.set_materialize_grads(False)
+        return tuple(backend.totals(sums, terms.distance, terms.apart, box_weights))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *of_losses: Tensor | None) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        of_class, of_bbox, of_giou, of_class_aux, of_bbox_aux, of_giou_aux = of_losses
+        arriving = OfBoxLosses(of_bbox, of_giou, of_bbox_aux, of_giou_aux)
+        by_boxes = _by_boxes(ctx, arriving) if ctx.needs_input_grad[0] else None
+        by_scores = _by_scores(ctx, of_class, of_class_aux) if ctx.needs_input_grad[1] else None
+        return by_boxes, by_scores, None, None, None
+
+
+def _by_boxes(ctx: Any, arriving: OfBoxLosses) -> Float[Tensor, "layers images queries 4"] | None:
+    """Derivative by the boxes; None where nobody asked for a box loss."""
+    if all(each is None for each in arriving):
+        return None
+    *_, by_distance, by_apart = ctx.saved_tensors
+    _, box_weights, backend = ctx.configuration
+    slopes: Tensor = backend.box_slopes(by_distance, by_apart, box_weights, arriving, ctx.pairs, ctx.shape, ctx.dtype)
+    return slopes
+
+
+def _by_scores(
+    ctx: Any, of_main: Tensor | None, of_auxiliary: Tensor | None
+) -> Float[Tensor, "layers images queries classes"] | None:
+    """Derivative by the logits; None where nobody asked for a classification loss."""
+    if of_main is None and of_auxiliary is None:
+        return None
+    options, _, backend = ctx.configuration
+    factors = tuple(0.0 if each is None else each for each in (of_main, of_auxiliary))
+    slopes: Tensor
+    slopes, ctx.slopes = ctx.slopes, None
+    if slopes is None:
+        _, slopes = backend.class_terms(*ctx.saved_tensors[:3], options, factors)
+    else:
+        backend.scale_layers(slopes, factors)
+    return slopes
 
 
 class LayerTerms(NamedTuple):
@@ -87,28 +141,15 @@ class LayerTerms(NamedTuple):
 
 def layer_terms(inputs: LayerInputs, configuration: Configuration) -> LayerTerms:
     """The same as `layer_losses`, without a graph."""
-    boxes, scores = inputs.pred_bboxes, inputs.pred_scores
-    classification, bbox_weight, giou_weight, backend = configuration
-    terms = matched_terms(boxes, inputs.targets.boxes, inputs.pairs, backend)
-    ones = scores.new_ones(len(scores))
-    sums, slopes = backend.class_terms(scores, *_of_queries(inputs, terms.iou), classification, ones)
+    boxes, scores, targets, pairs = inputs
+    classification, (bbox_weight, giou_weight), backend = configuration
+    terms = backend.matched_terms(boxes, targets, pairs, scores.shape[-1])
+    sums, slopes = backend.class_terms(scores, terms.labels, terms.scores, classification, UNSCALED)
     assert slopes is not None  # noqa: S101  # for the type checker: factors were given
-    of_layers = torch.stack([sums, terms.distance.sum(-1) * bbox_weight, terms.apart.sum(-1) * giou_weight])
+    losses = backend.totals(sums, terms.distance, terms.apart, (bbox_weight, giou_weight))
     return LayerTerms(
-        torch.cat([of_layers[:, -1], of_layers[:, :-1].sum(1)]),
+        torch.stack(losses),
         slopes,
-        in_place_of_queries(terms.distance_slope * bbox_weight, inputs.pairs, boxes.shape).to(boxes.dtype),
-        in_place_of_queries(terms.apart_slope * giou_weight, inputs.pairs, boxes.shape).to(boxes.dtype),
+        in_place_of_queries(terms.distance_slope * bbox_weight, pairs, boxes.shape, boxes.dtype),
+        in_place_of_queries(terms.apart_slope * giou_weight, pairs, boxes.shape, boxes.dtype),
     )
-
-
-def _of_queries(
-    inputs: LayerInputs, iou: Float[Tensor, "layers pairs"]
-) -> tuple[Int64[Tensor, "layers images queries"], Float[Tensor, "layers images queries"]]:
-    """Class of each query's target, the number of classes for background; and its IoU, 0 for background."""
-    layers, images, queries, classes = inputs.pred_scores.shape
-    rows, gt_classes = inputs.pairs.rows, inputs.targets.classes
-    shape = (layers, images * queries)
-    labels = gt_classes.new_full(shape, classes).scatter_(1, rows, gt_classes[inputs.pairs.targets])
-    scores = iou.new_zeros(shape).scatter_(1, rows, iou)
-    return labels.view(layers, images, queries), scores.view(layers, images, queries)

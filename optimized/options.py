@@ -9,6 +9,11 @@ from torch import Tensor
 Weight = float | Tensor
 """A factor known to the host, or one that lies on the device (0-dimensional) and is never read from there."""
 
+Factors = tuple[Weight, Weight]
+"""Of the last layer, and of each of the others."""
+
+UNSCALED: Factors = (1.0, 1.0)
+
 
 @dataclass(frozen=True)
 class CostOptions:

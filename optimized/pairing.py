@@ -27,7 +27,7 @@ def pairs_of_assignment(query_of_target: Int64[Tensor, "layers targets"], target
         targets: of all images.
         queries: number of queries of an image.
     """
-    rows = targets.spread(range(0, len(targets.counts) * queries, queries)) + query_of_target
+    rows = torch.add(query_of_target, targets.images, alpha=queries)
     own = torch.arange(rows.shape[1], device=rows.device).expand_as(rows)
     pairs = targets.pairs_in_a_layer(queries)
     if pairs < rows.shape[1]:
@@ -64,8 +64,7 @@ def pairs_of_matching(
     own_queries, own_targets = rows_of_matching(match_indices, len(counts), device)
     inside = own_queries.within([0] * len(counts), [queries] * len(counts))
     targets = own_targets.within([0] * len(counts), [sum(counts)] * len(counts))
-    first_rows = own_queries.spread(range(0, len(counts) * queries, queries))
-    return Pairs((first_rows + inside)[None], targets[None])
+    return Pairs(torch.add(inside, own_queries.images, alpha=queries)[None], targets[None])
 
 
 def rows_of_matching(
@@ -150,11 +149,12 @@ class IndexRows:
         """The indices, which must lie from an image's `first` to before its `end`.
 
         Raises:
-            ValueError: one does not, on the CPU. On CUDA it is moved there: that needs no waiting.
+            ValueError: one does not, on the CPU. On CUDA it is moved to where any of them may be: that needs no
+                waiting.
         """
-        low, high = on_device(_limits, tuple(first), tuple(end), self.sizes, device=self.values.device).unbind()
         if self.values.device.type != "cpu":
-            return self.values.clamp(low, high)
+            return self.values.clamp(min(first), min(max(end) - 1, LARGEST_INDEX))
+        low, high = _limits(first, end, self.sizes).unbind()
         wrong = (self.values < low) | (self.values > high)
         if bool(wrong.any()):
             image = int(self.images[wrong][0])

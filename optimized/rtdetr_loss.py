@@ -167,7 +167,8 @@ class RTDETRDetectionLoss(DETRLoss):
         positive, chosen = denoising_matching(
             positions, groups, targets.counts, dn_meta.get("dn_gt_idx"), dn_scores.device
         )
-        rows = positive.spread(range(0, images * slots, slots)) + positive.within([0] * images, [slots] * images)
+        inside = positive.within([0] * images, [slots] * images)
+        rows = torch.add(inside, positive.images, alpha=slots)
         return self._used_layers(dn_bboxes, dn_scores, targets, Pairs(rows[None], chosen[None]))
 
     @staticmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,11 +30,7 @@ class Targets:
     @property
     def images(self) -> Int64[Tensor, " targets"]:
         """The image of each target."""
-        return self.spread(range(len(self.counts)))
-
-    def spread(self, of_images: Sequence[int]) -> Int64[Tensor, " targets"]:
-        """A number of each image, repeated for each of its targets."""
-        return on_device(repeated, tuple(of_images), self.counts, device=self.classes.device)
+        return on_device(repeated, tuple(range(len(self.counts))), self.counts, device=self.classes.device)
 
     def pairs_in_a_layer(self, queries: int) -> int:
         """How many pairs any optimal matching has: a query answers for one target at most."""

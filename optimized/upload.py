@@ -11,7 +11,7 @@ from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 REMEMBERED = 256
-"""How many tensors stay on the devices. A batch needs about six, of some hundred to some thousand bytes each."""
+"""How many tensors stay on the devices. A batch needs four, of some hundred to some thousand bytes each."""
 
 Make = Callable[..., Tensor]
 """Makes a tensor on the CPU out of hashable arguments, always the same one of the same arguments."""

@@ -24,29 +24,47 @@ def exp_of_negative(x):
 
 @triton.jit
 @no_type_check
-def log_of_one_more(e, DOUBLE: tl.constexpr):
-    """log(1 + e) for e from 0 to 1, by 2 (z + z^3 / 3 + z^5 / 5 + ...) with z = e / (2 + e).
+def _artanh(z, DOUBLE: tl.constexpr):
+    """Inverse hyperbolic tangent of z from 0 to 1 / 3, z + z^3 / 3 + z^5 / 5 + ...
 
-    The logarithm of 1 + e would have lost the digits of a small e. z is at most 1 / 3, so each term has a ninth of the
-    last: 8 of them are enough for float32, 17 for float64.
+    Each term has at most a ninth of the last: 17 are enough for float64. For float32 four coefficients, fitted to the
+    least relative error, 4.5e-9, do what eight terms would.
     """
-    z = e / (2.0 + e)
     square = z * z
-    TERMS: tl.constexpr = 17 if DOUBLE else 8
-    total = tl.zeros_like(z)
-    for term in tl.static_range(TERMS):
-        total = total * square + 1.0 / (2 * (TERMS - 1 - term) + 1)
-    return 2.0 * z * total
+    if DOUBLE:
+        total = tl.zeros_like(z)
+        for term in tl.static_range(17):
+            total = total * square + 1.0 / (2 * (16 - term) + 1)
+    else:
+        total = (0.14006083 * square + 0.14000886) * square + 0.20010765
+        total = (total * square + 0.33333208) * square + 1.0
+    return z * total
+
+
+@triton.jit
+@no_type_check
+def _inverse(x, DOUBLE: tl.constexpr):
+    """1 / x for x of moderate size. In float32 the inverse root and a product take two instructions, a division ten."""
+    if DOUBLE:
+        return 1.0 / x
+    else:
+        root = tl.rsqrt(x)
+        return root * root
 
 
 @triton.jit
 @no_type_check
 def logistic(x, DOUBLE: tl.constexpr):
-    """p = sigmoid(x), 1 - p, -log(1 - p) and -log(p), none of them by way of another that has lost its digits."""
+    """p = sigmoid(x), 1 - p, -log(1 - p) and -log(p), none of them by way of another that has lost its digits.
+
+    The logarithm of 1 + e would have lost the digits of a small e, twice artanh(e / (2 + e)) has not.
+    """
     e = exp_of_negative(-tl.abs(x))
-    larger = 1.0 / (1.0 + e)
+    one_more, two_more = 1.0 + e, 2.0 + e
+    inverse = _inverse(one_more * two_more, DOUBLE)  # one for both that are needed
+    larger = inverse * two_more
     smaller = e * larger
-    log = log_of_one_more(e, DOUBLE)
+    log = 2.0 * _artanh(e * (inverse * one_more), DOUBLE)
     p = tl.where(x < 0, smaller, larger)
     rest = tl.where(x < 0, larger, smaller)
     # `where` lets NaN pass, `maximum` would not.

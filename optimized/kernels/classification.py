@@ -7,16 +7,17 @@ from typing import no_type_check
 import torch
 import triton
 import triton.language as tl
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from detr_conformance.optimized.class_terms import ClassSums
 from detr_conformance.optimized.kernels.arithmetic import logistic, power
-from detr_conformance.optimized.options import ClassOptions, Weight
+from detr_conformance.optimized.kernels.weights import as_arguments, of_layer, on_device, weight_at
+from detr_conformance.optimized.options import ClassOptions, Factors
 from detr_conformance.optimized.precision import arithmetic_dtype
 
 BLOCK = 1024
-"""Entries of one program: enough loads under way to keep the memory busy, few enough to leave registers."""
+"""Entries of one program, of one image: loads enough to keep the memory busy, and few enough to leave registers."""
 
 FOCAL = tl.constexpr("focal")
 VARIFOCAL = tl.constexpr("varifocal")
@@ -34,7 +35,9 @@ def _terms(
     p, rest, minus_log_rest, minus_log_p = logistic(z, DOUBLE)
     weight = tl.where(mirrored, foreground_weight, background_weight) * power(p, minus_log_p, GAMMA)
     value = weight * minus_log_rest
-    slope = weight * (p + GAMMA * rest * minus_log_rest)
+    slope = weight * p
+    if GAMMA != 0.0:  # 0 times infinity would be no number
+        slope += GAMMA * rest * value
     slope = tl.where(mirrored, -slope, slope)
     if KIND != FOCAL:
         against_iou = foreground_weight * tl.where(KIND == VARIFOCAL, q, 1.0)
@@ -46,78 +49,90 @@ def _terms(
 @triton.jit
 @no_type_check
 def _classify(
-    logits, targets, scores, scales, weights, slopes, sums,
-    of_layer, of_image, of_query, of_class, queries, entries,
-    CLASSES: tl.constexpr, KIND: tl.constexpr, GAMMA: tl.constexpr, WITH_SLOPES: tl.constexpr, BLOCK: tl.constexpr,
+    logits, labels, scores, slopes, sums, weights, main, auxiliary,
+    background_bits: tl.int64, foreground_bits: tl.int64,
+    from_layer, from_image, from_query, from_class, queries, entries,
+    CLASSES: tl.constexpr, DENSE: tl.constexpr, KIND: tl.constexpr, GAMMA: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One block of one layer: the sum of its terms, and the derivative of each."""
-    block, layer = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    DTYPE: tl.constexpr = weights.dtype.element_ty
-    DOUBLE: tl.constexpr = weights.dtype.element_ty == tl.float64
+    """One block of one image in one layer: the sum of its terms, and the derivative of each."""
+    block, image, layer = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    DTYPE: tl.constexpr = sums.dtype.element_ty
+    DOUBLE: tl.constexpr = sums.dtype.element_ty == tl.float64
     entry = block * BLOCK + tl.arange(0, BLOCK)
     inside = entry < entries
     row = entry // CLASSES
-    image = row // queries
     class_of = entry - row * CLASSES
-    within = image * of_image + (row - image * queries) * of_query + class_of * of_class
-    x = tl.load(logits + layer * of_layer + within, mask=inside, other=0.0).to(DTYPE)
-    of_row = layer * (entries // CLASSES) + row
-    target = tl.load(targets + of_row, mask=inside, other=CLASSES)
-    q = tl.load(scores + of_row, mask=inside, other=0.0).to(DTYPE)
-    background_weight, foreground_weight = tl.load(weights), tl.load(weights + 1)
-    value, slope = _terms(x, q, target == class_of, background_weight, foreground_weight, KIND, GAMMA, DOUBLE)
-    tl.store(sums + layer * tl.num_programs(0) + block, tl.sum(tl.where(inside, value, 0.0), axis=0))
-    if WITH_SLOPES:
-        scaled = slope * tl.load(scales + layer).to(DTYPE)
-        tl.store(slopes + layer * entries + entry, scaled.to(slopes.dtype.element_ty), mask=inside)
+    # Without gaps a thread reads several logits at once.
+    within = entry if DENSE else row * from_query + class_of * from_class
+    x = tl.load(logits + layer * from_layer + image * from_image + within, mask=inside, other=0.0).to(DTYPE)
+    which = layer * tl.num_programs(1) + image
+    is_target = tl.load(labels + which * queries + row, mask=inside, other=CLASSES) == class_of
+    q = 0.0
+    if KIND != FOCAL:
+        q = tl.load(scores + which * queries + row, mask=is_target, other=0.0).to(DTYPE)
+    background_weight = weight_at(weights, background_bits, 0, DTYPE)
+    foreground_weight = weight_at(weights, foreground_bits, 1, DTYPE)
+    value, slope = _terms(x, q, is_target, background_weight, foreground_weight, KIND, GAMMA, DOUBLE)
+    tl.store(sums + which * tl.num_programs(0) + block, tl.sum(tl.where(inside, value, 0.0), axis=0))
+    if slopes is not None:
+        if main is not None or auxiliary is not None:
+            slope = of_layer(slope, main, auxiliary, layer == tl.num_programs(2) - 1)
+        tl.store(slopes + which * entries + entry, slope.to(slopes.dtype.element_ty), mask=inside)
 
 
 def class_terms(
     logits: Float[Tensor, "layers images queries classes"],
-    targets: Int64[Tensor, "layers images queries"],
+    labels: Integer[Tensor, "layers images queries"],
     scores: Float[Tensor, "layers images queries"],
     options: ClassOptions,
-    scales: Float[Tensor, " layers"] | None,
+    factors: Factors | None,
 ) -> ClassSums:
     """See `class_terms.class_terms`; nothing is read back from the device."""
     layers, images, queries, classes = logits.shape
-    entries = images * queries * classes
+    entries = queries * classes
     blocks = triton.cdiv(entries, BLOCK)
     dtype, device = arithmetic_dtype(logits), logits.device
-    given = (options.background_weight, options.foreground_weight)
-    weights = torch.stack([_on_device(weight, dtype, device) for weight in given])
-    slopes = None if scales is None else torch.empty(logits.shape, dtype=logits.dtype, device=device)
-    sums = torch.empty((layers, blocks), dtype=dtype, device=device)
-    with torch.cuda.device(logits.get_device()):  # where Triton launches; on the CPU this is -1, which changes nothing
-        _classify[(blocks, layers)](
-            logits, targets.contiguous(), scores.contiguous(), weights if scales is None else scales, weights,
-            sums if slopes is None else slopes, sums, *logits.stride(), queries, entries,
-            CLASSES=classes, KIND=options.kind, GAMMA=options.gamma, WITH_SLOPES=slopes is not None, BLOCK=BLOCK,
+    weights, bits = as_arguments((options.background_weight, options.foreground_weight), dtype, device)
+    slopes = None if factors is None else torch.empty(logits.shape, dtype=logits.dtype, device=device)
+    sums = torch.empty((layers, images * blocks), dtype=dtype, device=device)
+    with torch.cuda.device(logits.get_device()):  # where Triton launches; -1 on the CPU, which changes nothing
+        _classify[(blocks, images, layers)](
+            logits, labels.contiguous(), scores.contiguous(), slopes, sums, weights, *_pointers(factors, dtype, device),
+            *bits, *logits.stride(), queries, entries, CLASSES=classes, DENSE=logits.stride()[2:] == (classes, 1),
+            KIND=options.kind, GAMMA=options.gamma, BLOCK=BLOCK,
         )  # fmt: skip
-    return ClassSums(sums.sum(1), slopes)
+    return ClassSums(sums, slopes)
 
 
-def _on_device(weight: Weight, dtype: torch.dtype, device: torch.device) -> Float[Tensor, ""]:
-    """The weight in a tensor. `torch.tensor` and `as_tensor` would wait until the device has it."""
-    return weight.to(dtype) if isinstance(weight, Tensor) else torch.full((), weight, dtype=dtype, device=device)
+def _pointers(
+    factors: Factors | None, dtype: torch.dtype, device: torch.device
+) -> tuple[Float[Tensor, ""] | None, Float[Tensor, ""] | None]:
+    """The factors as a kernel gets them; None and None where there is nothing to multiply."""
+    if factors is None or all(isinstance(factor, float) and factor == 1.0 for factor in factors):
+        return None, None
+    main, auxiliary = (on_device(factor, dtype, device) for factor in factors)
+    return main, auxiliary
 
 
 @triton.jit
 @no_type_check
-def _scale(slopes, scales, entries, BLOCK: tl.constexpr):
+def _scale(slopes, main, auxiliary, entries, BLOCK: tl.constexpr):
     """One block of one layer; where the factor is 1, nothing is read or written."""
     block, layer = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    scale = tl.load(scales + layer)
+    scale = tl.load(auxiliary)
+    if layer == tl.num_programs(1) - 1:
+        scale = tl.load(main)
     if scale != 1.0:
         entry = block * BLOCK + tl.arange(0, BLOCK)
         inside = entry < entries
         slope = tl.load(slopes + layer * entries + entry, mask=inside, other=0.0)
-        scaled = tl.where(scale == 0.0, 0.0, slope.to(scales.dtype.element_ty) * scale)
+        scaled = tl.where(scale == 0.0, 0.0, slope.to(main.dtype.element_ty) * scale)
         tl.store(slopes + layer * entries + entry, scaled.to(slopes.dtype.element_ty), mask=inside)
 
 
-def scale_layers(slopes: Float[Tensor, "layers *rest"], scales: Float[Tensor, " layers"]) -> None:
+def scale_layers(slopes: Float[Tensor, "layers *rest"], factors: Factors) -> None:
     """See `class_terms.scale_layers`; nothing is read back from the device."""
     entries = slopes[0].numel()
+    main, auxiliary = (on_device(factor, arithmetic_dtype(slopes), slopes.device) for factor in factors)
     with torch.cuda.device(slopes.get_device()):
-        _scale[(triton.cdiv(entries, 4 * BLOCK), len(slopes))](slopes, scales, entries, BLOCK=4 * BLOCK)
+        _scale[(triton.cdiv(entries, 4 * BLOCK), len(slopes))](slopes, main, auxiliary, entries, BLOCK=4 * BLOCK)

@@ -1,4 +1,4 @@
-"""The box terms of all matched pairs in one launch: `boxes.pair_terms`."""
+"""What all matched pairs contribute in one launch: `matched.matched_terms`."""
 
 from __future__ import annotations
 
@@ -7,21 +7,25 @@ from typing import no_type_check
 import torch
 import triton
 import triton.language as tl
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from detr_conformance.optimized.boxes import IOU_EPS, PairTerms
+from detr_conformance.optimized.boxes import IOU_EPS
+from detr_conformance.optimized.matched import MatchedTerms
+from detr_conformance.optimized.targets import Pairs, Targets
 
 BLOCK = 128
-"""Pairs of one program; a step has some thousand."""
+"""Pairs of one program; a layer has some hundred."""
 
 
 @triton.jit
 @no_type_check  # a checker would hide the function, and Triton reads its source
-def _edges(box, inside):
+def _edges(box, of_number, inside, DTYPE: tl.constexpr):
     """Left, top, right and bottom edge of boxes in centre form, and the four numbers themselves."""
-    x, y = tl.load(box, mask=inside, other=0.0), tl.load(box + 1, mask=inside, other=0.0)
-    width, height = tl.load(box + 2, mask=inside, other=0.0), tl.load(box + 3, mask=inside, other=0.0)
+    x = tl.load(box, mask=inside, other=0.0).to(DTYPE)
+    y = tl.load(box + of_number, mask=inside, other=0.0).to(DTYPE)
+    width = tl.load(box + 2 * of_number, mask=inside, other=0.0).to(DTYPE)
+    height = tl.load(box + 3 * of_number, mask=inside, other=0.0).to(DTYPE)
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2, x, y, width, height
 
 
@@ -50,16 +54,24 @@ def _sign(difference):
     return tl.where(difference > 0, 1.0, tl.where(difference < 0, -1.0, 0.0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pairs"])  # it changes from batch to batch
 @no_type_check
-def _pair_terms(
-    pred, target, distance, apart, iou, distance_slope, apart_slope, pairs, EPS: tl.constexpr, BLOCK: tl.constexpr
-):
-    """One block of pairs."""
-    pair = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+def _match_up(
+    boxes, gt_boxes, gt_classes, rows, targets, distance, apart, distance_slope, apart_slope, labels, scores,
+    of_layer, of_image, of_query, of_number, row_of_layer, target_of_layer, queries, slots, pairs,
+    EPS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One block of the pairs of one layer; what they contribute is summed, and goes where their queries are."""
+    block, layer = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    pair = block * BLOCK + tl.arange(0, BLOCK)
     inside = pair < pairs
-    left, top, right, bottom, x, y, width, height = _edges(pred + pair * 4, inside)
-    left_t, top_t, right_t, bottom_t, x_t, y_t, width_t, height_t = _edges(target + pair * 4, inside)
+    row = tl.load(rows + layer * row_of_layer + pair, mask=inside, other=0)
+    target = tl.load(targets + layer * target_of_layer + pair, mask=inside, other=0)
+    image = row // queries
+    DTYPE: tl.constexpr = gt_boxes.dtype.element_ty
+    pred = boxes + layer * of_layer + image * of_image + (row - image * queries) * of_query
+    left, top, right, bottom, x, y, width, height = _edges(pred, of_number, inside, DTYPE)
+    left_t, top_t, right_t, bottom_t, x_t, y_t, width_t, height_t = _edges(gt_boxes + target * 4, 1, inside, DTYPE)
     meeting_x, around_x = _overlap(left, right, left_t, right_t)
     meeting_y, around_y = _overlap(top, bottom, top_t, bottom_t)
     shared_x, shared_y = tl.where(meeting_x < 0, 0.0, meeting_x), tl.where(meeting_y < 0, 0.0, meeting_y)
@@ -75,29 +87,46 @@ def _pair_terms(
     by_y, by_height = _slopes(shared_slope_y, by_hull * around_x, by_area * size_x, top, bottom, top_t, bottom_t)
 
     of_x, of_y, of_width, of_height = x - x_t, y - y_t, width - width_t, height - height_t
-    tl.store(distance + pair, tl.abs(of_x) + tl.abs(of_y) + tl.abs(of_width) + tl.abs(of_height), mask=inside)
-    tl.store(apart + pair, 1.0 - ratio + (hull - union) / hull, mask=inside)
-    tl.store(iou + pair, ratio, mask=inside)
-    tl.store(distance_slope + pair * 4, _sign(of_x), mask=inside)
-    tl.store(distance_slope + pair * 4 + 1, _sign(of_y), mask=inside)
-    tl.store(distance_slope + pair * 4 + 2, _sign(of_width), mask=inside)
-    tl.store(distance_slope + pair * 4 + 3, _sign(of_height), mask=inside)
-    tl.store(apart_slope + pair * 4, by_x, mask=inside)
-    tl.store(apart_slope + pair * 4 + 1, by_y, mask=inside)
-    tl.store(apart_slope + pair * 4 + 2, by_width, mask=inside)
-    tl.store(apart_slope + pair * 4 + 3, by_height, mask=inside)
+    difference = tl.abs(of_x) + tl.abs(of_y) + tl.abs(of_width) + tl.abs(of_height)
+    part = layer * tl.num_programs(0) + block
+    tl.store(distance + part, tl.sum(tl.where(inside, difference, 0.0), axis=0))
+    tl.store(apart + part, tl.sum(tl.where(inside, 1.0 - ratio + (hull - union) / hull, 0.0), axis=0))
+    tl.store(labels + layer * slots + row, tl.load(gt_classes + target, mask=inside, other=0), mask=inside)
+    tl.store(scores + layer * slots + row, ratio, mask=inside)
+    number = (layer * pairs + pair) * 4
+    tl.store(distance_slope + number, _sign(of_x), mask=inside)
+    tl.store(distance_slope + number + 1, _sign(of_y), mask=inside)
+    tl.store(distance_slope + number + 2, _sign(of_width), mask=inside)
+    tl.store(distance_slope + number + 3, _sign(of_height), mask=inside)
+    tl.store(apart_slope + number, by_x, mask=inside)
+    tl.store(apart_slope + number + 1, by_y, mask=inside)
+    tl.store(apart_slope + number + 2, by_width, mask=inside)
+    tl.store(apart_slope + number + 3, by_height, mask=inside)
 
 
-def pair_terms(pred: Float[Tensor, "layers pairs 4"], target: Float[Tensor, "layers pairs 4"]) -> PairTerms:
-    """See `boxes.pair_terms`."""
-    numbers = [torch.empty(pred.shape[:2], dtype=pred.dtype, device=pred.device) for _ in range(3)]
-    slopes = [torch.empty(pred.shape, dtype=pred.dtype, device=pred.device) for _ in range(2)]
-    pairs = numbers[0].numel()
-    if pairs:
-        with torch.cuda.device(
-            pred.get_device()
-        ):  # where Triton launches; on the CPU this is -1, which changes nothing
-            _pair_terms[(triton.cdiv(pairs, BLOCK),)](
-                pred.contiguous(), target.contiguous(), *numbers, *slopes, pairs, EPS=IOU_EPS, BLOCK=BLOCK
-            )
-    return PairTerms(*numbers, *slopes)
+def matched_terms(
+    pred_bboxes: Float[Tensor, "layers images queries 4"], targets: Targets, pairs: Pairs, classes: int
+) -> MatchedTerms:
+    """See `matched.matched_terms`."""
+    layers, images, queries, _ = pred_bboxes.shape
+    boxes, device = targets.boxes.contiguous(), pred_bboxes.device
+    rows, own = rows_in_memory(pairs.rows), rows_in_memory(pairs.targets)
+    blocks = triton.cdiv(pairs.count, BLOCK)
+    distance, apart = (torch.empty((layers, blocks), dtype=boxes.dtype, device=device) for _ in range(2))
+    by_distance, by_apart = (torch.empty((layers, pairs.count, 4), dtype=boxes.dtype, device=device) for _ in range(2))
+    labels = torch.full((layers, images, queries), classes, dtype=torch.int32, device=device)
+    scores = torch.empty((layers, images, queries), dtype=boxes.dtype, device=device)
+    if pairs.count:
+        with torch.cuda.device(pred_bboxes.get_device()):  # where Triton launches; -1 on the CPU, which changes nothing
+            _match_up[(blocks, layers)](
+                pred_bboxes, boxes, targets.classes.contiguous(), rows, own,
+                distance, apart, by_distance, by_apart, labels, scores,
+                *pred_bboxes.stride(), rows.stride(0), own.stride(0), queries, images * queries, pairs.count,
+                EPS=IOU_EPS, BLOCK=BLOCK,
+            )  # fmt: skip
+    return MatchedTerms(distance, apart, by_distance, by_apart, labels, scores)
+
+
+def rows_in_memory(indices: Int64[Tensor, "layers pairs"]) -> Int64[Tensor, "layers pairs"]:
+    """The same, each row without gaps; the rows may be one and the same."""
+    return indices if indices.stride(1) == 1 else indices.contiguous()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from detr_conformance.optimized.layer_losses import LayerLosses
+from detr_conformance.optimized.totals import LayerLosses
 
 from .test_fuzz import outcome
 
@@ -63,7 +63,7 @@ DEFECTS: dict[str, tuple[tuple[str, ...], Callable]] = {
     "all losses are in half precision": (BOTH_LOSSES, on_each_loss(torch.Tensor.half)),
     "all losses have an axis": (BOTH_LOSSES, on_each_loss(lambda loss: loss[None])),
     "NaN is hidden": (BOTH_LOSSES, on_each_loss(torch.nan_to_num)),
-    "a gradient is a thousandth too large": (("box_loss.in_place_of_queries",), on_result(lambda each: each * 1.001)),
+    "a gradient is a thousandth too large": (("matched.in_place_of_queries",), on_result(lambda each: each * 1.001)),
     "who is matched is left to chance": (("matcher.solve_stack",), on_result(lambda columns: columns.flip(0))),
     "queries and targets change places": (("detr_loss.rows_of_matching",), on_result(lambda rows: rows[::-1])),
     "a loss is left out": (("detr_loss.TERMS",), lambda terms: terms[:2]),

@@ -9,8 +9,9 @@ import torch
 
 from detr_conformance.optimized import RTDETRDetectionLoss
 from detr_conformance.optimized.backends import TORCH, backend_for
-from detr_conformance.optimized.options import ClassOptions, CostOptions
-from detr_conformance.optimized.targets import Targets
+from detr_conformance.optimized.matched import OfBoxLosses
+from detr_conformance.optimized.options import UNSCALED, ClassOptions, CostOptions
+from detr_conformance.optimized.targets import Pairs, Targets
 
 from .steps import KINDS, assert_same, step
 
@@ -50,10 +51,10 @@ def test_the_background_at_every_magnitude_of_a_logit(gamma, dtype):
     steps = [torch.linspace(-60, 60, 241), torch.tensor([-1e4, 1e4, -0.0])]
     logits = torch.cat(steps).to(DEVICE, dtype).view(1, 1, 1, -1)
     targets = torch.full((1, 1, 1), logits.shape[-1], device=DEVICE)
-    scores, ones = torch.zeros((1, 1, 1), device=DEVICE), torch.ones(1, device=DEVICE)
+    scores = torch.zeros((1, 1, 1), device=DEVICE)
     options = ClassOptions("focal", gamma, 0.75, 0.25)
-    _, got = kernels().class_terms(logits, targets, scores, options, ones)
-    _, exact = TORCH.class_terms(logits.double().cpu(), targets.cpu(), scores.cpu(), options, ones.cpu())
+    _, got = kernels().class_terms(logits, targets, scores, options, UNSCALED)
+    _, exact = TORCH.class_terms(logits.double().cpu(), targets.cpu(), scores.cpu(), options, UNSCALED)
     # Far below 0 a power of p has the rounding of p as often as the exponent says.
     assert_near(torch.where(exact.to(DEVICE) < 1e-37, exact.to(DEVICE), got), exact, 16 * (1 + gamma) * EPS[dtype])
 
@@ -64,7 +65,8 @@ def test_non_finite_logits_stay_visible():
     options = ClassOptions("focal", 1.5, 0.75, 0.25)
     sums, _ = kernels().class_terms(logits, targets, scores, options, None)
     expected, _ = TORCH.class_terms(logits.cpu(), targets.cpu(), scores.cpu(), options, None)
-    assert_near(sums, expected, 16 * EPS[torch.float32])
+    sums = sums.sum(1)
+    assert_near(sums, expected.sum(1), 16 * EPS[torch.float32])
     assert [math.isfinite(each) for each in sums.tolist()] == [True, False, False]
 
 
@@ -117,18 +119,134 @@ BOXES = {
 @pytest.mark.parametrize("name", BOXES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_the_terms_of_a_pair(name, dtype):
-    pred, target = (torch.tensor(box, dtype=dtype, device=DEVICE).view(1, 1, 4) for box in BOXES[name])
-    got, expected = kernels().pair_terms(pred, target), TORCH.pair_terms(pred.cpu(), target.cpu())
+    pred, target = (torch.tensor(box, dtype=dtype, device=DEVICE) for box in BOXES[name])
+    got, expected = (
+        backend.matched_terms(pred.to(device).view(1, 1, 1, 4), *one_pair(target, device), 2)
+        for backend, device in ((kernels(), DEVICE), (TORCH, "cpu"))
+    )
     for ours, theirs in zip(got, expected, strict=True):
         assert_near(ours, theirs, 64 * EPS[dtype])
 
 
+def one_pair(target, device):
+    """A target, and its pairing with the only query."""
+    first = torch.zeros((1, 1), dtype=torch.int64, device=device)
+    return Targets(target.to(device)[None], first[0], (1,)), Pairs(first, first)
+
+
+PAIRS = 300
+"""More than one program takes, of two layers with the same queries and of two with others."""
+
+
+def many_pairs(device, dtype):
+    draw = torch.Generator().manual_seed(0)
+    boxes = torch.rand((2, 4, 200, 4), generator=draw).add(0.1).to(device, dtype)
+    of_targets = torch.rand((PAIRS, 4), generator=draw).add(0.1).to(device, dtype)
+    classes = torch.randint(7, (PAIRS,), generator=draw).to(device)
+    rows = torch.stack([torch.randperm(800, generator=draw)[:PAIRS] for _ in range(2)]).to(device)
+    own = torch.stack([torch.randperm(PAIRS, generator=draw) for _ in range(2)]).to(device)
+    return boxes, Targets(of_targets, classes, (75,) * 4), Pairs(rows, own)
+
+
+SHARED = pytest.mark.parametrize("shared", [False, True], ids=["pairs of each layer", "the same pairs in all"])
+
+
+@SHARED
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_terms_of_many_pairs(dtype, shared):
+    got, expected = (matched(backend, device, dtype, shared) for backend, device in both())
+    assert got.distance.shape[1] > 1, "more than one program for each layer"
+    for name in ("distance", "apart"):
+        assert_near(getattr(got, name).sum(1), getattr(expected, name).sum(1), 64 * EPS[dtype])
+    assert torch.equal(got.labels.cpu().long(), expected.labels)
+    assert_near(got.scores.cpu()[expected.labels < 7], expected.scores[expected.labels < 7], 64 * EPS[dtype])
+    assert float((got.apart_slope.cpu() - expected.apart_slope).abs().max()) <= 256 * EPS[dtype]
+    assert torch.equal(got.distance_slope.cpu(), expected.distance_slope)
+
+
+def both():
+    return (kernels(), DEVICE), (TORCH, "cpu")
+
+
+def matched(backend, device, dtype, shared):
+    boxes, targets, pairs = many_pairs(device, dtype)
+    pairs = Pairs(pairs.rows[:1], pairs.targets[:1]).in_layers(2) if shared else pairs
+    return backend.matched_terms(boxes, targets, pairs, 7)
+
+
+ARRIVING = {
+    "all": (1.0, 1.0, 1.0, 1.0),
+    "of the main layer": (2.0, 0.5, None, None),
+    "of the other layers": (None, None, -1.0, 3.0),
+    "of one loss": (None, 1.0, None, 1.0),
+    "of one sum": (None, None, None, 0.25),
+}
+
+
+@SHARED
+@pytest.mark.parametrize("name", ARRIVING)
+@pytest.mark.parametrize("dtype", [torch.float16, *DTYPES], ids=str)
+def test_the_derivatives_in_the_place_of_their_queries(name, dtype, shared):
+    got, expected = (slopes(backend, device, ARRIVING[name], dtype, shared) for backend, device in both())
+    assert got.dtype == expected.dtype == dtype
+    assert float((got.cpu() - expected).abs().max()) <= 4 * EPS[dtype] * float(expected.abs().max())
+
+
+def slopes(backend, device, arriving, dtype, shared):
+    """By slopes of which those of nobody's loss are no numbers."""
+    boxes, _, pairs = many_pairs(device, dtype)
+    pairs = Pairs(pairs.rows[:1], pairs.targets[:1]).in_layers(2) if shared else pairs
+    exact = torch.promote_types(dtype, torch.float32)
+    draw = torch.Generator().manual_seed(1)
+    of_pairs = [torch.randn((2, PAIRS, 4), generator=draw).to(device, exact) for _ in range(2)]
+    for place, factor in enumerate(arriving):
+        if factor is None:
+            of_pairs[place % 2][slice(-1) if place > 1 else -1] = math.nan
+    given = OfBoxLosses(
+        *(None if each is None else torch.tensor(each, dtype=exact, device=device) for each in arriving)
+    )
+    return backend.box_slopes(*of_pairs, (0.7, 0.1), given, pairs, boxes.shape, dtype)
+
+
+def test_the_derivatives_of_a_query_that_is_named_twice_are_added():
+    rows = torch.tensor([[2, 2]], device=DEVICE)
+    ones = torch.ones((1, 2, 4), device=DEVICE)
+    arriving = OfBoxLosses(ones[0, 0, 0], ones[0, 0, 0], None, None)
+    got = kernels().box_slopes(
+        ones, ones, (1.0, 0.5), arriving, Pairs(rows, rows), torch.Size((1, 1, 3, 4)), ones.dtype
+    )
+    assert got[0, 0].tolist() == [[0.0] * 4, [0.0] * 4, [3.0] * 4]
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("pair_parts", [0, 5])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_totals(layers, pair_parts, dtype):
+    draw = torch.Generator().manual_seed(0)
+    sums = [torch.rand((layers, parts), generator=draw).to(dtype) for parts in (3000, pair_parts, pair_parts)]
+    weights = (1 / 3, 0.1)  # which no float32 is
+    got = kernels().totals(*(each.to(DEVICE) for each in sums), weights)
+    expected = TORCH.totals(*(each.double() for each in sums), weights)
+    for ours, theirs in zip(got, expected, strict=True):
+        assert ours.dtype == dtype
+        assert_near(ours, theirs, 16 * EPS[dtype])
+
+
+def test_a_weight_may_be_known_to_the_device_alone():
+    sums = [torch.ones((2, 3), device=DEVICE) for _ in range(3)]
+    weights = (torch.tensor(0.25, dtype=torch.float64, device=DEVICE), 2.0)
+    assert [each.item() for each in kernels().totals(*sums, weights)] == [3.0, 0.75, 6.0] * 2
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
-def test_scaling_leaves_out_what_nobody_asked_for(dtype):
-    slopes = torch.tensor([[1.0, 2.0], [math.nan, 3.0], [math.nan, 4.0], [5.0, 6.0]], device=DEVICE).to(dtype)
-    scales = torch.tensor([1.0, 0.0, 2.0, -0.5], device=DEVICE).to(dtype)
+@pytest.mark.parametrize("factors", [(2.0, 0.0), (0.0, -0.5), (1.0, 1.0)], ids=str)
+def test_scaling_leaves_out_what_nobody_asked_for(dtype, factors):
+    slopes = torch.tensor([[1.0, 2.0], [math.nan, 3.0], [math.nan, 4.0]], device=DEVICE).to(dtype)
     expected = slopes.clone().cpu()
-    kernels().scale_layers(slopes, scales)
-    TORCH.scale_layers(expected, scales.cpu())
+    given = tuple(torch.tensor(each, dtype=torch.promote_types(dtype, torch.float32)) for each in factors)
+    kernels().scale_layers(slopes, tuple(each.to(DEVICE) for each in given))
+    TORCH.scale_layers(expected, given)
     assert torch.equal(slopes.cpu().nan_to_num(9.0), expected.nan_to_num(9.0))
-    assert slopes[1].tolist() == [0.0, 0.0]
+    main, auxiliary = factors
+    assert (main != 0) or not expected[-1].any()
+    assert (auxiliary != 0) or not expected[:-1].any()

@@ -5,73 +5,18 @@ Of such tensors torch refuses to look at any, which on CUDA would mean waiting f
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import pytest
 import torch
 
-from detr_conformance.optimized import (
-    DETRLoss,
-    HungarianMatcher,
-    RTDETRDetectionLoss,
-    detr_loss,
-    get_cdn_group,
-    matcher,
-    pairing,
-    targets,
-    upload,
-)
+from detr_conformance.optimized import DETRLoss, HungarianMatcher, RTDETRDetectionLoss, get_cdn_group
 
-from .steps import KINDS, Step, step
+from .steps import KINDS, Step
 from .waiting import NoSending
 
 pytest.importorskip("triton", reason="needs Triton, which has builds for Linux alone")
-from detr_conformance.optimized.backends import _triton
-from detr_conformance.optimized.kernels import assignment, classification, matching_cost, pairs
+from .host_only import META, on_the_host_only, without_numbers
 
-META = torch.device("meta")
-KERNELS = {"_solve": assignment, "_classify": classification, "_scale": classification}
-KERNELS |= {"_costs": matching_cost, "_pair_terms": pairs}
-
-
-class NoKernel:
-    """In the place of a kernel: it can be launched, and does nothing."""
-
-    def __getitem__(self, grid):
-        return self.launched
-
-    def launched(self, *arguments, **constants):
-        """Nothing."""
-
-
-def not_sent(make, *arguments, device):
-    """In the place of `on_device`: from pinned memory nobody waits, and a tensor without numbers needs none."""
-    return torch.empty_like(make(*arguments), device=device)
-
-
-@pytest.fixture(autouse=True)
-def only_the_host(monkeypatch):
-    """What is done on CUDA is done for tensors without numbers, except by the kernels."""
-    for kernel, module in KERNELS.items():
-        monkeypatch.setattr(module, kernel, NoKernel())
-    for module in (matcher, pairing, targets, upload):
-        monkeypatch.setattr(module, "on_device", not_sent)
-    for module in (matcher, detr_loss):
-        monkeypatch.setattr(module, "backend_for", lambda device, _: _triton(device))
-    monkeypatch.setattr(torch.cuda, "device", nullcontext)
-
-
-def without_numbers(**shape):
-    """A step on the device of no numbers."""
-    example = step(**shape)
-    batch = example.batch | {key: example.batch[key].to(META) for key in ("cls", "bboxes")}
-    leaves = [each.detach().to(META).requires_grad_() for each in example.predictions]
-    if example.dn_meta is None:
-        return Step(leaves, batch, None)
-    return Step(
-        leaves, batch, example.dn_meta | {"dn_pos_idx": [row.to(META) for row in example.dn_meta["dn_pos_idx"]]}
-    )
-
+only_the_host = pytest.fixture(autouse=True)(on_the_host_only)
 
 SHAPES = {
     "": {},

@@ -1,0 +1,61 @@
+"""The derivative by all predicted boxes in one launch: `matched.box_slopes`."""
+
+from __future__ import annotations
+
+from typing import no_type_check
+
+import torch
+import triton
+import triton.language as tl
+from jaxtyping import Float
+from torch import Tensor
+
+from detr_conformance.optimized.kernels.pairs import BLOCK, rows_in_memory
+from detr_conformance.optimized.kernels.weights import as_arguments, of_layer, weight_at
+from detr_conformance.optimized.matched import OfBoxLosses
+from detr_conformance.optimized.options import Weight
+from detr_conformance.optimized.targets import Pairs
+
+
+@triton.jit(do_not_specialize=["pairs"])  # it changes from batch to batch
+@no_type_check  # a checker would hide the function, and Triton reads its source
+def _place(
+    by_distance, by_apart, rows, slopes, weights, of_bbox, of_giou, of_bbox_aux, of_giou_aux,
+    bbox_bits: tl.int64, giou_bits: tl.int64, row_of_layer, slots, pairs, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One block of the pairs of one layer, four numbers each."""
+    layer = tl.program_id(1).to(tl.int64)
+    is_main = layer == tl.num_programs(1) - 1
+    entry = tl.program_id(0) * BLOCK * 4 + tl.arange(0, BLOCK * 4)
+    inside = entry < pairs * 4
+    DTYPE: tl.constexpr = by_distance.dtype.element_ty
+    of_distance = tl.load(by_distance + layer * pairs * 4 + entry, mask=inside, other=0.0)
+    of_apart = tl.load(by_apart + layer * pairs * 4 + entry, mask=inside, other=0.0)
+    total = of_layer(of_distance * weight_at(weights, bbox_bits, 0, DTYPE), of_bbox, of_bbox_aux, is_main)
+    total += of_layer(of_apart * weight_at(weights, giou_bits, 1, DTYPE), of_giou, of_giou_aux, is_main)
+    row = tl.load(rows + layer * row_of_layer + entry // 4, mask=inside, other=0)
+    # Added, for a caller's pairs may name a query twice.
+    tl.atomic_add(slopes + (layer * slots + row) * 4 + entry % 4, total, mask=inside, sem="relaxed")
+
+
+def box_slopes(
+    distance_slope: Float[Tensor, "layers pairs 4"],
+    apart_slope: Float[Tensor, "layers pairs 4"],
+    weights: tuple[Weight, Weight],
+    arriving: OfBoxLosses,
+    pairs: Pairs,
+    shape: torch.Size,
+    dtype: torch.dtype,
+) -> Float[Tensor, "layers images queries 4"]:
+    """See `matched.box_slopes`; nothing is read back from the device."""
+    layers, images, queries, _ = shape
+    slopes = torch.zeros(shape, dtype=distance_slope.dtype, device=distance_slope.device)
+    rows = rows_in_memory(pairs.rows)
+    on_device, bits = as_arguments(weights, slopes.dtype, slopes.device)
+    if pairs.count:
+        with torch.cuda.device(slopes.get_device()):  # where Triton launches; -1 on the CPU, which changes nothing
+            _place[(triton.cdiv(pairs.count, BLOCK), layers)](
+                distance_slope, apart_slope, rows, slopes, on_device, *arriving, *bits,
+                rows.stride(0), images * queries, pairs.count, BLOCK=BLOCK,
+            )  # fmt: skip
+    return slopes.to(dtype)
