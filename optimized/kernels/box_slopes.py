@@ -17,7 +17,7 @@ from detr_conformance.optimized.options import Weight
 from detr_conformance.optimized.targets import Pairs
 
 
-@triton.jit(do_not_specialize=["pairs"])  # it changes from batch to batch
+@triton.jit(do_not_specialize=["row_of_layer", "pairs"])  # they change from batch to batch
 @no_type_check  # a checker would hide the function, and Triton reads its source
 def _place(
     by_distance, by_apart, rows, slopes, weights, of_bbox, of_giou, of_bbox_aux, of_giou_aux,

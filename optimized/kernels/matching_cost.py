@@ -45,7 +45,7 @@ def _overlap(centre, size, target_centre, target_size):
     return tl.where(inner < 0, 0.0, inner), outer
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["gts"])  # it changes from batch to batch
 @no_type_check
 def _costs(
     boxes, logits, log_sums, gt_boxes, gt_classes, gt_images, costs,

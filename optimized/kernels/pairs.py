@@ -54,7 +54,7 @@ def _sign(difference):
     return tl.where(difference > 0, 1.0, tl.where(difference < 0, -1.0, 0.0))
 
 
-@triton.jit(do_not_specialize=["pairs"])  # it changes from batch to batch
+@triton.jit(do_not_specialize=["row_of_layer", "target_of_layer", "pairs"])  # they change from batch to batch
 @no_type_check
 def _match_up(
     boxes, gt_boxes, gt_classes, rows, targets, distance, apart, distance_slope, apart_slope, labels, scores,

@@ -14,7 +14,7 @@ from detr_conformance.optimized.kernels.weights import as_arguments, weight_at
 from detr_conformance.optimized.options import Weight
 from detr_conformance.optimized.totals import LayerLosses
 
-BLOCK = 2048
+BLOCK = 4096
 """Terms that a program adds at once. The logits of a large batch give some ten thousand."""
 
 
@@ -75,6 +75,6 @@ def totals(
     with torch.cuda.device(class_sums.get_device()):  # where Triton launches; -1 on the CPU, which changes nothing
         _total[(3, 2)](
             class_sums, distance, apart, on_device, *losses, *bits,
-            len(class_sums), class_sums.shape[1], distance.shape[1], BLOCK=BLOCK, num_warps=8,
+            len(class_sums), class_sums.shape[1], distance.shape[1], BLOCK=BLOCK, num_warps=16,
         )  # fmt: skip
     return losses
