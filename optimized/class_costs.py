@@ -26,49 +26,31 @@ def log_sums_of(logits: Float[Tensor, "*images queries classes"]) -> Float[Tenso
 
 
 class _ClassCosts:
-    """Class costs of every layer: a row for each of a list of images and classes, a column for each query of the image.
-
-    The logits lie scattered in memory. Looking them up by their address is six times as fast as by layer, image, query
-    and class, and needs no copy of logits that are a view of a larger tensor.
+    """Class costs of every layer: a row for each target, a column for each query of its image.
 
     Args:
         pred_scores: logits.
-        images: the image of each row of a layer.
-        classes: its class.
+        targets: of all images.
         options: the form of the class cost, and its gain.
-        dtype: of the arithmetic.
     """
 
     def __init__(
-        self,
-        pred_scores: Float[Tensor, "layers images queries classes"],
-        images: Int64[Tensor, " rows"],
-        classes: Int64[Tensor, " rows"],
-        options: CostOptions,
-        dtype: torch.dtype,
+        self, pred_scores: Float[Tensor, "layers images queries classes"], targets: Targets, options: CostOptions
     ) -> None:
-        per_layer, per_image, per_query, per_class = pred_scores.stride()
-        (layers, images_in_all, queries, _), device = pred_scores.shape, pred_scores.device
-        extent = sum((size - 1) * stride for size, stride in zip(pred_scores.shape, pred_scores.stride(), strict=True))
-        layer = torch.arange(layers, device=device)[:, None]
-        self.memory = pred_scores.as_strided((extent + 1,), (1,))
-        self.rows = (layer * per_layer + images * per_image + classes * per_class).view(-1, 1)
-        self.columns = torch.arange(queries, device=device) * per_query
-        self.options = options
-        self.image_of_row = (layer * images_in_all + images).view(-1)
-        self.log_sums = None if options.use_fl else log_sums_of(pred_scores.to(dtype)).flatten(0, 1)
+        layers = len(pred_scores)
+        self.pred_scores, self.options = pred_scores, options
+        self.layers = torch.arange(layers, device=pred_scores.device).repeat_interleave(len(targets.classes))
+        self.images, self.classes = targets.images.repeat(layers), targets.classes.repeat(layers)
+        self.log_sums = None if options.use_fl else log_sums_of(pred_scores.to(targets.boxes.dtype))
 
     def write(self, rows: slice, out: Float[Tensor, "rows queries"]) -> None:
         """Some of the rows."""
-        shape, dtypes = tuple(out.shape), (torch.int64, self.memory.dtype, *[out.dtype] * 3)
-        addresses, found, *planes = scratch(out.device, *((shape, dtype) for dtype in dtypes))
-        torch.add(self.rows[rows], self.columns, out=addresses)
-        torch.index_select(self.memory, 0, addresses.view(-1), out=found.view(-1))
-        out.copy_(found)
+        layers, images = self.layers[rows], self.images[rows]
+        out.copy_(self.pred_scores[layers, images, :, self.classes[rows]])
         if self.log_sums is None:
-            _focal_costs(out, planes, self.options)
+            _focal_costs(out, scratch(out.device, *[(tuple(out.shape), out.dtype)] * 3), self.options)
         else:
-            _softmax_costs(out, self.log_sums[self.image_of_row[rows]], self.options)
+            _softmax_costs(out, self.log_sums[layers, images], self.options)
 
 
 class _LookedUp:
@@ -105,7 +87,7 @@ def class_costs(
     """
     layers, images, _, classes = pred_scores.shape
     if len(targets.classes) <= images * classes:
-        return _ClassCosts(pred_scores, targets.images, targets.classes, options, targets.boxes.dtype)
+        return _ClassCosts(pred_scores, targets, options)
     table = _costs_of_all_classes(pred_scores, options, targets.boxes.dtype, block)
     return _LookedUp(table.flatten(0, 2), image_of_row * classes + targets.classes.repeat(layers))
 
