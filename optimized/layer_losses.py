@@ -52,8 +52,7 @@ def layer_losses(inputs: LayerInputs, configuration: Configuration) -> LayerLoss
     Without a pair the box losses are 0, and still connected to the graph of the predictions: a data-parallel trainer
     must not take the box head for unused.
     """
-    boxes, scores, *_ = inputs
-    # As arguments of their own, or autograd would not see them.
+    boxes, scores, *_ = inputs  # arguments of their own below, or autograd would not see them
     with_slopes = torch.is_grad_enabled() and scores.requires_grad
     return LayerLosses(*_LayerLosses.apply(boxes, scores, inputs, configuration, with_slopes))  # type: ignore[no-untyped-call]
 

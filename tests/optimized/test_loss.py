@@ -61,6 +61,14 @@ def test_gradients_of_single_losses_add_up(loss):
         assert torch.allclose(total, expected, rtol=8 * EPS, atol=EPS)
 
 
+@pytest.mark.parametrize(("key", "unused"), [("loss_bbox", 1), ("loss_giou_aux", 1), ("loss_class", 0)])
+def test_what_a_loss_does_not_depend_on_gets_no_gradient(loss, key, unused):
+    example = step()
+    part = torch.autograd.grad(example(loss)[key], example.predictions, allow_unused=True)
+    assert part[unused] is None
+    assert part[1 - unused].any()
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_halves_are_computed_with_as_float32(loss, dtype):
     halves = step(dtype=dtype)
