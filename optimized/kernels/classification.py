@@ -55,7 +55,7 @@ def _classify(
     CLASSES: tl.constexpr, DENSE: tl.constexpr, KIND: tl.constexpr, GAMMA: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One block of one image in one layer: the sum of its terms, and the derivative of each."""
-    block, image, layer = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    block, image, layer = tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
     DTYPE: tl.constexpr = sums.dtype.element_ty
     DOUBLE: tl.constexpr = sums.dtype.element_ty == tl.float64
     entry = block * BLOCK + tl.arange(0, BLOCK)
