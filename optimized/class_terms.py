@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
-from detr_conformance.optimized.fading import LINEAR_ABOVE, Fading
+from detr_conformance.optimized.fading import LINEAR_ABOVE, Fading, multiple
 from detr_conformance.optimized.options import ClassOptions, Factors
 from detr_conformance.optimized.precision import arithmetic_dtype
 from detr_conformance.optimized.scratch import scratch
@@ -129,10 +129,10 @@ def _background(
         terms = Fading(*(plane[: x.numel()].view(x.shape) for plane in memory))
         slope = out if out is None or out.dtype == dtype else torch.empty_like(x)
         terms.compute(x, options.gamma, weight, slope, part)
-        sums.append(terms.total(options.gamma))
+        sums.append(terms.scaled.sum())
         if out is not None and slope is not None:
             _store(slope, factors[number // each], out)
-    return torch.stack(sums).view(layers, each).sum(1)
+    return torch.stack(sums).view(layers, each).sum(1) / multiple(options.gamma)
 
 
 def _cut(of_layers: Float[Tensor, "layers images entries"]) -> list[Float[Tensor, "some_images some_entries"]]:

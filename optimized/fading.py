@@ -21,7 +21,7 @@ class Fading(NamedTuple):
     Attributes:
         p: sigmoid(x).
         power: weight p^gamma.
-        scaled: a multiple of f(x), see `terms`: gamma f(x), as the derivative needs it, for the usual gamma.
+        scaled: `multiple(gamma)` times f(x): gamma f(x), as the derivative needs it, for the usual gamma.
     """
 
     p: Float[Tensor, "*block"]
@@ -60,36 +60,32 @@ class Fading(NamedTuple):
         if left_out is not None:
             self.power.view(-1).index_fill_(0, left_out, 0.0)
         self._log_rest(x)
-        torch.addcmul(zero, self.scaled, self.power, value=-_multiple(gamma), out=self.scaled)
+        torch.addcmul(zero, self.scaled, self.power, value=-multiple(gamma), out=self.scaled)
         if slope is not None:
             self._derive(gamma, slope)
 
     def terms(self, gamma: float) -> Float[Tensor, "*block"]:
         """f(x)."""
-        return self.scaled / _multiple(gamma)
-
-    def total(self, gamma: float) -> Float[Tensor, ""]:
-        """The sum of f(x)."""
-        return self.scaled.sum() / _multiple(gamma)
+        return self.scaled / multiple(gamma)
 
     def _derive(self, gamma: float, slope: Float[Tensor, "*block"]) -> None:
         """f'(x)."""
         if gamma == 0:
             torch.mul(self.power, self.p, out=slope)
-        elif gamma == _multiple(gamma):
+        elif gamma == multiple(gamma):
             torch.lerp(self.scaled, self.power, self.p, out=slope)
         else:
             torch.mul(self.scaled, gamma, out=slope).lerp_(self.power, self.p)
 
     def _log_rest(self, x: Float[Tensor, "*block"]) -> None:
         """Compute log(1 - p) = -softplus(x), the first form in half the time where no p is near 1."""
-        if x.numel() and bool(self.p.amax() <= UNSURE_ABOVE):
+        if x.numel() and float(self.p.amax()) <= UNSURE_ABOVE:
             torch.neg(self.p, out=self.scaled).log1p_()
         else:  # `F.softplus` has no `out`
             torch.ops.aten.softplus.out(x, 1.0, LINEAR_ABOVE, out=self.scaled).neg_()
 
 
-def _multiple(gamma: float) -> float:
+def multiple(gamma: float) -> float:
     """Of f(x) in `scaled`; gamma, unless f(x) times it could lose its digits or leave the range."""
     return gamma if 2.0**-10 <= gamma <= 2.0**10 else 1.0
 
