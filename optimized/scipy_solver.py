@@ -12,8 +12,8 @@ from torch import Tensor
 
 from detr_conformance.optimized.threads import share
 
-COSTS_PER_THREAD = 500_000
-"""With less to do, about two milliseconds, another thread costs more than it saves."""
+COSTS_PER_THREAD = 250_000
+"""With less to do, about a millisecond, another thread costs more than it saves."""
 
 Problem = tuple[int, int, int]
 """First row, rows, columns."""
