@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -64,7 +65,12 @@ class Clock:
 
 
 def interleaved(runs: Mapping[str, Run], rounds: int, clock: Clock) -> dict[str, Spread]:
-    """Each contender in turn, round by round: ABCABC and so on."""
+    """Each contender once in every round, in an order drawn anew for each, always the same draws.
+
+    In one and the same order, one contender would always follow the one whose memory takes longest to be mapped anew.
+    """
+    draw = random.Random(0)  # noqa: S311  # no secret
+    order = list(runs.items())
     for run in runs.values():
         for _ in range(WARM_UP):
             run()
@@ -73,7 +79,8 @@ def interleaved(runs: Mapping[str, Run], rounds: int, clock: Clock) -> dict[str,
     gc.disable()  # a collection would be charged to whoever happens to have its turn
     try:
         for _ in range(rounds):
-            for name, run in runs.items():
+            draw.shuffle(order)
+            for name, run in order:
                 times[name].append(clock(run))
     finally:
         gc.enable()
