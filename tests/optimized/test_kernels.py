@@ -45,6 +45,24 @@ def test_the_whole_loss(kind, queries, dtype):
     assert_same(on_device, ours, example, RTDETRDetectionLoss(4, **KINDS[kind]), 16 * EPS[dtype])
 
 
+LAYOUTS = {
+    "gaps between images": lambda each: torch.cat([each, each], dim=2)[:, :, : each.shape[2]],
+    "gaps between queries": lambda each: torch.cat([each, each], dim=3)[..., : each.shape[3]],
+    "numbers of all queries together": lambda each: each.mT.contiguous().mT,
+    "images before layers": lambda each: each.transpose(0, 1).contiguous().transpose(0, 1),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_predictions_in_any_layout(kind, layout):
+    on_device = step(device=DEVICE)
+    views = on_device.with_predictions(LAYOUTS[layout])
+    assert not any(each.is_contiguous() for each in views.predictions)
+    ours = RTDETRDetectionLoss(4, **KINDS[kind], backend="triton")
+    assert_same(views, ours, step(), RTDETRDetectionLoss(4, **KINDS[kind]), 16 * EPS[torch.float32])
+
+
 @pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 1.5, 2.0, 3.7])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_the_background_at_every_magnitude_of_a_logit(gamma, dtype):
