@@ -7,16 +7,18 @@ brings the compiler of CUDA along, so whatever it refuses shows without a device
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 import triton
+from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from detr_conformance.optimized import RTDETRDetectionLoss
+from detr_conformance.optimized import RTDETRDetectionLoss, rtdetr_loss
 from detr_conformance.optimized.kernels import device
+from detr_conformance.optimized.normaliser import Normaliser
 
 from .host_only import KERNELS
 from .steps import KINDS, step
@@ -75,17 +77,35 @@ def type_of(argument: Any) -> str:
 
 
 def recorded() -> dict[str, Launch]:
-    """The launches of steps of every kind and dtype."""
+    """The launches of steps of every kind and dtype, of single losses, and with weights that only the device knows."""
     launches: dict[str, Launch] = {}
     for name, module in KERNELS.items():
         setattr(module, name, Recorder(getattr(module, name), launches))
     device.check_device = lambda *_: None  # type: ignore[assignment]  # nothing runs
     for dtype in DTYPES:
         for options in KINDS.values():
-            example = step(dtype=dtype)
-            loss = RTDETRDetectionLoss(4, **options, backend="triton")
-            torch.autograd.grad(2 * sum(example(loss).values()), example.predictions)
+            take_a_step(dtype, options, lambda losses: 2 * sum(losses.values()))
+    for key in SINGLE:
+        take_a_step(torch.float32, {}, lambda losses, key=key: losses[key])
+    rtdetr_loss.normalisers = on_the_device  # type: ignore[attr-defined]
+    for options in KINDS.values():
+        take_a_step(torch.float32, options, lambda losses: sum(losses.values()))
     return launches
+
+
+SINGLE = ("loss_class", "loss_class_aux", "loss_bbox", "loss_bbox_aux", "loss_giou", "loss_giou_aux")
+
+
+def take_a_step(dtype: torch.dtype, options: dict[str, bool], total: Callable[..., Tensor]) -> None:
+    """Forward and backward."""
+    example = step(dtype=dtype)
+    losses = example(RTDETRDetectionLoss(4, **options, backend="triton"))
+    torch.autograd.grad(total(losses), example.predictions, allow_unused=True)
+
+
+def on_the_device(pairs: Sequence[int], *_: Any) -> tuple[Normaliser, ...]:
+    """In the place of `normalisers`: what processes agreed on, which no host has seen."""
+    return tuple(Normaliser(torch.tensor(float(count), dtype=torch.float64), 2) for count in pairs)
 
 
 def compiled(capability: int) -> Iterator[str]:

@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 
-from detr_conformance.optimized import RTDETRDetectionLoss
+from detr_conformance.optimized import RTDETRDetectionLoss, rtdetr_loss
 from detr_conformance.optimized.backends import TORCH, backend_for
 from detr_conformance.optimized.matched import OfBoxLosses
+from detr_conformance.optimized.normaliser import Normaliser
 from detr_conformance.optimized.options import UNSCALED, ClassOptions, CostOptions
 from detr_conformance.optimized.targets import Pairs, Targets
 
@@ -254,6 +255,18 @@ def test_a_weight_may_be_known_to_the_device_alone():
     sums = [torch.ones((2, 3), device=DEVICE) for _ in range(3)]
     weights = (torch.tensor(0.25, dtype=torch.float64, device=DEVICE), 2.0)
     assert [each.item() for each in kernels().totals(*sums, weights)] == [3.0, 0.75, 6.0] * 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float16, *DTYPES], ids=str)
+def test_the_whole_loss_with_weights_that_processes_agreed_on(kind, dtype, monkeypatch):
+    def agreed(pairs, device, _):
+        return tuple(Normaliser(torch.tensor(count / 3, dtype=torch.float64, device=device), 3) for count in pairs)
+
+    monkeypatch.setattr(rtdetr_loss, "normalisers", agreed)
+    on_device, example = step(dtype=dtype, device=DEVICE), step(dtype=dtype)
+    ours = RTDETRDetectionLoss(4, **KINDS[kind], backend="triton")
+    assert_same(on_device, ours, example, RTDETRDetectionLoss(4, **KINDS[kind]), 16 * EPS[dtype])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
