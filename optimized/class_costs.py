@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -14,9 +12,6 @@ from detr_conformance.optimized.targets import Targets
 
 PROBABILITY_EPS = 1e-8
 """Keeps the logarithms of the class cost finite."""
-
-Planes = Sequence[Float[Tensor, "*rows queries"]]
-"""Memory to compute in."""
 
 
 def log_sums_of(logits: Float[Tensor, "*images queries classes"]) -> Float[Tensor, "*images queries"]:
@@ -48,7 +43,7 @@ class _ClassCosts:
         layers, images = self.layers[rows], self.images[rows]
         out.copy_(self.pred_scores[layers, images, :, self.classes[rows]])
         if self.log_sums is None:
-            _focal_costs(out, scratch(out.device, *[(tuple(out.shape), out.dtype)] * 3), self.options)
+            _focal_costs(out, self.options)
         else:
             _softmax_costs(out, self.log_sums[layers, images], self.options)
 
@@ -103,15 +98,15 @@ def _costs_of_all_classes(
     for own, cost in zip(of_logits, of_table, strict=True):
         cost.copy_(own.transpose(1, 2))
         if options.use_fl:
-            _focal_costs(cost, scratch(cost.device, *[(tuple(cost.shape), dtype)] * 3), options)
+            _focal_costs(cost, options)
         else:
             _softmax_costs(cost, log_sums_of(own.to(dtype)).unsqueeze(1), options)
     return table
 
 
-def _focal_costs(cost: Float[Tensor, "*rows queries"], planes: Planes, options: CostOptions) -> None:
+def _focal_costs(cost: Float[Tensor, "*rows queries"], options: CostOptions) -> None:
     """Turn logits into focal class costs, in place."""
-    p, rest, faded = planes[:3]
+    p, rest, faded = scratch(cost.device, *[(tuple(cost.shape), cost.dtype)] * 3)
     torch.sigmoid(cost, out=p)
     torch.neg(cost, out=rest).sigmoid_()  # 1 - p would have lost its digits where p is near 1
     torch.add(p, PROBABILITY_EPS, out=cost).log_()

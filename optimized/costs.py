@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from detr_conformance.optimized.boxes import IOU_EPS
-from detr_conformance.optimized.class_costs import Planes, class_costs
+from detr_conformance.optimized.class_costs import class_costs
 from detr_conformance.optimized.options import CostOptions
 from detr_conformance.optimized.scratch import scratch
 from detr_conformance.optimized.targets import Targets
@@ -77,7 +77,10 @@ def _centres_and_halves(boxes: Float[Tensor, "*batch 4"]) -> list[Float[Tensor, 
 
 
 def _add_box_costs(
-    cost: Float[Tensor, "rows queries"], planes: Planes, targets: Float[Tensor, "rows 4"], options: CostOptions
+    cost: Float[Tensor, "rows queries"],
+    planes: Sequence[Tensor],
+    targets: Float[Tensor, "rows 4"],
+    options: CostOptions,
 ) -> None:
     """Add the weighted L1 and GIoU terms, by 1 - GIoU = 2 - inter / union - union / hull.
 

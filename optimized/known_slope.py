@@ -25,6 +25,8 @@ def known_slope(
 
 
 class _KnownSlope(torch.autograd.Function):
+    """See `known_slope`."""
+
     @staticmethod
     def forward(ctx: Any, pred: Tensor, value: Tensor, slope: Tensor) -> Tensor:
         ctx.save_for_backward(slope)

@@ -51,11 +51,11 @@ def box_slopes(
     layers, images, queries, _ = shape
     slopes = torch.zeros(shape, dtype=distance_slope.dtype, device=distance_slope.device)
     rows = rows_in_memory(pairs.rows)
-    on_device, bits = as_arguments(weights, slopes.dtype, slopes.device)
+    stacked, bits = as_arguments(weights, slopes.dtype, slopes.device)
     if pairs.count:
         with torch.cuda.device(slopes.get_device()):  # where Triton launches; -1 on the CPU, which changes nothing
             _place[(triton.cdiv(pairs.count, BLOCK), layers)](
-                distance_slope, apart_slope, rows, slopes, on_device, *arriving, *bits,
+                distance_slope, apart_slope, rows, slopes, stacked, *arriving, *bits,
                 rows.stride(0), images * queries, pairs.count, BLOCK=BLOCK,
             )  # fmt: skip
     return slopes.to(dtype)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from detr_conformance.optimized.class_terms import ClassSums
 from detr_conformance.optimized.kernels.arithmetic import logistic, power
-from detr_conformance.optimized.kernels.weights import as_arguments, of_layer, on_device, weight_at
+from detr_conformance.optimized.kernels.weights import as_arguments, as_tensor, of_layer, weight_at
 from detr_conformance.optimized.options import ClassOptions, Factors
 from detr_conformance.optimized.precision import arithmetic_dtype
 
@@ -110,7 +110,7 @@ def _pointers(
     """The factors as a kernel gets them; None and None where there is nothing to multiply."""
     if factors is None or all(isinstance(factor, float) and factor == 1.0 for factor in factors):
         return None, None
-    main, auxiliary = (on_device(factor, dtype, device) for factor in factors)
+    main, auxiliary = (as_tensor(factor, dtype, device) for factor in factors)
     return main, auxiliary
 
 
@@ -133,6 +133,6 @@ def _scale(slopes, main, auxiliary, entries, BLOCK: tl.constexpr):
 def scale_layers(slopes: Float[Tensor, "layers *rest"], factors: Factors) -> None:
     """See `class_terms.scale_layers`; nothing is read back from the device."""
     entries = slopes[0].numel()
-    main, auxiliary = (on_device(factor, arithmetic_dtype(slopes), slopes.device) for factor in factors)
+    main, auxiliary = (as_tensor(factor, arithmetic_dtype(slopes), slopes.device) for factor in factors)
     with torch.cuda.device(slopes.get_device()):
         _scale[(triton.cdiv(entries, 4 * BLOCK), len(slopes))](slopes, main, auxiliary, entries, BLOCK=4 * BLOCK)

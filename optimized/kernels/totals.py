@@ -71,10 +71,10 @@ def totals(
     """See `totals.totals`; nothing is read back from the device."""
     device, dtypes = class_sums.device, [class_sums.dtype, distance.dtype, apart.dtype] * 2
     losses = LayerLosses(*(torch.empty((), dtype=dtype, device=device) for dtype in dtypes))
-    on_device, bits = as_arguments(weights, distance.dtype, device)
+    stacked, bits = as_arguments(weights, distance.dtype, device)
     with torch.cuda.device(class_sums.get_device()):  # where Triton launches; -1 on the CPU, which changes nothing
         _total[(3, 2)](
-            class_sums, distance, apart, on_device, *losses, *bits,
+            class_sums, distance, apart, stacked, *losses, *bits,
             len(class_sums), class_sums.shape[1], distance.shape[1], BLOCK=BLOCK, num_warps=16,
         )  # fmt: skip
     return losses

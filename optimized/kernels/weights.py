@@ -32,11 +32,11 @@ def as_arguments(
         All weights in one tensor, and None's; or None, and the bits of each.
     """
     if any(isinstance(weight, Tensor) for weight in weights):
-        return torch.stack([on_device(weight, dtype, device) for weight in weights]), [0] * len(weights)
+        return torch.stack([as_tensor(weight, dtype, device) for weight in weights]), [0] * len(weights)
     return None, [bits_of(float(weight)) for weight in weights]
 
 
-def on_device(weight: Weight, dtype: torch.dtype, device: torch.device) -> Float[Tensor, ""]:
+def as_tensor(weight: Weight, dtype: torch.dtype, device: torch.device) -> Float[Tensor, ""]:
     """The weight in a tensor. `torch.tensor` and `as_tensor` would wait until the device has it."""
     return weight.to(dtype) if isinstance(weight, Tensor) else torch.full((), weight, dtype=dtype, device=device)
 

@@ -154,7 +154,7 @@ def one_pair(target, device):
 
 
 PAIRS = 300
-"""More than one program takes, of two layers with the same queries and of two with others."""
+"""More than one program takes."""
 
 
 def many_pairs(device, dtype):
