@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+from detr_conformance.reference.options import (
+    DEFAULT_COST_GAIN,
+    DEFAULT_LOSS_GAIN,
+    GeneratorConfig,
+    LossConfig,
+    MatcherConfig,
+)
 from detr_conformance.reference.validation import check_count, check_gains, check_number
 
-DEFAULT_LOSS_GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
-DEFAULT_COST_GAIN = {"class": 2.0, "bbox": 5.0, "giou": 2.0}
+__all__ = [
+    "CLASSIFICATION",
+    "DEFAULT_COST_GAIN",
+    "DEFAULT_LOSS_GAIN",
+    "GeneratorConfig",
+    "LossConfig",
+    "MatcherConfig",
+    "check_options",
+]
 
 CLASSIFICATION = {
     "varifocal": {"use_fl": True, "use_vfl": True},
@@ -19,53 +32,6 @@ CLASSIFICATION = {
 
 GAINS = frozenset({"class", "bbox", "giou", "no_object", "mask", "dice"})
 """Every gain that Ultralytics' loss or matcher knows; the last three are optional, and nothing here reads them."""
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Constructor arguments of the loss; see `detr_conformance.reference.DETRLoss`."""
-
-    nc: int = 80
-    loss_gain: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_LOSS_GAIN))
-    aux_loss: bool = True
-    use_fl: bool = True
-    use_vfl: bool = False
-    use_uni_match: bool = False
-    uni_match_ind: int = 0
-    gamma: float = 1.5
-    alpha: float = 0.25
-
-    @property
-    def classification(self) -> str:
-        """The classification loss that these arguments select: `bce`, `varifocal` or `focal`."""
-        if not self.use_fl:
-            return "bce"
-        return "varifocal" if self.use_vfl else "focal"
-
-
-@dataclass(frozen=True)
-class MatcherConfig:
-    """Constructor arguments of the matcher; see `detr_conformance.reference.HungarianMatcher`.
-
-    The defaults are those that the loss hard-wires. They matter to `Port.match` alone: no argument of the loss
-    reaches its matcher.
-    """
-
-    cost_gain: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_COST_GAIN))
-    use_fl: bool = True
-    alpha: float = 0.25
-    gamma: float = 2.0
-
-
-@dataclass(frozen=True)
-class GeneratorConfig:
-    """Arguments of the denoising generator; see `detr_conformance.reference.get_cdn_group`."""
-
-    num_dn: int = 100
-    cls_noise_ratio: float = 0.5
-    box_noise_scale: float = 1.0
-    training: bool = True
-    seed: int = 0
 
 
 def check_options(loss: LossConfig, matcher: MatcherConfig, generator: GeneratorConfig) -> None:

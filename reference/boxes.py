@@ -1,4 +1,4 @@
-"""Boxes: overlap measures and the gradients of the two box losses.
+"""Boxes: overlap measures, and what the two box losses are made of.
 
 A box is four numbers, centre x, centre y, width, height, each a share of the image's width or height. Sizes
 may come out negative from a network; nothing here checks that, the formulas are evaluated as they stand.
@@ -11,12 +11,31 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-Boxes = Float[np.ndarray, "*#batch 4"]
-Points = Float[np.ndarray, "*#batch 2"]
-Coordinate = Float[np.ndarray, "*#batch"]
+from detr_conformance.reference.tape import Array
+
+Boxes = Float[Array, "*#batch 4"]
+Points = Float[Array, "*#batch 2"]
+Coordinate = Float[Array, "*#batch"]
 
 IOU_EPS = 1e-7
 """Added to the union and to the enclosing area, so that two boxes without area divide by something."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What keeps an area that is divided by away from 0.
+
+    Attributes:
+        eps: a small area, >= 0.
+        as_floor: the area is at least eps; otherwise eps is added to it.
+    """
+
+    eps: float = IOU_EPS
+    as_floor: bool = False
+
+    def __call__(self, area: Coordinate) -> Coordinate:
+        """The area, guarded."""
+        return np.maximum(area, self.eps) if self.as_floor else area + self.eps
 
 
 @dataclass(frozen=True)
@@ -58,41 +77,76 @@ class Overlap:
     """What every overlap measure is made of.
 
     Attributes:
-        shared: width and height of the intersection, 0 where the boxes do not meet, shape (*batch, 2).
         around: width and height of the smallest box around both, shape (*batch, 2).
-        inter: area of the intersection, shape (*batch,).
-        union: area covered by at least one of the two, plus eps, shape (*batch,).
-        hull: area of the smallest box around both, plus eps, shape (*batch,).
+        inter: area of the intersection, 0 where the boxes do not meet, shape (*batch,).
+        union: area covered by at least one of the two, guarded, shape (*batch,).
+        hull: area of the smallest box around both, guarded, shape (*batch,).
     """
 
-    shared: Points
     around: Points
     inter: Coordinate
     union: Coordinate
     hull: Coordinate
 
+    @property
+    def iou(self) -> Coordinate:
+        """Intersection over union, range [0, 1]."""
+        return self.inter / self.union
 
-def overlap(a: Corners, b: Corners, size_a: Points, size_b: Points, eps: float = IOU_EPS) -> Overlap:
+    @property
+    def giou(self) -> Coordinate:
+        """IoU less the share of the hull that neither box covers, range (-1, 1]."""
+        return self.iou - (self.hull - self.union) / self.hull
+
+
+def overlap(a: Corners, b: Corners, size_a: Points, size_b: Points, guard: Guard) -> Overlap:
     """Intersection, union and hull of boxes a and b, pair by pair.
 
         inter = (min(right) - max(left))+ (min(bottom) - max(top))+
-        union = w_a h_a + w_b h_b - inter + eps
-        hull  = (max(right) - min(left)) (max(bottom) - min(top)) + eps
+        union = w_a h_a + w_b h_b - inter
+        hull  = (max(right) - min(left)) (max(bottom) - min(top))
 
     Args:
         a: corners of the first boxes, broadcast against `b`.
         b: corners of the second boxes.
         size_a: width and height of the first boxes.
         size_b: width and height of the second boxes.
-        eps: keeps the two areas that are divided by away from 0.
+        guard: what union and hull go through.
     """
     shared = np.maximum(np.minimum(a.high, b.high) - np.maximum(a.low, b.low), 0.0)
     around = np.maximum(a.high, b.high) - np.minimum(a.low, b.low)
     inter = area(shared)
-    return Overlap(shared, around, inter, area(size_a) + area(size_b) - inter + eps, area(around) + eps)
+    return Overlap(around, inter, guard(area(size_a) + area(size_b) - inter), guard(area(around)))
 
 
 @np.errstate(divide="ignore", invalid="ignore")  # degenerate boxes: what comes out says it, no warning needed
+def overlap_of(pred: Boxes, target: Boxes, guard: Guard) -> Overlap:
+    """The overlap of boxes in centre form."""
+    a, b = corners_of_centre_form(pred), corners_of_centre_form(target)
+    return overlap(a, b, a.size, b.size, guard)
+
+
+@np.errstate(divide="ignore", invalid="ignore")
+def iou(pred: Boxes, target: Boxes, guard: Guard) -> Coordinate:
+    """IoU of boxes in centre form."""
+    return overlap_of(pred, target, guard).iou
+
+
+@np.errstate(divide="ignore", invalid="ignore")
+def giou(pred: Boxes, target: Boxes, guard: Guard) -> Coordinate:
+    """GIoU of boxes in centre form.
+
+    Reference: Rezatofighi et al., Generalized Intersection over Union, arXiv 1902.09630, algorithm 1.
+    """
+    return overlap_of(pred, target, guard).giou
+
+
+def l1_distance(pred: Boxes, target: Boxes) -> Coordinate:
+    """|x - x'| + |y - y'| + |w - w'| + |h - h'|, of boxes that broadcast against each other."""
+    return np.sum(np.abs(pred - target), axis=-1)
+
+
+@np.errstate(divide="ignore", invalid="ignore")
 def bbox_iou(
     box1: Boxes,
     box2: Boxes,
@@ -101,7 +155,7 @@ def bbox_iou(
     DIoU: bool = False,
     CIoU: bool = False,
     eps: float = IOU_EPS,
-) -> Float[np.ndarray, "*result 1"]:
+) -> Float[Array, "*result 1"]:
     """Intersection over union of boxes, or one of its three extensions.
 
         IoU  = inter / union
@@ -120,7 +174,7 @@ def bbox_iou(
         GIoU: generalised IoU, range (-1, 1].
         DIoU: distance IoU, range (-1, 1].
         CIoU: complete IoU, at most 1.
-        eps: see `overlap`.
+        eps: added to the union, to the hull and to the other denominators.
 
     Returns:
         The measure, with a last axis of size 1  # quirk: the axis of the coordinates stays.
@@ -133,23 +187,20 @@ def bbox_iou(
     # quirk: in corner form the heights, and only the heights, are made eps larger before use.
     taller = np.array([0.0, 0.0 if xywh else eps])
     size_a, size_b = a.size + taller, b.size + taller
-    areas = overlap(a, b, size_a, size_b, eps)
-    iou = areas.inter / areas.union
+    areas = overlap(a, b, size_a, size_b, Guard(eps))
     if CIoU or DIoU:
-        measure = iou - _centre_distance(a, b, areas, eps)
+        measure = areas.iou - _centre_distance(a, b, areas, eps)
         if CIoU:
-            measure = measure - _shape_mismatch(iou, size_a, size_b, eps)
-    elif GIoU:
-        measure = iou - (areas.hull - areas.union) / areas.hull
+            measure = measure - _shape_mismatch(areas.iou, size_a, size_b, eps)
     else:
-        measure = iou
+        measure = areas.giou if GIoU else areas.iou
     return measure[..., None]
 
 
 def _centre_distance(a: Corners, b: Corners, areas: Overlap, eps: float) -> Coordinate:
     """Squared distance of the centres over the squared diagonal of the hull."""
-    apart = (b.low + b.high - a.low - a.high) / 2
-    return np.sum(apart**2, axis=-1) / (np.sum(areas.around**2, axis=-1) + eps)
+    distance = (b.low + b.high - a.low - a.high) / 2
+    return np.sum(distance**2, axis=-1) / (np.sum(areas.around**2, axis=-1) + eps)
 
 
 def _shape_mismatch(iou: Coordinate, size_a: Points, size_b: Points, eps: float) -> Coordinate:
@@ -157,78 +208,3 @@ def _shape_mismatch(iou: Coordinate, size_a: Points, size_b: Points, eps: float)
     angle_a, angle_b = (np.arctan(size[..., 0] / size[..., 1]) for size in (size_a, size_b))
     v = 4 / np.pi**2 * (angle_b - angle_a) ** 2
     return v * (v / (1 - iou + v + eps))
-
-
-def l1_distance(pred: Boxes, target: Boxes) -> Float[np.ndarray, "*result 4"]:
-    """|pred - target|, number by number, of boxes that broadcast against each other."""
-    return np.abs(pred - target)
-
-
-def l1_gradient(pred: Boxes, target: Boxes) -> Boxes:
-    """Derivative of the summed `l1_distance` by the predicted box: sign(pred - target)."""
-    return np.sign(pred - target)
-
-
-def giou_gradient(
-    pred: Float[np.ndarray, "pairs 4"], target: Float[np.ndarray, "pairs 4"], eps: float = IOU_EPS
-) -> Float[np.ndarray, "pairs 4"]:
-    """Derivative of each pair's GIoU by the predicted box.
-
-    With primes for the derivative by any one edge or size,
-
-        GIoU' = inter' / union - union' inter / union^2 - ((hull' - union') / hull - hull' (hull - union) / hull^2)
-        union' = area' - inter'
-
-    where an edge moves the intersection or the hull only if it is the one that bounds it.
-
-    Args:
-        pred: predicted boxes in centre form.
-        target: target boxes in centre form, one for each prediction.
-        eps: see `overlap`.
-
-    Returns:
-        One derivative for centre x, centre y, width and height. Where an edge of one box lies on an edge of the
-        other the derivative jumps; its bound is infinite there (see `rounding`).
-
-    Reference: Rezatofighi et al., Generalized Intersection over Union, arXiv 1902.09630, algorithm 2; the
-    derivative follows by the quotient rule.
-    """
-    a, b = corners_of_centre_form(pred), corners_of_centre_form(target)
-    areas = overlap(a, b, a.size, b.size, eps)
-    of_low, of_high = _slopes_of_sides(a, b)
-    by_low = _giou_slope(areas, of_low, -_other_side(a.size))
-    by_high = _giou_slope(areas, of_high, _other_side(a.size))
-    # The edges are centre -/+ size / 2. The two may cancel, but no port need cancel them before it has rounded each.
-    return np.concatenate([by_low + by_high, (by_high - by_low) / 2], axis=-1)
-
-
-@dataclass(frozen=True)
-class Slopes:
-    """How the sides of the intersection and of the hull follow an edge of box a, along x and y, each (*batch, 2)."""
-
-    shared: Points
-    around: Points
-
-
-def _slopes_of_sides(a: Corners, b: Corners) -> tuple[Slopes, Slopes]:
-    """Slopes by the low and by the high edges of box a."""
-    meet = np.heaviside(np.minimum(a.high, b.high) - np.maximum(a.low, b.low), 0.5)
-    of_low = Slopes(-meet * np.heaviside(a.low - b.low, 0.5), -np.heaviside(b.low - a.low, 0.5))
-    of_high = Slopes(meet * np.heaviside(b.high - a.high, 0.5), np.heaviside(a.high - b.high, 0.5))
-    return of_low, of_high
-
-
-def _giou_slope(areas: Overlap, sides: Slopes, own_area: Points) -> Points:
-    """The derivative of GIoU along x and y, from those of the sides and of the predicted box's own area."""
-    inter, union, hull = areas.inter[..., None], areas.union[..., None], areas.hull[..., None]
-    inter_slope = sides.shared * _other_side(areas.shared)
-    hull_slope = sides.around * _other_side(areas.around)
-    union_slope = own_area - inter_slope
-    of_iou = inter_slope / union - union_slope * inter / union**2
-    of_empty_share = (hull_slope - union_slope) / hull - hull_slope * (hull - union) / hull**2
-    return of_iou - of_empty_share
-
-
-def _other_side(size: Points) -> Points:
-    """Height for x and width for y: what a side is multiplied by in an area."""
-    return size[..., ::-1]

@@ -1,157 +1,199 @@
-"""Classification losses: binary cross-entropy, focal loss and varifocal loss, on logits.
+"""Classification losses on logits: weighted cross-entropies, one term for each query and class.
 
 Symbols used throughout: `x` a logit, `p = sigmoid(x)`, `y` 1 for the target's class and 0 otherwise, `q` the
-target score, which is the IoU of prediction and target where y = 1 and 0 elsewhere. Every class of every query
-is one term of its own.
+target score, which is the IoU of prediction and target where y = 1 and 0 elsewhere.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float
 
-from detr_conformance.reference.loss_value import Loss, loss_of
-from detr_conformance.reference.rounding import track
+from detr_conformance.reference.options import LossConfig
+from detr_conformance.reference.rounding import Tracked
+from detr_conformance.reference.tape import Array, primitive, stop_gradient
 
-Terms = Float[np.ndarray, "*batch queries classes"]
+Numbers = Float[Array, "*shape"]
+Terms = Float[Array, "*batch queries classes"]
 
 
-def sigmoid(x: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+def _sigmoid_derivative(x: Tracked) -> Tracked:
+    """p (1 - p)."""
+    p = sigmoid(x)
+    return p * (1.0 - p)
+
+
+@primitive(_sigmoid_derivative)
+def sigmoid(x: Numbers) -> Numbers:
     """1 / (1 + exp(-x)), evaluated so that exp never overflows."""
     decay = np.exp(-np.abs(x))
     return np.where(x >= 0, 1.0, decay) / (1.0 + decay)
 
 
-def binary_cross_entropy(x: Float[np.ndarray, "*shape"], q: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+def softplus(x: Numbers) -> Numbers:
+    """log(1 + exp(x)), evaluated so that exp never overflows; minus log p is softplus(-x)."""
+    return np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def _entropy_by_logit(x: Tracked, q: Tracked) -> Tracked:
+    """p - q, as the two terms of the cross-entropy give it."""
+    return (1.0 - q) - sigmoid(-x)
+
+
+def _entropy_by_score(x: Tracked, q: Tracked) -> Tracked:  # noqa: ARG001  # asked of every derivative
+    """log(1 - p) - log p, which is -x."""
+    return -x
+
+
+@primitive(_entropy_by_logit, _entropy_by_score)
+def binary_cross_entropy(x: Numbers, q: Numbers) -> Numbers:
     """Cross-entropy of a logit against a target score, term by term.
 
         BCE(x, q) = -q log p - (1 - q) log(1 - p) = (1 - q) x - log p
 
-    Range [0, inf). The second form is the one that PyTorch evaluates; far below 0 it is the small difference of two
-    large terms, which its error bound has to show.
+    Range [0, inf).
     """
-    minus_log_p = np.maximum(-x, 0.0) + np.log1p(np.exp(-np.abs(x)))
-    return (1.0 - q) * x + minus_log_p
+    return (1.0 - q) * x + softplus(-x)
 
 
-def cross_entropy_slope(x: Float[np.ndarray, "*shape"], q: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    """Derivative of the cross-entropy by the logit, p - q.
-
-    Automatic differentiation of the second form above takes p as the small difference of two numbers near 1. It is
-    written so here too, for the sake of its error bound.
-    """
-    return 1.0 - sigmoid(-x) - q
+def truth(x: Numbers, y: Numbers) -> Numbers:
+    """p_t, the probability that is given to what is true: p where y = 1, else 1 - p."""
+    return np.where(y == 1, sigmoid(x), sigmoid(-x))
 
 
-class FocalLoss:
-    """Cross-entropy that fades out on terms that are already right.
+def weighted_entropy(term: ClassTerm, x: Terms, y: Terms, q: Terms, config: LossConfig) -> Terms:
+    """weight(x, y, q) BCE(x, target(y, q)), query by query and class by class."""
+    entropy = term.entropy(x, term.target(y, q))
+    return entropy if term.weight is None else term.weight(x, y, q, config) * entropy
 
-        FL(x, y) = a_t (1 - p_t)^gamma BCE(x, y)
-        p_t = p y + (1 - p) (1 - y)         the probability given to the truth
-        a_t = alpha y + (1 - alpha) (1 - y) balances foreground and background; 1 where alpha <= 0
 
-    Args:
-        gamma: how fast a right answer fades, >= 0.
-        alpha: share of the foreground, <= 1; at or below 0 there is no balancing.
+@dataclass(frozen=True)
+class Probe:
+    """Where the target score of a matched query can be read off its loss.
 
-    Reference: Lin et al., Focal Loss for Dense Object Detection, arXiv 1708.02002, equation 5.
+    Attributes:
+        logit: the logit at which it can.
+        score: from the loss of the query's only class, before any gain, to the score.
+        slope: by how much the loss changes with the score there.
     """
 
-    def __init__(self, gamma: float = 1.5, alpha: float = 0.25) -> None:
-        """Keep gamma and alpha."""
-        self.gamma = gamma
-        self.alpha = alpha
-
-    def __call__(self, pred: Terms, label: Terms) -> Loss:
-        """Mean over the queries, summed over everything else.  # quirk: the caller multiplies by Q again.
-
-        Args:
-            pred: logits.
-            label: 1 for the target's class, else 0.
-
-        Returns:
-            The loss and its gradient by `pred`.
-        """
-        logits = track(pred)
-        return mean_over_queries(self.terms(logits, label), self.slopes(logits, label))
-
-    def terms(self, x: Terms, y: Terms) -> Terms:
-        """FL(x, y), term by term."""
-        return self._balance(y) * (1.0 - self._truth(x, y)) ** self.gamma * binary_cross_entropy(x, y)
-
-    def slopes(self, x: Terms, y: Terms) -> Terms:
-        """Derivative of each term by its logit.
-
-            dFL/dx = (1 - 2 y) a_t (1 - p_t)^gamma (1 - p_t + gamma p_t BCE)
-
-        by dp_t/dx = (2 y - 1) p_t (1 - p_t).
-        """
-        truth = self._truth(x, y)
-        steepness = 1.0 - truth + self.gamma * truth * binary_cross_entropy(x, y)
-        return self._balance(y) * (1.0 - 2.0 * y) * (1.0 - truth) ** self.gamma * steepness
-
-    def _truth(self, x: Terms, y: Terms) -> Terms:
-        """p_t; of the two sigmoids the one that does not round 1 - p away."""
-        return np.where(y == 1, sigmoid(x), sigmoid(-x))
-
-    def _balance(self, y: Terms) -> Terms:
-        """a_t."""
-        return self.alpha * y + (1.0 - self.alpha) * (1.0 - y) if self.alpha > 0 else np.ones_like(y)
+    logit: float
+    score: Callable[[float], float]
+    slope: float
 
 
-class VarifocalLoss:
-    """Cross-entropy against the IoU, where only the background is faded out.
+@dataclass(frozen=True)
+class ClassTerm:
+    """One classification loss: weight(x, y, q) BCE(x, target(y, q)) for every query and class.
 
-        VFL(x, q, y) = w BCE(x, q),   w = alpha p^gamma (1 - y) + q
-
-    The weight is differentiated through p, not through q.
-
-    Args:
-        gamma: how fast a right background fades, >= 0.
-        alpha: weight of the background, >= 0.
-
-    Reference: Zhang et al., VarifocalNet, arXiv 2008.13367, equation 2. A matched query without overlap, q = 0,
-    counts as background there; here its weight is 0.
+    Attributes:
+        target: what the cross-entropy is held against, from y and q.
+        weight: of each term, from x, y, q and the options gamma and alpha; None for 1.
+        entropy: the cross-entropy.
+        terms: puts the three together.
+        matched: closed form for the class of a matched query's target, from its logit and IoU. Rules hold ports to it.
+        background: closed form for a logit of any other class.
+        reads_score: whether the IoU enters.
+        reads_options: whether gamma and alpha do.
+        straight_in_alpha: whether the loss is a straight line in alpha, for alpha above 0.
+        probe: where the target score can be read; None if nowhere.
     """
 
-    def __init__(self, gamma: float = 2.0, alpha: float = 0.75) -> None:
-        """Keep gamma and alpha."""
-        self.gamma = gamma
-        self.alpha = alpha
-
-    def __call__(self, pred_score: Terms, gt_score: Terms, label: Terms) -> Loss:
-        """Mean over the queries, summed over everything else.  # quirk: the caller multiplies by Q again.
-
-        Args:
-            pred_score: logits.
-            gt_score: IoU where `label` is 1, else 0.
-            label: 1 for the target's class, else 0.
-
-        Returns:
-            The loss and its gradient by `pred_score`.
-        """
-        logits = track(pred_score)
-        return mean_over_queries(self.terms(logits, gt_score, label), self.slopes(logits, gt_score, label))
-
-    def terms(self, x: Terms, q: Terms, y: Terms) -> Terms:
-        """VFL(x, q, y), term by term."""
-        return self._weight(x, q, y) * binary_cross_entropy(x, q)
-
-    def slopes(self, x: Terms, q: Terms, y: Terms) -> Terms:
-        """Derivative of each term by its logit: w (p - q) + w' BCE(x, q)."""
-        by_entropy = self._weight(x, q, y) * cross_entropy_slope(x, q)
-        return by_entropy + self._weight_slope(x, y) * binary_cross_entropy(x, q)
-
-    def _weight(self, x: Terms, q: Terms, y: Terms) -> Terms:
-        """w."""
-        return self.alpha * sigmoid(x) ** self.gamma * (1.0 - y) + q
-
-    def _weight_slope(self, x: Terms, y: Terms) -> Terms:
-        """w' = alpha gamma p^gamma (1 - p) (1 - y)."""
-        return self.alpha * self.gamma * sigmoid(x) ** self.gamma * sigmoid(-x) * (1.0 - y)
+    target: Callable[[Terms, Terms], Terms]
+    matched: Callable[[float, float, LossConfig], float]
+    background: Callable[[np.ndarray, LossConfig], np.ndarray]
+    weight: Callable[[Terms, Terms, Terms, LossConfig], Terms] | None = None
+    entropy: Callable[[Terms, Terms], Terms] = binary_cross_entropy
+    terms: Callable[[ClassTerm, Terms, Terms, Terms, LossConfig], Terms] = weighted_entropy
+    reads_score: bool = False
+    reads_options: bool = True
+    straight_in_alpha: bool = False
+    probe: Probe | None = None
 
 
-def mean_over_queries(terms: Terms, slopes: Terms) -> Loss:
-    """Terms averaged over the queries and summed over images and classes, with the gradient by the logits."""
-    queries = terms.shape[-2]
-    return loss_of(np.sum(terms) / queries, {"pred_scores": slopes / queries})
+def label(y: Terms, q: Terms) -> Terms:  # noqa: ARG001  # asked of every class term
+    """1 for the target's class, else 0."""
+    return y
+
+
+def score(y: Terms, q: Terms) -> Terms:  # noqa: ARG001  # asked of every class term
+    """The IoU for the target's class, else 0."""
+    return q
+
+
+def balance(y: Terms, alpha: float) -> Terms:
+    """a_t: alpha for the foreground, 1 - alpha for the background; 1 for both where alpha <= 0."""
+    return alpha * y + (1.0 - alpha) * (1.0 - y) if alpha > 0 else np.ones_like(y)
+
+
+def focal_weight(x: Terms, y: Terms, q: Terms, config: LossConfig) -> Terms:  # noqa: ARG001  # as above
+    """a_t (1 - p_t)^gamma: terms that are right fade out."""
+    return balance(y, config.alpha) * (1.0 - truth(x, y)) ** config.gamma
+
+
+def varifocal_weight(x: Terms, y: Terms, q: Terms, config: LossConfig) -> Terms:
+    """alpha p^gamma (1 - y) + q: only the background fades out."""
+    return config.alpha * sigmoid(x) ** config.gamma * (1.0 - y) + q
+
+
+def detached_varifocal_weight(x: Terms, y: Terms, q: Terms, config: LossConfig) -> Terms:
+    """The same as a constant: no gradient flows through p."""
+    return varifocal_weight(stop_gradient(x), y, q, config)
+
+
+def _minus_log_p(x: float) -> float:
+    return math.log1p(math.exp(-x)) if x > -700 else -x
+
+
+def _p(x: np.ndarray) -> np.ndarray:
+    return np.asarray(np.exp(-np.logaddexp(0.0, -x)))
+
+
+FOCAL = ClassTerm(
+    weight=focal_weight,
+    target=label,
+    matched=lambda x, _iou, c: c.alpha * math.exp(-c.gamma * _minus_log_p(-x)) * _minus_log_p(x),
+    background=lambda x, c: (1.0 - c.alpha) * _p(x) ** c.gamma * np.logaddexp(0.0, x),
+    straight_in_alpha=True,
+)
+"""FL(x, y) = a_t (1 - p_t)^gamma BCE(x, y).
+
+Reference: Lin et al., Focal Loss, arXiv 1708.02002, equation 5.
+"""
+
+VARIFOCAL = ClassTerm(
+    weight=varifocal_weight,
+    target=score,
+    matched=lambda x, iou, _c: iou * (iou * _minus_log_p(x) + (1.0 - iou) * _minus_log_p(-x)),
+    background=lambda x, c: c.alpha * _p(x) ** c.gamma * np.logaddexp(0.0, x),
+    reads_score=True,
+    straight_in_alpha=True,
+    probe=Probe(0.0, lambda loss: loss / math.log(2.0), math.log(2.0)),
+)
+"""VFL(x, q, y) = (alpha p^gamma (1 - y) + q) BCE(x, q), differentiated through p and not through q.
+
+Reference: Zhang et al., VarifocalNet, arXiv 2008.13367, equation 2. A matched query without overlap, q = 0, counts as
+background there; here its weight is 0.
+"""
+
+SCORE_ENTROPY = ClassTerm(
+    target=score,
+    matched=lambda x, iou, _c: iou * _minus_log_p(x) + (1.0 - iou) * _minus_log_p(-x),
+    background=lambda x, _c: np.logaddexp(0.0, x),
+    reads_score=True,
+    reads_options=False,
+    probe=Probe(2.0, lambda loss: 1.0 - (loss - _minus_log_p(2.0)) / 2.0, 2.0),
+)
+"""BCE(x, q), as Ultralytics' DETRLoss without use_fl."""
+
+LABEL_ENTROPY = ClassTerm(
+    target=label,
+    matched=lambda x, _iou, _c: _minus_log_p(x),
+    background=lambda x, _c: np.logaddexp(0.0, x),
+    reads_options=False,
+)
+"""BCE(x, y), as lyuwenyu/RT-DETR's loss_labels_bce."""

@@ -1,25 +1,30 @@
-"""The DETR loss: match, then classify every query and regress the matched boxes, in every decoder layer."""
+"""The class API of Ultralytics' DETR loss, as a thin face over the base spec."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Int64, Integer
 
-from detr_conformance.reference.boxes import IOU_EPS, bbox_iou, giou_gradient, l1_distance, l1_gradient
-from detr_conformance.reference.classification import (
-    FocalLoss,
-    VarifocalLoss,
-    binary_cross_entropy,
-    cross_entropy_slope,
-    mean_over_queries,
+from detr_conformance.reference.classification import FOCAL, VARIFOCAL, ClassTerm, Terms
+from detr_conformance.reference.family import ULTRALYTICS
+from detr_conformance.reference.layers import Layer
+from detr_conformance.reference.loss import (
+    Criterion,
+    Inputs,
+    class_loss_of,
+    flat,
+    layer_losses,
 )
-from detr_conformance.reference.loss_value import Losses, loss_of, zero_loss
-from detr_conformance.reference.matcher import HungarianMatcher, Matching
-from detr_conformance.reference.rounding import FLOAT32, Arithmetic, Tracked, track
+from detr_conformance.reference.loss_value import Leaves, Loss, Losses, losses_of
+from detr_conformance.reference.matcher import Matching, Targets
+from detr_conformance.reference.normaliser import Tally
+from detr_conformance.reference.options import LossConfig, MatcherConfig
+from detr_conformance.reference.pairing import Pairs
+from detr_conformance.reference.rounding import FLOAT32, Arithmetic, Tracked
+from detr_conformance.reference.spec import LossSpec, replace_in
 from detr_conformance.reference.validation import (
     check_gains,
     check_matching,
@@ -29,20 +34,146 @@ from detr_conformance.reference.validation import (
 )
 
 DEFAULT_LOSS_GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0, "no_object": 0.1, "mask": 1.0, "dice": 1.0}
-MATCHER_COST_GAIN = {"class": 2.0, "bbox": 5.0, "giou": 2.0}
+DEFAULT_COST_GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
+
+
+class HungarianMatcher:
+    """One-to-one assignment of queries to targets at the least total cost, image by image; see `matcher.Matcher`.
+
+    Args:
+        cost_gain: weights of the terms, by default class 1, bbox 5, giou 2.
+        use_fl: focal class cost on sigmoids; otherwise the softmax probability.
+        with_mask: must be false: mask costs are not part of this reference.
+        num_sample_points: accepted for the signature's sake; only mask costs would use it.
+        alpha: balance of the focal class cost.
+        gamma: exponent of the focal class cost, >= 0.
+    """
+
+    def __init__(
+        self,
+        cost_gain: Mapping[str, float] | None = None,
+        use_fl: bool = True,
+        with_mask: bool = False,
+        num_sample_points: int = 12544,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+    ) -> None:
+        """Keep the options; KeyError, TypeError or ValueError where a gain is missing or no finite number."""
+        if with_mask:
+            raise NotImplementedError(f"with_mask is {with_mask}, expected False: mask costs are left out")
+        self.cost_gain = dict(DEFAULT_COST_GAIN if cost_gain is None else cost_gain)
+        check_gains("cost_gain", self.cost_gain)
+        self.use_fl = use_fl
+        self.num_sample_points = num_sample_points
+        self.alpha = alpha
+        self.gamma = gamma
+
+    def __call__(
+        self,
+        pred_bboxes: Float[np.ndarray, "images queries 4"],
+        pred_scores: Float[np.ndarray, "images queries classes"],
+        gt_bboxes: Float[np.ndarray, "targets 4"],
+        gt_cls: Integer[np.ndarray, " targets"],
+        gt_groups: Sequence[int],
+        masks: object = None,
+        gt_mask: object = None,
+    ) -> list[Matching]:
+        """Match one layer's predictions.
+
+        Args:
+            pred_bboxes: predicted boxes in centre form.
+            pred_scores: logits.
+            gt_bboxes: target boxes of all images in centre form, image 0's first.
+            gt_cls: class of each target, 0 to classes - 1.
+            gt_groups: number of targets of each image.
+            masks: accepted and not read, as `gt_mask`.
+            gt_mask: accepted and not read.
+
+        Returns:
+            For each image min(queries, its targets) pairs; targets count through the whole batch.
+
+        Raises:
+            TypeError, ValueError: an argument does not fit; it is named with its value.
+        """
+        check_predictions(pred_bboxes, pred_scores, "images queries")
+        images, _, classes = pred_scores.shape
+        check_targets(gt_bboxes, gt_cls, gt_groups, images, classes)
+        boxes, logits, wanted = (each.astype(np.float64) for each in (pred_bboxes, pred_scores, gt_bboxes))
+        config = MatcherConfig(self.cost_gain, self.use_fl, self.alpha, self.gamma)
+        return ULTRALYTICS.matcher.match(config, boxes, logits, Targets(wanted, gt_cls.astype(np.int64), gt_groups))
+
+
+class FocalLoss:
+    """Focal loss of all logits; see `classification.FOCAL`.
+
+    Args:
+        gamma: how fast a right answer fades, >= 0.
+        alpha: share of the foreground, <= 1; at or below 0 there is no balancing.
+    """
+
+    def __init__(self, gamma: float = 1.5, alpha: float = 0.25) -> None:
+        """Ultralytics' defaults."""
+        self.gamma = gamma
+        self.alpha = alpha
+
+    def __call__(self, pred: Terms, label: Terms) -> Loss:
+        """Mean over the queries, summed over everything else.  # quirk: the caller multiplies by Q again.
+
+        Args:
+            pred: logits.
+            label: 1 for the target's class, else 0.
+
+        Returns:
+            The loss and its gradient by `pred_scores`.
+        """
+        return _mean_over_queries(FOCAL, pred, label, label, LossConfig(gamma=self.gamma, alpha=self.alpha))
+
+
+class VarifocalLoss:
+    """Varifocal loss of all logits; see `classification.VARIFOCAL`.
+
+    Args:
+        gamma: how fast a right background fades, >= 0.
+        alpha: weight of the background, >= 0.
+    """
+
+    def __init__(self, gamma: float = 2.0, alpha: float = 0.75) -> None:
+        """Ultralytics' defaults."""
+        self.gamma = gamma
+        self.alpha = alpha
+
+    def __call__(self, pred_score: Terms, gt_score: Terms, label: Terms) -> Loss:
+        """Mean over the queries, summed over everything else.  # quirk: the caller multiplies by Q again.
+
+        Args:
+            pred_score: logits.
+            gt_score: IoU where `label` is 1, else 0.
+            label: 1 for the target's class, else 0.
+
+        Returns:
+            The loss and its gradient by `pred_scores`.
+        """
+        return _mean_over_queries(VARIFOCAL, pred_score, label, gt_score, LossConfig(gamma=self.gamma, alpha=self.alpha))
+
+
+def _mean_over_queries(term: ClassTerm, logits: Terms, label: Terms, score: Terms, config: LossConfig) -> Loss:
+    def formula(leaves: Leaves) -> dict[str, Any]:
+        [x] = leaves["pred_scores"]
+        return {"loss": np.sum(term.terms(term, x, label, score, config)) / x.shape[-2]}
+
+    return losses_of(formula, {"pred_scores": logits[None]}, FLOAT32)["loss"].map_gradients(_of_only_layer)
+
+
+def _of_only_layer(gradient: Tracked) -> Tracked:
+    return gradient[0]
+
+
+def _of_all_but_last(gradient: Tracked) -> Tracked:
+    return gradient[:-1]
 
 
 class DETRLoss:
-    """Classification, L1 and GIoU loss of all decoder layers.
-
-    In each layer, with N the number of matched pairs and m(b) the target of query b:
-
-        loss_class = gain_class sum_{images, queries, classes} term(x) / max(N, 1)    see `_get_loss_class`
-        loss_bbox  = gain_bbox sum_{matched} |b - m(b)| / N                           0 where N is 0
-        loss_giou  = gain_giou sum_{matched} (1 - GIoU(b, m(b))) / N                  0 where N is 0
-
-    N counts pairs, not targets (quirk): with fewer queries than targets it is the smaller number, with denoising
-    it is the denoised targets times the number of groups.
+    """Classification, L1 and GIoU loss of all decoder layers, as Ultralytics computes them.
 
     Args:
         nc: number of classes; background is none of them.
@@ -55,12 +186,12 @@ class DETRLoss:
         gamma: exponent of the focal or varifocal loss, >= 0.
         alpha: balance of the focal or varifocal loss. quirk: neither it nor gamma nor use_fl reaches the matcher.
 
-    Reference: Carion et al., DETR, arXiv 2005.12872, equation 2 and section 3.1; auxiliary losses: its section
-    3.2; IoU-aware classification: Zhao et al., RT-DETR, arXiv 2304.08069, section 4.3.
+    Attributes:
+        matcher: what every layer is matched by; `fl` and `vfl` the loss objects, None where they are off.
+        device: None, as everything here is in NumPy.
     """
 
     arithmetic: Arithmetic = FLOAT32
-    iou_eps: float = IOU_EPS
 
     def __init__(
         self,
@@ -79,17 +210,41 @@ class DETRLoss:
         self.loss_gain = dict(DEFAULT_LOSS_GAIN if loss_gain is None else loss_gain)
         check_gains("loss_gain", self.loss_gain)
         self.aux_loss = aux_loss
-        self.use_fl = use_fl
-        self.use_vfl = use_vfl
+        self.fl = FocalLoss(gamma, alpha) if use_fl else None
+        self.vfl = VarifocalLoss(gamma, alpha) if use_vfl else None
         self.use_uni_match = use_uni_match
         self.uni_match_ind = uni_match_ind
-        self.matcher = HungarianMatcher(cost_gain=MATCHER_COST_GAIN)
-        self.focal = FocalLoss(gamma, alpha)
-        self.varifocal = VarifocalLoss(gamma, alpha)
+        self.matcher = HungarianMatcher(MatcherConfig().cost_gain)
+        self.device = None
 
     def __call__(self, *args: Any, **options: Any) -> Losses:
         """The same as `forward`."""
         return self.forward(*args, **options)
+
+    @property
+    def config(self) -> LossConfig:
+        """The options as they are now."""
+        read = self.vfl if self.fl and self.vfl else self.fl or FocalLoss()
+        return LossConfig(
+            self.nc,
+            self.loss_gain,
+            self.aux_loss,
+            self.fl is not None,
+            self.vfl is not None,
+            self.use_uni_match,
+            self.uni_match_ind,
+            read.gamma,
+            read.alpha,
+        )
+
+    @property
+    def spec(self) -> LossSpec:
+        """The base spec with this loss's matcher."""
+
+        def batch(_matcher: Any, _config: Any, boxes: np.ndarray, logits: np.ndarray, targets: Targets) -> Any:
+            return self.matcher(boxes, logits, *targets)
+
+        return replace_in(ULTRALYTICS, "matcher.batch", batch)
 
     def forward(
         self,
@@ -118,25 +273,17 @@ class DETRLoss:
         """
         check_predictions(pred_bboxes, pred_scores, "layers images queries", self.nc)
         targets = self._targets(batch, images=pred_bboxes.shape[1])
-        main = self._get_loss(pred_bboxes[-1], pred_scores[-1], *targets, postfix=postfix, match_indices=match_indices)
-        layers = len(pred_bboxes)
-        in_last = partial(_in_layers, where=layers - 1, layers=layers)
-        losses = {key: loss.map_gradients(in_last) for key, loss in main.items()}
-        if self.aux_loss:
-            auxiliary = self._get_loss_aux(
-                pred_bboxes[:-1], pred_scores[:-1], *targets, match_indices=match_indices, postfix=postfix
-            )
-            in_others = partial(_in_layers, where=slice(layers - 1), layers=layers)
-            losses |= {key: loss.map_gradients(in_others) for key, loss in auxiliary.items()}
-        return losses
+        if match_indices is not None:
+            check_matching(match_indices, *pred_bboxes.shape[1:3], len(targets.classes))
+        inputs = Inputs(pred_bboxes, pred_scores, targets, given=match_indices, arithmetic=self.arithmetic)
+        losses = Criterion(self.spec, self.config)(inputs)
+        return {f"{key}{postfix}": loss for key, loss in losses.items() if not key.endswith("_dn")}
 
-    def _targets(
-        self, batch: Mapping[str, Any], images: int
-    ) -> tuple[Float[np.ndarray, "targets 4"], Int64[np.ndarray, " targets"], Sequence[int]]:
+    def _targets(self, batch: Mapping[str, Any], images: int) -> Targets:
         """Boxes, classes and counts out of the batch, all checked."""
         gt_bboxes, gt_cls, gt_groups = (entry(batch, "batch", key) for key in ("bboxes", "cls", "gt_groups"))
         check_targets(gt_bboxes, gt_cls, gt_groups, images, self.nc)
-        return gt_bboxes, gt_cls.astype(np.int64), gt_groups
+        return Targets(gt_bboxes, gt_cls.astype(np.int64), gt_groups)
 
     def _get_loss(
         self,
@@ -154,43 +301,19 @@ class DETRLoss:
 
         `masks` and `gt_mask` are accepted and not read.
         """
-        matching = self._match(pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups, match_indices)
-        (images, queries), targets = self._get_index(matching)
-        matched_bboxes, matched_targets = pred_bboxes[images, queries], gt_bboxes[targets]
-
-        classes = np.full(pred_scores.shape[:2], self.nc)
-        classes[images, queries] = gt_cls[targets]
-        scores = track(np.zeros(classes.shape), self.arithmetic)
-        scores[images, queries] = self._target_scores(matched_bboxes, matched_targets)
-
-        losses = self._get_loss_class(pred_scores, classes, scores, len(targets), postfix)
-        in_queries = partial(_in_queries, images=images, queries=queries, shape=pred_bboxes.shape)
-        for key, loss in self._get_loss_bbox(matched_bboxes, matched_targets, postfix).items():
-            losses[key] = loss.map_gradients(in_queries)
-        return losses
-
-    def _match(
-        self,
-        pred_bboxes: Float[np.ndarray, "images queries 4"],
-        pred_scores: Float[np.ndarray, "images queries classes"],
-        gt_bboxes: Float[np.ndarray, "targets 4"],
-        gt_cls: Integer[np.ndarray, " targets"],
-        gt_groups: Sequence[int],
-        match_indices: Sequence[Matching] | None,
-    ) -> Sequence[Matching]:
-        """The given matching, checked, or that of the matcher."""
+        targets = Targets(gt_bboxes, gt_cls, gt_groups)
         if match_indices is None:
-            return self.matcher(pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups)
-        images, queries, _ = pred_bboxes.shape
-        check_matching(match_indices, images, queries, len(gt_cls))
-        return match_indices
+            matching = self.matcher(pred_bboxes, pred_scores, *targets)
+        else:
+            check_matching(match_indices, *pred_bboxes.shape[:2], len(gt_cls))
+            matching = match_indices
+        tally = Tally((), tuple(gt_groups), pred_bboxes.shape[1], self.nc)
 
-    def _target_scores(
-        self, pred_bboxes: Float[np.ndarray, "pairs 4"], gt_bboxes: Float[np.ndarray, "pairs 4"]
-    ) -> Float[np.ndarray, " pairs"]:
-        """IoU of each matched prediction with its target. A constant: no gradient flows into the box."""
-        pred_bboxes, gt_bboxes = track(pred_bboxes, self.arithmetic), track(gt_bboxes, self.arithmetic)
-        return bbox_iou(pred_bboxes, gt_bboxes, xywh=True, eps=self.iou_eps)[..., 0]
+        def formula(leaves: Leaves) -> dict[str, Any]:
+            layer = Layer(*(leaves[name][0] for name in ("pred_bboxes", "pred_scores")))
+            return layer_losses(self.spec, self.config, layer, Pairs.same(matching), targets, tally)
+
+        return self._of_layer(formula, {"pred_bboxes": pred_bboxes, "pred_scores": pred_scores}, postfix)
 
     def _get_loss_class(
         self,
@@ -218,21 +341,13 @@ class DETRLoss:
         Returns:
             `loss_class` with its gradient by `pred_scores`.
         """
-        logits = track(pred_scores, self.arithmetic)
-        label = (targets[..., None] == np.arange(self.nc)).astype(np.float64)
-        score = gt_scores[..., None] * label
-        per_pair = pred_scores.shape[1] / max(num_gts, 1)
-        if not self.use_fl:
-            loss = mean_over_queries(binary_cross_entropy(logits, score), cross_entropy_slope(logits, score))
-        elif self._uses_varifocal(num_gts):
-            loss = self.varifocal(logits, score, label) * per_pair
-        else:
-            loss = self.focal(logits, label) * per_pair
-        return {f"loss_class{postfix}": loss * self.loss_gain["class"]}
+        tally = Tally((num_gts,), (num_gts,), pred_scores.shape[1], self.nc)
 
-    def _uses_varifocal(self, num_gts: int) -> bool:
-        """quirk: without a single pair the varifocal loss gives way to the focal one."""
-        return self.use_vfl and num_gts > 0
+        def formula(leaves: Leaves) -> dict[str, Any]:
+            [logits] = leaves["pred_scores"]
+            return {"class": class_loss_of(self.spec, self.config, logits, targets, gt_scores, tally)}
+
+        return self._of_layer(formula, {"pred_scores": pred_scores}, postfix)
 
     def _get_loss_bbox(
         self,
@@ -252,15 +367,19 @@ class DETRLoss:
         Returns:
             `loss_bbox` and `loss_giou` with their gradients by `pred_bboxes`.
         """
-        pred, target = track(pred_bboxes, self.arithmetic), track(gt_bboxes, self.arithmetic)
-        giou = bbox_iou(pred, target, xywh=True, GIoU=True, eps=self.iou_eps)
-        distance = loss_of(np.sum(l1_distance(pred, target)), {"pred_bboxes": l1_gradient(pred, target)})
-        apart = loss_of(np.sum(1.0 - giou), {"pred_bboxes": -giou_gradient(pred, target, self.iou_eps)})
-        pairs = max(len(gt_bboxes), 1)
-        return {
-            f"loss_bbox{postfix}": distance * self.loss_gain["bbox"] / pairs,
-            f"loss_giou{postfix}": apart * self.loss_gain["giou"] / pairs,
-        }
+        spec, pairs = ULTRALYTICS, max(len(gt_bboxes), 1)
+
+        def formula(leaves: Leaves) -> dict[str, Any]:
+            [boxes] = leaves["pred_bboxes"]
+            sums = {term: np.sum(of_pair(boxes, gt_bboxes, spec.guard)) for term, of_pair in spec.box_terms.items()}
+            return {term: spec.gain(total / pairs, term, self.config) for term, total in sums.items()}
+
+        return self._of_layer(formula, {"pred_bboxes": pred_bboxes}, postfix)
+
+    def _of_layer(self, formula: Any, inputs: Mapping[str, np.ndarray], postfix: str) -> Losses:
+        """Losses and gradients of one layer, whose inputs have no axis of layers."""
+        losses = losses_of(formula, {name: each[None] for name, each in inputs.items()}, self.arithmetic)
+        return {f"loss_{term}{postfix}": loss.map_gradients(_of_only_layer) for term, loss in losses.items()}
 
     def _get_loss_aux(
         self,
@@ -279,32 +398,22 @@ class DETRLoss:
         Each layer is matched on its own, unless a matching is given or `use_uni_match` lets all of them share that
         of layer `uni_match_ind`. Arguments as in `forward`, without the main layer.
         """
-        targets = (gt_bboxes, gt_cls, gt_groups)
-        layers = len(pred_bboxes)
-        if match_indices is None and self.use_uni_match and layers:
-            shared = self._shared_layer(layers)
-            match_indices = self.matcher(pred_bboxes[shared], pred_scores[shared], *targets)
-        totals = {f"loss_{term}_aux{postfix}": zero_loss() for term in ("class", "bbox", "giou")}
-        for layer in range(layers):
-            one = self._get_loss(pred_bboxes[layer], pred_scores[layer], *targets, match_indices=match_indices)
-            for total, loss in zip(list(totals), one.values(), strict=True):
-                totals[total] += loss.map_gradients(partial(_in_layers, where=layer, layers=layers))
-        return totals
-
-    def _shared_layer(self, layers: int) -> int:
-        """The auxiliary layer whose matching all of them use."""
-        if not 0 <= self.uni_match_ind < layers:
-            raise ValueError(f"uni_match_ind is {self.uni_match_ind}, expected a layer from 0 to {layers - 1}")
-        return self.uni_match_ind
+        # A main layer that nobody looks at goes last.
+        boxes, logits = (
+            np.concatenate([each, np.zeros((1, *each.shape[1:]))]) for each in (pred_bboxes, pred_scores)
+        )
+        targets = Targets(gt_bboxes, gt_cls, gt_groups)
+        inputs = Inputs(boxes, logits, targets, given=match_indices, arithmetic=self.arithmetic)
+        losses = Criterion(self.spec, self.config)(inputs)
+        auxiliary = {key: losses[key] for key in ("loss_class_aux", "loss_bbox_aux", "loss_giou_aux")}
+        return {f"{key}{postfix}": loss.map_gradients(_of_all_but_last) for key, loss in auxiliary.items()}
 
     @staticmethod
     def _get_index(
         match_indices: Sequence[Matching],
     ) -> tuple[tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]], Int64[np.ndarray, " pairs"]]:
         """All pairs of a batch as flat indices: ((image, query), target)."""
-        images = [np.full(len(queries), image) for image, (queries, _) in enumerate(match_indices)]
-        queries, targets = ([pair[side] for pair in match_indices] for side in (0, 1))
-        return (_flat(images), _flat(queries)), _flat(targets)
+        return flat(match_indices)
 
     @staticmethod
     def _get_assigned_bboxes(
@@ -317,22 +426,3 @@ class DETRLoss:
         assigned = [pred_bboxes[image][queries] for image, (queries, _) in pairs]
         wanted = [gt_bboxes[image][targets] for image, (_, targets) in pairs]
         return np.concatenate(assigned).reshape(-1, 4), np.concatenate(wanted).reshape(-1, 4)
-
-
-def _flat(parts: Sequence[np.ndarray]) -> Int64[np.ndarray, " pairs"]:
-    """Indices of all images in one array, also where there is none."""
-    return np.concatenate([np.zeros(0), *parts]).astype(np.int64)
-
-
-def _in_layers(gradient: Tracked, where: int | slice, layers: int) -> Tracked:
-    """The gradient by all layers, of which `gradient` is that by one or by a run of them."""
-    whole = track(np.zeros((layers, *gradient.shape[-3:])), gradient.arithmetic)
-    whole[where] = gradient
-    return whole
-
-
-def _in_queries(gradient: Tracked, images: np.ndarray, queries: np.ndarray, shape: tuple[int, ...]) -> Tracked:
-    """The gradient by all predictions of a layer, of which `gradient` is that by the matched ones."""
-    whole = track(np.zeros(shape), gradient.arithmetic)
-    whole[images, queries] = gradient
-    return whole

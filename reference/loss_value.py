@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from detr_conformance.reference.rounding import Tracked, magnitude, track
+from detr_conformance.reference.rounding import Arithmetic, Tracked, magnitude, track
+from detr_conformance.reference.tape import Variable, gradients, stop_gradient, variable
+
+Gradients = Mapping[str, Float[Tracked, "..."]]
+Leaves = Mapping[str, Sequence[Any]]
+"""The inputs by which losses are differentiated, by name; each a row of layers."""
 
 
-@dataclass(frozen=True)
 class Loss:
-    """One scalar loss with its closed-form gradient.
+    """One scalar loss with its gradients.
 
     Attributes:
         value: the loss, shape (). Its error bound is `magnitude`.
-        gradients: derivative of the value by each input it depends on, by the input's name and in the input's
-            shape. A name that is absent means that the derivative is 0 everywhere. Each entry carries its own
-            error bound (`rounding.magnitude(gradient)`), infinite where the derivative is left open.
     """
 
-    value: Float[Tracked, ""]
-    gradients: Mapping[str, Float[Tracked, "..."]] = field(default_factory=dict)
+    def __init__(self, value: Float[Tracked, ""], differentiate: Callable[[], Gradients] = dict) -> None:
+        """`differentiate` is called when the gradients are first asked for."""
+        self.value = value
+        self._differentiate = differentiate
+
+    @cached_property
+    def gradients(self) -> Gradients:
+        """Derivative of the value by each input it depends on, by the input's name and in the input's shape.
+
+        A name that is absent means that the derivative is 0 everywhere. Each entry carries its own error bound
+        (`rounding.magnitude(gradient)`), infinite where the derivative is left open.
+        """
+        return self._differentiate()
+
+    def map_gradients(self, change: Callable[[Tracked], Tracked]) -> Loss:
+        """The same value with every gradient passed through a function, such as one that selects a layer."""
+        return Loss(self.value, lambda: {name: change(each) for name, each in self.gradients.items()})
 
     def __float__(self) -> float:
         """The value as a Python float."""
@@ -35,39 +51,49 @@ class Loss:
         """Bound on the value's rounding error in units of eps, from the absolute terms that make it up."""
         return float(magnitude(self.value))
 
-    def __mul__(self, factor: float | int) -> Loss:
-        """The loss times a number, gradients included."""
-        return loss_of(self.value * factor, {name: each * factor for name, each in self.gradients.items()})
-
-    def __truediv__(self, divisor: float | int) -> Loss:
-        """The loss divided by a number, gradients included."""
-        return loss_of(self.value / divisor, {name: each / divisor for name, each in self.gradients.items()})
-
-    def __add__(self, other: Loss) -> Loss:
-        """The sum of two losses and of their gradients."""
-        gradients: dict[str, np.ndarray] = dict(self.gradients)
-        for name, each in other.gradients.items():
-            gradients[name] = gradients[name] + each if name in gradients else each
-        return loss_of(self.value + other.value, gradients)
-
-    def map_gradients(self, change: Callable[[Tracked], Tracked]) -> Loss:
-        """The same value with every gradient passed through a function, such as one that moves it into place."""
-        return Loss(self.value, {name: change(each) for name, each in self.gradients.items()})
-
-    def rename_gradients(self, names: Mapping[str, str]) -> Loss:
-        """The same loss as a function of inputs that go by other names."""
-        return Loss(self.value, {names[name]: each for name, each in self.gradients.items()})
-
 
 Losses = dict[str, Loss]
 """Losses by their key, such as `loss_class_aux_dn`."""
 
 
-def loss_of(value: Float[np.ndarray, ""] | np.float64, gradients: Mapping[str, Float[np.ndarray, "..."]]) -> Loss:
-    """A loss from what formulas return for tracked arrays: tracked arrays, although NumPy's types deny it."""
-    return Loss(cast("Tracked", value), {name: cast("Tracked", each) for name, each in gradients.items()})
+def losses_of(
+    formula: Callable[[Leaves], Mapping[str, Any]], inputs: Mapping[str, np.ndarray], arithmetic: Arithmetic
+) -> Losses:
+    """The losses that a formula makes of its inputs.
+
+    It is evaluated twice: for the values, and on the tape if anybody asks for a gradient.
+
+    Args:
+        formula: from the inputs, each a row of layers, to tracked arrays or variables by key.
+        inputs: arrays of which the first axis is that of layers.
+        arithmetic: of those who are judged by the losses.
+    """
+    values = formula({name: [track(layer, arithmetic) for layer in array] for name, array in inputs.items()})
+
+    @lru_cache(maxsize=1)
+    def taped() -> Mapping[str, Gradients]:
+        leaves = {name: [variable(layer, arithmetic) for layer in array] for name, array in inputs.items()}
+        return {key: _gradients(output, leaves) for key, output in formula(leaves).items()}
+
+    def loss(key: str) -> Loss:
+        return Loss(track(values[key], arithmetic), lambda: taped()[key])
+
+    return {key: loss(key) for key in values}
 
 
-def zero_loss() -> Loss:
-    """The loss of nothing: 0, and no gradient."""
-    return Loss(track(np.zeros(())))
+def _gradients(output: Any, leaves: Mapping[str, Sequence[Variable]]) -> Gradients:
+    """The derivatives of one loss, layers stacked; without those by inputs that it does not depend on."""
+    if not isinstance(output, Variable):
+        return {}
+    flat = [leaf for layers in leaves.values() for leaf in layers]
+    found = iter(gradients(output, flat))
+    by_name = {name: [next(found) for _ in layers] for name, layers in leaves.items()}
+    return {
+        name: np.stack([_zeros(leaf) if grad is None else grad for leaf, grad in zip(leaves[name], grads, strict=True)])
+        for name, grads in by_name.items()
+        if any(grad is not None for grad in grads)
+    }
+
+
+def _zeros(leaf: Variable) -> Tracked:
+    return np.zeros_like(stop_gradient(leaf))

@@ -60,6 +60,8 @@ class Tracked(np.ndarray):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         """Apply an elementwise NumPy function to the values, and its rule to the bounds."""
+        if any(hasattr(each, "tracked") for each in inputs):
+            return NotImplemented  # a variable of the tape has its own way
         if ufunc is np.add and method == "reduce":
             return _sum(*inputs, **options)
         operands = [_operand(each) for each in inputs]
@@ -84,6 +86,8 @@ class Tracked(np.ndarray):
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """Apply a NumPy function that only moves entries around to values and bounds alike."""
+        if any(hasattr(kind, "tracked") for kind in types):
+            return NotImplemented  # likewise
         if func not in _REARRANGEMENTS:
             raise TypeError(f"no rounding rule for numpy.{func.__name__}")
         return _REARRANGEMENTS[func](*args, **kwargs)
@@ -118,12 +122,14 @@ def track(values: Shaped[Any, "*shape"], arithmetic: Arithmetic = FLOAT32) -> Fl
 
 
 def plain(array: Any) -> Any:
-    """The values of a tracked array; anything else as it is."""
+    """The values of a tracked array or of a variable of the tape; anything else as it is."""
+    array = getattr(array, "tracked", array)
     return array.values if isinstance(array, Tracked) else array
 
 
 def magnitude(array: Any) -> np.ndarray:
     """The bound of each entry in units of eps; 0 for anything untracked, whose entries are exact."""
+    array = getattr(array, "tracked", array)
     return array.magnitude if isinstance(array, Tracked) else np.zeros(np.shape(array))
 
 

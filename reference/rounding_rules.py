@@ -62,11 +62,18 @@ def sum_rule(values: np.ndarray, bound: np.ndarray, axis: Any) -> np.ndarray:
 
 
 def _sum_or_difference(result: Reals, _: Arithmetic, a: Operand, b: Operand) -> Reals:
+    """A constant plus an exact 0, as 1 - q in the background, is not rounded."""
+    if a.bound is EXACT:
+        return b.bound + np.where((b.value == 0) & (b.bound == 0), 0.0, np.abs(result))
     return a.bound + b.bound + np.abs(result)
 
 
 def _product(result: Reals, arithmetic: Arithmetic, a: Operand, b: Operand) -> Reals:
     """The last term is the error of a times that of b: all there is where both values are 0."""
+    if _doubles(b):
+        return scaled(b.value, a.bound)
+    if _doubles(a):
+        return scaled(a.value, b.bound)
     if b.bound is EXACT:  # a constant, as every second factor is: the same, and quicker
         return scaled(b.value, a.bound) + np.abs(result)
     errors = scaled(arithmetic.reach(a.bound), b.bound)
@@ -75,6 +82,8 @@ def _product(result: Reals, arithmetic: Arithmetic, a: Operand, b: Operand) -> R
 
 def _quotient(result: Reals, arithmetic: Arithmetic, a: Operand, b: Operand) -> Reals:
     """The divisor is taken where it is nearest to 0 within reach; infinite and open, it may be as near as any."""
+    if _doubles(b):
+        return a.bound / np.abs(b.value)
     nearest = np.abs(b.value) - arithmetic.reach(b.bound)
     bound = (a.bound + scaled(result, b.bound)) / nearest
     # Not "nearest <= 0": infinity less infinity is NaN. A result that is NaN keeps a bound that is NaN, and is judged.
@@ -89,6 +98,11 @@ def _power(result: Reals, arithmetic: Arithmetic, base: Operand, exponent: Opera
     slope = scaled(exponent.value, steepest ** (exponent.value - 1.0))
     jump = (base.value + reach) ** exponent.value / (arithmetic.slack * arithmetic.eps)
     return np.where(near_zero & (base.bound > 0), jump, scaled(base.bound, slope)) + np.abs(result)
+
+
+def _doubles(factor: Operand) -> bool:
+    """Whether the factor is one exact power of two, 1 among them: multiplying by it is not rounded."""
+    return np.ndim(factor.value) == 0 and not factor.bound and abs(np.frexp(factor.value)[0]) == 0.5
 
 
 def _square(result: Reals, arithmetic: Arithmetic, a: Operand) -> Reals:

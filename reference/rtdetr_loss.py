@@ -1,4 +1,4 @@
-"""The RT-DETR loss: the DETR loss, and the same once more for the denoising queries."""
+"""The class API of Ultralytics' RT-DETR loss: the DETR loss, and the same once more for the denoising queries."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Int
 
+from detr_conformance.reference.denoising import denoising_pairs
 from detr_conformance.reference.detr_loss import DETRLoss
-from detr_conformance.reference.loss_value import Loss, Losses, zero_loss
+from detr_conformance.reference.loss import Criterion, DenoisingInputs, Inputs
+from detr_conformance.reference.loss_value import Losses
 from detr_conformance.reference.matcher import Matching
+from detr_conformance.reference.spec import replace_in
 from detr_conformance.reference.validation import check_dn_indices, check_predictions, entry
-
-DENOISING_NAMES = {"pred_bboxes": "dn_bboxes", "pred_scores": "dn_scores"}
 
 
 class RTDETRDetectionLoss(DETRLoss):
@@ -55,32 +56,33 @@ class RTDETRDetectionLoss(DETRLoss):
             pred_bboxes, pred_scores = preds
         except (TypeError, ValueError) as error:
             raise TypeError(f"preds is {preds!r}, expected the pair (pred_bboxes, pred_scores)") from error
-        losses = super().forward(pred_bboxes, pred_scores, batch)
-        if dn_meta is None:
-            return losses | {f"{key}_dn": zero_loss() for key in losses}
-        return losses | self._denoising_losses(dn_bboxes, dn_scores, batch, dn_meta)
+        check_predictions(pred_bboxes, pred_scores, "layers images queries", self.nc)
+        targets = self._targets(batch, images=pred_bboxes.shape[1])
+        denoising = None if dn_meta is None else self._denoising(dn_bboxes, dn_scores, batch, dn_meta)
+        inputs = Inputs(pred_bboxes, pred_scores, targets, denoising, arithmetic=self.arithmetic)
+        spec = self.spec
+        if dn_meta is not None:
+            indices = [dn_meta[key] for key in ("dn_pos_idx", "dn_num_group")]
+            matching = self.get_dn_match_indices(*indices, targets.counts, dn_meta.get("dn_gt_idx"))
+            spec = replace_in(spec, "denoising.pairs", lambda *_: matching)
+        return Criterion(spec, self.config)(inputs)
 
-    def _denoising_losses(
+    def _denoising(
         self,
         dn_bboxes: np.ndarray | None,
         dn_scores: np.ndarray | None,
         batch: Mapping[str, Any],
         dn_meta: Mapping[str, Any],
-    ) -> Losses:
-        """The DETR loss of the denoising queries under the matching they were made with."""
+    ) -> DenoisingInputs:
+        """The denoising queries, all checked."""
         if dn_bboxes is None or dn_scores is None:
             absent = "dn_bboxes" if dn_bboxes is None else "dn_scores"
             raise ValueError(f"{absent} is None, expected the denoising queries' predictions beside dn_meta")
         names = ("dn_bboxes", "dn_scores")
         check_predictions(dn_bboxes, dn_scores, "layers images denoising", self.nc, names)
-        matching = self.get_dn_match_indices(
-            entry(dn_meta, "dn_meta", "dn_pos_idx"),
-            entry(dn_meta, "dn_meta", "dn_num_group"),
-            entry(batch, "batch", "gt_groups"),
-            dn_meta.get("dn_gt_idx"),
-        )
-        losses = super().forward(dn_bboxes, dn_scores, batch, postfix="_dn", match_indices=matching)
-        return {key: _of_denoising_queries(loss) for key, loss in losses.items()}
+        pos_idx, groups = (entry(dn_meta, "dn_meta", key) for key in ("dn_pos_idx", "dn_num_group"))
+        entry(batch, "batch", "gt_groups")
+        return DenoisingInputs(dn_bboxes, dn_scores, pos_idx, dn_meta.get("dn_gt_idx"), groups)
 
     @staticmethod
     def get_dn_match_indices(
@@ -109,24 +111,7 @@ class RTDETRDetectionLoss(DETRLoss):
         Reference: Zhang et al., DINO, arXiv 2203.03605, section 3.3 (contrastive denoising groups).
         """
         check_dn_indices(dn_pos_idx, dn_num_group, gt_groups, dn_gt_idx)
-        matchings = []
-        for image, slots in enumerate(dn_pos_idx):
-            first = sum(gt_groups[:image])
-            one_group = np.arange(first, first + gt_groups[image]) if dn_gt_idx is None else dn_gt_idx[image]
-            targets = np.tile(one_group, dn_num_group)
-            if len(slots) != len(targets):
-                raise ValueError(
-                    f"dn_pos_idx[{image}] has {len(slots)} slots, expected {len(targets)}: "
-                    f"{len(one_group)} targets in each of dn_num_group = {dn_num_group} groups"
-                )
-            matchings.append((_indices(slots), _indices(targets)))
-        return matchings
-
-
-def _indices(values: Sequence[int] | np.ndarray) -> Int64[np.ndarray, " indices"]:
-    """Indices as int64, also where there is none."""
-    return np.asarray(values, dtype=np.int64)
-
-
-def _of_denoising_queries(loss: Loss) -> Loss:
-    return loss.rename_gradients(DENOISING_NAMES)
+        if dn_gt_idx is None:
+            ends = np.cumsum(gt_groups)
+            dn_gt_idx = [np.arange(end - count, end) for end, count in zip(ends, gt_groups, strict=True)]
+        return denoising_pairs(dn_pos_idx, dn_num_group, gt_groups, dn_gt_idx)

@@ -1,88 +1,76 @@
-"""The reference itself as a port: the suite judging its own yardstick, and the frame for its deviations."""
+"""The reference as a port of any spec: the suite judging its own yardstick, and the frame for mutants."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from copy import deepcopy
 
 import numpy as np
 
-from detr_conformance.diagnosis.trace import Arrays, trace_of
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import CAPABILITIES, DenoisingGroup, LossResult, Matching
-from detr_conformance.properties.profiles import ULTRALYTICS
-from detr_conformance.properties.tolerance import PRECISIONS
-from detr_conformance.reference import RTDETRDetectionLoss, get_cdn_group
+from detr_conformance.properties.tolerance import PRECISIONS, arithmetic
+from detr_conformance.reference import ULTRALYTICS, Criterion, Losses, LossSpec
+from detr_conformance.reference.loss import Inputs, matcher_for
 
 
 class ReferencePort:
-    """The NumPy reference, or a variation of it, behind the port protocol.
+    """The NumPy reference behind the port protocol.
 
     Args:
-        name: what the report calls it.
-        loss_class: the loss, built from the case's configuration.
-        denoising: the generator, called as `detr_conformance.reference.get_cdn_group`.
+        spec: the conventions that it follows.
+        name: what the report calls it; by default the spec's name.
+        profile: the conventions to hold it to; by default those that it follows.
     """
 
-    profile = "ultralytics"
     capabilities = frozenset(CAPABILITIES)
     dtypes = frozenset(PRECISIONS)
 
-    def __init__(
-        self,
-        name: str = "reference",
-        loss_class: type[RTDETRDetectionLoss] = RTDETRDetectionLoss,
-        denoising: Callable[..., tuple[Any, ...]] = get_cdn_group,
-    ) -> None:
-        """Keep the pieces."""
-        self.name = name
-        self.loss_class = loss_class
-        self.generate = denoising
+    def __init__(self, spec: LossSpec = ULTRALYTICS, name: str | None = None, profile: LossSpec | None = None) -> None:
+        """Keep the spec."""
+        self.spec = spec
+        self.name = spec.name if name is None else name
+        self.profile = spec if profile is None else profile
 
     def loss(self, case: LossCase) -> LossResult:
-        """Losses and closed-form gradients, in float64 whatever the dtype of the case."""
-        return _result(oracle.build_loss(case, ULTRALYTICS, self.loss_class), case)
-
-    def trace(self, case: LossCase) -> Mapping[str, Sequence[Arrays]]:
-        """What every step came to, for whoever asks where this loss and another part ways."""
-        return trace_of(case, ULTRALYTICS, self.loss_class).steps
+        """Losses and gradients, in float64 whatever the dtype of the case."""
+        return self._result(Criterion(self.spec, case.config), case)
 
     def losses_in_turn(self, cases: Sequence[LossCase]) -> Sequence[LossResult]:
         """The same for several cases, from one loss object."""
-        loss = oracle.build_loss(cases[0], ULTRALYTICS, self.loss_class)
-        return [_result(loss, case) for case in cases]
+        criterion = Criterion(self.spec, cases[0].config)
+        return [self._result(criterion, case) for case in cases]
+
+    def _result(self, criterion: Criterion, case: LossCase) -> LossResult:
+        given = deepcopy(oracle.inputs_of(case))
+        losses = criterion(given, named=True)
+        returned = {key: self.spec.returned(key, loss.value.values, case.dtype) for key, loss in losses.items()}
+        return LossResult(
+            losses={key: array for key, (array, _) in returned.items()},
+            gradients=_Gradients(losses),
+            dtypes={key: dtype for key, (_, dtype) in returned.items()},
+            mutated=_mutated(given, oracle.inputs_of(case)),
+        )
 
     def match(self, case: LossCase) -> Sequence[Sequence[Matching]]:
         """Every layer through the matcher."""
-        matcher = oracle.build_loss(case, ULTRALYTICS, self.loss_class).matcher
-        matcher.cost_gain = dict(case.matcher.cost_gain)
-        matcher.use_fl, matcher.alpha, matcher.gamma = case.matcher.use_fl, case.matcher.alpha, case.matcher.gamma
+        matcher, targets = matcher_for(self.spec, arithmetic(case.dtype)), oracle.targets_of(case)
         layers = zip(case.pred_bboxes, case.pred_scores, strict=True)
-        return [matcher(boxes, logits, case.gt_bboxes, case.gt_cls, case.gt_groups) for boxes, logits in layers]
+        return [matcher.match(case.matcher, boxes, logits, targets) for boxes, logits in layers]
 
     def denoising_indices(self, case: LossCase) -> Sequence[Matching]:
         """The pairing of the case's denoising queries."""
         assert case.denoising is not None  # noqa: S101  # the rules draw such cases only
         denoising = case.denoising
-        return self.loss_class.get_dn_match_indices(
-            denoising.pos_idx, denoising.num_group, case.gt_groups, denoising.gt_idx
-        )
+        return self.spec.denoising.pairs(denoising.pos_idx, denoising.num_group, case.gt_groups, denoising.gt_idx)
 
     def denoising_group(self, case: LossCase) -> DenoisingGroup | None:
         """Denoising queries with one unit vector for each class."""
-        options = case.generator
-        batch = {"cls": case.gt_cls, "bboxes": case.gt_bboxes, "gt_groups": case.gt_groups}
-        labels, boxes, blocked, meta = self.generate(
-            batch,
-            case.config.nc,
-            case.queries,
-            np.eye(case.config.nc),
-            num_dn=options.num_dn,
-            cls_noise_ratio=options.cls_noise_ratio,
-            box_noise_scale=options.box_noise_scale,
-            training=options.training,
-            rng=np.random.default_rng(options.seed),
+        classes, generator = case.config.nc, self.spec.denoising.generator
+        rng = np.random.default_rng(case.generator.seed)
+        labels, boxes, blocked, meta = generator.generate(
+            oracle.targets_of(case), classes, case.queries, np.eye(classes), case.generator, rng
         )
         if meta is None:
             return None
@@ -97,17 +85,37 @@ class ReferencePort:
         )
 
 
-def _result(loss: RTDETRDetectionLoss, case: LossCase) -> LossResult:
-    losses = oracle.evaluate(loss, case)
-    return LossResult(
-        losses={key: loss.value.values for key, loss in losses.items()},
-        gradients={
-            key: {name: gradient.values for name, gradient in loss.gradients.items()} for key, loss in losses.items()
-        },
-        dtypes=dict.fromkeys(losses, "float64"),
-    )
+class _Gradients(dict[str, dict[str, np.ndarray]]):
+    """Gradient of each loss by each input, taken when it is asked for: many rules never do."""
+
+    def __init__(self, losses: Losses) -> None:
+        super().__init__(dict.fromkeys(losses))
+        self.losses = losses
+
+    def __getitem__(self, key: str) -> dict[str, np.ndarray]:
+        return {name: gradient.values for name, gradient in self.losses[key].gradients.items()}
+
+    def get(self, key: str, default: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray] | None:  # type: ignore[override]
+        """As of a plain dict."""
+        return self[key] if key in self else default
+
+
+def _mutated(given: Inputs, before: Inputs) -> list[str]:
+    """Names of arrays that are no longer as they were."""
+    after, first = _arrays(given), _arrays(before)
+    return [name for name, each in after.items() if not np.array_equal(each, first[name], equal_nan=True)]
+
+
+def _arrays(inputs: Inputs) -> dict[str, np.ndarray]:
+    arrays = {"pred_bboxes": inputs.boxes, "pred_scores": inputs.logits}
+    arrays |= {"gt_bboxes": inputs.targets.boxes, "gt_cls": inputs.targets.classes}
+    denoising = inputs.denoising
+    if denoising is not None:
+        arrays |= {"dn_bboxes": denoising.boxes, "dn_scores": denoising.logits}
+        arrays |= {f"dn_pos_idx[{image}]": each for image, each in enumerate(denoising.pos_idx)}
+    return arrays
 
 
 def port() -> ReferencePort:
     """The NumPy reference."""
-    return ReferencePort()
+    return ReferencePort(name="reference")

@@ -1,0 +1,281 @@
+"""The loss of a training step: match, then classify every query and regress the matched boxes, in every decoder layer.
+
+This is the story that all members of the family share. Whatever they decide differently is asked of a `LossSpec`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from detr_conformance.reference.keys import PartLosses, StepLosses
+from detr_conformance.reference.layers import Layer, Stack
+from detr_conformance.reference.loss_value import Leaves, Loss, Losses, losses_of
+from detr_conformance.reference.matcher import Matcher, Matching, Targets
+from detr_conformance.reference.normaliser import Tally
+from detr_conformance.reference.options import LossConfig
+from detr_conformance.reference.pairing import Pairs
+from detr_conformance.reference.rounding import FLOAT32, Arithmetic, plain, track
+from detr_conformance.reference.spec import LossSpec, SideEffects
+from detr_conformance.reference.tape import Array, stop_gradient, variable
+
+FLOAT16_EPS = 2.0**-10
+
+
+@dataclass(frozen=True)
+class DenoisingInputs:
+    """Predictions of the denoising queries, and where they came from.
+
+    Attributes:
+        boxes: predicted boxes in centre form.
+        logits: one column for each class.
+        pos_idx: for each image its positive slots, group after group.
+        gt_idx: for each image the targets that one group reconstructs.
+        groups: number of groups.
+    """
+
+    boxes: Float[np.ndarray, "dn_layers images denoising 4"]
+    logits: Float[np.ndarray, "dn_layers images denoising classes"]
+    pos_idx: Sequence[Int64[np.ndarray, " _slots"]]
+    gt_idx: Sequence[Int64[np.ndarray, " _targets"]]
+    groups: int
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a loss is called with.
+
+    Attributes:
+        boxes: predicted boxes in centre form, the main layer last.
+        logits: one column for each class.
+        targets: the ground truths.
+        denoising: the denoising queries, if there are any.
+        given: one matching for every layer, instead of matching each.
+        arithmetic: the arithmetic of those who are judged by these losses.
+    """
+
+    boxes: Float[np.ndarray, "layers images queries 4"]
+    logits: Float[np.ndarray, "layers images queries classes"]
+    targets: Targets
+    denoising: DenoisingInputs | None = None
+    given: Sequence[Matching] | None = None
+    arithmetic: Arithmetic = FLOAT32
+
+
+class Criterion:
+    """A loss object: a spec with its options. Call it as often as you like."""
+
+    def __init__(self, spec: LossSpec, config: LossConfig) -> None:
+        """Keep both."""
+        self.spec = spec
+        self.config = config
+        self.side_effects = spec.side_effects()
+
+    def __call__(self, inputs: Inputs, named: bool = False) -> Losses:
+        """The losses of a training step, with their gradients by the predictions.
+
+        Args:
+            inputs: predictions, targets and denoising queries.
+            named: under the spec's own keys, layer by layer where it names them so; otherwise under canonical keys.
+        """
+        spec, config, inputs = self.side_effects.before(self.spec, self.config, inputs)
+        config = spec.options(config)
+        step = partial(_step_losses, spec, config, inputs, pairs_of_step(spec, config, inputs))
+        keys = spec.keys.named if named else StepLosses.sums
+        losses = losses_of(lambda leaves: keys(step(leaves)), _leaves(inputs), inputs.arithmetic)
+        if type(self.side_effects) is not SideEffects:
+            for loss in losses.values():  # now, while what they were computed from is as it was
+                loss.gradients  # noqa: B018  # computed when it is first asked for
+            self.side_effects.after(inputs)
+        return losses
+
+
+def matcher_for(spec: LossSpec, arithmetic: Arithmetic) -> Matcher:
+    """The spec's matcher for predictions of this format."""
+    return spec.matcher.in_half(spec.matcher) if arithmetic.eps == FLOAT16_EPS else spec.matcher
+
+
+@dataclass(frozen=True)
+class StepPairs:
+    """Who answers for which target.
+
+    Attributes:
+        ordinary: for each layer of ordinary queries.
+        denoising: for each layer of denoising queries.
+    """
+
+    ordinary: Sequence[Pairs]
+    denoising: Sequence[Pairs]
+
+
+def pairs_of_step(spec: LossSpec, config: LossConfig, inputs: Inputs) -> StepPairs:
+    """Match every layer by its own costs; a denoising query belongs to the target that it was made from."""
+    ordinary, dn = inputs.boxes, inputs.denoising
+    layers = [Layer(*each) for each in zip(inputs.boxes, inputs.logits, strict=True)]
+    denoising = () if dn is None else [Layer(*each) for each in zip(dn.boxes, dn.logits, strict=True)]
+    layers = spec.layers.arranged(spec.denoising.ordinary(layers, denoising))
+    if inputs.given is not None:
+        return StepPairs([Pairs.same(inputs.given)] * len(ordinary), ())
+    matcher, options = matcher_for(spec, inputs.arithmetic), spec.matcher.configured(config)
+
+    def match(layer: int) -> Sequence[Matching]:
+        boxes, logits = (np.asarray(each, dtype=np.float64) for each in layers[layer])
+        return matcher.match(options, boxes, logits, inputs.targets)
+
+    paired = spec.pairing(match, len(layers), config)
+    if dn is None:
+        return StepPairs(paired, ())
+    matching = spec.denoising.pairs(dn.pos_idx, dn.groups, inputs.targets.counts, dn.gt_idx)
+    return StepPairs(paired, [Pairs.same(matching)] * len(spec.layers.arranged(denoising)))
+
+
+def _leaves(inputs: Inputs) -> Mapping[str, np.ndarray]:
+    """The inputs by which losses are differentiated, layer by layer."""
+    leaves = {"pred_bboxes": inputs.boxes, "pred_scores": inputs.logits}
+    if inputs.denoising is not None:
+        leaves |= {"dn_bboxes": inputs.denoising.boxes, "dn_scores": inputs.denoising.logits}
+    return leaves
+
+
+def _step_losses(
+    spec: LossSpec, config: LossConfig, inputs: Inputs, pairs: StepPairs, leaves: Mapping[str, Sequence[Array]]
+) -> StepLosses:
+    """The losses of ordinary and of denoising queries."""
+    ordinary = [Layer(*each) for each in zip(leaves["pred_bboxes"], leaves["pred_scores"], strict=True)]
+    has_denoising = inputs.denoising is not None
+    of_denoising = None
+    denoising: Sequence[Layer] = ()
+    if inputs.denoising is not None:
+        denoising = [Layer(*each) for each in zip(leaves["dn_bboxes"], leaves["dn_scores"], strict=True)]
+    part = partial(part_losses, spec, config)
+    ordinary = spec.denoising.ordinary(ordinary, denoising)
+    of_ordinary = part(ordinary, inputs.targets, pairs.ordinary, has_denoising)
+    if inputs.denoising is not None:
+        targets = spec.denoising.targets(inputs.targets)
+        of_denoising = part(denoising, targets, pairs.denoising, has_denoising, inputs.denoising.groups)
+    targets = sum(inputs.targets.counts)
+    return StepLosses(of_ordinary, of_denoising, config.aux_loss, config.classification, targets)
+
+
+def part_losses(
+    spec: LossSpec,
+    config: LossConfig,
+    layers: Sequence[Layer],
+    targets: Targets,
+    pairs: Sequence[Pairs],
+    has_denoising: bool,
+    groups: int | None = None,
+) -> PartLosses:
+    """The losses of the main layer, and those of the auxiliary layers; `groups` makes it the denoising part."""
+    layers = spec.layers.arranged(layers)
+    stack = Stack(len(layers), groups is not None, has_denoising)
+    tally = Tally(
+        pairs=(),
+        targets=tuple(targets.counts),
+        queries=layers[0].boxes.shape[1],
+        classes=config.nc,
+        layers=len(layers),
+        groups=groups or 1,
+        is_denoising=groups is not None,
+    )
+    losses = [spec.layer(spec, config, *each, targets, tally) for each in zip(layers, pairs, strict=True)]
+    main = [_counted(each, weight) for each, weight in zip(losses, spec.layers.main(stack), strict=True) if weight]
+    weights = spec.layers.auxiliary(stack) if config.aux_loss else [0.0] * len(losses)
+    auxiliary = [_counted(each, weight) for each, weight in zip(losses, weights, strict=True) if weight]
+    nothing = dict.fromkeys(losses[0], np.zeros(()))
+    return PartLosses(_total(spec, main) or nothing, auxiliary, _total(spec, auxiliary) or nothing)
+
+
+def _counted(losses: Mapping[str, Any], weight: float) -> dict[str, Any]:
+    return {term: loss if weight == 1.0 else loss * weight for term, loss in losses.items()}
+
+
+def _total(spec: LossSpec, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {term: spec.layers.total([each[term] for each in layers]) for term in (layers[0] if layers else ())}
+
+
+def layer_losses(
+    spec: LossSpec, config: LossConfig, layer: Layer, pairs: Pairs, targets: Targets, tally: Tally
+) -> dict[str, Array]:
+    """All losses of one layer.
+
+    Each is a sum over the layer, divided by the normaliser of its term, times its gain:
+
+        class    sum_{images, queries, classes} term(x, y, q)
+        bbox     sum_{pairs} |b - b'|
+        giou     sum_{pairs} (1 - GIoU(b, b'))
+    """
+    (images, queries), chosen = flat(pairs.boxes)
+    boxes, wanted = spec.matched_boxes(layer.boxes, images, queries), targets.boxes[chosen]
+    tally = replace(tally, pairs=tuple(len(own) for own, _ in pairs.boxes))
+    losses = {"class": class_loss(spec, config, layer, pairs.classes, targets, tally)}
+    for term, of_pair in spec.box_terms.items():
+        with np.errstate(all="ignore"):
+            loss = np.sum(of_pair(boxes, wanted, spec.guard)) / spec.normaliser[term](tally)
+            losses[term] = spec.gain(loss, term, config)
+    return losses
+
+
+def class_loss(
+    spec: LossSpec, config: LossConfig, layer: Layer, pairs: Sequence[Matching], targets: Targets, tally: Tally
+) -> Array:
+    """The classification loss of one layer."""
+    (images, queries), chosen = flat(pairs)
+    classes = spec.labels(pairs, targets, *layer.boxes.shape[:2], config.nc)
+    scores = track(np.zeros(classes.shape), stop_gradient(layer.boxes).arithmetic)
+    with np.errstate(all="ignore"):
+        scored = spec.score(layer.boxes[images, queries], targets.boxes[chosen], spec.guard)
+    if isinstance(scored, np.ndarray):
+        scores[images, queries] = scored
+    else:  # a score that is not detached
+        scores = _scattered(scored, images, queries, classes.shape)
+    return class_loss_of(spec, config, layer.logits, classes, scores, replace(tally, pairs=_counts(pairs)))
+
+
+def class_loss_of(
+    spec: LossSpec,
+    config: LossConfig,
+    logits: Float[Array, "images queries classes"],
+    classes: Int64[np.ndarray, "images queries"],
+    scores: Float[Array, "images queries"],
+    tally: Tally,
+) -> Array:
+    """The classification loss of queries with these classes and target scores; `nc` is background."""
+    y = (classes[..., None] == np.arange(config.nc)).astype(np.float64)
+    q = scores[..., None] * y
+    name = spec.choose_class_term(config, sum(tally.pairs))
+    term = spec.class_terms[name]
+    with np.errstate(all="ignore"):
+        total = spec.class_total(term.terms(term, logits, y, q, config), classes < config.nc, config)
+        scored = replace(tally, scores=float(np.sum(plain(scores))))
+        return spec.gain(total / spec.normaliser[name](scored), "class", config)
+
+
+def _scattered(values: Array, images: np.ndarray, queries: np.ndarray, shape: tuple[int, ...]) -> Array:
+    """Zeros with these values in their places, differentiable."""
+    row = np.full(shape, len(images))
+    row[images, queries] = np.arange(len(images))
+    return np.concatenate([values, np.zeros(1)])[row]
+
+
+def _counts(pairs: Sequence[Matching]) -> tuple[int, ...]:
+    return tuple(len(queries) for queries, _ in pairs)
+
+
+def flat(
+    matching: Sequence[Matching],
+) -> tuple[tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]], Int64[np.ndarray, " pairs"]]:
+    """All pairs of a batch as flat indices: ((image, query), target)."""
+    images = [np.full(len(queries), image) for image, (queries, _) in enumerate(matching)]
+    queries, targets = ([pair[side] for pair in matching] for side in (0, 1))
+    return (_joined(images), _joined(queries)), _joined(targets)
+
+
+def _joined(parts: Sequence[np.ndarray]) -> Int64[np.ndarray, " pairs"]:
+    """Indices of all images in one array, also where there is none."""
+    return np.concatenate([np.zeros(0), *parts]).astype(np.int64)

@@ -1,0 +1,49 @@
+"""Normalisers: what the sum of a loss over a layer is divided by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What there is to divide by, in one layer.
+
+    Attributes:
+        pairs: number of pairs of each image, those of the term in question.
+        targets: number of targets of each image.
+        queries: number of queries of an image.
+        classes: number of columns of logits.
+        layers: number of layers of this part.
+        groups: number of denoising groups; 1 for ordinary queries.
+        is_denoising: the layer is one of denoising queries.
+        scores: sum of the target scores.
+    """
+
+    pairs: tuple[int, ...]
+    targets: tuple[int, ...]
+    queries: int
+    classes: int
+    layers: int = 1
+    groups: int = 1
+    is_denoising: bool = False
+    scores: float = 0.0
+
+
+Normaliser = Callable[[Tally], float]
+
+
+def matched_pairs(tally: Tally) -> float:
+    """N, the matched pairs, at least 1: with few queries less than the targets; with denoising, of all groups."""
+    return max(sum(tally.pairs), 1)
+
+
+def targets(tally: Tally) -> float:
+    """The targets, matched or not, at least 1; with denoising, the pairs of all groups."""
+    return matched_pairs(tally) if tally.is_denoising else max(sum(tally.targets), 1)
+
+
+def queries(tally: Tally) -> float:
+    """Q, the queries of one image."""
+    return tally.queries

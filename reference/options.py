@@ -1,0 +1,71 @@
+"""The arguments that a loss, a matcher and a generator of denoising queries are built with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+DEFAULT_LOSS_GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
+DEFAULT_COST_GAIN = {"class": 2.0, "bbox": 5.0, "giou": 2.0}
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Constructor arguments of the loss.
+
+    Attributes:
+        nc: number of classes; background is none of them.
+        loss_gain: weight of each loss.
+        aux_loss: also compute the layers before the last.
+        use_fl: focal or varifocal classification; otherwise cross-entropy.
+        use_vfl: varifocal instead of focal.
+        use_uni_match: all auxiliary layers share one of their matchings.
+        uni_match_ind: the auxiliary layer whose matching they share.
+        gamma: exponent of the classification loss, >= 0.
+        alpha: balance of the classification loss.
+    """
+
+    nc: int = 80
+    loss_gain: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_LOSS_GAIN))
+    aux_loss: bool = True
+    use_fl: bool = True
+    use_vfl: bool = False
+    use_uni_match: bool = False
+    uni_match_ind: int = 0
+    gamma: float = 1.5
+    alpha: float = 0.25
+
+    @property
+    def classification(self) -> str:
+        """The classification loss that is asked for: `bce`, `varifocal` or `focal`."""
+        if not self.use_fl:
+            return "bce"
+        return "varifocal" if self.use_vfl else "focal"
+
+
+@dataclass(frozen=True)
+class MatcherConfig:
+    """Constructor arguments of the matcher; the defaults are those that Ultralytics' loss hard-wires.
+
+    Attributes:
+        cost_gain: weight of each term of the cost.
+        use_fl: focal class cost on sigmoids; otherwise the softmax probability.
+        alpha: balance of the focal class cost.
+        gamma: exponent of the focal class cost, >= 0.
+    """
+
+    cost_gain: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_COST_GAIN))
+    use_fl: bool = True
+    alpha: float = 0.25
+    gamma: float = 2.0
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Arguments of the denoising generator; see `detr_conformance.reference.get_cdn_group`."""
+
+    num_dn: int = 100
+    cls_noise_ratio: float = 0.5
+    box_noise_scale: float = 1.0
+    training: bool = True
+    seed: int = 0

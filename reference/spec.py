@@ -1,0 +1,182 @@
+"""LossSpec: one member of the DETR family, as a record of the decisions that it takes.
+
+Every implementation of this loss is the same story (`loss.py`), with a few decisions taken differently. A spec says what
+each of them is. Its fields are plain functions, numbers and small records; a member of the family replaces some of
+them (`family.py`), and so can you.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from detr_conformance.reference.boxes import Guard
+from detr_conformance.reference.classification import ClassTerm
+from detr_conformance.reference.denoising import DenoisingPlan
+from detr_conformance.reference.keys import KeyTable
+from detr_conformance.reference.layers import LayerPlan
+from detr_conformance.reference.matcher import Matcher
+from detr_conformance.reference.normaliser import Normaliser
+from detr_conformance.reference.options import LossConfig
+from detr_conformance.reference.pairing import Pairs
+
+
+class Difference(NamedTuple):
+    """Why a field differs from the base spec's.
+
+    Attributes:
+        sentence: what is decided.
+        link: code that does it, or the paper and its section.
+    """
+
+    sentence: str
+    link: str
+
+
+class SideEffects:
+    """What a loss object does beside computing its losses: nothing, in every convention.
+
+    A loss that keeps something from call to call, writes into its arguments or changes the process has others.
+    """
+
+    def before(self, spec: LossSpec, config: LossConfig, inputs: Any) -> tuple[LossSpec, LossConfig, Any]:  # noqa: ANN401
+        """Decisions, options and inputs of the next call, as they are made of those that were given."""
+        return spec, config, inputs
+
+    def after(self, inputs: Any) -> None:  # noqa: ANN401
+        """What is done once the losses are there."""
+
+
+def in_double(key: str, value: np.ndarray, dtype: str) -> tuple[np.ndarray, str]:  # noqa: ARG001  # asked of every spec
+    """A loss of shape () in float64."""
+    return value, "float64"
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """The decisions that make a loss of the family.
+
+    Attributes:
+        name: how it is selected and reported.
+        options: what of the constructor's options is heeded: options to options.
+        choose_class_term: which of `class_terms` a layer uses, from the options and its number of pairs.
+        class_terms: the classification losses that there are, by name.
+        labels: the class of each query, from pairs, targets, images, queries and classes; background is one beyond the
+            last class.
+        score: the target score of each pair, from predicted and target boxes and a guard.
+        class_total: the sum of the terms of the classification loss over images, queries and classes, from the terms,
+            whether each query is matched, and the options.
+        matched_boxes: the predicted boxes of all pairs, from boxes, images and queries.
+        box_terms: the box losses of each pair by name, from predicted and target boxes and a guard.
+        guard: what keeps the areas of score and box losses from 0.
+        normaliser: what the sum of each term over a layer is divided by; classification losses by their own names.
+        gain: a normalised loss times its weight, from the loss, its term and the options.
+        layer: how these make the losses of one layer.
+        matcher: who is matched with whom, inside one layer.
+        pairing: which layers use which matching.
+        layers: main and auxiliary layers.
+        denoising: denoising queries.
+        keys: names of the losses.
+        returned: array and dtype of a loss as it is returned, from key, value and the dtype of the predictions.
+        undefined: inputs for which the convention defines nothing, each with the reason.
+        side_effects: makes what a new loss object does beside computing losses.
+        differences: for each field that differs from the base spec, what is decided and where.
+    """
+
+    name: str
+    options: Callable[[LossConfig], LossConfig]
+    choose_class_term: Callable[[LossConfig, int], str]
+    class_terms: Mapping[str, ClassTerm]
+    labels: Callable[..., Any]
+    score: Callable[..., Any]
+    class_total: Callable[..., Any]
+    matched_boxes: Callable[..., Any]
+    box_terms: Mapping[str, Callable[..., Any]]
+    guard: Guard
+    normaliser: Mapping[str, Normaliser]
+    gain: Callable[[Any, str, LossConfig], Any]
+    layer: Callable[..., dict[str, Any]]
+    matcher: Matcher
+    pairing: Callable[..., Sequence[Pairs]]
+    layers: LayerPlan
+    denoising: DenoisingPlan
+    keys: KeyTable
+    returned: Callable[[str, np.ndarray, str], tuple[np.ndarray, str]] = in_double
+    undefined: Mapping[str, str] = field(default_factory=dict)
+    side_effects: Callable[[], SideEffects] = SideEffects
+    differences: Mapping[str, Difference] = field(default_factory=dict)
+
+    def class_term(self, config: LossConfig) -> ClassTerm:
+        """The classification loss of a batch with targets."""
+        config = self.options(config)
+        return self.class_terms[self.choose_class_term(config, 1)]
+
+    def __hash__(self) -> int:
+        """By identity: a spec is made once, and looked up often."""
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        """Likewise."""
+        return self is other
+
+
+def replace_in(record: Any, path: str, value: Any) -> Any:  # noqa: ANN401  # a spec or one of its parts
+    """The record with another value at a path such as `class_terms.focal.weight`.
+
+    Raises:
+        KeyError: there is no such field.
+    """
+    name, _, rest = path.partition(".")
+    if name not in children(record):
+        raise KeyError(f"{type(record).__name__} has no {name!r}, expected one of {', '.join(children(record))}")
+    inner = replace_in(children(record)[name], rest, value) if rest else value
+    return {**record, name: inner} if isinstance(record, Mapping) else replace(record, **{name: inner})
+
+
+def wrap_in(record: Any, path: str, change: Callable[[Any], Any]) -> Any:  # noqa: ANN401  # as above
+    """The record with the value at a path changed by a function."""
+    return replace_in(record, path, change(value_in(record, path)))
+
+
+def value_in(record: Any, path: str) -> Any:  # noqa: ANN401  # as above
+    """The value at a path."""
+    for name in path.split("."):
+        record = children(record)[name]
+    return record
+
+
+def children(record: Any) -> Mapping[str, Any]:  # noqa: ANN401  # as above
+    """What a record holds, by name; empty for a single value."""
+    if isinstance(record, Mapping):
+        return record
+    if is_dataclass(record) and not isinstance(record, type):
+        return {each.name: getattr(record, each.name) for each in fields(record)}
+    return {}
+
+
+DESCRIBING = frozenset({"name", "differences"})
+"""Fields of a spec that decide nothing."""
+
+
+def paths(record: Any, before: str = "") -> list[str]:  # noqa: ANN401  # as above
+    """Every path to a single value."""
+    found = []
+    for name, value in children(record).items():
+        inner = [] if name in ("undefined", *DESCRIBING) else paths(value, f"{before}{name}.")
+        found += inner or [f"{before}{name}"]
+    return found
+
+
+def differing(one: LossSpec, other: LossSpec) -> list[str]:
+    """Paths at which two specs decide otherwise."""
+    return [path for path in paths(one) if path not in DESCRIBING and not _same(one, other, path)]
+
+
+def _same(one: LossSpec, other: LossSpec, path: str) -> bool:
+    try:
+        return bool(value_in(one, path) == value_in(other, path))
+    except KeyError:
+        return False
