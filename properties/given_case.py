@@ -1,11 +1,12 @@
-"""What a case that a user brings asks of a port, and what a profile says about it."""
+"""What a case that a user brings asks of a port, and what a spec says about it."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from detr_conformance.properties.case import Denoising, LossCase, MatcherConfig
-from detr_conformance.properties.profiles import FREE_LAYERS, NO_AREA, NON_FINITE, Profile
+from detr_conformance.reference import LossSpec
+from detr_conformance.reference.family import NO_AREA, NON_FINITE
 
 
 def needs_of(case: LossCase) -> frozenset[str]:
@@ -21,17 +22,22 @@ def needs_of(case: LossCase) -> frozenset[str]:
     return frozenset({case.dtype, config.classification} | {name for name, needed in optional.items() if needed})
 
 
-def left_open(case: LossCase, profile: Profile) -> list[str]:
-    """What the case has for which the profile defines nothing."""
-    arrays = case.float_arrays()
+def undefined(case: LossCase, spec: LossSpec) -> list[str]:
+    """What the case has for which the spec defines nothing."""
+    arrays, plan = case.float_arrays(), spec.layers
     boxes = [array for name, array in arrays.items() if name.endswith("bboxes")]
-    layers = case.layers if case.denoising is None else len(case.denoising.bboxes) + 1
     found = {
         NON_FINITE: not all(np.isfinite(array).all() for array in arrays.values()),
         NO_AREA: any((array[..., 2:] <= 0).any() for array in boxes),
-        FREE_LAYERS: case.layers < 2 or layers != case.layers,
     }
-    return [what for what, present in found.items() if present and what in profile.left_open]
+    unknown = [what for what, present in found.items() if present and what in spec.undefined]
+    if case.layers < plan.least:
+        unknown.append(f"fewer than {plan.least} layers")
+    if case.denoising is not None and plan.denoising is not None:
+        wanted = plan.denoising(case.layers)
+        if len(case.denoising.bboxes) != wanted:
+            unknown.append(f"{len(case.denoising.bboxes)} layers of denoising queries instead of {wanted}")
+    return unknown
 
 
 def _denoises_all(denoising: Denoising, case: LossCase) -> bool:

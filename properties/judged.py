@@ -9,10 +9,10 @@ import numpy as np
 
 from detr_conformance.properties import answers, oracle
 from detr_conformance.properties.case import CLASSIFICATION, LossCase
-from detr_conformance.properties.port import DenoisingGroup, LossResult, Matching, Port
-from detr_conformance.properties.profiles import PROFILES, Profile
+from detr_conformance.properties.port import DenoisingGroup, LossResult, Matching, Port, options_of
 from detr_conformance.properties.tolerance import allowed_error, budget_shares
-from detr_conformance.reference import Loss, Losses, Tracked, track
+from detr_conformance.reference import FAMILY, ClassTerm, Loss, Losses, LossSpec, Tracked, track
+from detr_conformance.reference.keys import Call, KeyTable
 
 INPUTS = ("pred_bboxes", "pred_scores", "dn_bboxes", "dn_scores")
 
@@ -31,25 +31,52 @@ class OutOfScope(Exception):  # noqa: N818  # no error: the case is left to othe
     """The rule cannot judge this case: rounding decides who is matched with whom, so the loss has no single value."""
 
 
+def spec_of(port: Port) -> LossSpec:
+    """The conventions that a port follows.
+
+    Raises:
+        ValueError: it names a spec that nobody knows.
+    """
+    if isinstance(port.profile, LossSpec):
+        return port.profile
+    if port.profile not in FAMILY:
+        raise ValueError(f"port {port.name!r} names the profile {port.profile!r}, known are: {', '.join(FAMILY)}")
+    return FAMILY[port.profile]
+
+
+def call_of(case: LossCase) -> Call:
+    """What decides which keys a call with this case returns."""
+    denoising = 0 if case.denoising is None else len(case.denoising.bboxes)
+    return Call(case.layers, case.config.aux_loss, denoising, case.config.classification)
+
+
 class Judged:
-    """One port and its profile, and the largest share of any budget that it has used; None before any comparison.
+    """One port and its spec, and the largest share of any budget that it has used; None before any comparison.
 
     Args:
         port: the port.
-        profile: the conventions to hold it to; by default those that it names.
+        spec: the conventions to hold it to; by default those that it names.
     """
 
-    def __init__(self, port: Port, profile: Profile | None = None) -> None:
-        """Look up the profile that the port names."""
-        if profile is None and port.profile not in PROFILES:
-            raise ValueError(f"port {port.name!r} names the profile {port.profile!r}, known are: {', '.join(PROFILES)}")
+    def __init__(self, port: Port, spec: LossSpec | None = None) -> None:
+        """Look up the spec that the port names."""
         self.port = port
-        self.profile = profile if profile is not None else PROFILES[port.profile]
+        self.spec = spec_of(port) if spec is None else spec
+        self.keys: KeyTable = getattr(port, "keys", self.spec.keys)
         self.largest_share: float | None = None
 
     def can(self, *capabilities: str) -> bool:
         """Whether the port has declared all of these."""
         return set(capabilities) <= self.port.capabilities
+
+    def may_be_asked(self, **options: Any) -> bool:
+        """Whether the port takes these values of its options."""
+        restricted = options_of(self.port)
+        return all(value in restricted.get(name, (value,)) for name, value in options.items())
+
+    def class_term(self, case: LossCase) -> ClassTerm:
+        """The classification loss that the case asks for, as the spec has it for a batch with targets."""
+        return self.spec.class_term(case.config)
 
     def each_classification(self, case: LossCase) -> Iterator[LossCase]:
         """The case once for each classification loss that the port has."""
@@ -84,18 +111,18 @@ class Judged:
         return self._ask("denoising_group", case, answers.denoising_group)
 
     def expected(self, case: LossCase) -> Losses:
-        """What the port must return, under the base profile's keys.
+        """What the port must return, under canonical keys.
 
         Raises:
             OutOfScope: rounding decides who is matched with whom. The loss has several legal values then, and the
                 rules on matching are the ones to judge the case.
         """
         self.require_certain_matching(case)
-        return oracle.expected_losses(case, self.profile)
+        return oracle.expected_losses(case, self.spec)
 
     def require_certain_matching(self, case: LossCase) -> None:
         """Raise OutOfScope where rounding decides who is matched with whom."""
-        if not oracle.matching_is_certain(case, self.profile):
+        if not oracle.matching_is_certain(case, self.spec):
             raise OutOfScope("rounding decides who is matched with whom")
 
     def _ask(self, method: str, argument: LossCase | Sequence[LossCase], read: Callable[[Any], Answer]) -> Answer:
@@ -139,7 +166,7 @@ class Judged:
 
 
 class Returned:
-    """What one call of the loss returned, under the base profile's keys.
+    """What one call of the loss returned, under canonical keys.
 
     Args:
         result: what came from the port.
@@ -148,7 +175,7 @@ class Returned:
     """
 
     def __init__(self, result: LossResult, case: LossCase, judged: Judged) -> None:
-        """Sum up the port's keys under those of the base profile."""
+        """Sum up the port's keys under the canonical ones."""
         self.result = result
         self.case = case
         self.judged = judged
@@ -211,11 +238,21 @@ class Returned:
         self.judged.compare(key, self.value(key), wanted, self.case.dtype)
 
     def value(self, key: str) -> np.ndarray:
-        """A loss under the base profile's key; 0 if the port has none of its parts."""
+        """A loss under its canonical key; 0 where a call like this one has no part of it.
+
+        Raises:
+            AssertionError: the port has left it out.
+        """
+        __tracebackhide__ = True
+        if key not in self.values:
+            self._refuse_absent(key)
         return self.values.get(key, np.zeros(()))
 
     def gradient(self, key: str, name: str) -> np.ndarray:
         """Gradient of a loss by an input; zeros where the port reports no connection."""
+        __tracebackhide__ = True
+        if key not in self.values:
+            self._refuse_absent(key)
         shape = self.inputs()[name].shape
         by_key = self.result.gradients
         try:
@@ -231,9 +268,24 @@ class Returned:
         return {name: array for name, array in self.case.float_arrays().items() if name in INPUTS}
 
     def canonical(self, key: str) -> str | None:
-        """What one of the port's keys is called in the base profile; None for a key without a meaning."""
-        layers = 0 if self.case.denoising is None else len(self.case.denoising.bboxes)
-        return self.judged.profile.keys.canonical(key, layers)
+        """The canonical key that one of the port's keys is part of; None for a key without a meaning."""
+        return self.judged.keys.canonical(key, self.call)
+
+    @property
+    def call(self) -> Call:
+        """What decides which keys there are."""
+        return call_of(self.case)
+
+    def _refuse_absent(self, key: str) -> None:
+        """Fail if the port's own keys ought to have a part of this loss."""
+        __tracebackhide__ = True
+        came = set(self.result.losses)
+        wanted = min(self.judged.keys.expected(self.call), key=lambda keys: len(keys ^ came))
+        absent = sorted(own for own in wanted - came if self.canonical(own) == key)
+        if absent and (self.judged.can("denoising") or not key.endswith("_dn")):
+            unknown = sorted(own for own in came if self.canonical(own) is None)
+            more = f"; unknown here: {', '.join(unknown)}" if unknown else ""
+            raise AssertionError(f"the port returned no {', '.join(absent)}{more}")
 
     def _summed(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Add up layers that the port reports one by one. Keys without a meaning are for the rules on keys."""

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.tolerance import PRECISIONS
+from detr_conformance.reference import LossSpec
 
 CAPABILITIES = {
     "varifocal": "computes the varifocal classification loss (use_fl and use_vfl)",
@@ -29,6 +30,13 @@ CAPABILITIES = {
     "denoising_group": "generates denoising queries: Port.denoising_group",
 }
 """What a port may declare beyond `loss`, each with its meaning."""
+
+OPTIONS = {
+    "gamma": "exponent of the classification loss",
+    "alpha": "balance of the classification loss",
+    "loss_gain": "gains of class, bbox and giou: a mapping",
+}
+"""What a port may restrict, each with its meaning."""
 
 Matching = tuple[Int[np.ndarray, " _pairs"], Int[np.ndarray, " _pairs"]]
 """Queries of one image, and the target of each, counted through the whole batch."""
@@ -81,13 +89,17 @@ class Port(Protocol):
 
     Attributes:
         name: what the report calls it.
-        profile: name of the conventions that it follows; see `detr_conformance.properties.profiles`.
+        profile: the conventions that it follows: a name of `detr_conformance.reference.FAMILY`, or a spec of your own.
         capabilities: which of `CAPABILITIES` it has. What is not declared is reported as unsupported.
         dtypes: dtypes of predictions that it takes: any of float16, bfloat16, float32, float64.
+
+    A port may also have `options`: for some of `OPTIONS` the values that may be asked for, such as `{"gamma": (2.0,)}`
+    where gamma is hard-coded. No rule asks for others. And `keys`, a `KeyTable`, if its losses go by other names than
+    those of its spec.
     """
 
     name: str
-    profile: str
+    profile: str | LossSpec
     capabilities: frozenset[str]
     dtypes: frozenset[str]
 
@@ -123,6 +135,11 @@ class GeneratingPort(Port, Protocol):
         """Denoising queries for the targets of the case, as `case.generator` asks; None where there are none."""
 
 
+def options_of(port: Port) -> Mapping[str, Sequence[Any]]:
+    """For each restricted option the values that the port may be asked for."""
+    return getattr(port, "options", {})
+
+
 METHODS = {
     "one_object": "losses_in_turn",
     "match": "match",
@@ -154,10 +171,13 @@ def check_port(candidate: Any) -> Port:
 
 def _check_declarations(port: Port) -> None:
     """Strings and sets, of known names."""
-    for name, kind in (("name", str), ("profile", str), ("capabilities", Set), ("dtypes", Set)):
+    kinds = {"name": str, "profile": (str, LossSpec), "capabilities": Set, "dtypes": Set}
+    expected = {"name": "a str", "profile": "a str or a LossSpec", "capabilities": "a set", "dtypes": "a set"}
+    for name, kind in kinds.items():
         value = getattr(port, name)
-        if not isinstance(value, kind):
-            raise TypeError(f"{type(port).__name__}.{name} is {value!r}, expected a {kind.__name__.lower()}")
+        if not isinstance(value, kind):  # type: ignore[arg-type]  # a class, or several
+            raise TypeError(f"{type(port).__name__}.{name} is {value!r}, expected {expected[name]}")
+    _check_options(port)
     for what, declared, known in (
         ("capability", port.capabilities, CAPABILITIES),
         ("dtype", port.dtypes, PRECISIONS),
@@ -166,3 +186,15 @@ def _check_declarations(port: Port) -> None:
             raise TypeError(f"port {port.name!r} declares the unknown {what} {each!r}, known are: {', '.join(known)}")
     if not port.dtypes:
         raise TypeError(f"port {port.name!r} declares no dtypes, expected at least one such as float32")
+
+
+def _check_options(port: Port) -> None:
+    """For known options at least one value each."""
+    options = options_of(port)
+    if not isinstance(options, Mapping):
+        raise TypeError(f"{type(port).__name__}.options is {options!r}, expected a mapping")
+    for name, values in options.items():
+        if name not in OPTIONS:
+            raise TypeError(f"port {port.name!r} restricts the unknown option {name!r}, known are: {', '.join(OPTIONS)}")
+        if isinstance(values, (str, Mapping)) or not isinstance(values, Sequence) or not values:
+            raise TypeError(f"port {port.name!r}: options[{name!r}] is {values!r}, expected a row of values")

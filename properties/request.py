@@ -23,13 +23,16 @@ class Request:
         aux_loss: values to choose from; False only where the port declares `no_aux`.
         uni_match: values to choose from; True only where the port declares `uni_match`.
         near: predictions lie near targets for the most part; otherwise anywhere.
-        special: special boxes to mix in, see `detr_conformance.properties.numbers`; those that the profile leaves
+        special: special boxes to mix in, see `detr_conformance.properties.numbers`; those that the spec leaves
             open are left out.
         logit_scale: logits are spread this widely around 0.
         dtype: of the predictions.
         matcher_options: the matcher is built with other options than the loss's own.
         real: the rule may run on real targets as well.
         cheap: checking a case takes no evaluation of the loss, so the rule can look at more of them.
+        readable_score: only classification losses of which the target score can be read.
+        about_class: the rule is about the classification loss, and looks at every one that the port declares. Others
+            look at those that work: one that is broken is one cause, and no reason to fail rules on boxes and layers.
     """
 
     classification: tuple[str, ...] = ("varifocal", "focal", "bce")
@@ -49,6 +52,8 @@ class Request:
     matcher_options: bool = False
     real: bool = True
     cheap: bool = False
+    readable_score: bool = False
+    about_class: bool = False
 
     @property
     def implied_needs(self) -> frozenset[str]:

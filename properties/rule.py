@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port import options_of
 from detr_conformance.properties.request import Request
+from detr_conformance.reference import LossSpec
 
 Check = Callable[[Judged, LossCase], None]
 Listing = Callable[[str, str], Iterable[LossCase]]
@@ -39,7 +41,9 @@ class Rule:
         source: where it is said: paper and equation, or a section of the loss specification.
         added: version of the suite that brought it.
         needs: capabilities and dtypes that a port must declare.
-        convention: the convention that the rule is about, if a profile may leave it open.
+        convention: the convention that the rule is about, if a spec may leave it undefined.
+        among: whether a spec has what the rule is about.
+        varies: options that the rule sets itself; a port that restricts one cannot be judged by it.
         request: the cases it is checked on.
         listing: every case there is, where they are so few that they are listed instead of drawn.
         check: raises AssertionError, with a message for the port's maintainer, where a case breaks the rule.
@@ -52,6 +56,8 @@ class Rule:
     added: str
     needs: frozenset[str]
     convention: str | None
+    among: Callable[[LossSpec], bool]
+    varies: frozenset[str]
     request: Request
     listing: Listing | None
     check: Check
@@ -64,13 +70,20 @@ class Rule:
     def missing(self, judged: Judged) -> list[str]:
         """What the port would have to declare for the rule to be checked."""
         has = judged.port.capabilities | judged.port.dtypes
-        any_of = set(self.request.classification)
+        any_of = self._classification(judged.spec)
         lacking = sorted(self.needs - has)
+        lacking += [f"a choice of {name}" for name in sorted(self.varies & options_of(judged.port).keys())]
         return lacking if any_of & has else [*lacking, " or ".join(sorted(any_of))]
 
     def applies(self, judged: Judged) -> bool:
-        """Whether the port's profile defines what the rule is about."""
-        return self.convention not in judged.profile.left_open
+        """Whether the port's spec defines what the rule is about."""
+        spec = judged.spec
+        return self.convention not in spec.undefined and self.among(spec) and bool(self._classification(spec))
+
+    def _classification(self, spec: LossSpec) -> set[str]:
+        """Classification losses of the spec, one of which the port must have."""
+        terms = {name: term for name, term in spec.class_terms.items() if name in self.request.classification}
+        return {name for name, term in terms.items() if term.probe is not None or not self.request.readable_score}
 
 
 def rule(
@@ -80,6 +93,8 @@ def rule(
     request: Request,
     needs: Iterable[str] = (),
     convention: str | None = None,
+    among: Callable[[LossSpec], bool] = lambda spec: True,  # noqa: ARG005  # any spec
+    varies: Iterable[str] = (),
     listing: Listing | None = None,
     added: str = "0.1",
 ) -> Callable[[Check], Rule]:
@@ -94,6 +109,8 @@ def rule(
             added=added,
             needs=frozenset(needs) | request.implied_needs,
             convention=convention,
+            among=among,
+            varies=frozenset(varies),
             request=request,
             listing=listing,
             check=check,

@@ -11,9 +11,9 @@ from hypothesis.errors import Flaky
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.judged import Judged, PortError, PortTimeout
 from detr_conformance.properties.port import Port
-from detr_conformance.properties.profiles import Profile
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.trial import NothingToJudge, Trial
+from detr_conformance.reference import LossSpec
 
 VERDICTS = ("pass", "fail", "error", "unsupported", "xfail", "stale")
 
@@ -45,7 +45,7 @@ class Outcome:
 def run(
     rule: Rule,
     port: Port,
-    profile: Profile | None = None,
+    profile: LossSpec | None = None,
     level: str = "standard",
     seed: int = 0,
     real_cases: Iterable[LossCase] = (),

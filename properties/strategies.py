@@ -24,8 +24,9 @@ from detr_conformance.properties.case import (
 )
 from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.numbers import Numbers
-from detr_conformance.properties.profiles import FREE_LAYERS, NO_AREA
+from detr_conformance.properties.port import options_of
 from detr_conformance.properties.request import Request
+from detr_conformance.reference.family import NO_AREA
 
 Draw = Callable[..., Any]
 """Hypothesis' DrawFn, which beartype cannot check at run time."""
@@ -41,7 +42,10 @@ GRIDS = (16, 0, 0, 0)
 """Mostly no grid: on a grid many matchings tie, and rules on the loss itself cannot use such cases."""
 
 
-_GAINS, _GAMMAS, _ALPHAS, _COST_GAINS, _GRIDS = map(st.sampled_from, (GAINS, GAMMAS, ALPHAS, COST_GAINS, GRIDS))
+MOST_LAYERS = 8
+"""Of ordinary queries, in any request."""
+
+_ALPHAS, _COST_GAINS, _GRIDS = map(st.sampled_from, (ALPHAS, COST_GAINS, GRIDS))
 _MATCHER_GAMMAS = st.sampled_from((2.0, 1.0, 0.0, 3.0))
 _SEEDS = st.integers(0, 2**16 - 1)
 _GENERATORS = st.builds(
@@ -60,34 +64,53 @@ def by_term(gains: tuple[float, float, float]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Domain:
-    """Which cases a port can be asked for: what it declares, and what its profile defines.
+    """Which cases a port can be asked for: what it declares, and what its spec defines.
 
     Attributes:
         classification: classification losses that it has.
+        readable: those of which the target score can be read.
         uni_match: whether auxiliary layers may share a matching; `no_aux`, `denoising` and `denoising_subset` likewise.
         areas: whether boxes without area, or turned inside out, are defined.
-        free_layers: whether denoising queries may have any number of layers, and one layer may stand alone.
+        least_layers: least number of layers.
+        denoising_layers: how many layers denoising queries have beside 0, 1, 2, … others; None for any number.
+        surplus: whether slots may be left over after all denoising groups.
+        gammas: values of gamma; alphas likewise, and gains by term.
     """
 
     classification: frozenset[str] = frozenset({"varifocal", "focal", "bce"})
+    readable: frozenset[str] = frozenset({"varifocal", "bce"})
     uni_match: bool = True
     no_aux: bool = True
     denoising: bool = True
     denoising_subset: bool = True
     areas: bool = True
-    free_layers: bool = True
+    least_layers: int = 1
+    denoising_layers: tuple[int, ...] | None = None
+    surplus: bool = True
+    gammas: tuple[float, ...] = GAMMAS
+    alphas: tuple[float, ...] = ALPHAS
+    gains: tuple[tuple[float, float, float], ...] = GAINS
 
     @staticmethod
     def of(judged: Judged) -> Domain:
-        """The domain of a port under its profile."""
+        """The domain of a port under its spec."""
+        plan, options = judged.spec.layers, options_of(judged.port)
+        classification = frozenset(CLASSIFICATION) & judged.port.capabilities & judged.spec.class_terms.keys()
+        gains = options.get("loss_gain")
         return Domain(
-            classification=frozenset({"varifocal", "focal", "bce"}) & judged.port.capabilities,
+            classification=classification,
+            readable=frozenset(name for name in classification if judged.spec.class_terms[name].probe is not None),
             uni_match=judged.can("uni_match"),
             no_aux=judged.can("no_aux"),
             denoising=judged.can("denoising"),
             denoising_subset=judged.can("denoising_subset"),
-            areas=NO_AREA not in judged.profile.left_open,
-            free_layers=FREE_LAYERS not in judged.profile.left_open,
+            areas=NO_AREA not in judged.spec.undefined,
+            least_layers=plan.least,
+            denoising_layers=None if plan.denoising is None else tuple(map(plan.denoising, range(MOST_LAYERS + 1))),
+            surplus=not judged.spec.denoising.regular,
+            gammas=tuple(options.get("gamma", GAMMAS)),
+            alphas=tuple(options.get("alpha", ALPHAS)),
+            gains=GAINS if gains is None else tuple((each["class"], each["bbox"], each["giou"]) for each in gains),
         )
 
     def narrow(self, request: Request) -> Request:
@@ -97,7 +120,7 @@ class Domain:
             ValueError: nothing is left to choose from.
         """
         choices: dict[str, Any] = {
-            "classification": tuple(each for each in request.classification if each in self.classification),
+            "classification": tuple(each for each in request.classification if each in self._classification(request)),
             "uni_match": tuple(each for each in request.uni_match if self.uni_match or not each),
             "aux_loss": tuple(each for each in request.aux_loss if self.no_aux or each),
         }
@@ -107,6 +130,9 @@ class Domain:
         special = (each for each in request.special if self.areas or each not in ("no_area", "inverted"))
         denoising = request.denoising if self.denoising else "never"
         return replace(request, **choices, denoising=denoising, special=tuple(special))
+
+    def _classification(self, request: Request) -> frozenset[str]:
+        return self.readable if request.readable_score else self.classification
 
 
 @dataclass(frozen=True)
@@ -142,7 +168,7 @@ def loss_cases(draw: Draw, request: Request = Request(), domain: Domain = Domain
     """
     request = domain.narrow(request)
     sizes = draw(_sizes(request, domain))
-    config = draw(_configs(request, sizes))
+    config = draw(_configs(request, sizes, domain))
     numbers = Numbers(
         rng=np.random.default_rng(draw(_SEEDS)),
         grid=draw(_GRIDS),
@@ -150,7 +176,7 @@ def loss_cases(draw: Draw, request: Request = Request(), domain: Domain = Domain
         dtype=request.dtype,
     )
     with_denoising = request.denoising == "always" or (request.denoising == "sometimes" and draw(st.booleans()))
-    groups, surplus = draw(st.integers(1, 3)), draw(st.integers(0, 1))
+    groups, surplus = draw(st.integers(1, 3)), draw(st.integers(0, 1)) if domain.surplus else 0
     subset = domain.denoising_subset and draw(st.booleans())
     case = assemble(sizes, config, numbers, request)
     # Untested: denoising queries without a target to repair. No generator makes any.
@@ -161,14 +187,14 @@ def loss_cases(draw: Draw, request: Request = Request(), domain: Domain = Domain
 
 @st.composite
 def _sizes(draw: Draw, request: Request, domain: Domain) -> Sizes:
-    smallest, largest = request.layers
-    layers = draw(st.integers(smallest if domain.free_layers else max(smallest, 2), max(largest, 2)))
+    smallest, largest = max(request.layers[0], domain.least_layers), max(request.layers[1], domain.least_layers)
+    layers = draw(st.integers(smallest, largest))
     images = draw(st.integers(*request.images))
     fewest, most = (0, 0) if request.all_empty else request.targets
     counts = [draw(st.integers(fewest, most)) for _ in range(images)]
     return Sizes(
-        layers=min(layers, largest) if domain.free_layers else layers,
-        denoising_layers=draw(st.integers(1, 4)) if domain.free_layers else layers - 1,
+        layers=layers,
+        denoising_layers=domain.denoising_layers[layers] if domain.denoising_layers else draw(st.integers(1, 4)),
         queries=draw(st.integers(*request.queries)),
         classes=draw(st.integers(*request.classes)),
         gt_groups=tuple(counts),
@@ -176,10 +202,10 @@ def _sizes(draw: Draw, request: Request, domain: Domain) -> Sizes:
 
 
 @st.composite
-def _configs(draw: Draw, request: Request, sizes: Sizes) -> LossConfig:
+def _configs(draw: Draw, request: Request, sizes: Sizes, domain: Domain) -> LossConfig:
     classification = draw(st.sampled_from(request.classification))
     uni_match = draw(st.sampled_from(request.uni_match)) and sizes.layers > 1
-    gains = draw(_GAINS)
+    gains = draw(st.sampled_from(domain.gains))
     return LossConfig(
         nc=sizes.classes,
         loss_gain=by_term(gains),
@@ -187,8 +213,8 @@ def _configs(draw: Draw, request: Request, sizes: Sizes) -> LossConfig:
         **CLASSIFICATION[classification],
         use_uni_match=uni_match,
         uni_match_ind=draw(st.integers(0, sizes.layers - 2)) if uni_match else 0,
-        gamma=draw(_GAMMAS),
-        alpha=draw(_ALPHAS),
+        gamma=draw(st.sampled_from(domain.gammas)),
+        alpha=draw(st.sampled_from(domain.alphas)),
     )
 
 
