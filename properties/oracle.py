@@ -47,16 +47,25 @@ def expected_losses(case: LossCase, spec: LossSpec) -> Losses:
 
 
 @lru_cache(maxsize=KEPT)
-def matching_costs(case: LossCase, spec: LossSpec) -> list[list[Float[np.ndarray, "queries targets"]]]:
-    """Cost of every pair by the options of the case's matcher, for each layer and in it for each image."""
+def matching_costs(
+    case: LossCase, spec: LossSpec, inside_loss: bool = False
+) -> list[list[Float[np.ndarray, "queries targets"]]]:
+    """Cost of every pair, for each layer and in it for each image.
+
+    Args:
+        case: the predictions and targets.
+        spec: the conventions.
+        inside_loss: by the options that the loss gives its matcher; otherwise by those of `case.matcher`.
+    """
+    config = spec.matcher.configured(spec.options(case.config)) if inside_loss else case.matcher
     arithmetic = tolerance.arithmetic(cost_dtype(case.dtype))
     boxes, logits = track(case.pred_bboxes, arithmetic), track(case.pred_scores, arithmetic)
-    matcher, images = matcher_for(spec, tolerance.arithmetic(case.dtype)), []
+    matcher, images = matcher_for(spec, tolerance.arithmetic(case.dtype)), list[np.ndarray]()
     for image in range(case.images):
         own = case.of_image(image)
         # The cost of a pair does not depend on other queries: those of all layers go in one call.
         rows = boxes[:, image].reshape(-1, 4), logits[:, image].reshape(-1, case.config.nc)
-        cost = matcher.cost(case.matcher, *rows, case.gt_bboxes[own], case.gt_cls[own])
+        cost = matcher.cost(config, *rows, case.gt_bboxes[own], case.gt_cls[own])
         images.append(cost.reshape(case.layers, case.queries, -1))
     return [[cost[layer] for cost in images] for layer in range(case.layers)]
 
@@ -85,6 +94,6 @@ def matching_is_certain(case: LossCase, spec: LossSpec) -> bool:
     """
     return all(
         is_unambiguous(plain(cost), allowed_cost_error(cost, case.dtype))
-        for layer in matching_costs(case, spec)
+        for layer in matching_costs(case, spec, inside_loss=True)
         for cost in layer
     )

@@ -68,6 +68,7 @@ class Domain:
 
     Attributes:
         classification: classification losses that it has.
+        working: those that rules ask for which are not about classification.
         readable: those of which the target score can be read.
         uni_match: whether auxiliary layers may share a matching; `no_aux`, `denoising` and `denoising_subset` likewise.
         areas: whether boxes without area, or turned inside out, are defined.
@@ -78,6 +79,7 @@ class Domain:
     """
 
     classification: frozenset[str] = frozenset({"varifocal", "focal", "bce"})
+    working: frozenset[str] = frozenset({"varifocal", "focal", "bce"})
     readable: frozenset[str] = frozenset({"varifocal", "bce"})
     uni_match: bool = True
     no_aux: bool = True
@@ -99,6 +101,7 @@ class Domain:
         gains = options.get("loss_gain")
         return Domain(
             classification=classification,
+            working=classification,
             readable=frozenset(name for name in classification if judged.spec.class_terms[name].probe is not None),
             uni_match=judged.can("uni_match"),
             no_aux=judged.can("no_aux"),
@@ -132,7 +135,9 @@ class Domain:
         return replace(request, **choices, denoising=denoising, special=tuple(special))
 
     def _classification(self, request: Request) -> frozenset[str]:
-        return self.readable if request.readable_score else self.classification
+        allowed = self.classification if request.about_class else self.working
+        allowed = allowed & self.readable if request.readable_score else allowed
+        return allowed if allowed & set(request.classification) else self.classification
 
 
 @dataclass(frozen=True)

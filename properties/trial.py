@@ -14,6 +14,7 @@ from detr_conformance.properties.levels import PATIENCE, wanted
 from detr_conformance.properties.rule import Listing, Rule
 from detr_conformance.properties.strategies import Domain
 from detr_conformance.properties.transforms import select_images
+from detr_conformance.properties.working import working
 
 
 class NothingToJudge(Exception):  # noqa: N818  # no error of the port's
@@ -66,11 +67,11 @@ class Trial:
 
     def on_own_cases(self, level: str, seed: int) -> None:
         """Check the rule on the cases that it asks for or lists, and make the first that fails smaller."""
-        domain = Domain.of(self.judged)
+        domain = working(self.judged, Domain.of(self.judged))
         if self.rule.listing is None:
             self._on_drawn_cases(pool(self.rule.request, domain, seed), wanted(level, self.rule.request))
         else:
-            kind = min(domain.classification & set(self.rule.request.classification))
+            kind = min(domain.working & set(self.rule.request.classification))
             self._on_listed_cases(_listed(self.rule.listing, level, kind))
 
     def _on_drawn_cases(self, drawn: Pool, number: int) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.judged import Judged
-from detr_conformance.properties.profiles import NO_AREA
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.transforms import map_boxes, snap
+from detr_conformance.reference.family import NO_AREA
 
 ONE_PAIR = Request(
     layers=(1, 2),

@@ -44,10 +44,10 @@ def joint_scale(port: Judged, case: LossCase) -> None:
 
 @rule("BOX-07", source=f"{GIOU}, section 3: identity", request=ONE_PAIR)
 def perfect_prediction(port: Judged, case: LossCase) -> None:
-    """A prediction equal to its target has loss_bbox 0, and a loss_giou of the gain times eps / (area + eps): 0 where
-    the profile has no eps."""
-    area, eps = float(np.prod(case.gt_bboxes[0, 2:])), port.profile.loss.iou_eps
-    _assert_pair(port, case, case.gt_bboxes[0], area / (area + eps))
+    """A prediction equal to its target has loss_bbox 0, and a loss_giou of the gain times 1 - area / (area + eps): 0
+    where the profile adds no eps."""
+    area = float(np.prod(case.gt_bboxes[0, 2:]))
+    _assert_pair(port, case, case.gt_bboxes[0], _giou(port, area, area, area))
 
 
 @rule("BOX-08", source=f"{GIOU}, section 3: the hull of nested boxes is the outer one", request=ONE_PAIR)
@@ -55,7 +55,8 @@ def nested_boxes(port: Judged, case: LossCase) -> None:
     """Of two boxes one inside the other GIoU is IoU, the ratio of their areas, whichever is the prediction."""
     outer = _on_grid(case.gt_bboxes[0])
     inner = outer * np.array([1.0, 1.0, 0.5, 0.25]) + np.array([outer[2] / 8, -outer[3] / 4, 0.0, 0.0])
-    overlap = float(np.prod(inner[2:])) / (float(np.prod(outer[2:])) + port.profile.loss.iou_eps)
+    small, large = (float(np.prod(box[2:])) for box in (inner, outer))
+    overlap = _giou(port, small, large, large)
     _assert_pair(port, case.change(gt_bboxes=outer[None]), inner, overlap)
     _assert_pair(port, case.change(gt_bboxes=inner[None]), outer, overlap)
 
@@ -67,17 +68,17 @@ def boxes_apart(port: Judged, case: LossCase) -> None:
     target = _on_grid(case.gt_bboxes[0] * np.array([1.0, 1.0, 0.25, 0.25]))
     width, height = target[2:]
     inwards = np.where(target[:2] <= 0.5, 1.0, -1.0)
-    area, eps = float(width * height), port.profile.loss.iou_eps
+    area = float(width * height)
     for distance in (1.5, 2.0):
-        hull = (1.0 + distance) ** 2 * area + eps
         moved = target + np.array([*(distance * inwards * target[2:]), 0.0, 0.0])
-        _assert_pair(port, case.change(gt_bboxes=target[None]), moved, -(hull - 2.0 * area - eps) / hull)
+        giou = _giou(port, 0.0, 2.0 * area, (1.0 + distance) ** 2 * area)
+        _assert_pair(port, case.change(gt_bboxes=target[None]), moved, giou)
 
 
 @rule(
     "BOX-10",
     source=f"{GIOU}, section 3: GIoU is a lower bound of IoU",
-    request=replace(ONE_PAIR, classification=("varifocal", "bce")),
+    request=replace(ONE_PAIR, readable_score=True),
 )
 def giou_is_at_most_iou(port: Judged, case: LossCase) -> None:
     """GIoU, as loss_giou shows it, is at most the IoU that serves as target score in the classification loss, and equal
@@ -86,7 +87,7 @@ def giou_is_at_most_iou(port: Judged, case: LossCase) -> None:
     x, y, width, height = target
     within = np.array([x, y, width / 2, height / 2])
     for box in (within, within + np.array([width / 2, 0.0, width / 2, 0.0]), np.array([x, y, 2 * width, height / 2])):
-        arranged = readable(_predicting(case.change(gt_bboxes=target[None]), box))
+        arranged = readable(port, _predicting(case.change(gt_bboxes=target[None]), box))
         returned, gain = port.loss(arranged), case.config.loss_gain["giou"]
         iou, reach = target_score(returned)
         giou = 1.0 - float(returned.value("loss_giou")) / gain
@@ -103,15 +104,21 @@ def giou_is_at_most_iou(port: Judged, case: LossCase) -> None:
     request=ONE_PAIR,
 )
 def tiny_boxes(port: Judged, case: LossCase) -> None:
-    """Two equal boxes half over each other have a GIoU of area / (3 area + 2 eps), also where they are as small as a
-    pixel and eps makes up much of it."""
+    """Two equal boxes half over each other have a GIoU of a third, but for the profile's eps: area / (3 area + 2 eps)
+    by the base profile, also where they are as small as a pixel and eps makes up much of it."""
     for side in TINY:
         # Near the origin, where float32 has digits to spare for the edges of so small a box.
         x, y = side * (1.0 + np.round(4.0 * case.gt_bboxes[0, :2]))
         target, area = np.array([x, y, side, side]), side * side
         moved = target + np.array([side / 2, 0.0, 0.0, 0.0])
-        overlap = area / (3.0 * area + 2.0 * port.profile.loss.iou_eps)
+        overlap = _giou(port, area / 2, 1.5 * area, 1.5 * area)
         _assert_pair(port, case.change(gt_bboxes=target[None]), moved, overlap)
+
+
+def _giou(port: Judged, inter: float, union: float, hull: float) -> float:
+    """GIoU of known areas, with the profile's eps where it has one."""
+    union, hull = float(port.spec.guard(union)), float(port.spec.guard(hull))
+    return inter / union - (hull - union) / hull
 
 
 def _on_grid(box: np.ndarray) -> np.ndarray:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from scipy.special import expit
 
 from detr_conformance.properties.additions import append_empty_image
 from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.divisors import divisor
 from detr_conformance.properties.judged import Judged, OutOfScope
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 
 CLASS_KEYS = ("loss_class", "loss_class_aux", "loss_class_dn", "loss_class_aux_dn")
 BOX_KEYS = ("loss_bbox", "loss_giou", "loss_bbox_aux", "loss_giou_aux")
-WITH_TARGETS = Request(targets=(1, 4))
+WITH_TARGETS = Request(targets=(1, 4), about_class=True)
 
 
 @rule(
@@ -27,7 +27,7 @@ def focal_loss(port: Judged, case: LossCase) -> None:
     """The focal loss_class is the gain times the sum of a_t (1 - p_t)^gamma BCE(x, y) over all images, queries and
     classes, divided by the profile's normaliser; the queries without a target are background in every class. A
     negative alpha means that there is no a_t."""
-    for same in (case, case.change(alpha=-1.0)):
+    for same in (case, case.change(alpha=-1.0)) if port.may_be_asked(alpha=-1.0) else (case,):
         port.loss(same).assert_values(port.expected(same), CLASS_KEYS)
 
 
@@ -48,8 +48,9 @@ def varifocal_loss(port: Judged, case: LossCase) -> None:
     request=replace(WITH_TARGETS, classification=("bce",)),
 )
 def cross_entropy_loss(port: Judged, case: LossCase) -> None:
-    """Without use_fl, whatever use_vfl says, loss_class is the gain times the sum of BCE(x, q), divided by the number
-    of queries and not by that of targets, where q is the IoU of a matched prediction with its target."""
+    """Without use_fl, whatever use_vfl says, loss_class is the gain times the sum of the profile's cross-entropy,
+    divided by its normaliser: by the base profile of BCE(x, q), divided by the number of queries and not by that of
+    targets, where q is the IoU of a matched prediction with its target."""
     for use_vfl in (False, True):
         same = case.change(use_vfl=use_vfl)
         port.loss(same).assert_values(port.expected(same), CLASS_KEYS)
@@ -58,7 +59,7 @@ def cross_entropy_loss(port: Judged, case: LossCase) -> None:
 @rule(
     "CLASS-04",
     source="Ultralytics DETRLoss: no varifocal loss without a target; lyuwenyu/RT-DETR keeps it",
-    request=Request(classification=("varifocal",), all_empty=True, denoising="never"),
+    request=Request(classification=("varifocal",), all_empty=True, denoising="never", about_class=True),
 )
 def batch_without_targets(port: Judged, case: LossCase) -> None:
     """In a batch without any target every logit is background, the normaliser is 1, and the classification loss is
@@ -66,7 +67,12 @@ def batch_without_targets(port: Judged, case: LossCase) -> None:
     port.loss(case).assert_values(port.expected(case), CLASS_KEYS)
 
 
-@rule("CLASS-05", source="Carion et al., DETR, arXiv 2005.12872, section 3.1: weighted sum", request=WITH_TARGETS)
+@rule(
+    "CLASS-05",
+    source="Carion et al., DETR, arXiv 2005.12872, section 3.1: weighted sum",
+    request=WITH_TARGETS,
+    varies={"loss_gain"},
+)
 def class_gain(port: Judged, case: LossCase) -> None:
     """Doubling the class gain doubles loss_class in the main, auxiliary and denoising part, and changes no box loss."""
     gain = dict(case.config.loss_gain)
@@ -102,10 +108,14 @@ def target_score_is_a_constant(port: Judged, case: LossCase) -> None:
     "CLASS-10",
     source="Lin et al., Focal Loss, arXiv 1708.02002, equation 3: alpha and 1 - alpha",
     request=replace(WITH_TARGETS, classification=("focal", "varifocal")),
+    among=lambda spec: any(term.straight_in_alpha for term in spec.class_terms.values()),
+    varies={"alpha"},
 )
 def alpha_is_a_balance(port: Judged, case: LossCase) -> None:
-    """loss_class is a straight line in alpha, for alpha above 0: at the mean of two of them it is the mean of both
-    losses."""
+    """loss_class is a straight line in alpha, for alpha above 0, where it is by its formula: at the mean of two of them
+    it is the mean of both losses."""
+    if not port.class_term(case).straight_in_alpha:
+        raise OutOfScope("this classification loss is no straight line in alpha")
     low, middle, high = (port.loss(case.change(alpha=alpha)) for alpha in (0.25, 0.5, 0.75))
     expected = port.expected(case.change(alpha=0.5))
     for key in CLASS_KEYS:
@@ -119,28 +129,15 @@ def alpha_is_a_balance(port: Judged, case: LossCase) -> None:
     request=replace(WITH_TARGETS, queries=(4, 8), layers=(1, 2), denoising="never"),
 )
 def image_without_targets(port: Judged, case: LossCase) -> None:
-    """An image without targets adds the background terms of all its logits to loss_class, over the same normaliser as
-    before, and adds nothing to the box losses: (1 - alpha) p^gamma (-log(1 - p)) to the focal loss, with alpha for
+    """An image without targets adds the background terms of all its logits to loss_class, over the profile's
+    normaliser, and adds nothing to the box losses: (1 - alpha) p^gamma (-log(1 - p)) to the focal loss, with alpha for
     1 - alpha to the varifocal one, -log(1 - p) to cross-entropy."""
-    normaliser, more = _normaliser(case), append_empty_image(case)
+    more = append_empty_image(case)
+    before, after = (divisor(each, port.spec, "class") for each in (case, more))
     expected, once, again = port.expected(more), port.loss(case.change(denoising=None)), port.loss(more)
     for key, layers in (("loss_class", slice(-1, None)), ("loss_class_aux", slice(0, -1))):
-        background = case.config.loss_gain["class"] * _background(case, case.pred_scores[layers, 0])
-        again.assert_alike(once, key, expected[key], more=background / normaliser)
+        terms = port.class_term(case).background(case.pred_scores[layers, 0], case.config)
+        background = case.config.loss_gain["class"] * float(terms.sum())
+        again.assert_alike(once, key, expected[key], before / after, more=background / after)
     for key in BOX_KEYS:
         again.assert_alike(once, key, expected[key])
-
-
-def _background(case: LossCase, logits: np.ndarray) -> float:
-    """The sum of the background terms of these logits."""
-    p, entropy = expit(logits), np.logaddexp(0.0, logits)
-    kind, alpha = case.config.classification, case.config.alpha
-    balance = {"focal": 1.0 - alpha, "varifocal": alpha, "bce": 1.0}[kind]
-    return balance * float(((p**case.config.gamma if kind != "bce" else 1.0) * entropy).sum())
-
-
-def _normaliser(case: LossCase) -> int:
-    """What loss_class is divided by, where every image has at least one target and enough queries."""
-    if not 0 < max(case.gt_groups) <= case.queries:
-        raise OutOfScope("with too few queries a profile may count targets or pairs")
-    return case.queries if case.config.classification == "bce" else case.targets

@@ -8,6 +8,7 @@ import numpy as np
 
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.divisors import denoising_divisor, divisor, term_of
 from detr_conformance.properties.judged import Judged, OutOfScope, Returned
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
@@ -68,15 +69,17 @@ def parts_do_not_mix(port: Judged, case: LossCase) -> None:
 
 @rule("DN-05", source=f"{DINO}; normaliser: pairs of all groups", request=ALWAYS)
 def equal_groups_count_once(port: Judged, case: LossCase) -> None:
-    """When all groups predict the same, the denoising losses are those of a single group: box losses and focal losses
-    are averages over the pairs, and without use_fl loss_class is one over the slots."""
+    """When all groups predict the same, the denoising losses are those of a single group, as far as the profile's
+    normaliser counts groups: the base profile divides by the pairs of all groups, or without use_fl by the slots."""
     if case.denoising is None:
         return
     repeated = repeat_first_group(case)
     single = keep_first_group(repeated)
     expected, many, one = port.expected(repeated), port.loss(repeated), port.loss(single)
+    groups = case.denoising.num_group
     for key in DN_KEYS:
-        many.assert_alike(one, key, expected[key])
+        once, all_together = (denoising_divisor(each, port.spec, term_of(key)) for each in (single, repeated))
+        many.assert_alike(one, key, expected[key], factor=groups * once / all_together)
 
 
 @rule(
@@ -115,15 +118,16 @@ def every_denoising_layer_counts_once(port: Judged, case: LossCase) -> None:
 )
 def same_pairs_same_losses(port: Judged, case: LossCase) -> None:
     """Denoising queries that predict what the ordinary ones do, and are paired as those are matched, have the same
-    losses and the same gradients: nothing is differentiated through the matching."""
+    losses and the same gradients, but for the normaliser: nothing is differentiated through the matching."""
     if not 0 < 2 * max(case.gt_groups) <= case.queries:
         raise OutOfScope("a group has two slots for each target of the image that has most")
     both = as_denoising(case, _matched_queries(port, case))
     expected, returned = port.expected(both), port.loss(both)
     for key in ("loss_class", "loss_bbox", "loss_giou"):
-        returned.assert_multiple(f"{key}_dn", key, 1.0, expected[key])
+        ordinary, dn = (of(both, port.spec, term_of(key)) for of in (divisor, denoising_divisor))
+        returned.assert_multiple(f"{key}_dn", key, ordinary / dn, expected[key])
         for name in ("bboxes", "scores") if port.can("gradients") else ():
-            _assert_same_gradient(returned, key, name, expected[key])
+            _assert_same_gradient(returned, key, name, expected[key], ordinary / dn)
 
 
 def assert_paired(port: Judged, case: LossCase) -> None:
@@ -141,12 +145,12 @@ def assert_paired(port: Judged, case: LossCase) -> None:
         assert came == right, f"image {image}: expected (slot, target) to be {right}, the port returned {came}"
 
 
-def _assert_same_gradient(returned: Returned, key: str, name: str, expected: Loss) -> None:
-    """The denoising loss has the gradient by the only denoising layer that the main loss has by the main layer."""
+def _assert_same_gradient(returned: Returned, key: str, name: str, expected: Loss, factor: float) -> None:
+    """The denoising loss has the gradient by its only layer that the main loss has by the main layer, times a factor."""
     __tracebackhide__ = True
     ordinary = returned.gradient(key, f"pred_{name}")
     bound = expected.gradients.get(f"pred_{name}", track(np.zeros(ordinary.shape))).magnitude
-    wanted = Tracked(ordinary[-1:], 2.0 * bound[-1:])
+    wanted = Tracked(factor * ordinary[-1:], (1.0 + factor) * bound[-1:])
     what = f"gradient of {key}_dn by dn_{name}"
     returned.judged.compare(what, returned.gradient(f"{key}_dn", f"dn_{name}"), wanted, returned.case.dtype)
 
@@ -154,7 +158,7 @@ def _assert_same_gradient(returned: Returned, key: str, name: str, expected: Los
 def _matched_queries(port: Judged, case: LossCase) -> list[np.ndarray]:
     """For each image the query that the main layer matches with each target, in the order of the targets."""
     matched = []
-    for cost in oracle.matching_costs(case, port.profile)[-1]:
+    for cost in oracle.matching_costs(case, port.spec, inside_loss=True)[-1]:
         assignment = linear_sum_assignment(plain(cost))
         matched.append(assignment.rows[np.argsort(assignment.columns)])
     return matched

@@ -89,16 +89,20 @@ def boxes_without_noise(port: Judged, case: LossCase) -> None:
 
 @rule("DN-17", source="Ultralytics get_cdn_group", request=REQUEST, needs=NEEDS)
 def nothing_to_denoise(port: Judged, case: LossCase) -> None:
-    """There are no denoising queries outside training, for num_dn 0, and in a batch without targets."""
+    """There are no denoising queries outside training, for num_dn 0, and in a batch without targets, where a profile may
+    allow one dummy query for each image instead."""
     none = np.zeros(0, dtype=np.int64)
     empty = case.change(gt_cls=none, gt_bboxes=np.zeros((0, 4)), gt_groups=(0,) * case.images)
     situations = {
         "outside training": case.change(generator=replace(case.generator, training=False)),
         "for num_dn 0": case.change(generator=replace(case.generator, num_dn=0)),
-        "in a batch without targets": empty,
     }
     for situation, same in situations.items():
         assert port.denoising_group(same) is None, f"the port made denoising queries {situation}"
+    group, allowed = port.denoising_group(empty), port.spec.denoising.generator.without_targets
+    if group is not None:
+        assert "dummy" in allowed, "the port made denoising queries in a batch without targets"
+        assert not any(map(len, group.pos_idx)), "a dummy query belongs to no target"
 
 
 @rule(
@@ -111,8 +115,8 @@ def padding(port: Judged, case: LossCase) -> None:
     """Boxes in padding slots are what the profile says: zeros, or the logits of an empty box."""
     noisy = case.change(generator=replace(case.generator, box_noise_scale=1.0))
     made = generate(port, noisy)
-    eps = port.profile.denoising.logit_eps
-    value = 0.0 if port.profile.denoising.padding_is_zero else float(np.log(eps / (1.0 - eps)))
+    eps = port.spec.denoising.generator.logit_eps
+    value = 0.0 if port.spec.denoising.generator.padding_is_zero else float(np.log(eps / (1.0 - eps)))
     for image in range(case.images):
         filled = np.concatenate([made.slots(image, half) for half in (POSITIVE, NEGATIVE)])
         boxes = np.delete(np.asarray(made.group.boxes[image]), filled, axis=0)

@@ -46,7 +46,7 @@ def inverse_sigmoid(port: Judged, case: LossCase) -> None:
     made = generate(port, quiet)
     for image in range(case.images):
         boxes = made.sources(image, quiet.gt_bboxes)
-        wanted = _logits(boxes, port.profile.denoising.logit_eps, quiet.target_dtype)
+        wanted = _logits(boxes, port.spec.denoising.generator.logit_eps, quiet.target_dtype)
         for half, kind in ((POSITIVE, "positives"), (NEGATIVE, "negatives")):
             port.compare(f"logits of the {kind} of image {image}", made.boxes(image, half), wanted, quiet.target_dtype)
 

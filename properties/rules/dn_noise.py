@@ -130,7 +130,7 @@ def replaced_labels_are_uniform(port: Judged, case: LossCase) -> None:
 def subset_is_drawn_anew(port: Judged, case: LossCase) -> None:
     """Where the profile has a cap, the targets that an image with more than num_dn of them contributes are drawn anew
     in each call, and not always the same."""
-    if not port.profile.denoising.capped:
+    if not port.spec.denoising.generator.capped:
         return
     made = [generate(port, _on_one_box(case, num_dn=1, seed=call)) for call in range(CALLS)]
     seen = {tuple(each.targets(0).tolist()) for each in made}
@@ -214,7 +214,7 @@ def _assert_distributed(what: str, values: np.ndarray, probabilities: np.ndarray
 def _assert_moved(port: Judged, case: LossCase, image: int, half: int, boxes: np.ndarray, logits: np.ndarray) -> None:
     """Each edge of each box moved by a legal distance."""
     __tracebackhide__ = True
-    eps = port.profile.denoising.logit_eps
+    eps = port.spec.denoising.generator.logit_eps
     decoded = expit(np.asarray(logits, dtype=np.float64))
     size = boxes[:, 2:]
     # What the clipping of the logit and float32 can hide.

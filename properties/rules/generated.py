@@ -31,7 +31,7 @@ class Generated:
         self.case = case
         self.group = group
         most, num_dn = max(case.gt_groups), case.generator.num_dn
-        self.width = min(most, num_dn) if port.profile.denoising.capped else most
+        self.width = min(most, num_dn) if port.spec.denoising.generator.capped else most
         self.groups = max(num_dn // self.width, 1)
         self.queries = 2 * self.width * self.groups
         self._assert_sizes()

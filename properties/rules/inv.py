@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.divisors import divisor, term_of
 from detr_conformance.properties.judged import Judged, OutOfScope, Returned
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
@@ -63,15 +64,16 @@ def mirrored_image(port: Judged, case: LossCase) -> None:
     request=replace(ANY, images=(2, 4), queries=(4, 8), targets=(1, 4), denoising="never"),
 )
 def batch_is_the_mean_of_its_images(port: Judged, case: LossCase) -> None:
-    """The loss of a batch whose images all have a target, and enough queries, is the mean of the losses of its images,
-    weighted by their numbers of targets; without use_fl loss_class is their sum."""
+    """Where all images have a target, and enough queries, the loss of a batch is made of those of its images: each
+    times what the profile divides the image by, their sum over what it divides the batch by."""
     if not all(0 < count <= case.queries for count in case.gt_groups):
         raise OutOfScope("an image without targets has a loss, but no weight; one with too many is not fully matched")
     expected, whole = port.expected(case), port.loss(case)
-    parts = [port.loss(select_images(case, [image])) for image in range(case.images)]
+    images = [select_images(case, [image]) for image in range(case.images)]
+    parts = [port.loss(image) for image in images]
     for key in MAIN_AND_AUX:
-        summed = case.config.classification == "bce" and key.startswith("loss_class")
-        weights = [1.0 if summed else count / case.targets for count in case.gt_groups]
+        whole_divisor, *divisors = (divisor(each, port.spec, term_of(key)) for each in (case, *images))
+        weights = [each / whole_divisor for each in divisors]
         mean = sum(weight * float(part.value(key)) for weight, part in zip(weights, parts, strict=True))
         _assert_close(port, whole, key, mean, expected[key])
 

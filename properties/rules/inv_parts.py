@@ -10,6 +10,7 @@ from detr_conformance.properties.additions import (
     repeat_first_layer,
 )
 from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.divisors import divisor, term_of
 from detr_conformance.properties.judged import Judged, OutOfScope
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
@@ -25,6 +26,7 @@ FACTORS = {"class": 0.0, "bbox": 3.0, "giou": 0.5}
     "INV-07",
     source="Carion et al., DETR, arXiv 2005.12872, section 3.2: the auxiliary losses are added up",
     request=replace(ORDINARY, layers=(2, 4)),
+    among=lambda spec: spec.layers.independent,
 )
 def layer_given_twice(port: Judged, case: LossCase) -> None:
     """A copy of a layer among the auxiliary ones adds that layer's losses to the auxiliary losses, and changes no main
@@ -44,14 +46,14 @@ def layer_given_twice(port: Judged, case: LossCase) -> None:
 )
 def hopeless_queries(port: Judged, case: LossCase) -> None:
     """Further queries, far from every target and sure of being background, change no loss: there is no term that only
-    counts queries, but for cross-entropy, which is divided by their number."""
+    counts queries, but for a loss that the profile divides by their number."""
     # Two that are alike: where one of them is matched the other could be, and `expected` leaves the case to others.
     more = add_hopeless_queries(case)
     before, after = port.expected(case), port.expected(more)
     once, again = port.loss(case), port.loss(more)
     for key in (*MAIN_KEYS, *AUX_KEYS):
-        diluted = case.config.classification == "bce" and key.startswith("loss_class")
-        factor = case.queries / more.queries if diluted else 1.0
+        fewer, many = (divisor(each, port.spec, term_of(key)) for each in (case, more))
+        factor = fewer / many
         background = float(after[key]) - factor * float(before[key])
         again.assert_alike(once, key, after[key], factor, more=background)
 
@@ -60,6 +62,7 @@ def hopeless_queries(port: Judged, case: LossCase) -> None:
     "INV-10",
     source="Carion et al., DETR, arXiv 2005.12872, section 3.1 and appendix A.2: weighted sum",
     request=Request(targets=(0, 3)),
+    varies={"loss_gain"},
 )
 def linear_in_each_gain(port: Judged, case: LossCase) -> None:
     """Every loss, and every gradient of it, is its own gain times something that no gain enters: 0 for a gain of 0,
@@ -80,11 +83,12 @@ def linear_in_each_gain(port: Judged, case: LossCase) -> None:
 )
 def batch_given_twice(port: Judged, case: LossCase) -> None:
     """A batch in which every image occurs twice has the losses of one in which each occurs once, where there is a
-    target; cross-entropy, which is divided by the number of queries alone, has twice as much."""
+    target; a loss that the profile divides by what does not double, such as the queries of an image, has twice as
+    much."""
     if not case.targets:
         raise OutOfScope("without targets the normaliser is 1, however many images there are")
     twice = select_images(case, [*range(case.images)] * 2)
     expected, once, again = port.expected(twice), port.loss(case), port.loss(twice)
     for key in (*MAIN_KEYS, *AUX_KEYS):
-        summed = case.config.classification == "bce" and key.startswith("loss_class")
-        again.assert_alike(once, key, expected[key], 2.0 if summed else 1.0)
+        single, double = (divisor(each, port.spec, term_of(key)) for each in (case, twice))
+        again.assert_alike(once, key, expected[key], 2.0 * single / double)

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.judged import Judged
-from detr_conformance.properties.profiles import FREE_LAYERS
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.staged import assert_layers_counted, marks, staged
@@ -37,7 +36,12 @@ def order_of_auxiliary_layers(port: Judged, case: LossCase) -> None:
         reordered.assert_alike(once, key, expected[key])
 
 
-@rule("AUX-03", source="Carion et al., DETR, arXiv 2005.12872, section 3.2", request=SEVERAL_LAYERS)
+@rule(
+    "AUX-03",
+    source="Carion et al., DETR, arXiv 2005.12872, section 3.2",
+    request=SEVERAL_LAYERS,
+    among=lambda spec: spec.layers.independent,
+)
 def main_layer_is_the_last(port: Judged, case: LossCase) -> None:
     """The main losses depend on the last layer alone: when every other layer becomes a copy of it, they stay, and
     each auxiliary loss is the main one times the number of auxiliary layers."""
@@ -52,7 +56,7 @@ def main_layer_is_the_last(port: Judged, case: LossCase) -> None:
     "AUX-04",
     source="Ultralytics DETRLoss: zeros where L = 1",
     request=replace(SEVERAL_LAYERS, layers=(1, 1), real=False),
-    convention=FREE_LAYERS,
+    among=lambda spec: spec.layers.least == 1,
 )
 def one_layer(port: Judged, case: LossCase) -> None:
     """With a single layer every auxiliary loss is 0."""
@@ -108,6 +112,7 @@ def every_layer_counts_once(port: Judged, case: LossCase) -> None:
     "AUX-08",
     source="Carion et al., DETR, arXiv 2005.12872, section 3.2: matching in every decoder layer",
     request=replace(SEVERAL_LAYERS, queries=(3, 6), targets=(1, 3), special=(), real=False),
+    among=lambda spec: spec.layers.independent,
 )
 def every_layer_has_its_own_matching(port: Judged, case: LossCase) -> None:
     """Where every layer predicts every target exactly, but each by other queries, loss_bbox and loss_bbox_aux are 0: no

@@ -10,11 +10,11 @@ from detr_conformance.properties import oracle
 from detr_conformance.properties.additions import empty_images
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.judged import Judged
-from detr_conformance.properties.profiles import NON_FINITE
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.rules.matched import assert_cheapest, assert_optimal, assert_pairs, matched_pairs
 from detr_conformance.properties.transforms import select_images
+from detr_conformance.reference.family import NON_FINITE
 
 ANY = Request(layers=(1, 2), targets=(0, 4), denoising="never", cheap=True)
 CARION = "Carion et al., DETR, arXiv 2005.12872, equation 1"
@@ -116,7 +116,7 @@ def non_finite_costs(port: Judged, case: LossCase) -> None:
 def empty_images_anywhere(port: Judged, case: LossCase) -> None:
     """Wherever images without targets stand in the batch, alone or several, they get no pairs, and every other image is
     matched with its own targets."""
-    costs = oracle.matching_costs(case, port.profile)
+    costs = oracle.matching_costs(case, port.spec)
     for empty in ({0}, {1}, {2}, {0, 1}, {0, 2}, {1, 2}):
         thinned = empty_images(case, empty)
         matched = matched_pairs(port, thinned)

@@ -97,7 +97,7 @@ def copies_of_queries(port: Judged, case: LossCase) -> None:
     whichever it is the losses are the same; the other copy is background."""
     port.require_certain_matching(case)
     twice = repeat_queries(case)
-    port.loss(twice).assert_values(oracle.expected_losses(twice, port.profile))
+    port.loss(twice).assert_values(oracle.expected_losses(twice, port.spec))
 
 
 @rule("MATCH-14", source=FLOAT32_COSTS, request=replace(HALF, logit_scale=30.0), needs={"match"})
@@ -179,9 +179,8 @@ def _exchange_rate(port: Judged, duel: LossCase, term: str, better: int) -> tupl
 
 def _terms(port: Judged, duel: LossCase, term: str) -> np.ndarray:
     """One term of the cost of both queries, before gains."""
-    matcher = oracle.build_matcher(duel, port.profile)
     boxes, logits = track(duel.pred_bboxes[0, 0]), track(duel.pred_scores[0, 0])
-    return getattr(matcher.cost_terms(boxes, logits, duel.gt_bboxes, duel.gt_cls), term)
+    return getattr(port.spec.matcher.cost_terms(duel.matcher, boxes, logits, duel.gt_bboxes, duel.gt_cls), term)
 
 
 def _gains(term: str, gain: float) -> dict[str, float]:

@@ -73,6 +73,7 @@ class Rivals:
         special=(),
         logit_scale=1.0,
         real=False,
+        about_class=True,
     ),
 )
 def matching_inside_the_loss(port: Judged, case: LossCase) -> None:
@@ -81,7 +82,7 @@ def matching_inside_the_loss(port: Judged, case: LossCase) -> None:
     matched, however little the two costs differ."""
     rivals = _rivals(port, case)
     shift = _shift_of_equal_costs(port, rivals)
-    gain = oracle.build_loss(case, port.profile).matcher.cost_gain["bbox"]
+    gain = port.spec.matcher.configured(case.config).cost_gain["bbox"]
     step = MARGIN * _reach(port, rivals.apart([shift, shift])) / gain
     if shift - step < LEAST:
         raise OutOfScope("the classes of the two queries are worth the same")
@@ -123,8 +124,8 @@ def _class_and_box_costs(
     """Costs inside the loss of queries that lie so far to the right of a target."""
     [target] = _targets(1)
     boxes = target + shifts[:, None] * np.array([1.0, 0.0, 0.0, 0.0])
-    matcher = oracle.build_loss(case, port.profile).matcher
-    return np.asarray(matcher.cost(boxes, logits, target[None], np.array([label])))[:, 0]
+    matcher, config = port.spec.matcher, port.spec.matcher.configured(case.config)
+    return np.asarray(matcher.cost(config, boxes, logits, target[None], np.array([label])))[:, 0]
 
 
 def _shift_of_equal_costs(port: Judged, rivals: Rivals) -> float:
@@ -144,5 +145,5 @@ def _shift_of_equal_costs(port: Judged, rivals: Rivals) -> float:
 
 def _reach(port: Judged, case: LossCase) -> float:
     """By how much two costs of the case may be off together."""
-    costs = (cost for layer in oracle.matching_costs(case, port.profile) for cost in layer)
+    costs = (cost for layer in oracle.matching_costs(case, port.spec, inside_loss=True) for cost in layer)
     return 2.0 * max(float(oracle.allowed_cost_error(cost, case.dtype).max()) for cost in costs)

@@ -46,7 +46,7 @@ def assert_pairs(case: LossCase, matched: list[Matched]) -> None:
 def assert_optimal(port: Judged, case: LossCase) -> None:
     """Every matching of the case cheapest by the costs of the profile."""
     __tracebackhide__ = True
-    assert_cheapest(port, case, matched_pairs(port, case), oracle.matching_costs(case, port.profile))
+    assert_cheapest(port, case, matched_pairs(port, case), oracle.matching_costs(case, port.spec))
 
 
 def assert_cheapest(port: Judged, case: LossCase, matched: list[Matched], costs: Costs) -> None:

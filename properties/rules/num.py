@@ -8,10 +8,10 @@ import numpy as np
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.judged import Judged
-from detr_conformance.properties.profiles import NON_FINITE
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.tolerance import rounded
+from detr_conformance.reference.family import NON_FINITE
 
 TAME = Request(targets=(0, 4), special=(), logit_scale=3.0)
 EDGES = np.array([[0.0, 0.5, 0.25, 0.5], [1.0, 1.0, 0.5, 0.25], [0.5, 0.5, 1.0, 1.0], [0.125, 0.875, 0.25, 0.25]])
@@ -54,7 +54,9 @@ def brain_float(port: Judged, case: LossCase) -> None:
 @rule(
     "NUM-04",
     source="BCE(x, q) = (1 - q) x - log sigmoid(x) is finite for every finite logit",
-    request=Request(queries=(1, 1), targets=(1, 1), denoising="never", special=(), logit_scale=1e4, real=False),
+    request=Request(
+        queries=(1, 1), targets=(1, 1), denoising="never", special=(), logit_scale=1e4, real=False, about_class=True
+    ),
 )
 def saturated_logits(port: Judged, case: LossCase) -> None:
     """Logits of ten thousand and more give finite losses, the same as the reference's: no logarithm of a probability
@@ -75,11 +77,12 @@ def non_finite_predictions_stay_visible(port: Judged, case: LossCase) -> None:
     boxes, logits = case.pred_bboxes.copy(), case.pred_scores.copy()
     boxes[-1, 0, 0] = np.nan
     logits[-1, 0, -1, -1] = np.nan
-    for broken in (case.change(pred_bboxes=boxes), case.change(pred_scores=logits), *_infinite_backgrounds(case)):
+    broken_logits = case.change(pred_scores=logits)
+    for broken in (case.change(pred_bboxes=boxes), broken_logits, *_infinite_backgrounds(port, case)):
         port.loss(broken).assert_values(port.expected(broken))
 
 
-def _infinite_backgrounds(case: LossCase) -> list[LossCase]:
+def _infinite_backgrounds(port: Judged, case: LossCase) -> list[LossCase]:
     """The case with one infinite logit of a class that its image has no target of; none where it has them all."""
     absent = sorted(set(range(case.config.nc)) - set(case.gt_cls[case.of_image(0)].tolist()))
     if not absent:
@@ -87,7 +90,9 @@ def _infinite_backgrounds(case: LossCase) -> list[LossCase]:
     logits = case.pred_scores.copy()
     logits[-1, 0, -1, absent[0]] = np.inf
     # With alpha 1 the background has no weight, and 0 times infinity is what each port makes of it.
-    return [case.change(pred_scores=logits, alpha=0.25)]
+    if case.config.alpha == 1.0:
+        return [case.change(pred_scores=logits, alpha=0.25)] if port.may_be_asked(alpha=0.25) else []
+    return [case.change(pred_scores=logits)]
 
 
 @rule(

@@ -55,7 +55,12 @@ def more_targets_than_queries(port: Judged, case: LossCase) -> None:
     port.loss(case).assert_values(port.expected(case))
 
 
-@rule("REG-05", source="Carion et al., DETR, arXiv 2005.12872, appendix A.2: weighted sum", request=WITH_TARGETS)
+@rule(
+    "REG-05",
+    source="Carion et al., DETR, arXiv 2005.12872, appendix A.2: weighted sum",
+    request=WITH_TARGETS,
+    varies={"loss_gain"},
+)
 def box_gains(port: Judged, case: LossCase) -> None:
     """Doubling the bbox gain doubles loss_bbox alone, doubling the giou gain doubles loss_giou alone; the matching
     does not follow the gains of the loss."""

@@ -1,0 +1,97 @@
+"""Mutants in what a query is classified as: labels and target scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from detr_conformance.mutants.mutant import Change, Mutant
+from detr_conformance.reference import LossSpec, replace_in, wrap_in
+from detr_conformance.reference.boxes import Guard, giou
+from detr_conformance.reference.classification import Terms, label
+from detr_conformance.reference.rounding import plain
+from detr_conformance.reference.tape import Array, stop_gradient
+
+STEP_3 = "loss specification, DETRLoss, step 3"
+STEP_4 = "loss specification, DETRLoss, step 4"
+
+
+def relabelled(wrong: Callable[[np.ndarray, int], np.ndarray]) -> Change:
+    """Other labels, from the right ones and the number of classes, which is the background's."""
+
+    def labels(right: Callable[..., np.ndarray], *of_batch: Any) -> np.ndarray:
+        return wrong(right(*of_batch), of_batch[-1])
+
+    return lambda spec: wrap_in(spec, "labels", lambda right: partial(labels, right))
+
+
+def softmax_entropy(x: Terms, q: Terms) -> Terms:
+    """-q log softmax(x): the classes of a query share one probability."""
+    below = x - plain(x).max(axis=-1, keepdims=True)
+    return -(q * (below - np.log(np.sum(np.exp(below), axis=-1))[..., None]))
+
+
+def detached_giou(boxes: Array, wanted: np.ndarray, guard: Guard) -> Array:
+    """The GIoU, a constant."""
+    return giou(stop_gradient(boxes), wanted, guard)
+
+
+def scores_of_other_pairs(spec: LossSpec) -> LossSpec:
+    """The target score is the IoU with the target of the next pair."""
+    return wrap_in(
+        spec, "score", lambda right: lambda boxes, wanted, guard: right(boxes, np.roll(wanted, -1, axis=0), guard)
+    )
+
+
+CLASSIFICATION_MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "plausible-background-is-last-class",
+        "CLASS",
+        "The background has the number nc - 1, which is that of the last class. Right: nc. Shows with any query "
+        "without a target.",
+        f"{STEP_3}: target class",
+        relabelled(lambda labels, classes: np.minimum(labels, classes - 1)),
+    ),
+    Mutant(
+        "plausible-labels-from-one",
+        "CLASS",
+        "Labels are read as if they counted from 1 as in an annotation file. Right: class 0 is the first column. Shows "
+        "on any matched query.",
+        f"{STEP_3}: target class",
+        relabelled(lambda labels, classes: np.minimum(labels + 1, classes)),
+    ),
+    Mutant(
+        "plausible-softmax-cross-entropy",
+        "CLASS",
+        "The cross-entropy is that of a softmax over the classes. Right: every class is a binary problem of its own. "
+        "Shows in the background, which has no share in it.",
+        f"{STEP_4}: not use_fl",
+        lambda spec: replace_in(spec, "class_terms.bce.entropy", softmax_entropy),
+    ),
+    Mutant(
+        "plausible-bce-hard-labels",
+        "CLASS",
+        "The cross-entropy is taken against the label, as in lyuwenyu/RT-DETR's loss_labels_bce. Right under this "
+        "profile: against the IoU. Shows on any matched query.",
+        f"{STEP_4}: not use_fl",
+        lambda spec: replace_in(spec, "class_terms.bce.target", label),
+    ),
+    Mutant(
+        "plausible-giou-as-score",
+        "CLASS",
+        "The target score is the GIoU. Right: the IoU, which is never below 0. Shows on any matched query.",
+        f"{STEP_3}: target score",
+        lambda spec: replace_in(spec, "score", detached_giou),
+    ),
+    Mutant(
+        "plausible-scores-of-other-pairs",
+        "CLASS",
+        "Predictions and targets come in different orders when their IoU is taken. Right: pair by pair. Shows with two "
+        "targets.",
+        f"{STEP_3}: target score",
+        scores_of_other_pairs,
+    ),
+)

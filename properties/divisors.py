@@ -1,0 +1,41 @@
+"""What a spec divides the losses of a case by, in one layer of ordinary or of denoising queries."""
+
+from __future__ import annotations
+
+from detr_conformance.properties.case import LossCase
+from detr_conformance.reference import LossSpec
+from detr_conformance.reference.normaliser import Tally
+
+
+def divisor(case: LossCase, spec: LossSpec, term: str) -> float:
+    """Of `class`, `bbox` or `giou`, for ordinary queries."""
+    pairs = tuple(min(case.queries, count) for count in case.gt_groups)
+    return _divisor(case, spec, term, Tally(pairs, case.gt_groups, case.queries, case.config.nc, case.layers))
+
+
+def denoising_divisor(case: LossCase, spec: LossSpec, term: str) -> float:
+    """The same for the denoising queries of a case that has some."""
+    assert case.denoising is not None  # noqa: S101  # callers draw such cases only
+    denoising = case.denoising
+    layers, _, slots, _ = denoising.bboxes.shape
+    tally = Tally(
+        pairs=tuple(map(len, denoising.pos_idx)),
+        targets=case.gt_groups,
+        queries=slots,
+        classes=case.config.nc,
+        layers=layers,
+        groups=denoising.num_group,
+        is_denoising=True,
+    )
+    return _divisor(case, spec, term, tally)
+
+
+def _divisor(case: LossCase, spec: LossSpec, term: str, tally: Tally) -> float:
+    config = spec.options(case.config)
+    name = spec.choose_class_term(config, sum(tally.pairs)) if term == "class" else term
+    return spec.normaliser[name](tally)
+
+
+def term_of(key: str) -> str:
+    """`class`, `bbox` or `giou`, of a canonical key."""
+    return key.split("_")[1]

@@ -1,0 +1,52 @@
+"""Which classification losses of a port work: rules that are about something else ask for no others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+from weakref import WeakKeyDictionary
+
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.drawing import pool
+from detr_conformance.properties.judged import Judged, OutOfScope, PortError
+from detr_conformance.properties.port import Port
+from detr_conformance.properties.request import Request
+from detr_conformance.properties.strategies import Domain
+from detr_conformance.reference import LossSpec
+
+LOOK = Request(layers=(1, 2), images=(1, 2), queries=(2, 5), targets=(1, 2), special=())
+"""Cases that any loss can do."""
+CASES = 2
+"""So many of them for each classification loss."""
+
+_FOUND: WeakKeyDictionary[Port, dict[LossSpec, frozenset[str]]] = WeakKeyDictionary()
+
+
+def working(judged: Judged, domain: Domain) -> Domain:
+    """The domain with the classification losses that work; with all of them if none does."""
+    try:
+        known = _FOUND.setdefault(judged.port, {})
+    except TypeError:  # a port that cannot be looked up is asked each time
+        known = {}
+    if judged.spec not in known:
+        found = frozenset(kind for kind in sorted(domain.classification) if _works(judged, domain, kind))
+        known[judged.spec] = found or domain.classification
+    return replace(domain, working=known[judged.spec])
+
+
+def _works(judged: Judged, domain: Domain, kind: str) -> bool:
+    """Whether values are right, or nothing can be said."""
+    fresh = Judged(judged.port, judged.spec)  # the budget that is used here is nobody's
+    cases = pool(replace(LOOK, classification=(kind,), about_class=True), domain, 0)
+    return all(_is_right(fresh, case) for case in islice(cases, CASES))
+
+
+def _is_right(judged: Judged, case: LossCase) -> bool:
+    try:
+        expected = judged.expected(case)
+        judged.loss(case).assert_values(expected, [key for key in expected if "class" in key])
+    except OutOfScope:
+        return True
+    except (AssertionError, PortError):
+        return False
+    return True
