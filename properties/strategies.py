@@ -97,7 +97,7 @@ class Domain:
     def of(judged: Judged) -> Domain:
         """The domain of a port under its spec."""
         plan, options = judged.spec.layers, options_of(judged.port)
-        classification = frozenset(CLASSIFICATION) & judged.port.capabilities & judged.spec.class_terms.keys()
+        classification = frozenset(CLASSIFICATION) & judged.port.capabilities & frozenset(judged.spec.class_terms)
         gains = options.get("loss_gain")
         return Domain(
             classification=classification,

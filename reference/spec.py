@@ -149,10 +149,10 @@ def value_in(record: Any, path: str) -> Any:  # noqa: ANN401  # as above
 
 
 def children(record: Any) -> Mapping[str, Any]:  # noqa: ANN401  # as above
-    """What a record holds, by name; empty for a single value."""
+    """What a record holds, by name; empty for a single value, such as a function or a table of keys."""
     if isinstance(record, Mapping):
         return record
-    if is_dataclass(record) and not isinstance(record, type):
+    if is_dataclass(record) and not isinstance(record, (type, KeyTable)) and not callable(record):
         return {each.name: getattr(record, each.name) for each in fields(record)}
     return {}
 

@@ -128,9 +128,10 @@ def stop_gradient(array: Any) -> Any:
     return array.tracked if isinstance(array, Variable) else array
 
 
-def with_gradient_of(values: Any, other: Variable) -> Variable:
+def with_gradient_of(values: Any, other: Any) -> Any:
     """These numbers, with the derivative of others: a wrong backward pass beside a right value."""
-    return Variable(track(stop_gradient(values)), [(other, lambda grad: grad)])
+    constant = track(stop_gradient(values))
+    return Variable(constant, [(other, lambda grad: grad)]) if isinstance(other, Variable) else constant
 
 
 def gradients(output: Variable, leaves: Iterable[Variable]) -> list[Tracked | None]:

@@ -1,26 +1,26 @@
-"""First divergence: the earliest step at which a port's numbers and the reference's part ways."""
+"""First divergence: the earliest decision at which a port's numbers and the reference's part ways."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 
-from detr_conformance.diagnosis.trace import STEPS, Arrays, trace_of
-from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.diagnosis.trace import Event, Numbers, generator_trace_of, trace_of
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase, MatcherConfig
 from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.matching import certify
 from detr_conformance.properties.port import DenoisingGroup
-from detr_conformance.properties.profiles import ULTRALYTICS
 from detr_conformance.properties.tolerance import budget_shares
-from detr_conformance.reference import Tracked
+from detr_conformance.reference import LossSpec, Tracked
 from detr_conformance.reference.rounding import plain
 
-Steps = Mapping[str, Sequence[Arrays]]
-"""For each step one entry a call."""
+EXACT = 1e-9
+"""Relative difference of numbers without a bound that is none: both come from float64."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ class Divergence:
     """The first step beyond its budget.
 
     Attributes:
-        step: its name, one of `STEPS`.
-        what: which call of the step, and which of its arrays.
+        step: path of the decision, such as `class_terms.focal.weight`; of a port that shows no steps `matching`, `losses`,
+            `gradients` or `denoising layout`.
+        what: which of its numbers.
         where: index of the worst entry; empty for a single number.
         expected: the reference's value there, or what was expected in words.
         got: the port's.
@@ -44,14 +45,15 @@ class Divergence:
     def __str__(self) -> str:
         """As a sentence."""
         index = f"[{', '.join(map(str, self.where))}]" if self.where else ""
-        return f"the first step that differs is {self.step}: {self.what}{index} is {self.got}, expected {self.expected}"
+        what = f"{self.what}{index} is" if self.what or index else "it is"
+        return f"the first step that differs is {self.step}: {what} {self.got}, expected {self.expected}"
 
 
 def first_divergence(judged: Judged, case: LossCase) -> Divergence | None:
     """Compare what the port shows of its steps with the reference, in the order in which one needs the other.
 
-    A port shows its losses, and its gradients and its matching where it declares them; one with a method `trace`
-    every step.
+    A port shows its losses, and its gradients and its matching where it declares them; one that is made of a spec
+    shows every decision.
 
     Returns:
         The first step beyond its budget; None if all are within theirs.
@@ -59,74 +61,71 @@ def first_divergence(judged: Judged, case: LossCase) -> Divergence | None:
     Raises:
         PortError: the port gives no answer.
     """
-    expected = trace_of(case, judged.profile).steps
-    trace = getattr(judged.port, "trace", None)
-    shows_noise = trace is not None  # built on the reference, it draws the same random numbers
+    spec: LossSpec | None = getattr(judged.port, "spec", None)
+    if isinstance(spec, LossSpec):
+        return first_decision(judged.spec, spec, case)
+    return _layout_difference(judged, case) or _first_wrong_pair(judged, case) or _returned_difference(judged, case)
+
+
+def first_decision(right: LossSpec, wrong: LossSpec, case: LossCase) -> Divergence | None:
+    """The first decision that two specs take otherwise on a case: in making denoising queries, in values, in derivatives."""
     return (
-        _denoising_difference(judged, case, shows_noise)
-        or (_first_wrong_pair(judged, case) if trace is None else None)
-        or _first_difference(expected, _shown(judged, case) if trace is None else trace(case), case.dtype)
+        _first_event(generator_trace_of(case, right), generator_trace_of(case, wrong), case.dtype)
+        or _first_event(trace_of(case, right), trace_of(case, wrong), case.dtype)
+        or _first_event(trace_of(case, right, True), trace_of(case, wrong, True), case.dtype)
     )
 
 
-def _denoising_difference(judged: Judged, case: LossCase, shows_noise: bool) -> Divergence | None:
-    """The first difference of the denoising queries that are made of the case's targets."""
-    if not judged.can("denoising_group") or judged.profile is not ULTRALYTICS:
-        return None
-    wanted, came = ReferencePort().denoising_group(case), judged.denoising_group(case)
-    found = _difference("denoising layout", [_layout(wanted, shows_noise)], [_layout(came, shows_noise)], case.dtype)
-    if found is not None or wanted is None or came is None or not shows_noise:
-        return found
-    right, other = ([{"labels": group.labels, "boxes": group.boxes}] for group in (wanted, came))
-    return _difference("denoising noise", right, other, case.dtype)
+def _first_event(right: Sequence[Event], wrong: Sequence[Event], dtype: str) -> Divergence | None:
+    """The first call whose result differs though its inputs do not; if the inputs differ, the field that made the call.
 
-
-def _layout(group: DenoisingGroup | None, with_chosen: bool) -> Arrays:
-    """Where everything is; which targets of too many are chosen is a matter of chance."""
-    if group is None:
-        return {"number of groups": np.asarray(0)}
-    arrays: Arrays = {
-        "number of groups": np.asarray(group.num_group),
-        "numbers of queries": np.asarray(group.num_split),
-    }
-    arrays |= {f"positive slots of image {image}": slots for image, slots in enumerate(group.pos_idx)}
-    if with_chosen and group.gt_idx is not None:
-        arrays |= {f"denoised targets of image {image}": targets for image, targets in enumerate(group.gt_idx)}
-    return arrays | {"attention mask": group.blocked}
-
-
-def _first_difference(expected: Steps, got: Steps, dtype: str) -> Divergence | None:
-    """The first of all steps that both show."""
-    for step in STEPS:
-        if step in got:
-            found = _difference(step, expected[step], got[step], dtype)
-            if found is not None:
-                return found
+    The gradients of the whole are left to a look at those of every call.
+    """
+    has_slopes = any(event.slopes for event in right)
+    for expected, got in zip_longest(right, wrong):
+        if expected is None or got is None or expected.path != got.path:
+            return _other_calls(expected, got)
+        given = _difference(expected.parent or "side_effects", expected.inputs, got.inputs, dtype)
+        if given is not None and expected.parent == got.parent:
+            return given
+        found = _difference(expected.path, expected.result, got.result, dtype)
+        if found is not None and (expected.path != "gradients" or has_slopes):
+            return found
+        slopes = _difference(expected.path, expected.slopes, got.slopes, dtype)
+        if slopes is not None:
+            return slopes
     return None
 
 
-def _difference(step: str, expected: Sequence[Arrays], got: Sequence[Arrays], dtype: str) -> Divergence | None:
-    """The first call of a step that differs."""
-    for number, (wanted, came) in enumerate(zip(expected, got, strict=False)):
-        for name, array in wanted.items():
-            found = _worst(step, f"{name}{_call(number, expected)}", array, came.get(name), dtype)
-            if found is not None:
-                return found
-        for name in sorted(came.keys() - wanted.keys()):
-            return Divergence(step, f"{name}{_call(number, expected)}", (), "nothing", "there")
-    if len(expected) != len(got):
-        return Divergence(step, "the number of calls", (), str(len(expected)), str(len(got)))
+def _other_calls(expected: Event | None, got: Event | None) -> Divergence:
+    """One calls what the other does not: the field that makes these calls decides otherwise."""
+    one = expected or got
+    assert one is not None  # noqa: S101  # there is at least one of them
+    names = [each.path if each is not None else "nothing" for each in (expected, got)]
+    parents = [each.parent for each in (got, expected) if each is not None and each.parent]
+    return Divergence(parents[0] if parents else one.path, "the next call", (), *names)
+
+
+def _difference(step: str, expected: Numbers, got: Numbers, dtype: str) -> Divergence | None:
+    """The first of all numbers that differs."""
+    for name, wanted in expected.items():
+        found = _worst(step, name, wanted, got.get(name), dtype) if name in got else _absent(step, name, wanted)
+        if found is not None:
+            return found
+    for name in got.keys() - expected.keys():
+        return Divergence(step, name, (), "nothing", "there")
     return None
 
 
-def _call(number: int, calls: Sequence[Arrays]) -> str:
-    return f" in call {number + 1} of {len(calls)}" if len(calls) > 1 else ""
+def _absent(step: str, name: str, wanted: Any) -> Divergence | None:
+    """A derivative that is 0 everywhere may be missing."""
+    return None if isinstance(wanted, np.ndarray) and not np.any(plain(wanted)) else Divergence(step, name, (), "there", "missing")
 
 
-def _worst(step: str, what: str, expected: np.ndarray, got: np.ndarray | None, dtype: str) -> Divergence | None:
+def _worst(step: str, what: str, expected: Any, got: Any, dtype: str) -> Divergence | None:
     """The entry that is furthest off, in units of its budget; None if all are within theirs."""
-    if got is None:
-        return Divergence(step, what, (), "an answer", "missing")
+    if not isinstance(expected, np.ndarray) and not isinstance(expected, (int, float, np.number)):
+        return None if expected == got else Divergence(step, what, (), str(expected), str(got))
     wanted, came = np.asarray(plain(expected)), np.asarray(plain(got))
     if wanted.shape != came.shape:
         return Divergence(step, what, (), f"of shape {wanted.shape}", f"of shape {came.shape}")
@@ -138,18 +137,37 @@ def _worst(step: str, what: str, expected: np.ndarray, got: np.ndarray | None, d
     return Divergence(step, what, where, f"{np.atleast_1d(wanted)[place]:.9g}", f"{np.atleast_1d(came)[place]:.9g}")
 
 
-def _shares(got: np.ndarray, expected: np.ndarray, dtype: str) -> np.ndarray:
+def _shares(got: np.ndarray, expected: Any, dtype: str) -> np.ndarray:
     """Of the budget where there is one; what is not rounded must be equal."""
-    if isinstance(expected, Tracked):
+    if isinstance(expected, Tracked) and expected.magnitude.any():
         return budget_shares(got, expected, dtype)
-    return np.where((got == expected) | ((got != got) & (expected != expected)), 0.0, np.inf)  # noqa: PLR0124  # NaN
+    values = np.asarray(plain(expected), dtype=np.float64)
+    return np.where(np.isclose(got.astype(np.float64), values, rtol=EXACT, atol=0.0, equal_nan=True), 0.0, np.inf)
+
+
+def _layout_difference(judged: Judged, case: LossCase) -> Divergence | None:
+    """The first difference in where denoising queries are; which targets of too many are chosen is a matter of chance."""
+    if not judged.can("denoising_group"):
+        return None
+    from detr_conformance.ports.reference_port import ReferencePort
+
+    wanted, came = (each.denoising_group(case) for each in (ReferencePort(judged.spec), judged))
+    return _difference("denoising layout", _layout(wanted), _layout(came), case.dtype)
+
+
+def _layout(group: DenoisingGroup | None) -> Mapping[str, Any]:
+    if group is None:
+        return {"number of groups": np.asarray(0)}
+    arrays: dict[str, Any] = {"number of groups": group.num_group, "numbers of queries": np.asarray(group.num_split)}
+    arrays |= {f"positive slots of image {image}": slots for image, slots in enumerate(group.pos_idx)}
+    return arrays | {"attention mask": group.blocked}
 
 
 def _first_wrong_pair(judged: Judged, case: LossCase) -> Divergence | None:
     """The first layer and image whose matching is not one of the cheapest, where the port shows it."""
     if not judged.can("match") or case.matcher != MatcherConfig():
         return None
-    costs = oracle.matching_costs(case, judged.profile)
+    costs = oracle.matching_costs(case, judged.spec)
     for layer, (of_layer, images) in enumerate(zip(costs, judged.match(case), strict=True)):
         for image, (cost, (queries, targets)) in enumerate(zip(of_layer, images, strict=True)):
             own = np.asarray(targets) - case.of_image(image).start
@@ -160,13 +178,17 @@ def _first_wrong_pair(judged: Judged, case: LossCase) -> Divergence | None:
     return None
 
 
-def _shown(judged: Judged, case: LossCase) -> dict[str, list[Arrays]]:
-    """What every port shows: its losses under the base profile's keys, and its gradients."""
-    returned = judged.loss(case)
-    steps: dict[str, list[Arrays]] = {"totals": [dict(returned.values)]}
-    wanted = oracle.expected_losses(case, judged.profile)
-    steps["totals"][0] |= {key: returned.value(key) for key in wanted}
-    if judged.can("gradients"):
-        named = ((key, name) for key, loss in wanted.items() for name in loss.gradients)
-        steps["gradients"] = [{f"{key} by {name}": returned.gradient(key, name) for key, name in named}]
-    return steps
+def _returned_difference(judged: Judged, case: LossCase) -> Divergence | None:
+    """Losses under canonical keys, then their gradients."""
+    returned, wanted = judged.loss(case), oracle.expected_losses(case, judged.spec)
+    expected = {key: loss.value for key, loss in wanted.items()}
+    found = _difference("losses", expected, {key: returned.value(key) for key in wanted}, case.dtype)
+    if found is not None or not judged.can("gradients"):
+        return found
+    gradients = {(key, name): grad for key, loss in wanted.items() for name, grad in loss.gradients.items()}
+    return _difference(
+        "gradients",
+        {f"{key} by {name}": grad for (key, name), grad in gradients.items()},
+        {f"{key} by {name}": returned.gradient(key, name) for key, name in gradients},
+        case.dtype,
+    )

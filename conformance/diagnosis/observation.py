@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.judged import Judged, Returned
 from detr_conformance.properties.port import Matching
 from detr_conformance.properties.tolerance import budget_shares
-from detr_conformance.reference import Losses, Tracked, magnitude
+from detr_conformance.reference import Criterion, LossSpec, Tracked, track
 
 USUAL = ("float32", "float64")
 """What a loss may be in without a word: of these ports choose freely."""
@@ -23,29 +25,25 @@ class Observation:
     """What a port answered on one case.
 
     Attributes:
-        numbers: losses, gradients and boxes by name: rounding may move them.
+        numbers: losses, gradients and boxes by name: rounding may move them. Those of a spec come with the bounds of its
+            own formulas, right or wrong.
         facts: keys, indices and the like by name: they are the same, or they are not.
     """
 
     numbers: Mapping[str, np.ndarray]
     facts: Mapping[str, Any]
 
-    def differences(self, other: Observation, expected: Losses, dtype: str) -> set[str]:
+    def differences(self, other: Observation, dtype: str) -> set[str]:
         """Names of what this port answers and the other one does not, but for rounding.
 
         Args:
-            other: what another port answered on the same case.
-            expected: what the reference says of the case: its bounds are those of both ports.
+            other: what a spec answers on the same case: its bounds decide.
             dtype: of the predictions.
         """
         unlike = {name for name, fact in self.facts.items() if other.facts.get(name) != fact}
         for name, array in self.numbers.items():
             rival = other.numbers.get(name)
-            if (
-                rival is None
-                or rival.shape != array.shape
-                or not _are_near(array, rival, _bound(name, expected), dtype)
-            ):
+            if rival is None or rival.shape != array.shape or not _are_near(array, rival, dtype):
                 unlike.add(name)
         return unlike
 
@@ -61,6 +59,39 @@ def observe(judged: Judged, case: LossCase) -> Observation:
     if judged.can("gradients"):
         named = ((key, name) for key in returned.values for name in returned.inputs())
         numbers |= {f"{key} by {name}": returned.gradient(key, name) for key, name in named}
+    return Observation(*_with_the_rest(judged, case, returned, numbers))
+
+
+def observe_spec(spec: LossSpec, judged: Judged, case: LossCase) -> Observation:
+    """What a port of a spec, such as a mutant, would answer to the same questions, with the bounds of its own errors.
+
+    Raises:
+        PortError: it gives no answer.
+    """
+    of_spec = Judged(_Declaring(spec, judged), judged.spec)
+    returned = of_spec.loss(case)
+    numbers = dict(returned.values)
+    losses = Criterion(spec, case.config)(oracle.inputs_of(case), named=True)
+    for key in returned.values:
+        parts = [loss for own, loss in losses.items() if returned.canonical(own) == key]
+        numbers[key] = Tracked(returned.values[key], sum(loss.magnitude for loss in parts))
+        for name, array in returned.inputs().items() if judged.can("gradients") else ():
+            grads = [loss.gradients[name] for loss in parts if name in loss.gradients]
+            numbers[f"{key} by {name}"] = sum(grads[1:], start=grads[0]) if grads else track(np.zeros(array.shape))
+    return Observation(*_with_the_rest(of_spec, case, returned, numbers))
+
+
+class _Declaring(ReferencePort):
+    """A port of a spec that declares what another port declares."""
+
+    def __init__(self, spec: LossSpec, other: Judged) -> None:
+        super().__init__(spec, profile=other.spec)
+        self.capabilities = other.port.capabilities
+
+
+def _with_the_rest(
+    judged: Judged, case: LossCase, returned: Returned, numbers: dict[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     facts: dict[str, Any] = {
         "keys": tuple(sorted(returned.values)),
         "odd losses": _odd_losses(returned),
@@ -72,7 +103,7 @@ def observe(judged: Judged, case: LossCase) -> Observation:
         facts["denoising pairs"] = _pairs(judged.denoising_indices(case))
     if judged.can("denoising_group"):
         _add_group(judged, case, numbers, facts)
-    return Observation(numbers, facts)
+    return numbers, facts
 
 
 def _add_group(judged: Judged, case: LossCase, numbers: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
@@ -105,21 +136,12 @@ def _lists(arrays: Sequence[np.ndarray]) -> list[list[int]]:
     return [np.asarray(each).tolist() for each in arrays]
 
 
-def _bound(name: str, expected: Losses) -> np.ndarray | float:
-    """The reference's bound of a loss or of a gradient; 0 for anything else."""
-    key, _, by = name.partition(" by ")
-    loss = expected.get(key)
-    if loss is None or (by and by not in loss.gradients):
-        return 0.0
-    return magnitude(loss.gradients[by]) if by else loss.magnitude
+def _are_near(array: np.ndarray, rival: np.ndarray, dtype: str) -> bool:
+    """Whether a number is within the budget of the rival's own formula, or within a few roundings of it.
 
-
-def _are_near(array: np.ndarray, rival: np.ndarray, bound: np.ndarray | float, dtype: str) -> bool:
-    """Whether each is within the budget of the other.
-
-    The bound is that of the right formula; a wrong one that comes to more has at least a rounding of what it comes to.
+    A wrong step that leaves the tape has no bound of its own; it rounds like everything else.
     """
-    alike = np.isnan(array) & np.isnan(rival)
-    array, rival = np.where(alike, 0.0, array), np.where(alike, 0.0, rival)
-    both = np.maximum(np.nan_to_num(np.abs(rival), posinf=0.0), bound)
-    return bool((budget_shares(array, Tracked(rival, 2.0 * both), dtype) <= 1.0).all())
+    values = rival.values if isinstance(rival, Tracked) else rival
+    bound = rival.magnitude if isinstance(rival, Tracked) else np.zeros(rival.shape)
+    both = np.maximum(np.nan_to_num(np.abs(values), posinf=0.0), bound)
+    return bool((budget_shares(array, Tracked(values, 2.0 * both), dtype) <= 1.0).all())

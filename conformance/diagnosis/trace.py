@@ -1,179 +1,165 @@
-"""Traces: what the steps of a loss between its inputs and its losses come to, call by call.
+"""Traces: what every decision of a spec came to, call by call, while a loss was computed.
 
-A loss built on the reference is watched by classes laid over its own: every step that it has, replaced or not, is
-recorded as it is called. The reference itself stays as it reads.
+The fields of the record are wrapped; the story and the formulas stay as they read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
 
 from detr_conformance.properties import oracle
-from detr_conformance.properties.case import LossCase, MatcherConfig
-from detr_conformance.properties.port import Matching
-from detr_conformance.properties.profiles import Profile
-from detr_conformance.reference import HungarianMatcher, Losses, RTDETRDetectionLoss, track
-from detr_conformance.reference.matcher import CostTerms
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.tolerance import arithmetic
+from detr_conformance.reference import ClassTerm, Criterion, LossSpec, Tracked, replace_in
+from detr_conformance.reference.loss import matcher_for
+from detr_conformance.reference.matcher import Matcher
+from detr_conformance.reference.spec import paths, value_in
+from detr_conformance.reference.tape import Variable, gradients, stop_gradient, variable
 
-STEPS = {
-    "denoising layout": "how many denoising queries there are, for which targets, and what they may attend to",
-    "denoising noise": "their labels and boxes",
-    "layers": "which layers of which queries are computed, in which order",
-    "cost terms": "the three terms of the matching cost of each query and target",
-    "cost": "their weighted sum",
-    "matching": "which query is matched with which target",
-    "targets": "the class that each query is to answer with",
-    "scores": "the IoU of each matched query with its target",
-    "normaliser": "the number of pairs that losses are divided by",
-    "class terms": "the classification loss of each query and class, before any weight",
-    "class loss": "their sum, divided by the normaliser, times its gain",
-    "box losses": "the L1 and the GIoU loss of all pairs, divided by the normaliser, times their gains",
-    "totals": "the losses that are returned",
-    "gradients": "their derivatives by the predictions",
-}
-"""Every step in the order in which one needs the other, with what it is."""
+Numbers = dict[str, Any]
+"""Arrays, numbers and words by what they are."""
 
-Arrays = dict[str, Any]
-"""What one call of a step came to: arrays, or numbers, by name."""
+NOT_TRACED = ("matched", "background", "probe", "in_half", "side_effects", "denoising.generator.randomness")
+"""Ends of paths to functions that compute no part of a loss, or whose result is no number."""
 
 
-@dataclass
-class Trace:
-    """What each step came to.
+DECISIONS = (LossSpec, ClassTerm, Matcher)
 
-    A loss may do a step of a layer several times, to differentiate it for instance: the first time counts.
+
+@dataclass(frozen=True)
+class Event:
+    """One call of a field.
 
     Attributes:
-        steps: for each step one entry a call, in the order of the calls.
-        done: steps of the present layer that are recorded already.
-        is_repeating: the present layer is being matched again.
+        path: of the field.
+        parent: path of the field that was being called around it; empty for none.
+        inputs: what it was given.
+        result: what it returned.
+        slopes: derivative of a weighted sum of the result by each input that is a variable.
     """
 
-    steps: dict[str, list[Arrays]] = field(default_factory=lambda: {step: [] for step in STEPS})
-    done: set[str] = field(default_factory=set)
-    is_repeating: bool = False
-
-    def add(self, step: str, **arrays: Any) -> None:
-        """Record a call."""
-        if not self.is_repeating:
-            self.steps[step].append(arrays)
-
-    def add_once(self, step: str, **arrays: Any) -> None:
-        """Record the first call in a layer."""
-        if step not in self.done:
-            self.done.add(step)
-            self.add(step, **arrays)
-
-    def add_losses(self, losses: Losses) -> None:
-        """Record what is returned in the end."""
-        self.add("totals", **{key: loss.value for key, loss in losses.items()})
-        slopes = {f"{key} by {name}": each for key, loss in losses.items() for name, each in loss.gradients.items()}
-        self.add("gradients", **slopes)
+    path: str
+    parent: str
+    inputs: Numbers
+    result: Numbers
+    slopes: Numbers = field(default_factory=dict)
 
 
-def trace_of(case: LossCase, profile: Profile, kind: type[RTDETRDetectionLoss] | None = None) -> Trace:
-    """The trace of the profile's loss on one case, or of another loss built on the reference.
+class Trace:
+    """Records the calls of a spec's fields.
 
-    Those of the profile's own loss come with the bounds of their rounding errors.
+    Args:
+        spec: whose fields they are.
+        differentiate: also record the derivative of each call by itself.
     """
-    trace = Trace()
-    loss = oracle.build_loss(case, profile, _watched_loss(kind or profile.loss, trace))
-    # Others may do to costs what has no rule of rounding.
-    loss.matcher.__class__ = _watched_matcher(type(loss.matcher), trace, np.asarray if kind else track)
-    for part in (loss.focal, loss.varifocal):
-        part.__class__ = _watched_terms(type(part), trace)
-    trace.add_losses(oracle.evaluate(loss, case))
-    if case.matcher != MatcherConfig():
-        _add_other_matcher(trace, loss.matcher, case)
-    return trace
+
+    def __init__(self, spec: LossSpec, differentiate: bool = False) -> None:
+        """Wrap every function of the spec."""
+        self.events: list[Event] = []
+        self.differentiate = differentiate
+        self._around: list[str] = []
+        self._is_paused = False
+        self.spec = spec
+        for path in paths(spec):
+            function = value_in(spec, path)
+            if callable(function) and not path.endswith(NOT_TRACED):
+                self.spec = replace_in(self.spec, path, self._watched(path, function))
+
+    def _watched(self, path: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*arguments: Any) -> Any:
+            if self._is_paused:
+                return function(*arguments)
+            # Before the call, which may write into them; without the decisions that are passed on.
+            inputs = _flat([each for each in arguments if not isinstance(each, DECISIONS)])
+            self._around.append(path)
+            try:
+                result = function(*arguments)
+            finally:
+                self._around.pop()
+            slopes = self._slopes(function, arguments, result) if self.differentiate else {}
+            parent = self._around[-1] if self._around else ""
+            self.events.append(Event(path, parent, inputs, _flat(result), slopes))
+            return result
+
+        return watched
+
+    def _slopes(self, function: Callable[..., Any], arguments: Sequence[Any], result: Any) -> Numbers:
+        """Derivatives of this call alone, by variables that stand for its inputs."""
+        if not isinstance(result, Variable):
+            return {}
+        own = [variable(stop_gradient(each)) if isinstance(each, Variable) else each for each in arguments]
+        leaves = {str(place): each for place, each in enumerate(own) if isinstance(each, Variable)}
+        self._is_paused = True
+        try:
+            again = function(*own)
+        finally:
+            self._is_paused = False
+        if not isinstance(again, Variable):
+            return dict.fromkeys(leaves)
+        weights = 1.0 + np.arange(np.size(stop_gradient(again))).reshape(again.shape) / 7.0
+        return dict(zip(leaves, gradients(np.sum(again * weights), leaves.values()), strict=True))
 
 
-def _add_other_matcher(trace: Trace, matcher: HungarianMatcher, case: LossCase) -> None:
-    """Record what the matcher does with the options that the case gives it."""
-    matcher.cost_gain = dict(case.matcher.cost_gain)
-    matcher.use_fl, matcher.alpha, matcher.gamma = case.matcher.use_fl, case.matcher.alpha, case.matcher.gamma
-    for boxes, logits in zip(case.pred_bboxes, case.pred_scores, strict=True):
-        _add_matching(trace, matcher(boxes, logits, case.gt_bboxes, case.gt_cls, case.gt_groups))
+def trace_of(case: LossCase, spec: LossSpec, differentiate: bool = False) -> list[Event]:
+    """The calls that compute the losses of a case; those of its own matcher; and what is returned.
+
+    Args:
+        case: the case.
+        spec: the conventions, or what a mutant has made of them.
+        differentiate: also record the derivative of each call by itself.
+    """
+    trace = Trace(spec, differentiate)
+    losses = Criterion(trace.spec, case.config)(oracle.inputs_of(case), named=True)
+    if case.matcher != spec.matcher.configured(case.config):
+        matcher, targets = matcher_for(trace.spec, arithmetic(case.dtype)), oracle.targets_of(case)
+        for boxes, logits in zip(case.pred_bboxes, case.pred_scores, strict=True):
+            matcher.match(case.matcher, boxes, logits, targets)
+    values, trace.events = trace.events, []
+    by_input = {f"{key} by {name}": grad for key, loss in losses.items() for name, grad in loss.gradients.items()}
+    taped = trace.events
+    forms = {key: _flat(spec.returned(key, loss.value.values, case.dtype)) for key, loss in losses.items()}
+    return [
+        *(taped if differentiate else values),
+        Event("keys", "", {}, {key: loss.value for key, loss in losses.items()}),
+        Event("returned", "", {}, {f"{key}{what}": each for key, form in forms.items() for what, each in form.items()}),
+        Event("gradients", "", {}, by_input),
+    ]
 
 
-def _add_matching(trace: Trace, matching: Sequence[Matching]) -> None:
-    """Record the pairs of all images of a layer, in the order of the queries."""
-    ordered = {}
-    for image, (queries, targets) in enumerate(matching):
-        order = np.argsort(queries)
-        ordered[f"pairs of image {image}"] = np.stack([np.asarray(queries)[order], np.asarray(targets)[order]], axis=1)
-    trace.add("matching", **ordered)
+def generator_trace_of(case: LossCase, spec: LossSpec) -> list[Event]:
+    """The calls that make the denoising queries of a case's targets."""
+    trace, classes = Trace(spec), case.config.nc
+    rng = np.random.default_rng(case.generator.seed)
+    generator = trace.spec.denoising.generator
+    made = generator.generate(oracle.targets_of(case), classes, case.queries, np.eye(classes), case.generator, rng)
+    return [*trace.events, Event("denoising.generator", "", {}, _flat(made))]
 
 
-def _watched_loss(kind: type[RTDETRDetectionLoss], trace: Trace) -> type[RTDETRDetectionLoss]:
-    """The loss class, recording the steps of each layer."""
-
-    class Watched(kind):  # type: ignore[valid-type,misc]  # whatever it is
-        def _get_loss(self, pred_bboxes: np.ndarray, pred_scores: np.ndarray, *others: Any, **options: Any) -> Losses:
-            trace.done.clear()
-            trace.add("layers", pred_bboxes=pred_bboxes, pred_scores=pred_scores)
-            losses: Losses = super()._get_loss(pred_bboxes, pred_scores, *others, **options)
-            return losses
-
-        def _match(self, *others: Any, **options: Any) -> Sequence[Matching]:
-            trace.is_repeating = "matching" in trace.done
-            matching: Sequence[Matching] = super()._match(*others, **options)
-            _add_matching(trace, matching)
-            trace.is_repeating = False
-            trace.done.add("matching")
-            return matching
-
-        def _get_loss_class(
-            self, pred_scores: np.ndarray, targets: np.ndarray, gt_scores: np.ndarray, num_gts: int, *others: Any
-        ) -> Losses:
-            trace.add_once("targets", classes=targets)
-            trace.add_once("scores", scores=gt_scores)
-            trace.add_once("normaliser", pairs=np.asarray(float(num_gts)))
-            losses: Losses = super()._get_loss_class(pred_scores, targets, gt_scores, num_gts, *others)
-            trace.add_once("class loss", **_values(losses))
-            return losses
-
-        def _get_loss_bbox(self, *others: Any) -> Losses:
-            losses: Losses = super()._get_loss_bbox(*others)
-            trace.add_once("box losses", **_values(losses))
-            return losses
-
-    return Watched
+def _flat(values: Any, name: str = "") -> Numbers:
+    """Everything in a value that can be compared, by a name that says where it is."""
+    return dict(_leaves(values, name))
 
 
-def _watched_matcher(kind: type, trace: Trace, prepared: Callable[[np.ndarray], np.ndarray]) -> type:
-    """The matcher class, recording the costs of predictions prepared in some way."""
-
-    class Watched(kind):  # type: ignore[misc]
-        def cost_terms(self, boxes: np.ndarray, logits: np.ndarray, *targets: np.ndarray) -> CostTerms:
-            terms: CostTerms = super().cost_terms(boxes, logits, *targets)
-            trace.add("cost terms", **vars(terms))
-            return terms
-
-        def cost(self, boxes: np.ndarray, logits: np.ndarray, *targets: np.ndarray) -> np.ndarray:
-            cost: np.ndarray = super().cost(prepared(boxes), prepared(logits), *targets)
-            trace.add("cost", cost=cost)
-            return cost
-
-    return Watched
-
-
-def _watched_terms(kind: type, trace: Trace) -> type:
-    """The focal or varifocal loss, recording its terms."""
-
-    class Watched(kind):  # type: ignore[misc]
-        def terms(self, *arrays: np.ndarray) -> np.ndarray:
-            terms: np.ndarray = super().terms(*arrays)
-            trace.add_once("class terms", terms=terms)
-            return terms
-
-    return Watched
-
-
-def _values(losses: Losses) -> Arrays:
-    """The values without what tells main from denoising: keys end differently, calls come in one order."""
-    return {"_".join(key.split("_")[:2]): loss.value for key, loss in losses.items()}
+def _leaves(values: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(values, Variable):
+        yield name, stop_gradient(values)
+    elif isinstance(values, Tracked):
+        yield name, Tracked(values.values.copy(), values.magnitude.copy(), values.arithmetic)
+    elif isinstance(values, np.ndarray):
+        yield name, values.copy()
+    elif isinstance(values, (str, bool, int, float, np.number)) or values is None:
+        yield name, values
+    elif isinstance(values, Mapping):
+        for key, each in values.items():
+            yield from _leaves(each, f"{name}.{key}" if name else str(key))
+    elif isinstance(values, (list, tuple)):
+        for place, each in enumerate(values):
+            yield from _leaves(each, f"{name}[{place}]")
+    elif is_dataclass(values) and not isinstance(values, type) and not callable(values):
+        for each in fields(values):
+            if not callable(getattr(values, each.name)):
+                yield from _leaves(getattr(values, each.name), f"{name}.{each.name}" if name else each.name)

@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
+from detr_conformance.mutants.changes import wrapped
 from detr_conformance.mutants.mutant import Change, Mutant
-from detr_conformance.reference import LossConfig, wrap_in
+from detr_conformance.reference import LossConfig
 from detr_conformance.reference.layers import no_loss
+from detr_conformance.reference.tape import Array
 
 STEP_4 = "loss specification, DETRLoss, step 4"
-
-
-def summed(wrong: Callable[..., Any]) -> Change:
-    """Another sum of the terms, from the right sum, the terms, whether each query is matched, and the options."""
-    return lambda spec: wrap_in(spec, "class_total", lambda right: lambda *of_terms: wrong(right, *of_terms))
+TOTAL = "class_total"
 
 
 def only(chosen: Callable[[np.ndarray], np.ndarray]) -> Change:
-    """The sum over some queries, from whether each is matched."""
+    """Some queries take part, chosen by whether they have a target."""
+    return wrapped(
+        TOTAL,
+        lambda right, terms, is_matched, c: right(np.where(chosen(is_matched)[..., None], terms, 0.0), is_matched, c),
+    )
 
-    def total(right: Callable[..., Any], terms: Any, is_matched: np.ndarray, config: LossConfig) -> Any:
-        return right(np.where(chosen(is_matched)[..., None], terms, 0.0), is_matched, config)
 
-    return summed(total)
-
-
-def lighter_background(right: Callable[..., Any], terms: Any, is_matched: np.ndarray, config: LossConfig) -> Any:
+def lighter_background(right: Callable[..., Array], terms: Array, is_matched: np.ndarray, config: LossConfig) -> Array:
     """Queries without a target are weighted by the gain no_object, or its default."""
     weights = np.where(is_matched, 1.0, config.loss_gain.get("no_object", 0.1))
     return right(terms * weights[..., None], is_matched, config)
 
 
-def nothing_without_targets(right: Callable[..., Any], terms: Any, is_matched: np.ndarray, config: LossConfig) -> Any:
+def nothing_without_targets(
+    right: Callable[..., Array], terms: Array, is_matched: np.ndarray, config: LossConfig
+) -> Array:
     """A batch without targets returns early, with zeros."""
     return right(terms, is_matched, config) if is_matched.any() else no_loss()
 
@@ -62,7 +60,7 @@ BACKGROUND_MUTANTS: tuple[Mutant, ...] = (
         "Queries without a target are weighted by the gain no_object, as DETR weighs its background class. Right: "
         "no_object is never read. Shows with more queries than targets.",
         "loss specification, DETRLoss: loss_gain",
-        summed(lighter_background),
+        wrapped(TOTAL, lighter_background),
     ),
     Mutant(
         "plausible-no-class-loss-without-targets",
@@ -70,6 +68,6 @@ BACKGROUND_MUTANTS: tuple[Mutant, ...] = (
         "A batch without targets returns zeros, the classification loss among them. Right: every query of it is "
         "background. Shows in such a batch.",
         f"{STEP_4}: focal otherwise",
-        summed(nothing_without_targets),
+        wrapped(TOTAL, nothing_without_targets),
     ),
 )

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from detr_conformance.mutants.boxes import BOXES, by_boxes, read_as
+from detr_conformance.mutants.changes import wrapped
 from detr_conformance.mutants.mutant import Mutant
-from detr_conformance.reference import Guard, LossSpec, replace_in, wrap_in
+from detr_conformance.reference import Guard, replace_in
 from detr_conformance.reference.boxes import IOU_EPS, area, corners_of_centre_form, overlap
 from detr_conformance.reference.tape import Array
 
 
-def clamped(numbers: Any) -> Any:
+def clamped(numbers: Array) -> Array:
     """At least 0 and at most 1."""
     return np.minimum(np.maximum(numbers, 0.0), 1.0)
 
 
-def clipped(boxes: Any) -> Any:
+def clipped(boxes: Array) -> Array:
     """Boxes in centre form, corners beyond the edge of the image moved onto it."""
     corners = corners_of_centre_form(boxes)
     low, high = clamped(corners.low), clamped(corners.high)
     return np.concatenate([(low + high) / 2, high - low], axis=-1)
-
-
-def clamped_predictions(spec: LossSpec) -> LossSpec:
-    """All four numbers of a predicted box are clamped to [0, 1] before the box losses."""
-    return wrap_in(spec, "matched_boxes", lambda right: lambda *of_layer: clamped(right(*of_layer)))
 
 
 def eps_on_sizes(boxes: Array, wanted: np.ndarray, _guard: Guard) -> Array:
@@ -77,7 +72,7 @@ BOX_EPS_MUTANTS: tuple[Mutant, ...] = (
         "The four numbers of a prediction are clamped to [0, 1] before the box losses. Right under this profile: "
         "nothing is clamped. Shows on a box turned inside out, whose size becomes 0 and has no gradient.",
         "lightly-ai/lightly-train, pull request 707",
-        clamped_predictions,
+        wrapped("matched_boxes", lambda right, *of_layer: clamped(right(*of_layer))),
     ),
     Mutant(
         "plausible-eps-on-sizes",

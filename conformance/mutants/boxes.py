@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
+from detr_conformance.mutants.changes import wrapped
 from detr_conformance.mutants.mutant import Change, Mutant
-from detr_conformance.reference import Guard, LossSpec, bbox_iou, replace_in, wrap_in
+from detr_conformance.reference import Guard, bbox_iou, replace_in
 from detr_conformance.reference.boxes import Overlap, area, corners_of_centre_form, overlap_of
 from detr_conformance.reference.tape import Array, stop_gradient
 
@@ -27,20 +27,15 @@ def by_boxes(measure: Callable[[Array, np.ndarray, Guard], Array]) -> Change:
     return lambda spec: replace_in(spec, GIOU, lambda *of_pair: 1.0 - measure(*of_pair))
 
 
-def read_as(change: Callable[[Any], Any]) -> Change:
+def read_as(change: Callable[[Array], Array]) -> Change:
     """Both boxes are read otherwise before the GIoU is taken."""
-    return lambda spec: wrap_in(
-        spec, GIOU, lambda right: lambda boxes, wanted, guard: right(change(boxes), change(wanted), guard)
-    )
+    return wrapped(GIOU, lambda right, boxes, wanted, guard: right(change(boxes), change(wanted), guard))
 
 
-def weighted_by_itself(spec: LossSpec) -> LossSpec:
-    """1 - GIoU of each pair is weighted by the GIoU, a constant."""
-
-    def weighted(apart: Array) -> Array:
-        return (1.0 - stop_gradient(apart)) * apart
-
-    return wrap_in(spec, GIOU, lambda right: lambda *of_pair: weighted(right(*of_pair)))
+def weighted_by_itself(right: Callable[..., Array], *of_pair: Array | Guard) -> Array:
+    """1 - GIoU is weighted by the GIoU, a constant."""
+    apart = right(*of_pair)
+    return (1.0 - stop_gradient(apart)) * apart
 
 
 def negative_overlap(boxes: Array, wanted: np.ndarray, guard: Guard) -> Array:
@@ -65,7 +60,7 @@ BOX_MUTANTS: tuple[Mutant, ...] = (
         "With boxes_weight_format='giou' each 1 - GIoU is multiplied by the GIoU, and the loss can be negative. Right: "
         "no weight. Shows where prediction and target do not touch.",
         "lyuwenyu/RT-DETR, rtdetrv2_pytorch, rtdetrv2_criterion.py",
-        weighted_by_itself,
+        wrapped(GIOU, weighted_by_itself),
     ),
     Mutant(
         "plausible-hull-minus-union-swapped",

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
-
 import numpy as np
 
-from detr_conformance.mutants.mutant import Change, Mutant
-from detr_conformance.reference import LossSpec, replace_in, wrap_in
-from detr_conformance.reference.boxes import Guard, giou
+from detr_conformance.mutants.changes import wrapped
+from detr_conformance.mutants.mutant import Mutant
+from detr_conformance.reference import Guard, replace_in
+from detr_conformance.reference.boxes import giou
 from detr_conformance.reference.classification import Terms, label
 from detr_conformance.reference.rounding import plain
 from detr_conformance.reference.tape import Array, stop_gradient
@@ -19,31 +16,15 @@ STEP_3 = "loss specification, DETRLoss, step 3"
 STEP_4 = "loss specification, DETRLoss, step 4"
 
 
-def relabelled(wrong: Callable[[np.ndarray, int], np.ndarray]) -> Change:
-    """Other labels, from the right ones and the number of classes, which is the background's."""
-
-    def labels(right: Callable[..., np.ndarray], *of_batch: Any) -> np.ndarray:
-        return wrong(right(*of_batch), of_batch[-1])
-
-    return lambda spec: wrap_in(spec, "labels", lambda right: partial(labels, right))
-
-
 def softmax_entropy(x: Terms, q: Terms) -> Terms:
     """-q log softmax(x): the classes of a query share one probability."""
     below = x - plain(x).max(axis=-1, keepdims=True)
-    return -(q * (below - np.log(np.sum(np.exp(below), axis=-1))[..., None]))
+    return -q * (below - np.log(np.sum(np.exp(below), axis=-1))[..., None])
 
 
 def detached_giou(boxes: Array, wanted: np.ndarray, guard: Guard) -> Array:
     """The GIoU, a constant."""
     return giou(stop_gradient(boxes), wanted, guard)
-
-
-def scores_of_other_pairs(spec: LossSpec) -> LossSpec:
-    """The target score is the IoU with the target of the next pair."""
-    return wrap_in(
-        spec, "score", lambda right: lambda boxes, wanted, guard: right(boxes, np.roll(wanted, -1, axis=0), guard)
-    )
 
 
 CLASSIFICATION_MUTANTS: tuple[Mutant, ...] = (
@@ -53,7 +34,7 @@ CLASSIFICATION_MUTANTS: tuple[Mutant, ...] = (
         "The background has the number nc - 1, which is that of the last class. Right: nc. Shows with any query "
         "without a target.",
         f"{STEP_3}: target class",
-        relabelled(lambda labels, classes: np.minimum(labels, classes - 1)),
+        wrapped("labels", lambda right, *of_batch: np.minimum(right(*of_batch), of_batch[-1] - 1)),
     ),
     Mutant(
         "plausible-labels-from-one",
@@ -61,7 +42,7 @@ CLASSIFICATION_MUTANTS: tuple[Mutant, ...] = (
         "Labels are read as if they counted from 1 as in an annotation file. Right: class 0 is the first column. Shows "
         "on any matched query.",
         f"{STEP_3}: target class",
-        relabelled(lambda labels, classes: np.minimum(labels + 1, classes)),
+        wrapped("labels", lambda right, *of_batch: np.minimum(right(*of_batch) + 1, of_batch[-1])),
     ),
     Mutant(
         "plausible-softmax-cross-entropy",
@@ -92,6 +73,6 @@ CLASSIFICATION_MUTANTS: tuple[Mutant, ...] = (
         "Predictions and targets come in different orders when their IoU is taken. Right: pair by pair. Shows with two "
         "targets.",
         f"{STEP_3}: target score",
-        scores_of_other_pairs,
+        wrapped("score", lambda right, boxes, wanted, guard: right(boxes, np.roll(wanted, -1, axis=0), guard)),
     ),
 )

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from detr_conformance.mutants.changes import wrapped
 from detr_conformance.mutants.mutant import Change, Mutant
-from detr_conformance.reference import LossSpec, replace_in, wrap_in
+from detr_conformance.reference import LossSpec, replace_in
 from detr_conformance.reference.classification import Terms, balance
 
 FORMULA = "loss specification, DETRLoss, step 4: focal"
@@ -17,26 +18,18 @@ WEIGHT = "class_terms.focal.weight"
 
 def balanced(a_t: Callable[[Terms, float], Terms | float]) -> Change:
     """The focal weight with another a_t, from y and alpha. With alpha = 0 the right weight has none."""
-    return lambda spec: wrap_in(
-        spec,
-        WEIGHT,
-        lambda right: lambda x, y, q, c: a_t(y, c.alpha) * right(x, y, q, replace(c, alpha=0.0)),
-    )
+    return wrapped(WEIGHT, lambda right, x, y, q, c: a_t(y, c.alpha) * right(x, y, q, replace(c, alpha=0.0)))
 
 
 def fading(as_if: Callable[[Terms, Terms], Terms]) -> Change:
     """The focal weight that another logit would have, from x and y."""
-    return lambda spec: wrap_in(spec, WEIGHT, lambda right: lambda x, y, q, c: right(as_if(x, y), y, q, c))
+    return wrapped(WEIGHT, lambda right, x, y, q, c: right(as_if(x, y), y, q, c))
 
 
 def shifted_arguments(spec: LossSpec) -> LossSpec:
     """Alpha is taken for the number of boxes, and gamma for alpha."""
-    spec = replace_in(spec, "normaliser.focal", lambda _tally: 1.0)
-    return wrap_in(
-        spec,
-        WEIGHT,
-        lambda right: lambda x, y, q, c: right(x, y, q, replace(c, alpha=c.gamma, gamma=2.0)) / c.alpha,
-    )
+    weight = wrapped(WEIGHT, lambda right, x, y, q, c: right(x, y, q, replace(c, alpha=c.gamma, gamma=2.0)) / c.alpha)
+    return replace_in(weight(spec), "normaliser.focal", lambda _tally: 1.0)
 
 
 FOCAL_MUTANTS: tuple[Mutant, ...] = (

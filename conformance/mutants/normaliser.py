@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial, reduce
-from typing import Any
+from functools import reduce
 
+from detr_conformance.mutants.changes import wrapped
 from detr_conformance.mutants.mutant import Change, Mutant
-from detr_conformance.reference import LossConfig, replace_in, wrap_in
+from detr_conformance.reference import replace_in
 from detr_conformance.reference.normaliser import Normaliser, Tally, queries, targets
 
 STEP_2 = "loss specification, DETRLoss, step 2"
@@ -16,25 +16,17 @@ STEP_5 = "loss specification, DETRLoss, step 5"
 
 FOCAL = ("focal", "varifocal")
 BOX = ("bbox", "giou")
+TERMS = (*FOCAL, "bce", *BOX)
 
 
 def divided(wrong: Callable[[Normaliser, Tally], float], *terms: str) -> Change:
-    """Another divisor, from the right one and what there is to divide by; of these terms, or of all."""
-    return lambda spec: reduce(
-        lambda made, term: wrap_in(made, f"normaliser.{term}", lambda right: partial(wrong, right)),
-        terms or spec.normaliser,
-        spec,
-    )
+    """Another divisor of these terms, from the right one and what there is to divide by."""
+    return lambda spec: reduce(lambda made, term: wrapped(f"normaliser.{term}", wrong)(made), terms, spec)
 
 
-def counted(count: Callable[[Normaliser, Tally], float]) -> Change:
-    """N counted otherwise. Cross-entropy has none where it is divided by the queries."""
-    return lambda spec: divided(count, *(term for term, right in spec.normaliser.items() if right is not queries))(spec)
-
-
-def multiplied(wrong: Callable[[Callable[..., Any], Any, str, LossConfig], Any]) -> Change:
-    """Another gain, from the right one, the loss, its term and the options."""
-    return lambda spec: wrap_in(spec, "gain", lambda right: partial(wrong, right))
+def counted(wrong: Callable[[Normaliser, Tally], float]) -> Change:
+    """N counted otherwise. Cross-entropy knows no N where it is divided by the queries."""
+    return lambda spec: divided(wrong, *(term for term, right in spec.normaliser.items() if right is not queries))(spec)
 
 
 def unguarded(right: Normaliser, tally: Tally) -> float:
@@ -89,7 +81,7 @@ NORMALISER_MUTANTS: tuple[Mutant, ...] = (
         "The weight of the classification loss was 1 whatever the configuration said. Right: as configured. Shows with "
         "any other class gain.",
         "huggingface/transformers up to 5.6, loss/loss_lw_detr.py",
-        multiplied(lambda right, loss, term, c: loss if term == "class" else right(loss, term, c)),
+        wrapped("gain", lambda right, loss, term, c: loss if term == "class" else right(loss, term, c)),
     ),
     Mutant(
         "plausible-class-gain-twice",
@@ -97,7 +89,7 @@ NORMALISER_MUTANTS: tuple[Mutant, ...] = (
         "The class gain is applied in the loss and once more where losses are added up. Right: once. Shows with a "
         "class gain other than 1.",
         f"{STEP_4}: times loss_gain",
-        multiplied(lambda right, loss, term, c: right(right(loss, term, c) if term == "class" else loss, term, c)),
+        wrapped("gain", lambda right, loss, term, c: right(right(loss, term, c) if term == "class" else loss, term, c)),
     ),
     Mutant(
         "plausible-giou-gain-on-l1",
@@ -105,7 +97,7 @@ NORMALISER_MUTANTS: tuple[Mutant, ...] = (
         "The L1 loss is multiplied by the gain of the GIoU loss. Right: each by its own. Shows where the two gains "
         "differ.",
         STEP_5,
-        multiplied(lambda right, loss, term, c: right(loss, "giou" if term == "bbox" else term, c)),
+        wrapped("gain", lambda right, loss, term, c: right(loss, "giou" if term == "bbox" else term, c)),
     ),
     Mutant(
         "khub-padding-counts-as-boxes",
@@ -137,6 +129,6 @@ NORMALISER_MUTANTS: tuple[Mutant, ...] = (
         "All layers are flattened into one batch, whose pairs the normaliser counts. Right: the pairs of one layer. "
         "Shows with two layers.",
         f"{STEP_2}: matched pairs in this call",
-        divided(lambda right, tally: right(tally) * (1 if tally.is_denoising else tally.layers)),
+        divided(lambda right, tally: right(tally) * (1 if tally.is_denoising else tally.layers), *TERMS),
     ),
 )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
-from detr_conformance.mutants.mutant import Change, Mutant
+from detr_conformance.mutants.changes import wrapped
+from detr_conformance.mutants.mutant import Mutant
 from detr_conformance.mutants.normaliser import BOX, divided, unguarded
-from detr_conformance.reference import Guard, replace_in, wrap_in
+from detr_conformance.reference import Guard, replace_in
 from detr_conformance.reference.boxes import corners_of_centre_form
 from detr_conformance.reference.rounding import plain
 from detr_conformance.reference.tape import Array
@@ -18,15 +16,10 @@ STEP_5 = "loss specification, DETRLoss, step 5"
 L1 = "box_terms.bbox"
 
 
-def corner_form(boxes: Any) -> Any:
+def corner_form(boxes: Array) -> Array:
     """Left, top, right, bottom."""
     corners = corners_of_centre_form(boxes)
     return np.concatenate([corners.low, corners.high], axis=-1)
-
-
-def distance(wrong: Callable[..., Any]) -> Change:
-    """Another distance, from the right one, predicted and target boxes and a guard."""
-    return lambda spec: wrap_in(spec, L1, lambda right: lambda *of_pair: wrong(right, *of_pair))
 
 
 def smooth_l1(boxes: Array, wanted: np.ndarray, _guard: Guard) -> Array:
@@ -42,7 +35,7 @@ REGRESSION_MUTANTS: tuple[Mutant, ...] = (
         "The L1 loss compared predictions in centre form with targets in corner form. Right: the same form on both "
         "sides. Shows on perfect predictions: loss_bbox is not 0 while loss_giou is.",
         "Nota-NetsPresso/netspresso-trainer, commit ceba052c",
-        distance(lambda right, boxes, wanted, guard: right(boxes, corner_form(wanted), guard)),
+        wrapped(L1, lambda right, boxes, wanted, guard: right(boxes, corner_form(wanted), guard)),
     ),
     Mutant(
         "scenic-l1-on-corners",
@@ -50,7 +43,7 @@ REGRESSION_MUTANTS: tuple[Mutant, ...] = (
         "The L1 loss is taken of left, top, right and bottom, while the matching cost takes centre and size. Right: "
         "centre form in both. Shows on boxes of different size.",
         "google-research/scenic, commit 4a38d47, DETR's loss",
-        distance(lambda right, boxes, wanted, guard: right(corner_form(boxes), corner_form(wanted), guard)),
+        wrapped(L1, lambda right, boxes, wanted, guard: right(corner_form(boxes), corner_form(wanted), guard)),
     ),
     Mutant(
         "detrtf-mean-of-nothing",
@@ -66,7 +59,7 @@ REGRESSION_MUTANTS: tuple[Mutant, ...] = (
         "The L1 loss is a mean over all numbers, which divides by 4 as well. Right: the sum over the four numbers of a "
         "box. Shows on any pair.",
         STEP_5,
-        distance(lambda right, *of_pair: right(*of_pair) / 4),
+        wrapped(L1, lambda right, *of_pair: right(*of_pair) / 4),
     ),
     Mutant(
         "plausible-smooth-l1",
@@ -82,6 +75,6 @@ REGRESSION_MUTANTS: tuple[Mutant, ...] = (
         "The GIoU loss is -GIoU, as some matchers write the cost. Right: 1 - GIoU. Shows on any pair; gradients are "
         "the same.",
         STEP_5,
-        lambda spec: wrap_in(spec, "box_terms.giou", lambda right: lambda *of_pair: right(*of_pair) - 1.0),
+        wrapped("box_terms.giou", lambda right, *of_pair: right(*of_pair) - 1.0),
     ),
 )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from typing import Any
 
 import numpy as np
 
-from detr_conformance.mutants.mutant import Change, Mutant
-from detr_conformance.reference import LossConfig, LossSpec, replace_in, wrap_in
-from detr_conformance.reference.classification import label
+from detr_conformance.mutants.changes import wrapped
+from detr_conformance.mutants.mutant import Mutant
+from detr_conformance.reference import LossConfig, LossSpec, replace_in
+from detr_conformance.reference.classification import Terms, label
 from detr_conformance.reference.family import as_asked
 from detr_conformance.reference.rounding import plain
 
@@ -20,43 +19,25 @@ CHOICE = "choose_class_term"
 WEIGHT = "class_terms.varifocal.weight"
 
 
-def weighted(wrong: Callable[..., Any]) -> Change:
-    """The varifocal weight made wrong, from the right one, x, y, q and the options."""
-    return lambda spec: wrap_in(spec, WEIGHT, lambda right: lambda *of_terms: wrong(right, *of_terms))
-
-
-def never_varifocal(spec: LossSpec) -> LossSpec:
-    """Focal wherever varifocal belongs."""
-
-    def choose(right: Callable[..., str], config: LossConfig, pairs: int) -> str:
-        name = right(config, pairs)
-        return "focal" if name == "varifocal" else name
-
-    return wrap_in(spec, CHOICE, lambda right: partial(choose, right))
-
-
-def without_focal(spec: LossSpec) -> LossSpec:
-    """Either option is enough for the varifocal loss."""
-    return wrap_in(spec, CHOICE, lambda right: lambda c, pairs: right(replace(c, use_fl=c.use_fl or c.use_vfl), pairs))
+def without_varifocal(right: Callable[..., str], config: LossConfig, pairs: int) -> str:
+    """Focal, wherever varifocal belongs."""
+    name = right(config, pairs)
+    return "focal" if name == "varifocal" else name
 
 
 def options_of_matcher(spec: LossSpec) -> LossSpec:
     """The varifocal loss has the matcher's gamma and alpha."""
 
-    def weight(right: Callable[..., Any], x: Any, y: Any, q: Any, config: LossConfig) -> Any:
+    def options(config: LossConfig) -> LossConfig:
         matcher = spec.matcher.configured(config)
-        return right(x, y, q, replace(config, gamma=matcher.gamma, alpha=matcher.alpha))
+        return replace(config, gamma=matcher.gamma, alpha=matcher.alpha)
 
-    return weighted(weight)(spec)
+    return wrapped(WEIGHT, lambda right, x, y, q, c: right(x, y, q, options(c)))(spec)
 
 
-def score_of_every_class(spec: LossSpec) -> LossSpec:
-    """A matched query is held against its IoU in every class."""
-    return wrap_in(
-        spec,
-        "class_terms.varifocal.terms",
-        lambda right: lambda term, x, y, q, c: right(term, x, y, np.sum(q, axis=-1)[..., None], c),
-    )
+def of_row(scores: Terms) -> Terms:
+    """The score of each query, whatever its class."""
+    return np.sum(scores, axis=-1)[..., None]
 
 
 VARIFOCAL_MUTANTS: tuple[Mutant, ...] = (
@@ -66,7 +47,7 @@ VARIFOCAL_MUTANTS: tuple[Mutant, ...] = (
         "A dangling else reset the IoU after it was computed, so that the varifocal loss was silently the focal one. "
         "Right: if / elif / else. Shows on any matched query.",
         "PaddlePaddle/PaddleDetection, pull request 8409",
-        never_varifocal,
+        wrapped(CHOICE, without_varifocal),
     ),
     Mutant(
         "ul-vfl-own-defaults",
@@ -74,7 +55,7 @@ VARIFOCAL_MUTANTS: tuple[Mutant, ...] = (
         "The varifocal loss had gamma 2 and alpha 0.75 whatever the loss was built with, as before 8.3.116. Right "
         "under this profile: gamma and alpha of the loss, by default 1.5 and 0.25. Shows with any target.",
         "ultralytics/ultralytics, pull request 20292",
-        weighted(lambda right, x, y, q, c: right(x, y, q, replace(c, gamma=2.0, alpha=0.75))),
+        wrapped(WEIGHT, lambda right, x, y, q, c: right(x, y, q, replace(c, gamma=2.0, alpha=0.75))),
     ),
     Mutant(
         "khub-vfl-options-of-matcher",
@@ -90,7 +71,7 @@ VARIFOCAL_MUTANTS: tuple[Mutant, ...] = (
         "A matched query whose box does not touch its target was weighted as background. Right under this profile: its "
         "weight is the IoU, 0. Shows where a prediction misses its target.",
         "roboflow/rf-detr 1.11.2, use_varifocal_loss",
-        weighted(lambda right, x, y, q, c: right(x, np.where(plain(q) > 0, y, 0.0), q, c)),
+        wrapped(WEIGHT, lambda right, x, y, q, c: right(x, np.where(plain(q) > 0, y, 0.0), q, c)),
     ),
     Mutant(
         "plausible-vfl-without-targets",
@@ -105,14 +86,14 @@ VARIFOCAL_MUTANTS: tuple[Mutant, ...] = (
         "CLASS",
         "use_vfl alone selects the varifocal loss. Right: without use_fl it is ignored. Shows with use_fl off.",
         "loss specification, DETRLoss, step 4: not use_fl",
-        without_focal,
+        wrapped(CHOICE, lambda right, c, pairs: right(replace(c, use_fl=c.use_fl or c.use_vfl), pairs)),
     ),
     Mutant(
         "plausible-vfl-unweighted-targets",
         "CLASS",
         "Terms of targets have weight 1. Right: weight q, the IoU. Shows on any matched query.",
         FORMULA,
-        weighted(lambda right, x, y, q, c: right(x, y, q, c) - q + y),
+        wrapped(WEIGHT, lambda right, x, y, q, c: right(x, y, q, c) - q + y),
     ),
     Mutant(
         "plausible-vfl-hard-targets",
@@ -128,7 +109,7 @@ VARIFOCAL_MUTANTS: tuple[Mutant, ...] = (
         "The background's weight is multiplied by 1 - q. Right: by 1 - y, so that a target's class has none of it. "
         "Shows on any matched query.",
         FORMULA,
-        weighted(lambda right, x, _y, q, c: right(x, q, q, c)),
+        wrapped(WEIGHT, lambda right, x, _y, q, c: right(x, q, q, c)),
     ),
     Mutant(
         "plausible-vfl-score-of-every-class",
@@ -136,6 +117,6 @@ VARIFOCAL_MUTANTS: tuple[Mutant, ...] = (
         "The IoU of a matched query is the target of all its classes. Right: of its target's class, 0 for the others. "
         "Shows with two classes.",
         FORMULA,
-        score_of_every_class,
+        wrapped("class_terms.varifocal.terms", lambda right, term, x, y, q, c: right(term, x, y, of_row(q), c)),
     ),
 )

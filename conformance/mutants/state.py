@@ -1,0 +1,216 @@
+"""Mutants in what a call leaves behind: in the loss object, in its class, in the whole process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial, reduce
+
+import numpy as np
+
+from detr_conformance.mutants.changes import wrapped
+from detr_conformance.mutants.mutant import Change, Mutant
+from detr_conformance.reference import Inputs, LossConfig, LossSpec, wrap_in
+from detr_conformance.reference.matcher import Targets
+from detr_conformance.reference.normaliser import Normaliser, queries
+from detr_conformance.reference.spec import SideEffects
+
+Asked = tuple[LossSpec, LossConfig, Inputs]
+"""What a call is made with."""
+
+
+class MoreEffects(SideEffects):
+    """Side effects on top of those that a loss has already."""
+
+    def __init__(self, others: SideEffects) -> None:
+        """Keep the others."""
+        self.others = others
+
+    def before(self, spec: LossSpec, config: LossConfig, inputs: Inputs) -> Asked:
+        """Those of the others, then these."""
+        return self.ask(*self.others.before(spec, config, inputs))
+
+    def ask(self, spec: LossSpec, config: LossConfig, inputs: Inputs) -> Asked:
+        """What is made of a call."""
+        return spec, config, inputs
+
+    def after(self, inputs: Inputs) -> None:
+        """Those of the others."""
+        self.others.after(inputs)
+
+
+def leaving(effects: Callable[[SideEffects], SideEffects]) -> Change:
+    """A loss with more side effects."""
+    return lambda spec: wrap_in(spec, "side_effects", lambda right: lambda: effects(right()))
+
+
+class Schedule(MoreEffects):
+    """Every call changes the options of those after it: a function of options and inputs."""
+
+    def __init__(self, others: SideEffects, step: Callable[[LossConfig, Inputs], LossConfig]) -> None:
+        """Nothing is past yet."""
+        super().__init__(others)
+        self.step, self.past = step, list[Inputs]()
+
+    def ask(self, spec: LossSpec, config: LossConfig, inputs: Inputs) -> Asked:
+        """The options after all calls so far."""
+        config = reduce(self.step, self.past, config)
+        self.past.append(inputs)
+        return spec, config, inputs
+
+
+def scheduled(step: Callable[[LossConfig, Inputs], LossConfig]) -> Change:
+    """A loss whose options change with each call."""
+    return leaving(partial(Schedule, step=step))
+
+
+def rounded_alpha(config: LossConfig, inputs: Inputs) -> LossConfig:
+    """Alpha in the precision of the predictions."""
+    mantissa, exponent = np.frexp(config.alpha)
+    step = inputs.arithmetic.eps / 2
+    return replace(config, alpha=float(np.ldexp(np.round(mantissa / step) * step, exponent)))
+
+
+def faded_gains(config: LossConfig, _inputs: Inputs) -> LossConfig:
+    """The gains less a thousandth."""
+    return replace(config, loss_gain={term: 0.999 * gain for term, gain in config.loss_gain.items()})
+
+
+def larger_gamma(config: LossConfig, _inputs: Inputs) -> LossConfig:
+    """Gamma and a thousandth."""
+    return replace(config, gamma=config.gamma + 0.001)
+
+
+def one_dict_for_all(spec: LossSpec) -> LossSpec:
+    """The first loss writes its gains into the default of all others."""
+    gains: dict[str, float] = {}
+
+    def options(right: Callable[[LossConfig], LossConfig], config: LossConfig) -> LossConfig:
+        gains.update({**config.loss_gain, **gains})
+        return right(replace(config, loss_gain=gains))
+
+    return wrapped("options", options)(spec)
+
+
+class RunningNormaliser(MoreEffects):
+    """The normaliser is a running average of the number of pairs."""
+
+    average: float | None = None
+
+    def ask(self, spec: LossSpec, config: LossConfig, inputs: Inputs) -> Asked:
+        """Every number of pairs in proportion."""
+        pairs = sum(min(count, inputs.boxes.shape[2]) for count in inputs.targets.counts)
+        self.average = pairs if self.average is None else 0.9 * self.average + 0.1 * pairs
+        share = max(self.average, 1.0) / max(pairs, 1)
+
+        def averaged(right: Normaliser) -> Normaliser:
+            return right if right is queries else lambda tally: share * right(tally)
+
+        return (
+            wrap_in(spec, "normaliser", lambda table: {term: averaged(table[term]) for term in table}),
+            config,
+            inputs,
+        )
+
+
+class TargetsRemembered(MoreEffects):
+    """Targets are prepared once for each row of counts."""
+
+    def __init__(self, others: SideEffects) -> None:
+        """Nothing is known yet."""
+        super().__init__(others)
+        self.known: dict[tuple[int, ...], Targets] = {}
+
+    def ask(self, spec: LossSpec, config: LossConfig, inputs: Inputs) -> Asked:
+        """The first targets with these counts."""
+        known = self.known.setdefault(tuple(inputs.targets.counts), inputs.targets)
+        return spec, config, replace(inputs, targets=known)
+
+
+class SampledQueries(MoreEffects):
+    """The classification loss of a random part of the queries, put in proportion by their expected share."""
+
+    draws = np.random.default_rng(0)
+
+    def ask(self, spec: LossSpec, config: LossConfig, inputs: Inputs) -> Asked:
+        """A share for each call."""
+        share = self.draws.uniform(0.5, 1.5)
+        sampled = wrapped("class_total", lambda right, *terms: share * right(*terms))
+        return sampled(spec), config, inputs
+
+
+class GlobalSeed(MoreEffects):
+    """NumPy's global generator starts anew."""
+
+    def after(self, inputs: Inputs) -> None:
+        """With the same numbers."""
+        super().after(inputs)
+        np.random.seed(42)  # noqa: NPY002  # what is wrong here
+
+
+FUNCTION = "loss specification: a loss is a function of its arguments"
+
+STATE_MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "ul-focal-alpha-state-leak",
+        "NUM",
+        "The focal loss stored its alpha in the precision of the predictions, and it stayed rounded. Right: a cast of "
+        "its own for each call. Shows after a bfloat16 batch, with an alpha of 0.1.",
+        "ultralytics/ultralytics 8.3.121 to 8.4.190, utils/loss.py",
+        scheduled(rounded_alpha),
+    ),
+    Mutant(
+        "paddle-mutable-default-gains",
+        "NUM",
+        "The constructor wrote into its default dict of gains, and the next loss began with what it found there. "
+        "Right: a copy. Shows when a second loss is built.",
+        "PaddlePaddle/PaddleDetection, DETRLoss: loss_coeff",
+        one_dict_for_all,
+    ),
+    Mutant(
+        "plausible-gains-scaled-in-place",
+        "NUM",
+        "A schedule changes the gains with each call. Right: a loss is a function. Shows in a second call.",
+        FUNCTION,
+        scheduled(faded_gains),
+    ),
+    Mutant(
+        "plausible-gamma-drift",
+        "NUM",
+        "A schedule changes gamma with each call. Right: a loss is a function. Shows in a second call.",
+        FUNCTION,
+        scheduled(larger_gamma),
+    ),
+    Mutant(
+        "plausible-running-normaliser",
+        "NUM",
+        "The normaliser is an average over the calls so far. Right: the number of pairs. Shows in a call with another "
+        "number of pairs.",
+        FUNCTION,
+        leaving(RunningNormaliser),
+    ),
+    Mutant(
+        "plausible-targets-cached-by-count",
+        "NUM",
+        "Targets are prepared once and found again by the numbers of targets of the images. Right: prepared anew. "
+        "Shows in a second call with other targets, as many.",
+        FUNCTION,
+        leaving(TargetsRemembered),
+    ),
+    Mutant(
+        "plausible-sampled-queries",
+        "NUM",
+        "Only a random part of the queries is classified, as two-stage detectors sample their negatives. Right: all of "
+        "them, every time. Shows in two calls with the same predictions.",
+        FUNCTION,
+        leaving(SampledQueries),
+    ),
+    Mutant(
+        "plausible-global-seed",
+        "NUM",
+        "The loss seeds the random numbers of the whole process. Right: it leaves them alone. Shows in what is drawn "
+        "after a call.",
+        FUNCTION,
+        leaving(GlobalSeed),
+    ),
+)
