@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
 
+from detr_conformance import report
 from detr_conformance.deviations import MUSEUM, Deviation
 from detr_conformance.deviations.combined import combined
 from detr_conformance.diagnosis.observation import Observation, observe
@@ -18,7 +19,6 @@ from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.judged import Judged, PortError
 from detr_conformance.properties.profiles import PROFILES
-from detr_conformance.report import Document
 
 PAIRS_TRIED = 100
 """So many pairs are tried in full, those first against which least speaks."""
@@ -203,16 +203,15 @@ def _contradictions(one: Effect, other: Effect, wrong: Sequence[set[str]]) -> tu
     return against, shared
 
 
-def described(diagnosis: Diagnosis) -> Document:
+def described(diagnosis: Diagnosis) -> report.Diagnosis:
     """As the report holds it."""
     if diagnosis.profile is not None:
         name = diagnosis.profile
         message = f"the port answers by the conventions of the profile {name}: judge it with --profile {name}"
-        return {"message": message, "profile": name, "deviations": []}
+        return report.Diagnosis(message=message, profile=name)
     named = [" and ".join(each.id for each in explanation) for explanation in diagnosis.explanations]
     together = {each.id: each for explanation in diagnosis.explanations for each in explanation}
-    return {
-        "message": f"behaves like {' or '.join(named)}: the same answers on every case that was tried",
-        "profile": None,
-        "deviations": [{"id": each.id, "story": each.story, "link": each.link} for each in together.values()],
-    }
+    return report.Diagnosis(
+        message=f"behaves like {' or '.join(named)}: the same answers on every case that was tried",
+        deviations=[report.KnownMistake(id=each.id, story=each.story, link=each.link) for each in together.values()],
+    )
