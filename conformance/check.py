@@ -28,7 +28,9 @@ from detr_conformance.known_deviations import draft
 from detr_conformance.options import TIMEOUTS, CheckOptions
 from detr_conformance.packets.files import refuse_unwritable_folder, written
 from detr_conformance.progress import Progress
-from detr_conformance.report import Document, compose, versions_for
+from detr_conformance.report import Diagnosis
+from detr_conformance.reports.composing import compose
+from detr_conformance.versions import versions_for
 from detr_conformance.writing import refuse_unwritable, write
 
 INTERRUPTED = 130
@@ -107,7 +109,7 @@ def _run_pytest(options: CheckOptions, pytest_arguments: Sequence[str], progress
     return None
 
 
-def _diagnosed(options: CheckOptions, progress: Progress) -> Document | None:
+def _diagnosed(options: CheckOptions, progress: Progress) -> Diagnosis | None:
     """What explains the failures; nobody waits for it after ctrl-C."""
     return None if progress.interrupted else diagnosed(options, progress.entries.values())
 

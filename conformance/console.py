@@ -11,7 +11,6 @@ from detr_conformance.errors import one_line, shortened, visible
 from detr_conformance.judgement import Judgement
 from detr_conformance.report import Report, RuleEntry
 from detr_conformance.reports import facts
-from detr_conformance.reports.extras import blocked_by, diagnosis, divergence
 
 STYLES = {
     "pass": "green",
@@ -51,8 +50,8 @@ class Display:
 
     def again(self, report: Report) -> None:
         """A report that was made earlier, or elsewhere, as its run would have shown it."""
-        conditions = f"profile {one_line(report.profile['name'])}, level {report.level}, seed {report.seed}"
-        self._say(f"{one_line(report.port['name'], LONGEST_NAME)}, {conditions}: {len(report.rules)} rules")
+        conditions = f"profile {one_line(report.profile.name)}, level {report.level}, seed {report.seed}"
+        self._say(f"{one_line(report.port.name, LONGEST_NAME)}, {conditions}: {len(report.rules)} rules")
         self._head()
         for entry in report.rules:
             self.row(entry)
@@ -60,31 +59,32 @@ class Display:
 
     def row(self, entry: RuleEntry) -> None:
         """One rule that has finished."""
-        verdict, title = Text(entry.verdict, STYLES[entry.verdict]), Text(one_line(entry.title))
+        verdict, title = Text(entry.verdict, _style(entry)), Text(one_line(entry.title))
         self._columns(Text(entry.id), title, verdict, Text(facts.cases(entry)), Text(facts.share(entry)))
 
     def closing(self, report: Report, seconds: float | None = None, interrupted: bool = False) -> None:
         """What went wrong, rule by rule; what that has in common; the verdict and the counts."""
-        for entry in facts.broken(report):
+        for entry in (*facts.remarks(report), *facts.broken(report)):
             self._explanation(entry)
         self._diagnosis(report)
         self._say("\ninterrupted" if interrupted else "")
-        self.console.print(Text(report.verdict, STYLES[report.verdict]), Text(f": {_counted(report, seconds)}"), sep="")
+        counted = Text(f"{facts.remarked(report)}: {_counted(report, seconds)}")
+        self.console.print(Text(report.verdict, STYLES[report.verdict]), counted, sep="")
 
     def _explanation(self, entry: RuleEntry) -> None:
         self._say("")
         title = Text(one_line(f"{entry.id} {entry.title}"), "bold")
-        self.console.print(Text(entry.verdict, STYLES[entry.verdict]), title)
+        self.console.print(Text("remark" if entry.is_remark else entry.verdict, _style(entry)), title)
         for text in (Text(shortened(entry.statement), "italic"), *map(Text, _what_came(entry))):
             self.console.print(Padding(text, (0, 0, 0, 2), expand=False))
 
     def _diagnosis(self, report: Report) -> None:
-        found = diagnosis(report)
+        found = report.diagnosis
         if found is not None:
             self._say("")
             self.console.print(Text("diagnosis", "bold"), Text(shortened(found.message)))
-            for deviation in found.deviations:
-                line = Text(f"{one_line(deviation.id)}: {one_line(f'{deviation.story} {deviation.link}')}")
+            for mistake in found.deviations:
+                line = Text(f"{one_line(mistake.id)}: {one_line(f'{mistake.story} {facts.web_address(mistake)}')}")
                 self.console.print(Padding(line, (0, 0, 0, 2), expand=False))
 
     def _head(self) -> None:
@@ -105,15 +105,22 @@ class Display:
         self.console.print(Text(line))
 
 
+def _style(entry: RuleEntry) -> str:
+    """Of the verdict: what breaks no run does not look as if it did."""
+    return "yellow" if entry.is_remark else STYLES[entry.verdict]
+
+
 def _what_came(entry: RuleEntry) -> list[str]:
     """The message, where the numbers part ways, and the rule to look at first, as far as there are such."""
-    first, blocking = divergence(entry), blocked_by(entry)
-    texts = [facts.message(entry), "" if first is None else first.message, blocking and f"follows from {blocking}"]
+    parting = "" if entry.divergence is None else entry.divergence.message
+    blocking = f"follows from {entry.blocked_by}" if entry.blocked_by else ""
+    texts = (facts.obligation(entry), facts.message(entry), parting, blocking)
     return [shortened(text) for text in texts if text]
 
 
 def _counted(report: Report, seconds: float | None) -> str:
-    counts = [f"{count} {verdict}" for verdict, count in report.counts.items() if count or verdict in ALWAYS_COUNTED]
+    numbers = report.counts.by_verdict()
+    counts = [f"{count} {verdict}" for verdict, count in numbers.items() if count or verdict in ALWAYS_COUNTED]
     if report.not_judged:
         counts.append(f"{len(report.not_judged)} not judged")
     cases = sum(entry.examples for entry in report.rules)

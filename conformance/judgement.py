@@ -14,6 +14,7 @@ from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseFormatError, from_json
 from detr_conformance.properties.given_case import left_open, needs_of
 from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.levels import Level
 from detr_conformance.properties.oracle import expected_losses
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.profiles import Profile
@@ -42,7 +43,7 @@ class Judgement:
 
     port: Port
     profile: Profile
-    level: str = "standard"
+    level: Level = "standard"
     targets: CocoTargets | None = None
     case: LossCase | None = None
     seed: int = 0

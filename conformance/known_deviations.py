@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING
 
 import msgspec
 from packaging.requirements import Requirement
@@ -20,9 +19,7 @@ from detr_conformance.properties.port import Port
 from detr_conformance.properties.profiles import Profile
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.run import Outcome, run
-
-if TYPE_CHECKING:
-    from detr_conformance.report import Report, RuleEntry  # which knows the judgement, and that knows this module
+from detr_conformance.report import FAILED, Report, RuleEntry
 
 ENTRIES = "known-deviations"
 
@@ -85,7 +82,7 @@ def witnessed(rule: Rule, known: Known, port: Port, profile: Profile) -> Outcome
         if each.witness:
             *earlier, case = each.witness
             outcome = run(rule, port, profile, real_cases=[case], generate=False, earlier=earlier)
-            if outcome.verdict in ("fail", "error"):
+            if outcome.verdict in FAILED:
                 return outcome
     return None
 
@@ -103,7 +100,7 @@ def apply(entry: RuleEntry, known: Known, on_all_cases: bool = True) -> RuleEntr
     if entry.verdict == "pass" and listed and on_all_cases:
         return _stale(entry, listed)
     explaining = [each for each in listed if each.explains(entry)]
-    if entry.verdict not in ("fail", "error") or not explaining:
+    if entry.verdict not in FAILED or not explaining:
         return entry
     [first, *_] = explaining
     link = f" ({first.link})" if first.link else ""
@@ -126,9 +123,9 @@ def draft(report: Report, packets: Mapping[str, str] | None = None) -> str:
         report: of a run.
         packets: for rules that have one, the path of a packet, from the folder that the file will lie in.
     """
-    failed = [entry for entry in report.rules if entry.verdict in ("fail", "error")]
+    failed = [entry for entry in report.rules if entry.verdict in FAILED]
     kept = [entry for entry in report.rules if entry.verdict == "xfail"]
-    head = f"# Known deviations of {one_line(report.port['name'])}. Give every reason: an empty one is an error.\n"
+    head = f"# Known deviations of {one_line(report.port.name)}. Give every reason: an empty one is an error.\n"
     if kept:
         head += f"# Already known, and not repeated here: {', '.join(entry.id for entry in kept)}.\n"
     return head + "".join(_drafted(entry, (packets or {}).get(entry.id)) for entry in failed)

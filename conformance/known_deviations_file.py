@@ -3,13 +3,13 @@
 They stand in the port's `pyproject.toml`, or in a TOML file of their own, where tables are named without the prefix:
 
     [[tool.detr-conformance.known-deviations]]
-    rule = "GRAD-05"
-    reason = "pow(0, -0.5) in the backward pass; fixed upstream, not released"
+    rule = "NUM-07"
+    reason = "alpha stays rounded after a bfloat16 batch; fixed upstream, not released"
     link = "https://…"                # optional, like everything below
     dtype = "bfloat16"                # only failures on cases of this dtype
     device = "cuda"                   # only ports on this device
     version = "torch<2.4"             # only where such a version is installed
-    witness = "packets/grad-05.json"  # a packet that shows it; judged first, so that the failure is quick and certain
+    witness = "packets/num-07.json"   # a packet that shows it; judged first, so that the failure is quick and certain
 """
 
 from __future__ import annotations

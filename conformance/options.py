@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from detr_conformance.properties.levels import Level
+
 TIMEOUTS = {"smoke": 60, "standard": 300, "exhaustive": 1800}
 """Seconds after which a rule is given up, by level; `-- --timeout SECONDS` sets another limit."""
 
@@ -30,7 +32,7 @@ class CheckOptions(msgspec.Struct, frozen=True, kw_only=True):
     adapter: str | None = None
     denoising: str | None = None
     profile: str | None = None
-    level: str = "standard"
+    level: Level = "standard"
     seed: int = 0
     targets: str | None = None
     case: str | None = None

@@ -9,11 +9,12 @@ import pytest
 from detr_conformance.coco import read_targets
 from detr_conformance.errors import visible
 from detr_conformance.judgement import Judgement
-from detr_conformance.properties.levels import EXAMPLES
+from detr_conformance.properties.levels import EXAMPLES, Level
 from detr_conformance.properties.port import Port, check_port
 from detr_conformance.properties.profiles import PROFILES, Profile
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.run import Outcome
+from detr_conformance.report import FAILED
 
 
 class RuleCheck:
@@ -37,6 +38,7 @@ class RuleCheck:
         Raises:
             AssertionError: the port breaks the rule, or gave no answer.
             pytest.skip.Exception: the port does not declare what the rule needs.
+            pytest.xfail.Exception: the rule is a SHOULD, and the port breaks it.
         """
         __tracebackhide__ = True
         self.outcome = self.judgement.judge(self.rule)
@@ -45,7 +47,15 @@ class RuleCheck:
         if self.outcome.verdict == "unsupported":
             pytest.skip(f"{self.rule.id} {self.rule.title}: {self.outcome.message}")
         message = visible(self.outcome.message)
+        if self.rule.obligation == "SHOULD":
+            pytest.xfail(f"remark: {self.rule.id} {self.rule.title}: {message}")
         raise AssertionError(f"{self.rule.id} {self.rule.title}: {self.rule.statement}\n{message}")
+
+    @property
+    def said(self) -> str:
+        """What is counted at the end of a session: the verdict, or that a SHOULD does not hold."""
+        verdict = "" if self.outcome is None else self.outcome.verdict
+        return "remark" if self.rule.obligation == "SHOULD" and verdict in FAILED else verdict
 
     def __repr__(self) -> str:
         return f"<rule {self.rule.id} for {self.judgement.port.name}>"
@@ -55,7 +65,7 @@ def parametrize_with_rules(
     port: Port,
     *,
     profile: Profile | str | None = None,
-    level: str = "standard",
+    level: Level = "standard",
     seed: int = 0,
     targets: str | os.PathLike[str] | None = None,
 ) -> pytest.MarkDecorator:

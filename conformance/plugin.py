@@ -13,7 +13,7 @@ from collections.abc import Generator
 import pytest
 
 PROPERTY = "detr_conformance"
-"""The user property of a test that judged a rule: the verdict, and the port after a space."""
+"""The user property of a test that judged a rule: its verdict, or `remark`, and the port after a space."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,7 +37,7 @@ def _verdicts(item: pytest.Item) -> list[str]:
     if parametrize is None or callspec is None:
         return []
     checks = [each for each in callspec.params.values() if isinstance(each, parametrize.RuleCheck)]
-    return [f"{each.outcome.verdict} {each.judgement.port.name}" for each in checks if each.outcome is not None]
+    return [f"{each.said} {each.judgement.port.name}" for each in checks if each.outcome is not None]
 
 
 class Verdicts:

@@ -1,76 +1,204 @@
-"""The report: what a run found, in the one form that every other output is made from (`report.schema.json`)."""
+"""The report: what a run found, in the one form that every other output is made from.
+
+Structs and nothing else. `reports.composing` makes them of a run and `reports.reading` of a file; `report.schema.json`
+is generated from them, so an attribute is described here and nowhere else.
+"""
 
 from __future__ import annotations
 
-import platform
-import sys
-from collections.abc import Iterable, Mapping, Sequence
-from importlib import metadata
-from typing import Any
+from typing import Annotated, Literal
 
 import msgspec
 
-from detr_conformance import __version__
-from detr_conformance.errors import visible
-from detr_conformance.judgement import Judgement
-from detr_conformance.properties.case_json import to_document
-from detr_conformance.properties.profiles import Profile
-from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import VERDICTS, Outcome
+from detr_conformance.properties.case_json import CaseDocument
+from detr_conformance.properties.levels import Level
+from detr_conformance.properties.verdict_words import Obligation, Overall, Verdict
 
 SCHEMA_VERSION = 1
-SUITE = "detr-conformance"
-FRAMEWORKS = ("hypothesis", "jax", "numpy", "scipy", "tensorflow", "torch", "transformers", "ultralytics")
-"""Packages whose version can change what a port returns, or which cases are drawn."""
+FAILED = ("fail", "error")
+"""Verdicts of a rule that does not hold."""
 
-Document = dict[str, Any]
-"""A tree of dicts, lists, strings and numbers."""
+Count = Annotated[int, msgspec.Meta(ge=0)]
+RuleId = Annotated[str, msgspec.Meta(pattern="^[A-Z]+-[0-9]+$", max_length=40)]
+
+
+class Suite(msgspec.Struct, frozen=True, kw_only=True):
+    """The suite that judged.
+
+    Attributes:
+        name: of the suite.
+        version: of the suite.
+    """
+
+    name: Literal["detr-conformance"]
+    version: str
+
+
+class PortFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What was judged.
+
+    Attributes:
+        name: of the port.
+        capabilities: what it declares.
+        dtypes: in which it takes predictions.
+        versions: of Python, and of each package that can change what the port returns or which cases are drawn.
+        asked: the arguments of `check` that name the port; empty where it was judged in a test suite of its own.
+    """
+
+    name: str
+    capabilities: list[str]
+    dtypes: Annotated[list[str], msgspec.Meta(min_length=1)]
+    versions: dict[str, str]
+    asked: list[str] = []
+
+
+class LeftOpen(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that a profile does not define.
+
+    Attributes:
+        reason: why it does not.
+        rules: those that are not asked therefore.
+    """
+
+    reason: str
+    rules: list[RuleId]
+
+
+class ProfileFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """The conventions that the port was held to.
+
+    Attributes:
+        name: of the profile.
+        differences: from the base profile, by a short name.
+        left_open: what the profile does not define, by a short name.
+    """
+
+    name: str
+    differences: dict[str, str]
+    left_open: dict[str, LeftOpen]
+
+
+class Divergence(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the port's numbers first part from the reference's.
+
+    Attributes:
+        step: of the loss.
+        what: which call of the step, and which of its arrays.
+        where: index of the worst entry; empty for a single number.
+        expected: the number there, or what was expected in words.
+        got: the port's.
+        message: all of it in a sentence.
+    """
+
+    step: str
+    what: str
+    where: list[int]
+    expected: str
+    got: str
+    message: str
+
+
+class KnownMistake(msgspec.Struct, frozen=True, kw_only=True):
+    """A mistake of the museum.
+
+    Attributes:
+        id: of the mistake.
+        story: what goes wrong.
+        link: where it was found.
+    """
+
+    id: str
+    story: str
+    link: str
+
+
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
+    """What the failures have in common.
+
+    Attributes:
+        message: what explains them, or why that was not found out.
+        profile: whose conventions the port follows instead, if it does.
+        deviations: the mistakes that the port behaves like.
+    """
+
+    message: str
+    profile: str | None = None
+    deviations: list[KnownMistake] = []
 
 
 class RuleEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One rule in the report.
+    """What came of one rule.
 
     Attributes:
-        id: of the rule; `title`, `statement` and `source` likewise.
-        verdict: pass, fail, error, unsupported, xfail or stale.
+        id: of the rule.
+        verdict: what came of it.
         message: why, for the port's maintainer; empty for a pass.
+        obligation: whether the run can be conformant without it.
+        obligation_reason: why the rule is a SHOULD; null for a MUST.
+        title: of the rule.
+        statement: the normative sentence.
+        source: where it is said.
         examples: number of cases on which the rule held.
-        share: largest share of an error budget that was used; None if the rule has no budget.
-        case: the smallest case found that breaks the rule, as `detr_conformance.properties.case_json` writes it.
-        divergence: the first step at which the numbers part on that case: `step`, `what`, `where`, `expected`, `got`,
-            and `message`, all of it in a sentence.
+        share: largest share of an error budget that was used; null where there is no budget.
+        case: the smallest case found that breaks the rule, with floats as hexadecimal strings.
+        divergence: the first step at which the numbers part on that case, if one does.
         blocked_by: the rule whose failure explains this one.
         picture: the case as an SVG.
     """
 
-    id: str
-    verdict: str
+    id: RuleId
+    verdict: Verdict
     message: str
+    obligation: Obligation
+    obligation_reason: str | None
     title: str
     statement: str
     source: str
-    examples: int
-    share: float | None
-    case: Document | None
-    divergence: Document | None = None
-    blocked_by: str | None = None
+    examples: Count
+    share: Annotated[float, msgspec.Meta(ge=0)] | None
+    case: CaseDocument | None
+    divergence: Divergence | None = None
+    blocked_by: RuleId | None = None
     picture: str | None = None
 
-    @staticmethod
-    def of(outcome: Outcome) -> RuleEntry:
-        """The entry for an outcome."""
-        rule = outcome.rule
-        return RuleEntry(
-            id=rule.id,
-            verdict=outcome.verdict,
-            message=visible(outcome.message),
-            title=rule.title,
-            statement=rule.statement,
-            source=rule.source,
-            examples=outcome.examples,
-            share=outcome.share,
-            case=None if outcome.case is None else to_document(outcome.case),
-        )
+    @property
+    def is_broken(self) -> bool:
+        """Whether no run with it is conformant: a MUST that does not hold, or an entry of a list that has to go."""
+        return self.verdict == "stale" or (self.obligation == "MUST" and self.verdict in FAILED)
+
+    @property
+    def is_remark(self) -> bool:
+        """Whether it is a SHOULD that does not hold, be that known or not."""
+        return self.obligation == "SHOULD" and self.verdict in (*FAILED, "xfail")
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether a run with it is at best partial: a MUST that was not judged, or is excused."""
+        return self.obligation == "MUST" and self.verdict in ("unsupported", "xfail")
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True, rename={"passed": "pass"}):
+    """Number of rules for each verdict.
+
+    Attributes:
+        passed: the rule held on every case drawn.
+        fail: the port answered, and the answer breaks the rule.
+        error: the port gave no answer, or did harm besides.
+        unsupported: the port does not declare what the rule needs.
+        xfail: the rule fails, and is listed as known.
+        stale: the rule is listed as known, and holds.
+    """
+
+    passed: Count
+    fail: Count
+    error: Count
+    unsupported: Count
+    xfail: Count
+    stale: Count
+
+    def by_verdict(self) -> dict[str, int]:
+        """The numbers by the words."""
+        return msgspec.convert(msgspec.to_builtins(self), dict[str, int])
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,105 +206,30 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         schema_version: of this form.
-        suite: name and version of the suite.
-        port: name, the arguments of `check` that name it, capabilities, dtypes, and versions of the packages involved.
-        profile: name, differences from the base profile, and what it leaves open with the rules about that.
+        suite: by which it was judged.
+        port: what was judged.
+        profile: what it was held to.
         level: how many cases were drawn.
         seed: which cases were drawn.
-        verdict: conformant, partial or non-conformant.
+        verdict: of the run.
         counts: number of rules for each verdict.
-        rules: the rules that were judged.
-        not_judged: ids of rules that apply to the port and were not judged: deselected, or the run was interrupted.
-        diagnosis: what explains the failures, or why it was not found out, if anything: `message`, `deviations` with
-            `id`, `story` and `link`, and `profile`.
+        rules: those that were judged.
+        not_judged: rules that apply to the port and were not judged: deselected, unfit for the case, or not reached.
+        diagnosis: what explains the failures, or why that was not found out; null where nothing explains them.
     """
 
-    schema_version: int
-    suite: Mapping[str, str]
-    port: Document
-    profile: Document
-    level: str
-    seed: int
-    verdict: str
-    counts: Mapping[str, int]
+    schema_version: Literal[1]
+    suite: Suite
+    port: PortFacts
+    profile: ProfileFacts
+    level: Level
+    seed: Count
+    verdict: Overall
+    counts: Counts
     rules: list[RuleEntry]
-    not_judged: list[str]
-    diagnosis: Document | None = None
+    not_judged: list[RuleId]
+    diagnosis: Diagnosis | None
 
     def to_json(self) -> str:
         """The report as JSON text."""
         return msgspec.json.format(msgspec.json.encode(self), indent=1).decode() + "\n"
-
-
-def compose(
-    judgement: Judgement,
-    entries: Iterable[RuleEntry],
-    versions: Mapping[str, str],
-    diagnosis: Document | None = None,
-    asked: Sequence[str] = (),
-) -> Report:
-    """The report on the rules that were judged, in the order of the rules.
-
-    Args:
-        judgement: what was judged.
-        entries: what came of the rules.
-        versions: of the packages involved.
-        diagnosis: what explains the failures, or why it was not found out.
-        asked: the arguments of `check` that name the port.
-    """
-    by_id = {entry.id: entry for entry in entries}
-    counts = {verdict: sum(entry.verdict == verdict for entry in by_id.values()) for verdict in VERDICTS}
-    not_judged = [rule.id for rule in judgement.applicable if rule.id not in by_id]
-    port = judgement.port
-    return Report(
-        schema_version=SCHEMA_VERSION,
-        suite={"name": SUITE, "version": __version__},
-        port={
-            "name": visible(port.name),
-            "asked": list(asked),
-            "capabilities": sorted(port.capabilities),
-            "dtypes": sorted(port.dtypes),
-            "versions": versions,
-        },
-        profile=_profile(judgement.profile),
-        level=judgement.level,
-        seed=judgement.seed,
-        verdict=overall(counts, complete=not not_judged),
-        counts=counts,
-        rules=[by_id[rule.id] for rule in RULES if rule.id in by_id],
-        not_judged=not_judged,
-        diagnosis=diagnosis,
-    )
-
-
-def overall(counts: Mapping[str, int], complete: bool) -> str:
-    """The verdict of a run; only one that left nothing unjudged can be `conformant`."""
-    if counts["fail"] or counts["error"] or counts["stale"]:
-        return "non-conformant"
-    return "conformant" if complete and not counts["unsupported"] and not counts["xfail"] else "partial"
-
-
-def versions_for(port: str) -> dict[str, str]:
-    """Versions of Python, of the frameworks that are loaded, and of the package that a port comes from."""
-    versions = {"python": platform.python_version()}
-    own = metadata.packages_distributions().get(port.partition(":")[0].split(".")[0], ()) if ":" in port else ()
-    names = sorted({*own, *(each for each in FRAMEWORKS if each in sys.modules)})
-    return versions | {name: _version(name) for name in names}
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "unknown"  # a package that was put on the path by hand
-
-
-def _profile(profile: Profile) -> Document:
-    open_rules = {what: [rule.id for rule in RULES if rule.convention == what] for what in profile.left_open}
-    return {
-        "name": profile.name,
-        "differences": dict(profile.differences),
-        "left_open": {
-            what: {"reason": reason, "rules": open_rules[what]} for what, reason in profile.left_open.items()
-        },
-    }

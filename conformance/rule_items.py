@@ -19,7 +19,7 @@ from detr_conformance.packets.composing import Told
 from detr_conformance.packets.files import keep
 from detr_conformance.properties.judged import PortTimeout
 from detr_conformance.properties.rule import Rule
-from detr_conformance.report import RuleEntry
+from detr_conformance.reports.composing import entry_of
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -36,7 +36,7 @@ def test_rule(rule: Rule, pytestconfig: pytest.Config, record_property: Callable
     if outcome is None:
         record_property(ENTRY, "")
         pytest.skip("the case lacks something that the rule assumes")
-    entry = RuleEntry.of(outcome)
+    entry = entry_of(outcome)
     account: Told | None = None
     if outcome.verdict == "fail" and outcome.case is not None:
         entry = explained(entry, rule, judgement.port, judgement.profile, outcome.case)
@@ -53,7 +53,7 @@ def test_rule(rule: Rule, pytestconfig: pytest.Config, record_property: Callable
             keep(outcome, judgement.port, judgement.profile, options, options.packets, account)
     if entry.verdict == "unsupported":
         pytest.skip(entry.message)
-    if entry.verdict == "xfail":
+    if entry.verdict == "xfail" or entry.is_remark:
         pytest.xfail(entry.message)
     if entry.verdict != "pass":
         pytest.fail(f"{entry.verdict}: {entry.message}", pytrace=False)

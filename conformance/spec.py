@@ -18,6 +18,11 @@ HEAD = """# The rules
 What a correct DETR / RT-DETR training loss does, rule by rule. Written by `detr-conformance spec` from the docstrings
 of the properties that check it: change those, not this file. Losses are named by the keys of the base profile
 `ultralytics`; another profile has its own names for the same sums.
+
+A rule is a MUST or a SHOULD, as [RFC 2119](https://www.rfc-editor.org/rfc/rfc2119) has it. A MUST is what a correct
+training step needs. A SHOULD is what a careful implementation gives besides; the reason beside it says why no training
+run by the recipes of the family depends on it. A port that misses only SHOULDs is conformant, and its report lists them
+as remarks.
 """
 
 CATCHES = """## What each rule catches
@@ -37,9 +42,10 @@ def markdown() -> str:
 def listing() -> str:
     """One line for each rule and each built-in port."""
     titles = max(len(rule.title) for rule in RULES)
-    rules = [f"  {rule.id:9} {rule.title:{titles}}  {', '.join(needs(rule))}" for rule in RULES]
+    rules = [f"  {rule.id:9} {rule.title:{titles}}  {rule.obligation:6}  {', '.join(needs(rule))}" for rule in RULES]
     ports = [f"  {name:20} {built_in.about}" for name, built_in in BUILT_IN.items()]
-    return "\n".join(["Rules, and what a port must declare for each:", *rules, "", "Built-in ports:", *ports, ""])
+    head = "Rules, whether a port MUST or SHOULD keep them, and what it has to declare for each:"
+    return "\n".join([head, *rules, "", "Built-in ports:", *ports, ""])
 
 
 def needs(rule: Rule) -> list[str]:
@@ -76,7 +82,8 @@ def _first(names: Sequence[str]) -> str:
 
 
 def _section(rule: Rule) -> str:
-    facts = [f"Source: {rule.source}.", f"Since {rule.added}.", f"Needs {', '.join(needs(rule))}."]
+    obligation = rule.obligation if rule.reason is None else f"SHOULD: {rule.reason}"
+    facts = [f"{obligation}.", f"Source: {rule.source}.", f"Since {rule.added}.", f"Needs {', '.join(needs(rule))}."]
     if rule.convention is not None:
         facts.append(f"Not asked where a profile leaves open: {rule.convention}.")
     return f"### {rule.id} {rule.title}\n\n{rule.statement}\n\n*{' '.join(facts)}*\n"

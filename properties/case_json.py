@@ -20,6 +20,9 @@ from detr_conformance.properties.case import Denoising, GeneratorConfig, LossCas
 FORMAT = "detr-conformance case"
 VERSION = 1
 
+CaseDocument = dict[str, Any]
+"""A case as `to_document` writes it; what it has to look like is known to `from_document` alone."""
+
 HEXADECIMAL = re.compile(r"[+-]?(0x[0-9a-f]+(\.[0-9a-f]*)?(p[+-]?[0-9]+)?|inf|nan)", re.IGNORECASE)
 """What `float.hex` writes. `float.fromhex` also takes "0.5", and makes 5/16 of it."""
 
@@ -56,7 +59,7 @@ def from_json(text: str) -> LossCase:
     return from_document(document)
 
 
-def to_document(case: LossCase) -> dict[str, Any]:
+def to_document(case: LossCase) -> CaseDocument:
     """The case as a tree of dicts, lists, strings and integers."""
     return {
         "format": FORMAT,

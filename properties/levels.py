@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from detr_conformance.properties.request import Request
+
+Level = Literal["smoke", "standard", "exhaustive"]
 
 EXAMPLES = {"smoke": 3, "standard": 30, "exhaustive": 200}
 """How many cases each rule is checked on, by level."""

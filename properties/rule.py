@@ -10,6 +10,7 @@ from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.port import options_of
 from detr_conformance.properties.request import Request
+from detr_conformance.properties.verdict_words import Obligation
 from detr_conformance.reference import LossSpec
 
 Check = Callable[[Judged, LossCase], None]
@@ -47,6 +48,7 @@ class Rule:
         request: the cases it is checked on.
         listing: every case there is, where they are so few that they are listed instead of drawn.
         check: raises AssertionError, with a message for the port's maintainer, where a case breaks the rule.
+        reason: why it is a SHOULD and no MUST; None for a MUST.
     """
 
     id: str
@@ -61,6 +63,12 @@ class Rule:
     request: Request
     listing: Listing | None
     check: Check
+    reason: str | None = None
+
+    @property
+    def obligation(self) -> Obligation:
+        """MUST is what a correct training step needs, SHOULD what a careful implementation gives (RFC 2119)."""
+        return "MUST" if self.reason is None else "SHOULD"
 
     @property
     def family(self) -> str:
@@ -97,8 +105,13 @@ def rule(
     varies: Iterable[str] = (),
     listing: Listing | None = None,
     added: str = "0.1",
+    should: str | None = None,
 ) -> Callable[[Check], Rule]:
-    """Turn a check into a rule: its name becomes the title, its docstring the statement."""
+    """Turn a check into a rule: its name becomes the title, its docstring the statement.
+
+    `should` is the reason why the rule is a SHOULD: why no training run by the specification's recipe is another one
+    where it is broken. When in doubt, leave it out: the rule is a MUST then.
+    """
 
     def decorate(check: Check) -> Rule:
         return Rule(
@@ -114,6 +127,7 @@ def rule(
             request=request,
             listing=listing,
             check=check,
+            reason=should,
         )
 
     return decorate

@@ -13,9 +13,8 @@ from detr_conformance.properties.judged import Judged, PortError, PortTimeout
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.trial import NothingToJudge, Trial
+from detr_conformance.properties.verdict_words import Verdict
 from detr_conformance.reference import LossSpec
-
-VERDICTS = ("pass", "fail", "error", "unsupported", "xfail", "stale")
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Outcome:
     """
 
     rule: Rule
-    verdict: str
+    verdict: Verdict
     message: str = ""
     examples: int = 0
     share: float | None = None
@@ -86,7 +85,7 @@ def ask_first(port: Port, cases: Iterable[LossCase]) -> None:
             port.loss(case)
 
 
-def _judged(trial: Trial, level: str, seed: int, real_cases: Iterable[LossCase], generate: bool) -> tuple[str, str]:
+def _judged(trial: Trial, level: str, seed: int, real_cases: Iterable[LossCase], generate: bool) -> tuple[Verdict, str]:
     """The verdict, and why."""
     try:
         if generate:

@@ -14,6 +14,7 @@ from detr_conformance.properties.levels import PATIENCE, wanted
 from detr_conformance.properties.rule import Listing, Rule
 from detr_conformance.properties.strategies import Domain
 from detr_conformance.properties.transforms import select_images
+from detr_conformance.properties.verdict_words import Verdict
 from detr_conformance.properties.working import working
 
 
@@ -45,7 +46,8 @@ class Trial:
         self.earlier: tuple[LossCase, ...] = ()
         self._first: LossCase | None = None
         self._last: LossCase | None = None
-        self.last_verdict, self.last_message = "", ""
+        self.last_verdict: Verdict = "error"
+        self.last_message = ""
 
     def check(self, case: LossCase) -> None:
         """Check the rule on one case.

@@ -19,11 +19,21 @@ class SaturatingFocalLoss(FocalLoss):
 
     def terms(self, x: Terms, y: Terms) -> Terms:
         """Focal terms with -log(p_t) where p_t may be 0."""
+        truth = self._rounded_truth(x, y)
+        with np.errstate(all="ignore"):
+            wrong = -np.log(truth) * (1.0 - truth) ** np.float32(self.gamma)
+            return track(wrong * plain(self._balance(y)))
+
+    def slopes(self, x: Terms, y: Terms) -> Terms:
+        """NaN where p_t is 0: autograd multiplies the infinite slope of the logarithm by that of the sigmoid, 0."""
+        return np.where(self._rounded_truth(x, y) == 0.0, np.nan, super().slopes(x, y))
+
+    @staticmethod
+    def _rounded_truth(x: Terms, y: Terms) -> np.ndarray:
+        """p_t as float32 has it."""
         with np.errstate(all="ignore"):
             p = 1.0 / (1.0 + np.exp(-np.asarray(plain(x), dtype=np.float32)))
-            truth = np.where(plain(y) == 1, p, np.float32(1.0) - p)
-            wrong = -np.log(truth) * (1.0 - truth) ** np.float32(self.gamma)
-        return track(wrong * plain(self._balance(y)))
+        return np.where(plain(y) == 1, p, np.float32(1.0) - p)
 
 
 class LogOfSaturatedSigmoid(RTDETRDetectionLoss):

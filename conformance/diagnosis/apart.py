@@ -14,7 +14,8 @@ import msgspec
 from detr_conformance.errors import described
 from detr_conformance.options import CheckOptions
 from detr_conformance.properties.case import LossCase
-from detr_conformance.report import Document, RuleEntry
+from detr_conformance.properties.case_json import CaseDocument
+from detr_conformance.report import Diagnosis, RuleEntry
 
 SECONDS = 180
 """After so long nothing is said about the port, rather than to keep its maintainer waiting."""
@@ -26,7 +27,7 @@ class Failure(msgspec.Struct, frozen=True):
     """A failed rule, and a case on which it fails."""
 
     rule: str
-    case: Document
+    case: CaseDocument
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -36,8 +37,8 @@ class Question(msgspec.Struct, frozen=True):
     failures: list[Failure]
 
 
-def diagnosed(options: CheckOptions, entries: Iterable[RuleEntry]) -> Document | None:
-    """What explains the failures, or why nobody could look for it, as the report holds it; None if nothing does."""
+def diagnosed(options: CheckOptions, entries: Iterable[RuleEntry]) -> Diagnosis | None:
+    """What explains the failures, or why nobody could look for it; None if nothing does."""
     failures = [Failure(entry.id, entry.case) for entry in entries if entry.verdict == "fail" and entry.case]
     if not failures:
         return None
@@ -47,19 +48,18 @@ def diagnosed(options: CheckOptions, entries: Iterable[RuleEntry]) -> Document |
         command = [sys.executable, "-m", "detr_conformance.diagnosis.apart", str(asked), str(answer)]
         try:
             subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=SECONDS, check=True)  # noqa: S603  # ourselves
-            found: Document | None = msgspec.json.decode(answer.read_bytes())
+            return msgspec.json.decode(answer.read_bytes(), type=Diagnosis | None)
         except subprocess.TimeoutExpired:
             return _none(f"nothing was found in {SECONDS} s")
         except subprocess.CalledProcessError as ended:  # its text is the whole command
             return _none(f"the process that asked the port broke off (exit status {ended.returncode})")
         except (OSError, msgspec.DecodeError) as error:
             return _none(f"what the process that asked the port has written cannot be read ({described(error)})")
-    return found
 
 
-def _none(why: str) -> Document:
-    """As the report holds it where there is no diagnosis."""
-    return {"message": f"none: {why}", "profile": None, "deviations": []}
+def _none(why: str) -> Diagnosis:
+    """What is said where nobody found out."""
+    return Diagnosis(message=f"none: {why}")
 
 
 def _spread(failures: Sequence[Failure]) -> list[Failure]:
@@ -71,7 +71,7 @@ def _spread(failures: Sequence[Failure]) -> list[Failure]:
     return ordered[:RULES_ASKED]
 
 
-def _answer(question: Question) -> Document | None:
+def _answer(question: Question) -> Diagnosis | None:
     """The diagnosis; runs the port."""
     from detr_conformance.diagnosis.search import described, diagnose
     from detr_conformance.isolation.memory import limit

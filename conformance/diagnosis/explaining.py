@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import asdict
 
 import msgspec
 
-from detr_conformance.diagnosis.divergence import Divergence, first_divergence
+from detr_conformance.diagnosis import divergence
+from detr_conformance.diagnosis.divergence import first_divergence
 from detr_conformance.packets.calls import watched
 from detr_conformance.packets.composing import Told
 from detr_conformance.picture import picture
@@ -17,7 +17,7 @@ from detr_conformance.properties.judged import Judged, PortTimeout
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.profiles import Profile
 from detr_conformance.properties.rule import Rule
-from detr_conformance.report import Document, RuleEntry
+from detr_conformance.report import Divergence, RuleEntry
 
 CASES_OF_A_RULE = 6
 """A rule may ask about many variations of its case; so many are looked at, the last: there it broke off."""
@@ -46,7 +46,7 @@ def cases_asked_about(rule: Rule, port: Port, profile: Profile, case: LossCase) 
     return list(dict.fromkeys(each for call in calls for each in call.cases))[-CASES_OF_A_RULE:]
 
 
-def divergence_of(rule: Rule, port: Port, profile: Profile, case: LossCase) -> Divergence | None:
+def divergence_of(rule: Rule, port: Port, profile: Profile, case: LossCase) -> divergence.Divergence | None:
     """The first step that differs, on the first of the cases that the rule asks about where one does."""
     judged, cases = Judged(port, profile), list[LossCase]()
     with suppress(PortTimeout):
@@ -65,7 +65,7 @@ def explained(entry: RuleEntry, rule: Rule, port: Port, profile: Profile, case: 
     shown: str | None = None
     with suppress(Exception, PortTimeout):  # a case that cannot be shown, such as one of NaN
         shown = picture(case, profile, port)
-    return msgspec.structs.replace(entry, divergence=None if found is None else document_of(found), picture=shown)
+    return msgspec.structs.replace(entry, divergence=None if found is None else reported(found), picture=shown)
 
 
 def compared_with(entry: RuleEntry, account: Told | None) -> RuleEntry:
@@ -81,9 +81,16 @@ def compared_with(entry: RuleEntry, account: Told | None) -> RuleEntry:
     return msgspec.structs.replace(entry, message=f"{entry.message}; in a new process it passes, so the port {why}")
 
 
-def document_of(divergence: Divergence) -> Document:
+def reported(found: divergence.Divergence) -> Divergence:
     """As the report holds it."""
-    return {**asdict(divergence), "where": list(divergence.where), "message": str(divergence)}
+    return Divergence(
+        step=found.step,
+        what=found.what,
+        where=list(found.where),
+        expected=found.expected,
+        got=found.got,
+        message=str(found),
+    )
 
 
 def with_consequences(entries: Collection[RuleEntry]) -> list[RuleEntry]:
@@ -107,4 +114,4 @@ def _blocked(entry: RuleEntry, causes: dict[str, str]) -> RuleEntry:
 
 
 def _step(entry: RuleEntry) -> str:
-    return str(entry.divergence["step"]) if entry.verdict == "fail" and entry.divergence else ""
+    return entry.divergence.step if entry.verdict == "fail" and entry.divergence else ""

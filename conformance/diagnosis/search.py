@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
 
+from detr_conformance import report
 from detr_conformance.diagnosis.observation import Observation, observe, observe_spec
 from detr_conformance.mutants import MUSEUM, Mutant
 from detr_conformance.mutants.mutant import together
@@ -181,3 +182,17 @@ def _contradictions(one: Effect, other: Effect, wrong: Sequence[set[str]]) -> tu
         against += len(of_port - only_one - only_other - both)
         shared += len(both)
     return against, shared
+
+
+def described(found: Explanation) -> report.Diagnosis:
+    """As the report holds it."""
+    if found.spec is not None:
+        name = found.spec.name
+        message = f"the port answers by the conventions of the profile {name}: judge it with --profile {name}"
+        return report.Diagnosis(message=message, profile=name)
+    named = [" and ".join(each.id for each in explanation) for explanation in found.mutants]
+    by_id = {each.id: each for explanation in found.mutants for each in explanation}
+    return report.Diagnosis(
+        message=f"behaves like {' or '.join(named)}: the same answers on every case that was tried",
+        deviations=[report.KnownMistake(id=each.id, story=each.story, link=each.link) for each in by_id.values()],
+    )

@@ -25,7 +25,7 @@ import msgspec
 from detr_conformance.options import CheckOptions
 from detr_conformance.packets.composing import Told, told
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.case_json import from_document, to_document
+from detr_conformance.properties.case_json import CaseDocument, from_document, to_document
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import Outcome
 from detr_conformance.resolve import BUILT_IN, resolve
@@ -48,7 +48,7 @@ class Question(msgspec.Struct, frozen=True):
 
     options: CheckOptions
     rule: str
-    cases: list[dict[str, Any]]
+    cases: list[CaseDocument]
 
 
 def told_afresh(outcome: Outcome, options: CheckOptions) -> Told | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -19,12 +19,13 @@ from detr_conformance.packets.lines import Line, read_as, telling, text
 from detr_conformance.packets.losses import Result, loss_lines
 from detr_conformance.packets.packet import FORMAT, VERSION, Packet, PacketCall, PacketPort, PacketRule
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.case_json import to_document
+from detr_conformance.properties.case_json import CaseDocument, to_document
 from detr_conformance.properties.judged import Judged, PortError
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.profiles import Profile
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.run import Outcome, ask_first
+from detr_conformance.report import Suite
 
 MOST_CALLS = 4
 """So many calls before the one that shows the failure are kept: any of them may have led to it."""
@@ -51,7 +52,7 @@ def compose(
     return Packet(
         format=FORMAT,
         schema_version=VERSION,
-        suite={"name": "detr-conformance", "version": __version__},
+        suite=Suite(name="detr-conformance", version=__version__),
         versions=dict(versions),
         port=source,
         profile=profile,
@@ -87,7 +88,7 @@ class Told(msgspec.Struct, frozen=True):
     shown: bool
     again: bool
     broken: bool
-    earlier: list[dict[str, Any]]
+    earlier: list[CaseDocument]
 
 
 def told(rule: Rule, port: Port, profile: Profile, case: LossCase, earlier: Sequence[LossCase] = ()) -> Told:

@@ -19,7 +19,7 @@ from detr_conformance.properties.case_json import from_document
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.profiles import Profile
 from detr_conformance.properties.run import Outcome
-from detr_conformance.report import versions_for
+from detr_conformance.versions import versions_for
 
 LONGEST_NAME = 60
 FAILED = ("fail", "error")

@@ -14,12 +14,11 @@ import msgspec
 from detr_conformance.errors import UsageError, one_line
 from detr_conformance.packets.lines import Line
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.case_json import CaseFormatError, from_document
+from detr_conformance.properties.case_json import CaseDocument, CaseFormatError, from_document
+from detr_conformance.report import Suite
 
 FORMAT = "detr-conformance packet"
 VERSION = 1
-
-Document = dict[str, Any]
 
 
 class PacketPort(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,8 +57,8 @@ class PacketCall(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     method: str
-    cases: list[Document]
-    options: Document | None
+    cases: list[CaseDocument]
+    options: dict[str, Any] | None
     lines: list[Line]
 
 
@@ -89,20 +88,20 @@ class Packet(msgspec.Struct, frozen=True, kw_only=True):
 
     format: str
     schema_version: int
-    suite: Document
+    suite: Suite
     versions: Mapping[str, str]
     port: PacketPort
     profile: str
     rule: PacketRule
     verdict: str
     message: str
-    case: Document
+    case: CaseDocument
     reading: str | None
     shown: bool
     calls: list[PacketCall]
     calls_left_out: int
     again: bool = False
-    earlier: list[Document] = msgspec.field(default_factory=list)
+    earlier: list[CaseDocument] = msgspec.field(default_factory=list)
 
     def to_json(self) -> str:
         """The packet as JSON text."""

@@ -12,7 +12,11 @@ COLOURS = {"conformant": "brightgreen", "partial": "yellow", "non-conformant": "
 
 def badge(report: Report) -> str:
     """The badge as JSON."""
-    partial = f"partial: {report.counts['pass']} of {facts.total(report)}"
-    message = partial if report.verdict == "partial" else report.verdict
+    words = {
+        "conformant": f"conformant{facts.remarked(report)}",
+        "partial": f"partial: {report.counts.passed} of {facts.total(report)}{facts.remarked(report)}",
+        "non-conformant": "non-conformant",
+    }
+    message = words[report.verdict]
     document = {"schemaVersion": 1, "label": "DETR loss", "message": message, "color": COLOURS[report.verdict]}
     return json.dumps(document, indent=1) + "\n"

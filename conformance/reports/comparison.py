@@ -7,11 +7,14 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from detr_conformance.errors import one_line
-from detr_conformance.report import Report
+from detr_conformance.properties.verdict_words import Obligation
+from detr_conformance.report import FAILED, Report
 from detr_conformance.reports.facts import NOT_JUDGED, rule_order
 
 RANKS = {"pass": 0, "unsupported": 1, "xfail": 1, NOT_JUDGED: 1, "fail": 2, "error": 2, "stale": 2}
-"""What a rule's verdict makes of the whole run at best: conformant, partial, non-conformant."""
+"""What the verdict of a MUST makes of the whole run at best: conformant, partial, non-conformant."""
+REMARK = 1
+"""A SHOULD that does not hold is worse than one that does, and breaks no run."""
 
 ABSENT = "absent"
 
@@ -22,6 +25,7 @@ class Change(msgspec.Struct, frozen=True):
     rule: str
     before: str
     after: str
+    obligation: Obligation = "MUST"
 
     @property
     def kind(self) -> str:
@@ -30,9 +34,18 @@ class Change(msgspec.Struct, frozen=True):
             return "new"
         if self.after == ABSENT:
             return "gone"
-        if self.before != NOT_JUDGED and RANKS[self.after] > RANKS[self.before]:
+        if self.before != NOT_JUDGED and self.rank(self.after) > self.rank(self.before):
             return "worse"
         return "better" if self.after == "pass" else "other"
+
+    @property
+    def is_still_broken(self) -> bool:
+        """Whether nothing has changed, and the run is non-conformant for it."""
+        return self.before == self.after and self.rank(self.after) == max(RANKS.values())
+
+    def rank(self, verdict: str) -> int:
+        """How bad a verdict is for this rule."""
+        return REMARK if self.obligation == "SHOULD" and verdict in FAILED else RANKS[verdict]
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -56,17 +69,19 @@ class Comparison(msgspec.Struct, frozen=True):
 
 def compare(old: Report, new: Report) -> Comparison:
     """What changed from one report to the other."""
-    before, after = _verdicts(old), _verdicts(new)
-    rules = sorted({*before, *after}, key=rule_order)
-    pairs = [Change(rule, before.get(rule, ABSENT), after.get(rule, ABSENT)) for rule in rules]
-    still = [pair.rule for pair in pairs if pair.before == pair.after and RANKS[pair.after] == max(RANKS.values())]
+    before, after, obligations = _verdicts(old), _verdicts(new), _obligations(old) | _obligations(new)
+    pairs = [
+        Change(rule, before.get(rule, ABSENT), after.get(rule, ABSENT), obligations.get(rule, "MUST"))
+        for rule in sorted({*before, *after}, key=rule_order)
+    ]
+    still = [pair.rule for pair in pairs if pair.is_still_broken]
     return Comparison(list(differing(old, new)), [pair for pair in pairs if pair.before != pair.after], still)
 
 
 def differing(old: Report, new: Report) -> Iterator[tuple[str, str, str]]:
     """What the runs were made of, where it is not the same: its name and both values, as text on one line."""
     for name in ("capabilities", "dtypes"):
-        before, after = old.port[name], new.port[name]
+        before, after = getattr(old.port, name), getattr(new.port, name)
         if set(before) != set(after):
             yield f"{name} of only one", _lacking(after, before), _lacking(before, after)
     conditions, others = _conditions(old), _conditions(new)
@@ -84,15 +99,19 @@ def _verdicts(report: Report) -> dict[str, str]:
     return {entry.id: entry.verdict for entry in report.rules} | dict.fromkeys(report.not_judged, NOT_JUDGED)
 
 
+def _obligations(report: Report) -> dict[str, Obligation]:
+    return {entry.id: entry.obligation for entry in report.rules}
+
+
 def _conditions(report: Report) -> dict[str, object]:
     port, profile = report.port, report.profile
     return {
-        "port": port["name"],
-        "profile": profile["name"],
+        "port": port.name,
+        "profile": profile.name,
         "level": report.level,
         "seed": report.seed,
-        "version of detr-conformance": report.suite["version"],
-        **{f"version of {package}": version for package, version in port["versions"].items()},
-        **{f"convention {what}": how for what, how in profile["differences"].items()},
-        **{f"left open: {what}": ", ".join(open_["rules"]) for what, open_ in profile["left_open"].items()},
+        "version of detr-conformance": report.suite.version,
+        **{f"version of {package}": version for package, version in port.versions.items()},
+        **{f"convention {what}": how for what, how in profile.differences.items()},
+        **{f"left open: {what}": ", ".join(each.rules) for what, each in profile.left_open.items()},
     }

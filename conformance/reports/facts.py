@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 from detr_conformance.properties.rule import FAMILIES
 from detr_conformance.properties.rules import RULES
-from detr_conformance.report import Report, RuleEntry
-from detr_conformance.reports.extras import blocked_by
-
-BROKEN = ("fail", "error", "stale")
-"""Verdicts that make a run non-conformant."""
+from detr_conformance.report import Divergence, KnownMistake, Report, RuleEntry
 
 MEANING = {
     "conformant": "Every rule that applies to this port was judged, and holds.",
-    "partial": "No rule is broken, but not every rule could be judged: what is missing is listed below.",
+    "partial": "No rule that a port MUST keep is broken, but not all could be judged: what is missing is listed below.",
     "non-conformant": "At least one rule is broken: each is explained below.",
 }
+REMARKED = "Every rule that a port MUST keep was judged, and holds. Those that it SHOULD keep and does not are remarks."
+"""What `conformant` means where a SHOULD does not hold, or could not be judged."""
 EXIT_STATUS = {"conformant": 0, "partial": 0, "non-conformant": 1}
 TITLES = {rule.id: rule.title for rule in RULES}
 STALE = "the rule is on the list of known deviations and holds: take it off the list"
@@ -23,7 +23,24 @@ NOT_JUDGED = "not judged"
 
 def broken(report: Report) -> list[RuleEntry]:
     """The rules that make the run non-conformant; those that only follow from another one come last."""
-    return sorted((entry for entry in report.rules if entry.verdict in BROKEN), key=lambda each: bool(blocked_by(each)))
+    return sorted((entry for entry in report.rules if entry.is_broken), key=lambda entry: bool(entry.blocked_by))
+
+
+def remarks(report: Report) -> list[RuleEntry]:
+    """The rules that a port SHOULD keep, and this one does not."""
+    return [entry for entry in report.rules if entry.is_remark]
+
+
+def remarked(report: Report) -> str:
+    """The number of remarks, to stand after a verdict; empty if there is none."""
+    number = len(remarks(report))
+    return f", {number} remark{'' if number == 1 else 's'}" if number else ""
+
+
+def meaning(report: Report) -> str:
+    """What the verdict means."""
+    passed = report.counts.passed == len(report.rules)
+    return MEANING[report.verdict] if passed or report.verdict != "conformant" else REMARKED
 
 
 def exit_status(report: Report) -> int:
@@ -48,9 +65,27 @@ def message(entry: RuleEntry) -> str:
     return entry.message or (STALE if entry.verdict == "stale" else "")
 
 
+def obligation(entry: RuleEntry) -> str:
+    """Why a rule is a SHOULD; empty for a MUST."""
+    return "" if entry.obligation == "MUST" else f"SHOULD, not MUST: {entry.obligation_reason}"
+
+
+def place(divergence: Divergence) -> str:
+    """Where the numbers part: an array, and an index in it."""
+    return f"{divergence.what}{divergence.where or ''}"
+
+
+def web_address(mistake: KnownMistake) -> str:
+    """Where a mistake was found; empty if that is no web address."""
+    link = mistake.link
+    is_one = re.fullmatch(r"https?://[^\s\"'`<>\\]{1,300}", link) is not None and link.isprintable()
+    return link if is_one else ""
+
+
 def counted(report: Report) -> list[tuple[str, int]]:
     """How many rules have each verdict, those that were not judged among them, without the zeros."""
-    return [(word, count) for word, count in [*report.counts.items(), (NOT_JUDGED, len(report.not_judged))] if count]
+    numbers = {**report.counts.by_verdict(), NOT_JUDGED: len(report.not_judged)}
+    return [(word, number) for word, number in numbers.items() if number]
 
 
 def total(report: Report) -> int:

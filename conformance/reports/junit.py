@@ -1,4 +1,7 @@
-"""The report as JUnit XML, for a CI system's list of tests: a suite for the port, a test case for each rule."""
+"""The report as JUnit XML, for a CI system's list of tests: a suite for the port, a test case for each rule.
+
+A remark is a skipped test that says why: CI stays green, and nobody takes it for a pass.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,16 @@ from xml.etree import ElementTree as ET
 from detr_conformance.errors import one_line, shortened
 from detr_conformance.report import Report, RuleEntry
 from detr_conformance.reports import facts
-from detr_conformance.reports.extras import divergence
 
-ELEMENTS = {"fail": "failure", "stale": "failure", "error": "error", "unsupported": "skipped", "xfail": "skipped"}
+BROKEN = {"fail": "failure", "stale": "failure", "error": "error"}
+"""Elements for verdicts that make a run non-conformant."""
 DECLARATION = '<?xml version="1.0" encoding="utf-8"?>'
 
 
 def junit(report: Report) -> str:
     """The report as XML; text is made visible, so that it holds no character that XML forbids."""
     suites = ET.Element("testsuites", name="detr-conformance")
-    suite = ET.SubElement(suites, "testsuite", _totals(report), name=one_line(report.port["name"]))
+    suite = ET.SubElement(suites, "testsuite", _totals(report), name=one_line(report.port.name))
     properties = ET.SubElement(suite, "properties")
     for name, value in _properties(report).items():
         ET.SubElement(properties, "property", name=name, value=one_line(value))
@@ -33,15 +36,17 @@ def _add(suite: ET.Element, entry: RuleEntry) -> None:
     if entry.verdict == "pass":
         return
     message = facts.message(entry) or entry.verdict
-    element = ET.SubElement(case, ELEMENTS[entry.verdict], message=one_line(message))
-    if entry.verdict in facts.BROKEN:
-        element.set("type", entry.verdict)
+    if entry.is_broken:
+        element = ET.SubElement(case, BROKEN[entry.verdict], message=one_line(message), type=entry.verdict)
+    else:
+        element = ET.SubElement(case, "skipped", message=one_line(f"remark: {message}" if entry.is_remark else message))
+    if entry.is_broken or entry.is_remark:
         element.text = shortened("\n\n".join(_explanation(entry, message)))
 
 
 def _explanation(entry: RuleEntry, message: str) -> list[str]:
-    first = divergence(entry)
-    return [entry.statement, message, *([first.message] if first is not None and first.message else [])]
+    parting = "" if entry.divergence is None else entry.divergence.message
+    return [text for text in (entry.statement, facts.obligation(entry), message, parting) if text]
 
 
 def _case(suite: ET.Element, rule: str, title: str) -> ET.Element:
@@ -49,13 +54,17 @@ def _case(suite: ET.Element, rule: str, title: str) -> ET.Element:
 
 
 def _totals(report: Report) -> dict[str, str]:
-    counts = report.counts
-    skipped = counts["unsupported"] + counts["xfail"] + len(report.not_judged)
-    totals = {"tests": facts.total(report), "failures": counts["fail"] + counts["stale"], "errors": counts["error"]}
-    return {name: str(number) for name, number in {**totals, "skipped": skipped}.items()}
+    broken = [BROKEN[entry.verdict] for entry in facts.broken(report)]
+    totals = {
+        "tests": facts.total(report),
+        "failures": broken.count("failure"),
+        "errors": broken.count("error"),
+        "skipped": facts.total(report) - report.counts.passed - len(broken),
+    }
+    return {name: str(number) for name, number in totals.items()}
 
 
 def _properties(report: Report) -> dict[str, object]:
-    said = {"verdict": report.verdict, "profile": report.profile["name"], "level": report.level, "seed": report.seed}
-    versions = {f"version of {one_line(package)}": version for package, version in report.port["versions"].items()}
-    return {**said, "version of detr-conformance": report.suite["version"], **versions}
+    said = {"verdict": report.verdict, "profile": report.profile.name, "level": report.level, "seed": report.seed}
+    versions = {f"version of {one_line(package)}": version for package, version in report.port.versions.items()}
+    return {**said, "version of detr-conformance": report.suite.version, **versions}

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from detr_conformance.errors import one_line, shortened
 from detr_conformance.report import Report, RuleEntry
 from detr_conformance.reports import facts
-from detr_conformance.reports.extras import diagnosis, divergence
 
 SIGNS = {"conformant": "✅", "partial": "🟡", "non-conformant": "❌"}
 SYNTAX = re.compile(r"[\\`*_\[\]<>&|~$@:#]|(?<=www)\.", re.IGNORECASE)
@@ -20,7 +19,7 @@ LARGEST = 900_000
 
 def markdown(report: Report) -> str:
     """The report as Markdown with tables, as GitHub and GitLab read it."""
-    lines = [*_head(report), *_diagnosis(report), *_broken(report), *_all_rules(report)]
+    lines = [*_head(report), *_diagnosis(report), *_broken(report), *_remarks(report), *_all_rules(report)]
     return "\n".join(_bounded(lines)) + "\n"
 
 
@@ -35,27 +34,28 @@ def cell(text: str) -> str:
 
 
 def _head(report: Report) -> Iterator[str]:
-    name = escaped(one_line(report.port["name"], 80))
-    yield f"## {SIGNS[report.verdict]} {name} is {report.verdict}"
+    name = escaped(one_line(report.port.name, 80))
+    yield f"## {SIGNS[report.verdict]} {name} is {report.verdict}{facts.remarked(report)}"
     yield ""
-    yield f"{facts.MEANING[report.verdict]} Exit status {facts.exit_status(report)}."
+    yield f"{facts.meaning(report)} Exit status {facts.exit_status(report)}."
     yield ""
     yield f"**{', '.join(f'{count} {word}' for word, count in facts.counted(report))}**"
     yield ""
-    profile, version = (escaped(one_line(each, 80)) for each in (report.profile["name"], report.suite["version"]))
+    profile, version = (escaped(one_line(each, 80)) for each in (report.profile.name, report.suite.version))
     yield f"Profile {profile}, level {report.level}, seed {report.seed}, detr-conformance {version}."
     yield ""
 
 
 def _diagnosis(report: Report) -> Iterator[str]:
-    found = diagnosis(report)
+    found = report.diagnosis
     if found is None:
         return
     yield f"**Diagnosis:** {cell(found.message)}"
     yield ""
-    for deviation in found.deviations:
-        link = f" ([seen there](<{deviation.link}>))" if deviation.link else ""
-        yield f"- {escaped(one_line(deviation.id))}: {cell(deviation.story)}{link}"
+    for mistake in found.deviations:
+        address = facts.web_address(mistake)
+        link = f" ([seen there](<{address}>))" if address else ""
+        yield f"- {escaped(one_line(mistake.id))}: {cell(mistake.story)}{link}"
     if found.profile:
         yield f"\nIt follows the conventions of the profile {cell(found.profile)}."
     yield ""
@@ -72,9 +72,20 @@ def _broken(report: Report) -> Iterator[str]:
     yield ""
 
 
+def _remarks(report: Report) -> Iterator[str]:
+    entries = facts.remarks(report)
+    if not entries:
+        return
+    yield "| remark | verdict | what should hold | why it need not | what came instead |"
+    yield "|---|---|---|---|---|"
+    for entry in entries:
+        reason = entry.obligation_reason or ""
+        yield _row(f"{entry.id} {entry.title}", entry.verdict, entry.statement, reason, _what_came(entry))
+    yield ""
+
+
 def _what_came(entry: RuleEntry) -> str:
-    first = divergence(entry)
-    texts = [facts.message(entry), "" if first is None else first.message]
+    texts = [facts.message(entry), "" if entry.divergence is None else entry.divergence.message]
     return "\n".join(shortened(text, LONGEST_CELL // 2, MOST_LINES // 2) for text in texts if text)
 
 

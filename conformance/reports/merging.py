@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import msgspec
 
 from detr_conformance.errors import UsageError
-from detr_conformance.properties.run import VERDICTS
-from detr_conformance.report import Document, Report, RuleEntry, overall
+from detr_conformance.report import Diagnosis, Report, RuleEntry
 from detr_conformance.reports.comparison import differing
-from detr_conformance.reports.facts import BROKEN, rule_order
+from detr_conformance.reports.facts import broken, rule_order
+from detr_conformance.reports.verdict import counts_of, overall
 
 SHOWN = 8
 """So many rules are named in a sentence."""
@@ -29,14 +29,13 @@ def merge(reports: Sequence[Report]) -> Report:
     for other in others:
         _refuse_another_run(first, other)
     entries = _entries(reports)
-    counts = {verdict: sum(entry.verdict == verdict for entry in entries) for verdict in VERDICTS}
     not_judged = sorted(rules_of(first) - {entry.id for entry in entries}, key=rule_order)
     return msgspec.structs.replace(
         first,
         rules=entries,
-        counts=counts,
+        counts=counts_of(entries),
         not_judged=not_judged,
-        verdict=overall(counts, complete=not not_judged),
+        verdict=overall(entries, complete=not not_judged),
         diagnosis=_diagnosis(reports),
     )
 
@@ -76,11 +75,7 @@ def _entries(reports: Sequence[Report]) -> list[RuleEntry]:
     return sorted(entries.values(), key=lambda entry: rule_order(entry.id))
 
 
-def _diagnosis(reports: Sequence[Report]) -> Document | None:
+def _diagnosis(reports: Sequence[Report]) -> Diagnosis | None:
     """That of the report which saw most failures: diagnoses of parts do not add up to one of the whole."""
     having = [report for report in reports if report.diagnosis is not None]
-    return max(having, key=_failures).diagnosis if having else None
-
-
-def _failures(report: Report) -> int:
-    return sum(report.counts[verdict] for verdict in BROKEN)
+    return max(having, key=lambda report: len(broken(report))).diagnosis if having else None

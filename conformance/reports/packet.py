@@ -25,7 +25,7 @@ def packet_name(entry: RuleEntry) -> str:
 
 def replay(report: Report, entry: RuleEntry) -> list[str]:
     """The command that judges the port on this case alone, in parts that belong together."""
-    asked, profile = report.port.get("asked"), report.profile["name"]
+    asked, profile = report.port.asked, report.profile.name
     parts = [f"detr-conformance check {shlex.join(asked) if asked else 'PORT'}"]
     if profile in PROFILES:
         parts.append(f"--profile {profile}")

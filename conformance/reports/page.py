@@ -14,21 +14,23 @@ from detr_conformance.errors import one_line, shortened
 from detr_conformance.properties.rule import FAMILIES
 from detr_conformance.report import Report, RuleEntry
 from detr_conformance.reports import facts
-from detr_conformance.reports.extras import Divergence, blocked_by, diagnosis, divergence, picture
-from detr_conformance.reports.packet import packet, packet_name, replay, sizes
+from detr_conformance.reports.packet import data_uri, packet, packet_name, replay, sizes
 
 OPENED = 3
 """So many failures are unfolded at first."""
 LONGEST_NAME = 80
+LARGEST_PICTURE = 500_000
+"""Characters; a larger one would make the page too heavy to open."""
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """A broken rule with everything that helps to find out why."""
+    """A rule that does not hold with everything that helps to find out why."""
 
     entry: RuleEntry
+    tone: str
     message: str
-    blocked_by: str
-    divergence: Divergence | None
+    obligation: str
+    place: str
     picture: Markup
     packet: Markup
     packet_name: str
@@ -42,7 +44,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     title: str
     verdict: str
-    broken: bool = False
+    tone: str = ""
+    explained: bool = False
+    obligation: str = ""
     why: str = ""
     cases: str = ""
     share: str = ""
@@ -62,13 +66,14 @@ def page(report: Report) -> str:
     """The report as HTML."""
     return _ENVIRONMENT.get_template("page.html").render(
         report=report,
-        meaning=facts.MEANING[report.verdict],
+        meaning=facts.meaning(report),
         exit_status=facts.exit_status(report),
         counted=facts.counted(report),
         total=facts.total(report),
         examples=sum(entry.examples for entry in report.rules),
-        diagnosis=diagnosis(report),
-        findings=[_finding(report, entry) for entry in facts.broken(report)],
+        remarked=facts.remarked(report),
+        broken=[_finding(report, entry) for entry in facts.broken(report)],
+        remarks=[_finding(report, entry) for entry in facts.remarks(report)],
         families=list(_families(report)),
     )
 
@@ -76,15 +81,30 @@ def page(report: Report) -> str:
 def _finding(report: Report, entry: RuleEntry) -> Finding:
     return Finding(
         entry=entry,
+        tone=_tone(entry),
         message=facts.message(entry),
-        blocked_by=blocked_by(entry),
-        divergence=divergence(entry),
-        picture=Markup(picture(entry)),  # noqa: S704  # base64 after a prefix of ours, too long to be shown like a text
+        obligation=facts.obligation(entry),
+        place="" if entry.divergence is None else facts.place(entry.divergence),
+        picture=Markup(_picture(entry)),  # noqa: S704  # base64 after a prefix of ours, too long to be shown like a text
         packet=Markup(packet(entry)),  # noqa: S704  # likewise
         packet_name=packet_name(entry),
         sizes=sizes(entry),
         replay=replay(report, entry),
     )
+
+
+def _tone(entry: RuleEntry) -> str:
+    """The colour of a verdict: what breaks no run does not look as if it did."""
+    return "remark" if entry.is_remark else entry.verdict
+
+
+def _picture(entry: RuleEntry) -> str:
+    """The picture of the case as a data URI; empty if there is none.
+
+    As the source of an image, an SVG can neither run a script nor load anything.
+    """
+    picture = entry.picture or ""
+    return data_uri("image/svg+xml", picture) if 0 < len(picture) <= LARGEST_PICTURE else ""
 
 
 def _families(report: Report) -> Iterator[Family]:
@@ -95,13 +115,15 @@ def _families(report: Report) -> Iterator[Family]:
 
 
 def _row(entry: RuleEntry) -> Row:
-    broken = entry.verdict in facts.BROKEN
+    explained = entry.is_broken or entry.is_remark
     return Row(
         id=entry.id,
         title=entry.title,
         verdict=entry.verdict,
-        broken=broken,
-        why="" if broken else entry.message,
+        tone=_tone(entry),
+        explained=explained,
+        obligation=facts.obligation(entry),
+        why="" if explained else entry.message,
         cases=facts.cases(entry),
         share=facts.share(entry),
         percent=f"{100 * min(entry.share or 0.0, 1.0):.1f}",
@@ -126,5 +148,5 @@ _ENVIRONMENT = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.filters["name"] = _name
+_ENVIRONMENT.filters.update(name=_name, web_address=facts.web_address)
 _ENVIRONMENT.globals.update(NOT_JUDGED=facts.NOT_JUDGED, opened=OPENED)

@@ -7,10 +7,9 @@ from collections import Counter
 import msgspec
 
 from detr_conformance.errors import UsageError, one_line
-from detr_conformance.properties.run import VERDICTS
 from detr_conformance.reading import read_bytes
-from detr_conformance.report import SCHEMA_VERSION, Report, overall
-from detr_conformance.reports.form import Form
+from detr_conformance.report import SCHEMA_VERSION, Report
+from detr_conformance.reports.verdict import counts_of, overall
 
 
 class ReportFormatError(ValueError):
@@ -44,7 +43,6 @@ def from_json(text: bytes) -> Report:
         version = msgspec.json.decode(text, type=_Version).schema_version
         if version != SCHEMA_VERSION:
             raise ReportFormatError(f"schema_version is {version}, but this release reads {SCHEMA_VERSION}")
-        msgspec.json.decode(text, type=Form)
         report = msgspec.json.decode(text, type=Report)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ReportFormatError(str(error)) from error
@@ -60,10 +58,10 @@ def _refuse_contradictions(report: Report) -> None:
     for rule, times in Counter(named).items():
         if times > 1:
             raise ReportFormatError(f"it names the rule {rule} {times} times")
-    found = Counter(entry.verdict for entry in report.rules)
-    for word in VERDICTS:
-        if report.counts.get(word) != found[word]:
-            raise ReportFormatError(f"counts.{word} is {report.counts.get(word)}, but {found[word]} rules are {word}")
-    verdict = overall(report.counts, complete=not report.not_judged)
+    found = counts_of(report.rules).by_verdict()
+    for word, count in report.counts.by_verdict().items():
+        if count != found[word]:
+            raise ReportFormatError(f"counts.{word} is {count}, but {found[word]} rules are {word}")
+    verdict = overall(report.rules, complete=not report.not_judged)
     if verdict != report.verdict:
         raise ReportFormatError(f"its verdict is {report.verdict}, but its rules make it {verdict}")

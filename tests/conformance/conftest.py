@@ -58,13 +58,12 @@ def make_report():
     from detr_conformance.properties.profiles import ULTRALYTICS
     from detr_conformance.properties.rules import RULES
     from detr_conformance.properties.run import Outcome
-    from detr_conformance.report import RuleEntry, compose
+    from detr_conformance.report import RuleEntry
+    from detr_conformance.reports.composing import compose, entry_of
 
     def entry(rule, said):
         fields = {"verdict": said, "message": "" if said == "pass" else "why"} if isinstance(said, str) else said
-        return RuleEntry(
-            **(msgspec.structs.asdict(RuleEntry.of(Outcome(rule, "pass", examples=5, share=0.5))) | fields)
-        )
+        return RuleEntry(**(msgspec.structs.asdict(entry_of(Outcome(rule, "pass", examples=5, share=0.5))) | fields))
 
     def make(said=None, *, judged=".", name="sample", **changes):
         entries = [entry(rule, (said or {}).get(rule.id, "pass")) for rule in RULES if re.search(judged, rule.id)]
@@ -108,6 +107,8 @@ def hostile_report(make_report):
     """A report in which everything that comes from a port, or from a file, tries to be more than text."""
     import msgspec
 
+    from detr_conformance.report import Diagnosis, Divergence, KnownMistake, LeftOpen, ProfileFacts
+
     script = "<script>document.title = 'owned'</script>"
     hostile = (
         f"{script}<img src=x onerror=\"document.title='owned'\"> \"'><svg onload=alert(1)> </pre></details></table>"
@@ -117,6 +118,8 @@ def hostile_report(make_report):
     picture = (
         f'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)">{script}<image href="http://example.org/x"/></svg>'
     )
+    divergence = Divergence(step=long, what=hostile, where=[0], expected=tall, got=long, message=hostile)
+    remark = {"verdict": "error", "obligation": "SHOULD", "obligation_reason": long, "message": hostile}
     said = {
         "BOX-01": {
             "verdict": "fail",
@@ -124,18 +127,18 @@ def hostile_report(make_report):
             "picture": picture,
             "case": {"format": hostile, hostile: long[:9999]},
         },
-        "BOX-02": {"verdict": "error", "message": tall, "divergence": dict.fromkeys(("step", "where", "got"), long)},
+        "BOX-02": {"verdict": "error", "message": tall, "divergence": divergence},
         "BOX-03": {"verdict": "xfail", "message": long, "title": hostile, "source": long, "statement": tall},
-        "BOX-04": {"verdict": "stale", "message": "", "blocked_by": hostile, "picture": '"><script>alert(1)</script>'},
+        "BOX-04": {"verdict": "stale", "message": "", "blocked_by": "BOX-01", "picture": '"><script>alert(1)</script>'},
+        "BOX-05": remark | {"title": hostile, "statement": tall, "divergence": divergence},
         "REG-01": {"verdict": "fail", "message": hostile, "case": {"format": "x", "version": 1}},
     }
-    links = ["javascript:alert(1)", "https://example.org/'\"><script>alert(1)</script>", "https://example.org/1", None]
-    deviations = [{"id": hostile, "story": long, "link": link} for link in links]
-    report = make_report(said, diagnosis={"message": tall, "profile": hostile, "deviations": deviations})
-    port = report.port | {
-        "name": hostile + long,
-        "versions": {"python": hostile, hostile: long},
-        "capabilities": [long],
-    }
-    profile = {"name": hostile, "differences": {hostile: long}, "left_open": {hostile: {"reason": long, "rules": []}}}
+    links = ["javascript:alert(1)", "https://example.org/'\"><script>alert(1)</script>", "https://example.org/1", ""]
+    deviations = [KnownMistake(id=hostile, story=long, link=link) for link in links]
+    report = make_report(said, diagnosis=Diagnosis(message=tall, profile=hostile, deviations=deviations))
+    port = msgspec.structs.replace(
+        report.port, name=hostile + long, versions={"python": hostile, hostile: long}, capabilities=[long]
+    )
+    left_open = {hostile: LeftOpen(reason=long, rules=[])}
+    profile = ProfileFacts(name=hostile, differences={hostile: long}, left_open=left_open)
     return msgspec.structs.replace(report, port=port, profile=profile)

@@ -7,6 +7,8 @@ import sys
 import time
 from dataclasses import replace
 
+import numpy as np
+
 from detr_conformance.ports.reference_port import ReferencePort
 
 sys.stdout.write("noise while it is imported")
@@ -40,6 +42,15 @@ class Raising(ReferencePort):
         raise RuntimeError("[bold]no\x1b[31m kernel\n for this \udcff")
 
 
+class Careless(ReferencePort):
+    """Raises where a prediction is no number."""
+
+    def loss(self, case):
+        if not all(np.isfinite(array).all() for array in case.float_arrays().values()):
+            raise ValueError("matrix contains invalid numeric entries")
+        return super().loss(case)
+
+
 class Hopeless(ReferencePort):
     """Its loss returns something else, and its matcher hangs."""
 
@@ -65,6 +76,7 @@ class Impatient(ReferencePort):
 wrong = Wrong("wrong")
 modest = Modest("modest")
 raising = Raising("raising \x1b[31m")
+careless = Careless("careless")
 hopeless = Hopeless("hopeless")
 dying = Dying("dying")
 impatient = Impatient("impatient")

@@ -22,7 +22,7 @@ from detr_conformance.properties.judged import PortTimeout
 from detr_conformance.properties.profiles import ULTRALYTICS
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import Outcome, run
-from detr_conformance.report import RuleEntry
+from detr_conformance.reports.composing import entry_of
 
 from . import afresh_ports, museum_ports
 
@@ -122,7 +122,7 @@ def test_when_time_is_up_no_answer_is_left_for_the_next_question(small_case, mon
 
 
 def test_the_report_says_what_a_new_process_says(small_case):
-    entry = RuleEntry.of(failure(small_case))
+    entry = entry_of(failure(small_case))
     assert compared_with(entry, None) == entry
     assert compared_with(entry, told("wrong", small_case)) == entry
     later = compared_with(entry, told("wrong_later", small_case)).message

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,14 @@ def test_what_is_not_declared_is_unsupported_and_no_failure(check):
     assert "noise" not in run.stdout + run.stderr, "what the port prints is shown"
 
 
+def test_a_should_that_does_not_hold_is_a_remark_and_no_failure(check):
+    run = check("sample_ports:careless", "--", "-x", "-k", "API-01 or NUM-05")
+    assert run.returncode == 0
+    assert "remark NUM-05 non finite predictions stay visible" in run.stdout
+    said = f"partial, 1 remark: 1 pass, 0 fail, 1 error, 0 unsupported, {len(RULES) - 2} not judged"
+    assert said in " ".join(run.stdout.split())
+
+
 def test_the_output_fits_80_columns_and_holds_no_control_characters(check):
     run = check("sample_ports:raising", "--", "-k", "API-01")
     assert run.returncode == 1
@@ -193,6 +202,7 @@ def test_every_rule_is_listed(capsys):
     assert main(["list"]) == 0
     out = capsys.readouterr().out
     assert all(rule.id in out and rule.title in out for rule in RULES)
+    assert re.search(r"NUM-05 .* SHOULD  float32\n", out)
     assert "transformers-rtdetr" in out
 
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from detr_conformance.cli import main
-from detr_conformance.properties.run import VERDICTS
+from detr_conformance.properties.verdict_words import VERDICTS
+from detr_conformance.report import ProfileFacts
 from detr_conformance.reports.comparison import ABSENT, RANKS, Change, compare
 from detr_conformance.reports.facts import NOT_JUDGED
+from detr_conformance.reports.verdict import counts_of
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def test_what_is_not_judged_any_more_got_worse(compared):
 
 def test_rules_that_only_one_report_knows_are_new_or_gone(compared, make_report):
     rules = [entry for entry in make_report().rules if entry.id != "BOX-01"]
-    counts = make_report().counts | {"pass": len(rules)}
+    counts = counts_of(rules)
     status, out = compared({}, {}, rules=rules, counts=counts)
     assert status == 0
     assert "gone: not in the new report:\n  BOX-01    pass -> absent" in out
@@ -59,8 +62,8 @@ def test_rules_that_only_one_report_knows_are_new_or_gone(compared, make_report)
 
 
 def test_runs_of_other_conditions_are_said_to_be_so(make_report, compared):
-    port = make_report().port | {"capabilities": ["focal"], "versions": {"python": "3.12"}}
-    profile = {"name": "rtdetr", "differences": {"iou eps": "0"}, "left_open": {}}
+    port = msgspec.structs.replace(make_report().port, capabilities=["focal"], versions={"python": "3.12"})
+    profile = ProfileFacts(name="rtdetr", differences={"iou eps": "0"}, left_open={})
     _, out = compared({}, {}, level="smoke", seed=7, port=port, profile=profile)
     for line in (
         *("profile: ultralytics -> rtdetr", "level: standard -> smoke", "seed: 0 -> 7"),
@@ -88,6 +91,24 @@ KINDS = [
 @pytest.mark.parametrize(("before", "after", "kind"), KINDS)
 def test_worse_is_what_can_make_the_run_s_verdict_worse(before, after, kind):
     assert Change("BOX-01", before, after).kind == kind
+
+
+KINDS_OF_A_SHOULD = [
+    ("pass", "fail", "worse"),
+    ("unsupported", "fail", "other"),
+    ("xfail", "error", "other"),
+    ("fail", "stale", "worse"),
+    ("fail", "pass", "better"),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "kind"), KINDS_OF_A_SHOULD)
+def test_a_should_that_does_not_hold_is_worse_than_one_that_does_and_no_worse_than_one_unjudged(before, after, kind):
+    assert Change("NUM-05", before, after, "SHOULD").kind == kind
+
+
+def test_a_remark_that_stays_is_not_called_broken(compared):
+    assert compared({"NUM-05": "fail"}, {"NUM-05": "fail"})[1].startswith("conformant: ")
 
 
 def test_every_verdict_has_a_rank():

@@ -27,7 +27,8 @@ from detr_conformance.properties.request import Request
 from detr_conformance.properties.run import Outcome
 from detr_conformance.properties.strategies import Domain
 from detr_conformance.reference import get_cdn_group
-from detr_conformance.report import RuleEntry
+from detr_conformance.report import Divergence
+from detr_conformance.reports.composing import entry_of
 
 from .every_diagnosis import PAIRS, diagnosis_of, divergences, names_step, pair_evidence, pairs, singles
 from .museum_steps import divergence, evidence
@@ -143,20 +144,21 @@ def test_the_conventions_of_another_profile_are_recognised():
     port.capabilities -= {"denoising_group"}
     found = diagnose(Judged(port), [case.change(use_vfl=True, use_fl=True) for case in CASES])
     assert found.profile == "rtdetr"
-    assert "--profile rtdetr" in described(found)["message"]
+    assert "--profile rtdetr" in described(found).message
 
 
 def test_a_diagnosis_that_breaks_off_says_so(small_case, monkeypatch):
-    failed = [RuleEntry.of(Outcome(RULE["REG-01"], "fail", "wrong", case=small_case))]
+    failed = [entry_of(Outcome(RULE["REG-01"], "fail", "wrong", case=small_case))]
     broken = diagnosed(CheckOptions(port="no_such_module:port"), failed)
-    assert broken["message"] == "none: the process that asked the port broke off (exit status 1)"
+    assert broken.message == "none: the process that asked the port broke off (exit status 1)"
     monkeypatch.setattr(apart, "SECONDS", 0)
-    assert diagnosed(CheckOptions(port="reference"), failed)["message"] == "none: nothing was found in 0 s"
+    assert diagnosed(CheckOptions(port="reference"), failed).message == "none: nothing was found in 0 s"
 
 
 def entry(name, step):
-    of_rule = RuleEntry.of(Outcome(RULE[name], "fail", "wrong"))
-    return msgspec.structs.replace(of_rule, divergence=None if step is None else {"step": step})
+    of_rule = entry_of(Outcome(RULE[name], "fail", "wrong"))
+    divergence = Divergence(step=step or "", what="cost", where=[0], expected="1", got="2", message="it differs")
+    return msgspec.structs.replace(of_rule, divergence=None if step is None else divergence)
 
 
 def test_a_rule_that_fails_only_in_consequence_says_of_which():

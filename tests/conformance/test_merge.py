@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from detr_conformance.cli import main
+from detr_conformance.report import Diagnosis, ProfileFacts, Suite
 from detr_conformance.reports.merging import merge
 from detr_conformance.reports.reading import read_report
 
@@ -49,11 +50,11 @@ OTHER_RUNS = {
     "level": ({"level": "smoke"}, "level is standard in the first, and smoke in another"),
     "seed": ({"seed": 3}, "seed is 0 in the first, and 3 in another"),
     "suite": (
-        {"suite": {"name": "detr-conformance", "version": "9"}},
+        {"suite": Suite(name="detr-conformance", version="9")},
         "version of detr-conformance is 0.1.0 in the first, and 9 in another",
     ),
     "profile": (
-        {"profile": {"name": "rtdetr", "differences": {}, "left_open": {}}},
+        {"profile": ProfileFacts(name="rtdetr", differences={}, left_open={})},
         "profile is ultralytics in the first, and rtdetr in another",
     ),
 }
@@ -67,7 +68,7 @@ def test_reports_of_other_runs_are_refused(name, write_report, refusal, tmp_path
 
 
 def test_a_port_that_runs_on_another_version_is_another_run(make_report, write_report, refusal, tmp_path):
-    port = make_report().port | {"versions": {"python": "3.12"}}
+    port = msgspec.structs.replace(make_report().port, versions={"python": "3.12"})
     parts = write_report("a.json", judged=EVEN), write_report("b.json", judged=ODD, port=port)
     sentence = refusal("merge", *parts, "--json", str(tmp_path / "whole.json"))
     assert "version of python is 3.11 in the first, and 3.12 in another" in sentence
@@ -92,7 +93,7 @@ def test_a_rule_that_several_parts_agree_on_counts_once(make_report):
 
 
 def test_the_diagnosis_of_the_part_with_most_failures_is_kept(make_report):
-    few = make_report({"BOX-02": "fail"}, judged=EVEN, diagnosis={"message": "few"})
-    many = make_report({"BOX-01": "fail", "BOX-03": "fail"}, judged=ODD, diagnosis={"message": "many"})
-    assert merge([few, many]).diagnosis == {"message": "many"}
-    assert merge([few, make_report(judged=ODD)]).diagnosis == {"message": "few"}
+    few = make_report({"BOX-02": "fail"}, judged=EVEN, diagnosis=Diagnosis(message="few"))
+    many = make_report({"BOX-01": "fail", "BOX-03": "fail"}, judged=ODD, diagnosis=Diagnosis(message="many"))
+    assert merge([few, many]).diagnosis.message == "many"
+    assert merge([few, make_report(judged=ODD)]).diagnosis.message == "few"

@@ -50,6 +50,13 @@ def test_a_rule_passes_or_is_skipped_with_the_reason_and_both_are_counted(run_ru
     )
 
 
+def test_a_should_that_does_not_hold_fails_no_test_and_is_counted_as_a_remark(run_rules):
+    result = run_rules("careless", "-rx", "-k", "NUM-05 or API-01")
+    result.assert_outcomes(passed=1, xfailed=1, deselected=len(RULES) - 2)
+    counted = COUNTED.format("careless", "1 remark, 1 pass")
+    result.stdout.fnmatch_lines_random(["*remark: NUM-05 non finite predictions stay visible: *", counted])
+
+
 def test_an_error_in_another_process_is_counted(run_rules):
     pytest.importorskip("xdist")
     result = run_rules("raising", "-n", "1", "-k", "API-01")

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from detr_conformance.report import Diagnosis, Divergence, KnownMistake
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
@@ -112,13 +114,8 @@ def browser(tmp_path_factory):
 PICTURE = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 200 120" width="400" height="240">
 <rect x="20" y="20" width="80" height="60" fill="none" stroke="#06c"/><text x="20" y="15" font-size="9">query 0</text>
 <rect x="60" y="40" width="90" height="60" fill="none" stroke="#c60"/></svg>"""
-DIAGNOSIS = {
-    "message": "One known mistake explains every failure.",
-    "deviations": [
-        {"id": "focal-alpha-swapped", "story": "Alpha weighs the background.", "link": "https://example.org/"}
-    ],
-    "profile": "rtdetr",
-}
+MISTAKE = KnownMistake(id="focal-alpha-swapped", story="Alpha weighs the background.", link="https://example.org/")
+DIAGNOSIS = Diagnosis(message="One known mistake explains every failure.", profile="rtdetr", deviations=[MISTAKE])
 
 
 @pytest.fixture
@@ -127,13 +124,14 @@ def pages(make_report, hostile_report, small_case, tmp_path):
     from detr_conformance.properties.case_json import to_document
     from detr_conformance.reports.page import page
 
-    where = {
-        "step": "class cost",
-        "where": [0, 0, 1],
-        "expected": 0.25,
-        "got": 0.5,
-        "message": "the class cost differs",
-    }
+    where = Divergence(
+        step="class cost",
+        what="costs",
+        where=[0, 0, 1],
+        expected="0.25",
+        got="0.5",
+        message="the class cost differs",
+    )
     failed = {
         "verdict": "fail",
         "message": "loss_class: expected 1, the port returned 2",
@@ -142,8 +140,8 @@ def pages(make_report, hostile_report, small_case, tmp_path):
     }
     failed |= {"case": to_document(small_case), "picture": PICTURE}
     said = {"BOX-01": failed, "MATCH-01": failed | {"blocked_by": "BOX-01"}, "REG-01": "error", "BOX-02": "xfail"}
-    said |= {"CLASS-01": "stale", "CLASS-02": "unsupported"}
-    rich = make_report(said, judged="BOX|REG|CLASS|MATCH", diagnosis=DIAGNOSIS)
+    said |= {"CLASS-01": "stale", "CLASS-02": "unsupported", "NUM-05": "fail"}
+    rich = make_report(said, judged="BOX|REG|CLASS|MATCH|NUM", diagnosis=DIAGNOSIS)
     reports = {"plain": make_report(), "rich": rich, "hostile": hostile_report}
     for name, report in reports.items():
         (tmp_path / f"{name}.html").write_text(page(report))
@@ -247,6 +245,7 @@ def test_the_first_failures_are_open_and_a_link_leads_to_each(browser, pages):
         True,
         True,
         True,
+        False,
         False,
     ]
     links = browser.value("[...document.querySelectorAll('td a, th a')].map(each => each.hash.slice(1))")

@@ -366,6 +366,7 @@ BROKEN: dict[str, ReferencePort] = {
     "GRAD-06": WrongSlopes(lambda key, _name, slope: slope * (0.0 if "class" in key else 1.0)),
     "GRAD-07": WrongSlopes(lambda _key, _name, slope: -slope),
     "GRAD-08": WrongSlopes(lambda _key, _name, slope: slope + 1e-9),
+    "GRAD-09": _of("ul-focal-gradient-nan"),
     "NUM-01": Altered(in_single_precision),
     "NUM-02": times(1.5, "loss_class", "loss_bbox", "loss_giou"),
     "NUM-03": times(4.0, "loss_class", "loss_bbox", "loss_giou"),

@@ -40,6 +40,11 @@ def test_a_rule_says_what_it_means_and_where_that_is_said(rule: Rule) -> None:
     assert rule.needs <= set(CAPABILITIES) | set(PRECISIONS)
 
 
+def test_a_rule_is_a_must_unless_it_says_why_not() -> None:
+    assert {rule.id for rule in RULES if rule.obligation == "SHOULD"} == {"GRAD-09", "NUM-05"}
+    assert all((rule.reason is None) == (rule.obligation == "MUST") for rule in RULES)
+
+
 def test_what_a_port_does_not_declare_is_unsupported() -> None:
     port = ReferencePort()
     port.capabilities = frozenset({"varifocal"})

@@ -1,0 +1,86 @@
+"""A report made of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from detr_conformance import __version__
+from detr_conformance.errors import visible
+from detr_conformance.judgement import Judgement
+from detr_conformance.properties.case_json import to_document
+from detr_conformance.properties.port import Port
+from detr_conformance.properties.profiles import Profile
+from detr_conformance.properties.rules import RULES
+from detr_conformance.properties.run import Outcome
+from detr_conformance.report import Diagnosis, LeftOpen, PortFacts, ProfileFacts, Report, RuleEntry, Suite
+from detr_conformance.reports.verdict import counts_of, overall
+
+
+def entry_of(outcome: Outcome) -> RuleEntry:
+    """The entry for an outcome."""
+    rule = outcome.rule
+    return RuleEntry(
+        id=rule.id,
+        verdict=outcome.verdict,
+        message=visible(outcome.message),
+        obligation=rule.obligation,
+        obligation_reason=rule.reason,
+        title=rule.title,
+        statement=rule.statement,
+        source=rule.source,
+        examples=outcome.examples,
+        share=outcome.share,
+        case=None if outcome.case is None else to_document(outcome.case),
+    )
+
+
+def compose(
+    judgement: Judgement,
+    entries: Iterable[RuleEntry],
+    versions: dict[str, str],
+    diagnosis: Diagnosis | None = None,
+    asked: Sequence[str] = (),
+) -> Report:
+    """The report on the rules that were judged, in the order of the rules.
+
+    Args:
+        judgement: what was judged.
+        entries: what came of the rules.
+        versions: of the packages involved.
+        diagnosis: what explains the failures, or why that was not found out.
+        asked: the arguments of `check` that name the port.
+    """
+    by_id = {entry.id: entry for entry in entries}
+    rules = [by_id[rule.id] for rule in RULES if rule.id in by_id]
+    not_judged = [rule.id for rule in judgement.applicable if rule.id not in by_id]
+    return Report(
+        schema_version=1,
+        suite=Suite(name="detr-conformance", version=__version__),
+        port=_port(judgement.port, versions, asked),
+        profile=_profile(judgement.profile),
+        level=judgement.level,
+        seed=judgement.seed,
+        verdict=overall(rules, complete=not not_judged),
+        counts=counts_of(rules),
+        rules=rules,
+        not_judged=not_judged,
+        diagnosis=diagnosis,
+    )
+
+
+def _port(port: Port, versions: dict[str, str], asked: Sequence[str]) -> PortFacts:
+    return PortFacts(
+        name=visible(port.name),
+        capabilities=sorted(port.capabilities),
+        dtypes=sorted(port.dtypes),
+        versions=versions,
+        asked=list(asked),
+    )
+
+
+def _profile(profile: Profile) -> ProfileFacts:
+    left_open = {
+        what: LeftOpen(reason=reason, rules=[rule.id for rule in RULES if rule.convention == what])
+        for what, reason in profile.left_open.items()
+    }
+    return ProfileFacts(name=profile.name, differences=dict(profile.differences), left_open=left_open)
