@@ -12,17 +12,17 @@ from detr_conformance.known_deviations_file import load
 from detr_conformance.options import CheckOptions
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseFormatError, from_json
-from detr_conformance.properties.given_case import left_open, needs_of
+from detr_conformance.properties.given_case import needs_of, undefined
 from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.levels import Level
 from detr_conformance.properties.oracle import expected_losses
 from detr_conformance.properties.port import Port
-from detr_conformance.properties.profiles import Profile
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import Outcome, run
 from detr_conformance.reading import read_text
 from detr_conformance.real_cases import real_cases
+from detr_conformance.reference import LossSpec
 from detr_conformance.resolve import resolve
 
 
@@ -42,7 +42,7 @@ class Judgement:
     """
 
     port: Port
-    profile: Profile
+    profile: LossSpec
     level: Level = "standard"
     targets: CocoTargets | None = None
     case: LossCase | None = None
@@ -119,10 +119,10 @@ def _read_targets(path: str) -> CocoTargets:
 
 def _refuse_unfit(case: LossCase, judgement: Judgement, options: CheckOptions) -> None:
     """Refuse a case that nothing can be said about."""
-    undefined = left_open(case, judgement.profile)
-    if undefined:
+    unknown = undefined(case, judgement.profile)
+    if unknown:
         raise UsageError(
-            f"{options.case} has {' and '.join(undefined)}, which the profile {judgement.profile.name} leaves open: "
+            f"{options.case} has {' and '.join(unknown)}, which the profile {judgement.profile.name} leaves open: "
             "change the case, or choose another --profile"
         )
     try:

@@ -17,7 +17,7 @@ class CheckOptions(msgspec.Struct, frozen=True, kw_only=True):
         port: a built-in name, or `package.module:attribute`.
         adapter: `ultralytics` if the attribute is a loss class with that signature.
         denoising: `package.module:function`, a generator of denoising queries to judge beside the loss class.
-        profile: name of the profile to hold the port to; None for the one that it names.
+        profile: the conventions to hold the port to, a name or `package.module:SPEC`; None for those that it names.
         level: smoke, standard or exhaustive.
         seed: which cases are drawn.
         targets: path of a COCO annotations file.
@@ -43,7 +43,8 @@ class CheckOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def naming_the_port(self) -> list[str]:
         """The arguments of `check` that say which port it is."""
-        given = {"--adapter": self.adapter, "--denoising": self.denoising}
+        own_spec = self.profile if self.profile and ":" in self.profile else None
+        given = {"--adapter": self.adapter, "--denoising": self.denoising, "--profile": own_spec}
         return [self.port, *(part for option, value in given.items() if value for part in (option, value))]
 
     def encoded(self) -> str:

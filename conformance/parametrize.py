@@ -11,9 +11,9 @@ from detr_conformance.errors import visible
 from detr_conformance.judgement import Judgement
 from detr_conformance.properties.levels import EXAMPLES, Level
 from detr_conformance.properties.port import Port, check_port
-from detr_conformance.properties.profiles import PROFILES, Profile
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.run import Outcome
+from detr_conformance.reference import FAMILY, LossSpec
 from detr_conformance.report import FAILED
 
 
@@ -64,7 +64,7 @@ class RuleCheck:
 def parametrize_with_rules(
     port: Port,
     *,
-    profile: Profile | str | None = None,
+    profile: LossSpec | str | None = None,
     level: Level = "standard",
     seed: int = 0,
     targets: str | os.PathLike[str] | None = None,
@@ -96,11 +96,11 @@ def parametrize_with_rules(
     if level not in EXAMPLES:
         raise ValueError(f"level is {level!r}, expected one of {', '.join(EXAMPLES)}")
     chosen = port.profile if profile is None else profile
-    if isinstance(chosen, str) and chosen not in PROFILES:
-        raise ValueError(f"profile is {chosen!r}, expected one of {', '.join(PROFILES)}")
+    if isinstance(chosen, str) and chosen not in FAMILY:
+        raise ValueError(f"profile is {chosen!r}, expected one of {', '.join(FAMILY)}")
     judgement = Judgement(
         port,
-        PROFILES[chosen] if isinstance(chosen, str) else chosen,
+        FAMILY[chosen] if isinstance(chosen, str) else chosen,
         level,
         None if targets is None else read_targets(targets),
         seed=seed,

@@ -14,8 +14,7 @@ from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.judged import Judged, PortError
 from detr_conformance.properties.port import Port
-from detr_conformance.properties.profiles import Profile
-from detr_conformance.reference import linear_sum_assignment
+from detr_conformance.reference import LossSpec, linear_sum_assignment
 from detr_conformance.reference.rounding import plain
 
 WIDTH, MARGIN, PANEL = 400.0, 20.0, 360.0
@@ -97,7 +96,7 @@ class View:
         return [query for query in chosen if np.isfinite(self.case.pred_bboxes[-1, self.image, query]).all()]
 
 
-def picture(case: LossCase, profile: Profile, port: Port | None = None) -> str:
+def picture(case: LossCase, profile: LossSpec, port: Port | None = None) -> str:
     """The image of a case in which most is to be seen, in the main layer, as SVG.
 
     Args:
@@ -116,7 +115,7 @@ def picture(case: LossCase, profile: Profile, port: Port | None = None) -> str:
     return ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _view(case: LossCase, profile: Profile, port: Port | None) -> View:
+def _view(case: LossCase, profile: LossSpec, port: Port | None) -> View:
     costs = [plain(cost) for cost in oracle.matching_costs(case, profile)[-1]]
     cheapest = [_pairs(solved.rows, solved.columns) for solved in map(linear_sum_assignment, costs)]
     ports, note = _of_port(case, profile, port)
@@ -126,7 +125,7 @@ def _view(case: LossCase, profile: Profile, port: Port | None) -> View:
     return View(case, image, costs[image], cheapest[image], own, note)
 
 
-def _of_port(case: LossCase, profile: Profile, port: Port | None) -> tuple[list[Pairs] | None, str]:
+def _of_port(case: LossCase, profile: LossSpec, port: Port | None) -> tuple[list[Pairs] | None, str]:
     """The port's matching of each image, or why there is none."""
     if port is None or "match" not in port.capabilities:
         return None, ""

@@ -1,4 +1,4 @@
-"""The power of the rules, measured: which of them fail which deviation of the museum, and after how many cases."""
+"""The power of the rules, measured: which of them fail which mutant of the museum, and after how many cases."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from multiprocessing import get_context
 import msgspec
 
 from detr_conformance import __version__
-from detr_conformance.deviations import MUSEUM, Deviation
+from detr_conformance.mutants import MUSEUM, Mutant
 from detr_conformance.properties.levels import EXAMPLES
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import run
-from detr_conformance.reference import get_cdn_group
 
 LEVELS = tuple(EXAMPLES)
 RULE = {rule.id: rule for rule in RULES}
-DEVIATION = {deviation.id: deviation for deviation in MUSEUM}
+MUTANT = {mutant.id: mutant for mutant in MUSEUM}
 
 Pair = tuple[str, str]
-"""Ids of a rule and of a deviation."""
+"""Ids of a rule and of a mutant."""
 
 
 class Kill(msgspec.Struct, frozen=True, array_like=True):
-    """A deviation failed by a rule.
+    """A mutant failed by a rule.
 
     Attributes:
         level: the lowest level at which it is.
@@ -40,7 +39,7 @@ class Kill(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Size(msgspec.Struct, frozen=True, array_like=True):
-    """Size of the smallest case found on which a deviation is failed."""
+    """Size of the smallest case found on which a mutant is failed."""
 
     images: int
     queries: int
@@ -54,9 +53,9 @@ class Matrix(msgspec.Struct, frozen=True, kw_only=True):
         version: of the suite.
         seed: which cases were drawn.
         rules: ids of all rules.
-        kills: for each deviation the rules that fail it. Every rule was tried at level smoke, and at a higher level
-            where smoke had left something open: a deviation that nothing failed, a rule that failed nothing.
-        sizes: for each deviation the size of its smallest failing case.
+        kills: for each mutant the rules that fail it. Every rule was tried at level smoke, and at a higher level
+            where smoke had left something open: a mutant that nothing failed, a rule that failed nothing.
+        sizes: for each mutant the size of its smallest failing case.
     """
 
     version: str
@@ -70,12 +69,12 @@ class Matrix(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.format(msgspec.json.encode(self), indent=1).decode() + "\n"
 
     def killed(self, level: str) -> list[str]:
-        """Deviations that some rule fails at this level."""
+        """Mutants that some rule fails at this level."""
         levels = LEVELS[: LEVELS.index(level) + 1]
         return [name for name, kills in self.kills.items() if any(kill.level in levels for kill in kills.values())]
 
     def caught_by(self, rule: str) -> list[str]:
-        """Deviations that this rule fails."""
+        """Mutants that this rule fails."""
         return [name for name, kills in self.kills.items() if rule in kills]
 
     def idle(self) -> list[str]:
@@ -89,7 +88,7 @@ def recorded() -> Matrix:
 
 
 def measure(seed: int = 0, jobs: int | None = None, tell: Callable[[str], None] = print) -> Matrix:
-    """Try every rule on every deviation that it can see.
+    """Try every rule on every mutant that it can see.
 
     Args:
         seed: which cases are drawn.
@@ -97,10 +96,10 @@ def measure(seed: int = 0, jobs: int | None = None, tell: Callable[[str], None] 
         tell: is called with a line whenever a rule is done.
 
     Raises:
-        RuntimeError: a deviation gave no answer, which is a defect of the museum.
+        RuntimeError: a mutant gave no answer, which is a defect of the museum.
     """
     with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        kills: dict[str, dict[str, Kill]] = {deviation.id: {} for deviation in MUSEUM}
+        kills: dict[str, dict[str, Kill]] = {mutant.id: {} for mutant in MUSEUM}
         for level in LEVELS[:2]:
             work = [(rule, names) for rule, names in _left_open(kills, first=level == LEVELS[0])]
             trials = pool.map(partial(_trials, level, seed), *zip(*work, strict=True)) if work else ()
@@ -114,15 +113,16 @@ def measure(seed: int = 0, jobs: int | None = None, tell: Callable[[str], None] 
     return Matrix(version=__version__, seed=seed, rules=list(RULE), kills=ordered, sizes=sizes)
 
 
-def can_show(rule: Rule, deviation: Deviation) -> bool:
-    """Whether the rule calls what the deviation has changed: the generator of denoising queries, or all the rest."""
-    return ("denoising_group" in rule.needs) == (deviation.generator is not get_cdn_group)
+def can_show(rule: Rule, mutant: Mutant) -> bool:
+    """Whether the rule calls what the mutant has changed: the generator of denoising queries, or all the rest."""
+    generates = any(path.startswith("denoising.generator") for path in mutant.changes())
+    return ("denoising_group" in rule.needs) == generates
 
 
 def _left_open(kills: dict[str, dict[str, Kill]], first: bool) -> Iterator[tuple[str, list[str]]]:
-    """Each rule with the deviations to try it on: first all, then those where either of the two is without a kill."""
+    """Each rule with the mutants to try it on: first all, then those where either of the two is without a kill."""
     for rule in RULES:
-        seen = [deviation.id for deviation in MUSEUM if can_show(rule, deviation)]
+        seen = [mutant.id for mutant in MUSEUM if can_show(rule, mutant)]
         is_idle = not any(rule.id in kills[name] for name in seen)
         names = seen if first or is_idle else [name for name in seen if not kills[name]]
         if names:
@@ -130,14 +130,14 @@ def _left_open(kills: dict[str, dict[str, Kill]], first: bool) -> Iterator[tuple
 
 
 def _trials(level: str, seed: int, rule: str, names: Sequence[str]) -> dict[str, int]:
-    """The deviations that the rule fails, and the number of cases that each took.
+    """The mutants that the rule fails, and the number of cases that each took.
 
-    One rule meets all deviations in one process, so that its cases are drawn, and the reference asked, only once.
+    One rule meets all mutants in one process, so that its cases are drawn, and the reference asked, only once.
     """
-    outcomes = {name: run(RULE[rule], DEVIATION[name].port(), level=level, seed=seed, shrink=False) for name in names}
+    outcomes = {name: run(RULE[rule], MUTANT[name].port(), level=level, seed=seed, shrink=False) for name in names}
     broken = [f"{rule} on {name}: {each.message}" for name, each in outcomes.items() if each.verdict == "error"]
     if broken:
-        raise RuntimeError(f"deviations without an answer: {'; '.join(broken)}")
+        raise RuntimeError(f"mutants without an answer: {'; '.join(broken)}")
     return {name: each.examples + 1 for name, each in outcomes.items() if each.verdict == "fail"}
 
 
@@ -146,33 +146,33 @@ def _quickest(name: str, kills: dict[str, Kill]) -> tuple[str, str]:
 
     def order(rule: str) -> tuple[bool, int, int, str]:
         kill = kills[rule]
-        return (RULE[rule].family != DEVIATION[name].family, LEVELS.index(kill.level), kill.cases, rule)
+        return (RULE[rule].family != MUTANT[name].family, LEVELS.index(kill.level), kill.cases, rule)
 
     rule = min(kills, key=order)
     return rule, kills[rule].level
 
 
 def _smallest(seed: int, of: tuple[tuple[str, str], str]) -> Size:
-    """The size of the smallest case on which the rule fails the deviation."""
+    """The size of the smallest case on which the rule fails the mutant."""
     (rule, level), name = of
-    case = run(RULE[rule], DEVIATION[name].port(), level=level, seed=seed).case
+    case = run(RULE[rule], MUTANT[name].port(), level=level, seed=seed).case
     assert case is not None  # noqa: S101  # it has just been failed by this rule
     return Size(case.images, case.queries, case.targets)
 
 
 def replay(matrix: Matrix, pairs: Iterable[Pair]) -> list[str]:
-    """What is no longer as recorded: a sentence for each pair of a rule and a deviation that it does not fail."""
+    """What is no longer as recorded: a sentence for each pair of a rule and a mutant that it does not fail."""
     wrong = []
     for rule, name in pairs:
         level = matrix.kills[name][rule].level
-        outcome = run(RULE[rule], DEVIATION[name].port(), level=level, seed=matrix.seed, shrink=False)
+        outcome = run(RULE[rule], MUTANT[name].port(), level=level, seed=matrix.seed, shrink=False)
         if outcome.verdict != "fail":
             wrong.append(f"{rule} does not fail {name} at level {level}: {outcome.verdict} {outcome.message}")
     return wrong
 
 
 def witnesses(matrix: Matrix) -> list[Pair]:
-    """One kill for each deviation, and one for each rule that those leave out: as few as show that all bite."""
+    """One kill for each mutant, and one for each rule that those leave out: as few as show that all bite."""
     pairs = [(_quickest(name, kills)[0], name) for name, kills in matrix.kills.items() if kills]
     used = {rule for rule, _ in pairs}
     for rule in matrix.rules:

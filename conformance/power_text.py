@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import median
 
-from detr_conformance.deviations import MUSEUM
-from detr_conformance.power import DEVIATION, LEVELS, RULE, Matrix
+from detr_conformance.mutants import MUSEUM
+from detr_conformance.power import LEVELS, MUTANT, RULE, Matrix
 from detr_conformance.properties.rule import FAMILIES
 
 SMOKE_SHARE = 0.9
-"""At level smoke at least this share of the deviations must be failed; at standard all."""
+"""At level smoke at least this share of the mutants must be failed; at standard all."""
 LARGEST = (2, 4, 3)
 """Most images, queries and targets that the median of the smallest failing cases may have."""
 
 HEAD = """# The power of the rules
 
-Every rule judges every deviation of the bug museum that it can see. A deviation is the reference with one step
+Every rule judges every mutant of the bug museum that it can see. A mutant is the reference with one step
 changed: a real bug of a public implementation, or a mistake that a porter may make. Written by `detr-conformance
 power`, as CONTRIBUTING.md says: run that, do not edit this.
 """
@@ -28,12 +28,12 @@ def shortcomings(matrix: Matrix) -> list[str]:
     smoke, standard = (len(matrix.killed(level)) for level in LEVELS[:2])
     found = []
     if smoke < SMOKE_SHARE * total:
-        found.append(f"level smoke fails {smoke} of {total} deviations, expected {SMOKE_SHARE:.0%}")
+        found.append(f"level smoke fails {smoke} of {total} mutants, expected {SMOKE_SHARE:.0%}")
     if standard < total:
         survivors = [name for name, kills in matrix.kills.items() if not kills]
         found.append(f"level standard does not fail: {', '.join(survivors)}")
     if matrix.idle():
-        found.append(f"rules that fail no deviation: {', '.join(matrix.idle())}")
+        found.append(f"rules that fail no mutant: {', '.join(matrix.idle())}")
     if any(size > largest for size, largest in zip(medians(matrix), LARGEST, strict=True)):
         found.append(f"the median smallest case has {_sizes(medians(matrix))}, expected at most {_sizes(LARGEST)}")
     return found
@@ -51,13 +51,13 @@ def _sizes(numbers: Sequence[float]) -> str:
 
 def summary(matrix: Matrix) -> str:
     """The figures."""
-    total, real = len(MUSEUM), sum(not name.startswith("plausible") for name in DEVIATION)
+    total, real = len(MUSEUM), sum(not name.startswith("plausible") for name in MUTANT)
     rows = [
         ("rules", len(matrix.rules)),
-        ("deviations", f"{total}, of which {real} were found in public implementations"),
+        ("mutants", f"{total}, of which {real} were found in public implementations"),
         *((f"failed at level {level}", _share(len(matrix.killed(level)), total)) for level in LEVELS),
         ("failed by a rule of its own family", _share(len(_failed_by_own_family(matrix)), total)),
-        ("rules that fail at least one deviation", _share(len(matrix.rules) - len(matrix.idle()), len(matrix.rules))),
+        ("rules that fail at least one mutant", _share(len(matrix.rules) - len(matrix.idle()), len(matrix.rules))),
         ("median of the smallest failing cases", _sizes(medians(matrix))),
     ]
     return "\n".join(["| | |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows), ""])
@@ -65,7 +65,7 @@ def summary(matrix: Matrix) -> str:
 
 def markdown(matrix: Matrix) -> str:
     """The document."""
-    return "\n".join([HEAD, summary(matrix), *_rules(matrix), *_deviations(matrix)])
+    return "\n".join([HEAD, summary(matrix), *_rules(matrix), *_mutants(matrix)])
 
 
 def _share(part: int, whole: int) -> str:
@@ -76,13 +76,13 @@ def _failed_by_own_family(matrix: Matrix) -> list[str]:
     def families(name: str) -> set[str]:
         return {RULE[rule].family for rule in matrix.kills[name]}
 
-    return [name for name in matrix.kills if DEVIATION[name].family in families(name)]
+    return [name for name in matrix.kills if MUTANT[name].family in families(name)]
 
 
 def _rules(matrix: Matrix) -> Iterator[str]:
     yield "## What each rule catches\n"
-    yield "*Alone*: no other rule fails these deviations. *Smoke*: how many of them are failed at that level.\n"
-    yield "| rule | | deviations | smoke | alone |"
+    yield "*Alone*: no other rule fails these mutants. *Smoke*: how many of them are failed at that level.\n"
+    yield "| rule | | mutants | smoke | alone |"
     yield "|---|---|---|---|---|"
     for rule in matrix.rules:
         names = matrix.caught_by(rule)
@@ -92,16 +92,16 @@ def _rules(matrix: Matrix) -> Iterator[str]:
     yield ""
 
 
-def _deviations(matrix: Matrix) -> Iterator[str]:
-    yield "## What fails each deviation\n"
+def _mutants(matrix: Matrix) -> Iterator[str]:
+    yield "## What fails each mutant\n"
     yield "The five rules that take the fewest cases; `+ n` is the number of others."
     for family, about in FAMILIES.items():
         yield f"\n### {family}: {about}\n"
-        yield "| deviation | failed by (cases) | smallest case: images, queries, targets |"
+        yield "| mutant | failed by (cases) | smallest case: images, queries, targets |"
         yield "|---|---|---|"
-        for deviation in MUSEUM:
-            if deviation.family == family:
-                yield f"| `{deviation.id}` | {_killers(matrix, deviation.id)} | {_size(matrix, deviation.id)} |"
+        for mutant in MUSEUM:
+            if mutant.family == family:
+                yield f"| `{mutant.id}` | {_killers(matrix, mutant.id)} | {_size(matrix, mutant.id)} |"
     yield ""
 
 

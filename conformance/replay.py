@@ -15,11 +15,11 @@ from detr_conformance.packets.packet import read as read_packet
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import from_document
 from detr_conformance.properties.port import Port
-from detr_conformance.properties.profiles import Profile
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import Outcome, run
 from detr_conformance.reading import read_text
+from detr_conformance.reference import FAMILY, LossSpec
 from detr_conformance.resolve import resolve
 
 PASSES = "  the port is repaired, or another one; or it keeps something from one call to the next, or draws at random"
@@ -78,7 +78,7 @@ def load(path: Path) -> tuple[Packet, LossCase]:
         raise UsageError(f"{path}: {error}") from error
 
 
-def replayed_on(packet: Packet, case: LossCase, port: Port, profile: Profile) -> Replayed:
+def replayed_on(packet: Packet, case: LossCase, port: Port, profile: LossSpec) -> Replayed:
     """Judge a port by the packet's rule on its case.
 
     Raises:
@@ -139,7 +139,8 @@ def _options(
     packet: Packet, port: str | None, adapter: str | None, denoising: str | None, profile: str | None
 ) -> CheckOptions:
     """What to resolve: the packet's port as it was called then, or another one as it is to be called now."""
-    conventions = profile or packet.profile
+    known = packet.profile in FAMILY or ":" in packet.profile  # otherwise the port brings its own
+    conventions = profile or (packet.profile if known else None)
     if port is None:
         own = packet.port
         return CheckOptions(

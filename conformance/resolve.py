@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from detr_conformance.errors import UsageError, described, one_line
 from detr_conformance.options import CheckOptions
 from detr_conformance.properties.port import Port, check_port
-from detr_conformance.properties.profiles import PROFILES, Profile
+from detr_conformance.reference import FAMILY, LossSpec
 
 
 class BuiltIn(NamedTuple):
@@ -54,7 +54,7 @@ ADAPTERS = ("ultralytics",)
 OTHER_PORTS = "any other is written package.module:attribute"
 
 
-def resolve(options: CheckOptions) -> tuple[Port, Profile]:
+def resolve(options: CheckOptions) -> tuple[Port, LossSpec]:
     """The port, and the profile to hold it to.
 
     What the port's modules print while they are imported is not shown: it would mix with the run's own output.
@@ -173,12 +173,22 @@ def _module(name: str) -> ModuleType:
         raise UsageError(f"the module {name} does not import ({one_line(error)}): {hint}") from error
 
 
-def _profile(options: CheckOptions, port: Port) -> Profile:
-    name = port.profile if options.profile is None else options.profile
-    if name in PROFILES:
-        return PROFILES[name]
+def _profile(options: CheckOptions, port: Port) -> LossSpec:
+    """The spec of the family, or somebody's own, that `--profile` names; by default the port's."""
+    chosen = port.profile if options.profile is None else options.profile
+    if isinstance(chosen, LossSpec):
+        return chosen
+    if chosen in FAMILY:
+        return FAMILY[chosen]
+    if options.profile is not None and ":" in chosen:
+        found = _attribute(chosen)
+        if isinstance(found, LossSpec):
+            return found
+        raise UsageError(f"--profile {chosen} is {type(found).__name__}, expected a LossSpec")
     owner = f"port {one_line(port.name)!r} names the" if options.profile is None else "there is no"
-    raise UsageError(f"{owner} profile {one_line(name)!r}: choose one of {', '.join(PROFILES)} with --profile")
+    raise UsageError(
+        f"{owner} profile {one_line(chosen)!r}: choose one of {', '.join(FAMILY)} with --profile, or package.module:SPEC"
+    )
 
 
 @contextmanager

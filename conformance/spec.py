@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from detr_conformance.deviations import MUSEUM
-from detr_conformance.deviations.steps import changed_steps
+from detr_conformance.mutants import MUSEUM
 from detr_conformance.power import Matrix, recorded
 from detr_conformance.properties.case import CLASSIFICATION
 from detr_conformance.properties.rule import FAMILIES, Rule
@@ -27,11 +26,11 @@ as remarks.
 
 CATCHES = """## What each rule catches
 
-The steps of the reference that each rule has been seen to notice a change of, and the deviations of the museum that
-changed them, as [power.md](power.md) measures it.
+The decisions that each rule has been seen to notice a change of, and the mutants of the museum that changed them, as
+[power.md](power.md) measures it. A decision is a path into a `LossSpec`.
 """
 SHOWN = 4
-"""So many steps and deviations are named beside a rule, those that most deviations change and few others catch."""
+"""So many decisions and mutants are named beside a rule, those that most mutants change and few others catch."""
 
 
 def markdown() -> str:
@@ -62,15 +61,15 @@ def _families() -> Iterator[str]:
 
 
 def _catches(matrix: Matrix) -> Iterator[str]:
-    """The table of rules, steps of the reference, and deviations."""
-    steps = {deviation.id: changed_steps(deviation) for deviation in MUSEUM}
+    """The table of rules, decisions, and mutants."""
+    changed = {mutant.id: mutant.changes() for mutant in MUSEUM}
     yield CATCHES
-    yield "| rule | steps | deviations |"
+    yield "| rule | decisions | mutants |"
     yield "|---|---|---|"
     for rule in RULES:
         # Those that few other rules catch say most about this one.
         caught = sorted(matrix.caught_by(rule.id), key=lambda name: (len(matrix.kills[name]), name))
-        noticed = Counter(step for name in caught for step in steps[name])
+        noticed = Counter(step for name in caught for step in changed[name])
         often = [step for step, _ in sorted(noticed.items(), key=lambda entry: (-entry[1], entry[0]))]
         yield f"| {rule.id} | {_first(often)} | {_first(caught)} |"
     yield ""

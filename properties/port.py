@@ -195,6 +195,8 @@ def _check_options(port: Port) -> None:
         raise TypeError(f"{type(port).__name__}.options is {options!r}, expected a mapping")
     for name, values in options.items():
         if name not in OPTIONS:
-            raise TypeError(f"port {port.name!r} restricts the unknown option {name!r}, known are: {', '.join(OPTIONS)}")
+            raise TypeError(
+                f"port {port.name!r} restricts the unknown option {name!r}, known are: {', '.join(OPTIONS)}"
+            )
         if isinstance(values, (str, Mapping)) or not isinstance(values, Sequence) or not values:
             raise TypeError(f"port {port.name!r}: options[{name!r}] is {values!r}, expected a row of values")

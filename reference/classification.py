@@ -44,7 +44,7 @@ def _entropy_by_logit(x: Tracked, q: Tracked) -> Tracked:
     return (1.0 - q) - sigmoid(-x)
 
 
-def _entropy_by_score(x: Tracked, q: Tracked) -> Tracked:  # noqa: ARG001  # asked of every derivative
+def _entropy_by_score(x: Tracked, q: Tracked) -> Tracked:
     """log(1 - p) - log p, which is -x."""
     return -x
 
@@ -115,12 +115,12 @@ class ClassTerm:
     probe: Probe | None = None
 
 
-def label(y: Terms, q: Terms) -> Terms:  # noqa: ARG001  # asked of every class term
+def label(y: Terms, q: Terms) -> Terms:
     """1 for the target's class, else 0."""
     return y
 
 
-def score(y: Terms, q: Terms) -> Terms:  # noqa: ARG001  # asked of every class term
+def score(y: Terms, q: Terms) -> Terms:
     """The IoU for the target's class, else 0."""
     return q
 
@@ -130,7 +130,7 @@ def balance(y: Terms, alpha: float) -> Terms:
     return alpha * y + (1.0 - alpha) * (1.0 - y) if alpha > 0 else np.ones_like(y)
 
 
-def focal_weight(x: Terms, y: Terms, q: Terms, config: LossConfig) -> Terms:  # noqa: ARG001  # as above
+def focal_weight(x: Terms, y: Terms, q: Terms, config: LossConfig) -> Terms:
     """a_t (1 - p_t)^gamma: terms that are right fade out."""
     return balance(y, config.alpha) * (1.0 - truth(x, y)) ** config.gamma
 

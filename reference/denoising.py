@@ -99,7 +99,12 @@ class Generator:
     handed_over: Callable[..., Generated]
 
     def generate(
-        self, targets: Targets, num_classes: int, num_queries: int, class_embed: np.ndarray, options: GeneratorConfig,
+        self,
+        targets: Targets,
+        num_classes: int,
+        num_queries: int,
+        class_embed: np.ndarray,
+        options: GeneratorConfig,
         rng: np.random.Generator | None,
     ) -> Generated:
         """Labels, boxes, mask and meta; four times None where there is nothing to denoise."""
@@ -207,7 +212,7 @@ def random_subset(count: int, num_dn: int, rng: np.random.Generator) -> Int64[np
     return np.sort(rng.permutation(count)[:num_dn])
 
 
-def every_target(count: int, num_dn: int, rng: np.random.Generator) -> Int64[np.ndarray, " _targets"]:  # noqa: ARG001
+def every_target(count: int, num_dn: int, rng: np.random.Generator) -> Int64[np.ndarray, " _targets"]:
     """All targets of an image, however many there are."""
     return np.arange(count)
 
@@ -221,7 +226,7 @@ def noisy_labels(
     classes: Int64[np.ndarray, " slots"],
     num_classes: int,
     cls_noise_ratio: float,
-    half: int,  # noqa: ARG001  # positives and negatives alike
+    half: int,
     rng: np.random.Generator,
 ) -> Int64[np.ndarray, " slots"]:
     """Replace each label, with probability cls_noise_ratio / 2, by a class drawn uniformly from all of them.
@@ -300,7 +305,7 @@ def indices_and_sizes(layout: Layout, num_queries: int) -> dict[str, Any]:
     }
 
 
-def nothing_more(labels: Any, boxes: Any, blocked: Any, meta: Any, class_embed: Any) -> Generated:  # noqa: ARG001, ANN401
+def nothing_more(labels: Any, boxes: Any, blocked: Any, meta: Any, class_embed: Any) -> Generated:  # noqa: ANN401
     """As it was made."""
     return labels, boxes, blocked, meta
 
@@ -362,7 +367,7 @@ def same_targets(targets: Targets) -> Targets:
     return targets
 
 
-def ordinary_alone(ordinary: Sequence[Layer], denoising: Sequence[Layer]) -> Sequence[Layer]:  # noqa: ARG001
+def ordinary_alone(ordinary: Sequence[Layer], denoising: Sequence[Layer]) -> Sequence[Layer]:
     """The ordinary losses look at ordinary queries alone."""
     return ordinary
 

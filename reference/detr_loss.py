@@ -153,7 +153,9 @@ class VarifocalLoss:
         Returns:
             The loss and its gradient by `pred_scores`.
         """
-        return _mean_over_queries(VARIFOCAL, pred_score, label, gt_score, LossConfig(gamma=self.gamma, alpha=self.alpha))
+        return _mean_over_queries(
+            VARIFOCAL, pred_score, label, gt_score, LossConfig(gamma=self.gamma, alpha=self.alpha)
+        )
 
 
 def _mean_over_queries(term: ClassTerm, logits: Terms, label: Terms, score: Terms, config: LossConfig) -> Loss:
@@ -399,9 +401,7 @@ class DETRLoss:
         of layer `uni_match_ind`. Arguments as in `forward`, without the main layer.
         """
         # A main layer that nobody looks at goes last.
-        boxes, logits = (
-            np.concatenate([each, np.zeros((1, *each.shape[1:]))]) for each in (pred_bboxes, pred_scores)
-        )
+        boxes, logits = (np.concatenate([each, np.zeros((1, *each.shape[1:]))]) for each in (pred_bboxes, pred_scores))
         targets = Targets(gt_bboxes, gt_cls, gt_groups)
         inputs = Inputs(boxes, logits, targets, given=match_indices, arithmetic=self.arithmetic)
         losses = Criterion(self.spec, self.config)(inputs)

@@ -41,14 +41,12 @@ def focal_without_pairs(config: LossConfig, pairs: int) -> str:
     return "focal" if config.classification == "varifocal" and not pairs else config.classification
 
 
-def as_asked(config: LossConfig, pairs: int) -> str:  # noqa: ARG001  # asked of every convention
+def as_asked(config: LossConfig, pairs: int) -> str:
     """The loss that is asked for."""
     return config.classification
 
 
-def class_of_target(
-    pairs: Sequence[Matching], of: Targets, images: int, queries: int, classes: int
-) -> np.ndarray:
+def class_of_target(pairs: Sequence[Matching], of: Targets, images: int, queries: int, classes: int) -> np.ndarray:
     """The class of each query's target; `classes` for background."""
     labels = np.full((images, queries), classes)
     places, chosen = flat(pairs)
@@ -61,7 +59,7 @@ def detached_iou(boxes: Array, wanted: np.ndarray, guard: Guard) -> np.ndarray:
     return iou(stop_gradient(boxes), wanted, guard)  # type: ignore[return-value]  # a constant
 
 
-def every_query(terms: Array, is_matched: np.ndarray, config: LossConfig) -> Array:  # noqa: ARG001  # as above
+def every_query(terms: Array, is_matched: np.ndarray, config: LossConfig) -> Array:
     """All queries count alike, those without a target as background."""
     return np.sum(terms)
 
@@ -71,7 +69,7 @@ def by_index(boxes: Array, images: np.ndarray, queries: np.ndarray) -> Array:
     return boxes[images, queries]
 
 
-def l1_term(boxes: Array, wanted: np.ndarray, guard: Guard) -> Array:  # noqa: ARG001  # asked of every box term
+def l1_term(boxes: Array, wanted: np.ndarray, guard: Guard) -> Array:
     """|b - b'|, in centre form."""
     return l1_distance(boxes, wanted)
 
@@ -142,7 +140,11 @@ _BOXES = "https://github.com/lyuwenyu/RT-DETR, rtdetr_pytorch/src/zoo/rtdetr/box
 RTDETR = differs(
     ULTRALYTICS,
     "rtdetr",
-    choose_class_term=(as_asked, "A batch without targets keeps the classification loss that is asked for.", _CRITERION),
+    choose_class_term=(
+        as_asked,
+        "A batch without targets keeps the classification loss that is asked for.",
+        _CRITERION,
+    ),
     class_terms__varifocal__weight=(
         detached_varifocal_weight,
         "The weight of the varifocal loss is a constant: no gradient flows through it.",
@@ -151,8 +153,10 @@ RTDETR = differs(
     class_terms__bce=(LABEL_ENTROPY, "Cross-entropy is taken against the label, not against the IoU.", _CRITERION),
     normaliser=(
         dict.fromkeys(ULTRALYTICS.normaliser, targets),
-        "Every loss is divided by the number of targets, cross-entropy too, and also where an image has more targets "
-        "than queries.",
+        (
+            "Every loss is divided by the number of targets, cross-entropy too, and also where an image has more targets "
+            "than queries."
+        ),
         _CRITERION,
     ),
     guard=(Guard(0.0), "Nothing is added to the union or to the enclosing area.", _BOXES),
@@ -164,18 +168,26 @@ RTDETR = differs(
     ),
     keys=(
         LayerKeys({"varifocal": ("vfl",), "focal": ("focal", "vfl"), "bce": ("bce",)}),
-        "One key for each layer; no denoising keys without denoising queries. The encoder's is the last of the auxiliary "
-        "ones, or _enc_0.",
+        (
+            "One key for each layer; no denoising keys without denoising queries. The encoder's is the last of the "
+            "auxiliary ones, or _enc_0."
+        ),
         _CRITERION,
     ),
-    denoising__generator__logit_eps=(1e-5, "Boxes are clipped to [1e-5, 1 - 1e-5] before the inverse sigmoid.", _DENOISING),
+    denoising__generator__logit_eps=(
+        1e-5,
+        "Boxes are clipped to [1e-5, 1 - 1e-5] before the inverse sigmoid.",
+        _DENOISING,
+    ),
     denoising__generator__padding_is_zero=(False, "Padding boxes are the logits of an empty box.", _DENOISING),
     denoising__generator__contributed=(every_target, "Every target is denoised, however many there are.", _DENOISING),
     denoising__generator__capped=(False, "As above.", _DENOISING),
     denoising__generator__without_targets=(
         frozenset({"nothing", "dummy"}),
-        "A batch without targets gets no denoising queries, or one dummy query for each image, which keeps the ranks of "
-        "a data-parallel run from waiting for each other.",
+        (
+            "A batch without targets gets no denoising queries, or one dummy query for each image, which keeps the ranks "
+            "of a data-parallel run from waiting for each other."
+        ),
         "https://github.com/lyuwenyu/RT-DETR/pull/684",
     ),
     undefined=(

@@ -145,7 +145,10 @@ class LayerKeys(KeyTable):
     def canonical(self, key: str, call: Call) -> str | None:
         """Main, auxiliary or denoising, by how the key ends."""
         match = re.fullmatch(r"loss_([a-z]+)(?:_(aux|enc|dn)_(\d+))?", key)
-        names = {name: "class" for each in self.class_names.values() for name in each} | {"bbox": "bbox", "giou": "giou"}
+        names = {name: "class" for each in self.class_names.values() for name in each} | {
+            "bbox": "bbox",
+            "giou": "giou",
+        }
         if match is None or match[1] not in names:
             return None
         loss = f"loss_{names[match[1]]}"

@@ -15,14 +15,14 @@ from jaxtyping import Float, Int64
 
 from detr_conformance.reference.keys import PartLosses, StepLosses
 from detr_conformance.reference.layers import Layer, Stack
-from detr_conformance.reference.loss_value import Leaves, Loss, Losses, losses_of
+from detr_conformance.reference.loss_value import Losses, losses_of
 from detr_conformance.reference.matcher import Matcher, Matching, Targets
 from detr_conformance.reference.normaliser import Tally
 from detr_conformance.reference.options import LossConfig
 from detr_conformance.reference.pairing import Pairs
 from detr_conformance.reference.rounding import FLOAT32, Arithmetic, plain, track
 from detr_conformance.reference.spec import LossSpec, SideEffects
-from detr_conformance.reference.tape import Array, stop_gradient, variable
+from detr_conformance.reference.tape import Array, stop_gradient
 
 FLOAT16_EPS = 2.0**-10
 

@@ -70,7 +70,7 @@ def focal_class_cost(
 def softmax_class_cost(
     logits: Float[np.ndarray, "queries classes"],
     classes: Integer[np.ndarray, " targets"],
-    config: MatcherConfig,  # noqa: ARG001  # asked of every class cost
+    config: MatcherConfig,
 ) -> Cost:
     """Minus the probability of the target's class among all classes.
 
@@ -113,7 +113,7 @@ def image_by_image(
     return matchings
 
 
-def hard_wired(config: LossConfig) -> MatcherConfig:  # noqa: ARG001  # asked of every convention
+def hard_wired(config: LossConfig) -> MatcherConfig:
     """Gains class 2, bbox 5, giou 2, alpha 0.25, gamma 2: no option of the loss reaches its matcher (quirk)."""
     return MatcherConfig()
 

@@ -30,7 +30,7 @@ Match = Callable[[int], Sequence[Matching]]
 """The matching of one layer by its own costs."""
 
 
-def own_per_layer(match: Match, layers: int, config: LossConfig) -> list[Pairs]:  # noqa: ARG001  # asked of every pairing
+def own_per_layer(match: Match, layers: int, config: LossConfig) -> list[Pairs]:
     """Every layer by its own costs.
 
     Reference: Carion et al., DETR, arXiv 2005.12872, section 3.2 (auxiliary decoding losses).

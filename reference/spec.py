@@ -1,8 +1,8 @@
 """LossSpec: one member of the DETR family, as a record of the decisions that it takes.
 
-Every implementation of this loss is the same story (`loss.py`), with a few decisions taken differently. A spec says what
-each of them is. Its fields are plain functions, numbers and small records; a member of the family replaces some of
-them (`family.py`), and so can you.
+Every implementation of this loss is the same story (`loss.py`), with a few decisions taken differently. A spec says
+what each of them is. Its fields are plain functions, numbers and small records; a member of the family replaces some
+of them (`family.py`), and so can you.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class SideEffects:
         """What is done once the losses are there."""
 
 
-def in_double(key: str, value: np.ndarray, dtype: str) -> tuple[np.ndarray, str]:  # noqa: ARG001  # asked of every spec
+def in_double(key: str, value: np.ndarray, dtype: str) -> tuple[np.ndarray, str]:
     """A loss of shape () in float64."""
     return value, "float64"
 

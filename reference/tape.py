@@ -1,8 +1,8 @@
 """Reverse-mode differentiation of tracked arrays: a formula is written once, as its value.
 
-A `Variable` is a `Tracked` array that remembers how it was computed. The formulas of the reference are written for plain
-NumPy arrays; given variables they build a graph as they go, and `gradients` walks it backwards by the chain rule. The
-backward pass is made of tracked arrays too, so every derivative comes with a bound on its rounding error.
+A `Variable` is a `Tracked` array that remembers how it was computed. The formulas of the reference are written for
+plain NumPy arrays; given variables they build a graph as they go, and `gradients` walks it backwards by the chain
+rule. The backward pass is made of tracked arrays too, so every derivative comes with a bound on its rounding error.
 
 `stop_gradient` turns a variable into a constant, where a convention detaches.
 
@@ -82,9 +82,7 @@ class Variable(NDArrayOperatorsMixin):
         result = ufunc(*operands)
         backward = _BACKWARD[ufunc](result, *operands)
         pairs = zip(inputs, operands, backward, strict=True)
-        return Variable(
-            result, [(each, _fitting(back, of)) for each, of, back in pairs if isinstance(each, Variable)]
-        )
+        return Variable(result, [(each, _fitting(back, of)) for each, of, back in pairs if isinstance(each, Variable)])
 
     def __pow__(self, exponent: float) -> Variable:
         """The square or the power."""

@@ -18,7 +18,10 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("port", metavar="PORT", help=PORT)
     parser.add_argument("--adapter", help="the attribute is a loss class; `ultralytics` says how to build and call it")
     parser.add_argument("--denoising", metavar="MODULE:FUNCTION", help="a generator like get_cdn_group, with --adapter")
-    parser.add_argument("--profile", help="conventions to hold the port to, instead of those that it names")
+    parser.add_argument(
+        "--profile",
+        help="conventions to hold the port to, instead of those that it names: a name, or package.module:SPEC",
+    )
     parser.add_argument("--level", choices=list(TIMEOUTS), default="standard", help="how many cases (standard)")
     parser.add_argument("--seed", type=number, default=0, help="which cases are drawn, any whole number (0)")
     cases = parser.add_mutually_exclusive_group()

@@ -9,7 +9,7 @@ from detr_conformance.commands.arguments import Commands, number
 from detr_conformance.errors import UsageError
 from detr_conformance.writing import refuse_unwritable, write
 
-ABOUT = "Try every rule on every deviation of the museum. Exit status 1 where something is not failed that should be."
+ABOUT = "Try every rule on every mutant of the museum. Exit status 1 where something is not failed that should be."
 
 
 def add_parser(commands: Commands) -> None:

@@ -17,7 +17,9 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--port", metavar="PORT", help=f"another port than the packet's: {PORT}")
     parser.add_argument("--adapter", help="how to call it, if it is a loss class: `ultralytics`")
     parser.add_argument("--denoising", metavar="MODULE:FUNCTION", help="a generator like get_cdn_group, with --adapter")
-    parser.add_argument("--profile", help="conventions to hold the port to, instead of the packet's")
+    parser.add_argument(
+        "--profile", help="conventions to hold the port to, instead of the packet's: a name, or package.module:SPEC"
+    )
 
 
 def _run(given: argparse.Namespace) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
@@ -18,35 +17,27 @@ from detr_conformance.properties.port import DenoisingGroup
 from detr_conformance.properties.tolerance import budget_shares
 from detr_conformance.reference import LossSpec, Tracked
 from detr_conformance.reference.rounding import plain
+from detr_conformance.report import Divergence
 
 EXACT = 1e-9
 """Relative difference of numbers without a bound that is none: both come from float64."""
 
 
-@dataclass(frozen=True)
-class Divergence:
-    """The first step beyond its budget.
+def diverging(step: str, what: str, where: Sequence[int], expected: str, got: str) -> Divergence:
+    """The first step beyond its budget, also in a sentence.
 
-    Attributes:
-        step: path of the decision, such as `class_terms.focal.weight`; of a port that shows no steps `matching`, `losses`,
-            `gradients` or `denoising layout`.
+    Args:
+        step: path of the decision, such as `class_terms.focal.weight`; of a port that shows no steps `matching`,
+            `losses`, `gradients` or `denoising layout`.
         what: which of its numbers.
         where: index of the worst entry; empty for a single number.
         expected: the reference's value there, or what was expected in words.
         got: the port's.
     """
-
-    step: str
-    what: str
-    where: tuple[int, ...]
-    expected: str
-    got: str
-
-    def __str__(self) -> str:
-        """As a sentence."""
-        index = f"[{', '.join(map(str, self.where))}]" if self.where else ""
-        what = f"{self.what}{index} is" if self.what or index else "it is"
-        return f"the first step that differs is {self.step}: {what} {self.got}, expected {self.expected}"
+    index = f"[{', '.join(map(str, where))}]" if where else ""
+    subject = f"{what}{index} is" if what or index else "it is"
+    message = f"the first step that differs is {step}: {subject} {got}, expected {expected}"
+    return Divergence(step=step, what=what, where=list(where), expected=expected, got=got, message=message)
 
 
 def first_divergence(judged: Judged, case: LossCase) -> Divergence | None:
@@ -103,7 +94,7 @@ def _other_calls(expected: Event | None, got: Event | None) -> Divergence:
     assert one is not None  # noqa: S101  # there is at least one of them
     names = [each.path if each is not None else "nothing" for each in (expected, got)]
     parents = [each.parent for each in (got, expected) if each is not None and each.parent]
-    return Divergence(parents[0] if parents else one.path, "the next call", (), *names)
+    return diverging(parents[0] if parents else one.path, "the next call", (), *names)
 
 
 def _difference(step: str, expected: Numbers, got: Numbers, dtype: str) -> Divergence | None:
@@ -113,28 +104,32 @@ def _difference(step: str, expected: Numbers, got: Numbers, dtype: str) -> Diver
         if found is not None:
             return found
     for name in got.keys() - expected.keys():
-        return Divergence(step, name, (), "nothing", "there")
+        return diverging(step, name, (), "nothing", "there")
     return None
 
 
 def _absent(step: str, name: str, wanted: Any) -> Divergence | None:
     """A derivative that is 0 everywhere may be missing."""
-    return None if isinstance(wanted, np.ndarray) and not np.any(plain(wanted)) else Divergence(step, name, (), "there", "missing")
+    return (
+        None
+        if isinstance(wanted, np.ndarray) and not np.any(plain(wanted))
+        else diverging(step, name, (), "there", "missing")
+    )
 
 
 def _worst(step: str, what: str, expected: Any, got: Any, dtype: str) -> Divergence | None:
     """The entry that is furthest off, in units of its budget; None if all are within theirs."""
     if not isinstance(expected, np.ndarray) and not isinstance(expected, (int, float, np.number)):
-        return None if expected == got else Divergence(step, what, (), str(expected), str(got))
+        return None if expected == got else diverging(step, what, (), str(expected), str(got))
     wanted, came = np.asarray(plain(expected)), np.asarray(plain(got))
     if wanted.shape != came.shape:
-        return Divergence(step, what, (), f"of shape {wanted.shape}", f"of shape {came.shape}")
+        return diverging(step, what, (), f"of shape {wanted.shape}", f"of shape {came.shape}")
     shares = np.atleast_1d(_shares(came, expected, dtype))
     if not shares.size or shares.max() <= 1.0:
         return None
     place = np.unravel_index(int(shares.argmax()), shares.shape)
     where = tuple(int(axis) for axis in place) if wanted.ndim else ()
-    return Divergence(step, what, where, f"{np.atleast_1d(wanted)[place]:.9g}", f"{np.atleast_1d(came)[place]:.9g}")
+    return diverging(step, what, where, f"{np.atleast_1d(wanted)[place]:.9g}", f"{np.atleast_1d(came)[place]:.9g}")
 
 
 def _shares(got: np.ndarray, expected: Any, dtype: str) -> np.ndarray:
@@ -174,7 +169,7 @@ def _first_wrong_pair(judged: Judged, case: LossCase) -> Divergence | None:
             found = certify(plain(cost), oracle.allowed_cost_error(cost, case.dtype), np.asarray(queries), own)
             if found.share > 1.0 or found.defect is not None:
                 what = f"the matching of layer {layer}, image {image}"
-                return Divergence("matching", what, (), "the cheapest", str(found.defect))
+                return diverging("matching", what, (), "the cheapest", str(found.defect))
     return None
 
 

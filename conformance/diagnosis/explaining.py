@@ -7,7 +7,6 @@ from contextlib import suppress
 
 import msgspec
 
-from detr_conformance.diagnosis import divergence
 from detr_conformance.diagnosis.divergence import first_divergence
 from detr_conformance.packets.calls import watched
 from detr_conformance.packets.composing import Told
@@ -15,38 +14,46 @@ from detr_conformance.picture import picture
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.judged import Judged, PortTimeout
 from detr_conformance.properties.port import Port
-from detr_conformance.properties.profiles import Profile
 from detr_conformance.properties.rule import Rule
+from detr_conformance.reference import LossSpec
 from detr_conformance.report import Divergence, RuleEntry
 
 CASES_OF_A_RULE = 6
 """A rule may ask about many variations of its case; so many are looked at, the last: there it broke off."""
 
 FAMILIES_OF = {
-    "denoising layout": {"DN"},
-    "denoising noise": {"DN"},
+    "denoising": {"DN"},
     "layers": {"AUX"},
-    "cost terms": {"MATCH"},
-    "cost": {"MATCH"},
+    "pairing": {"AUX"},
+    "matcher": {"MATCH"},
     "matching": {"MATCH", "DN"},
-    "targets": {"CLASS", "DN"},
-    "scores": {"CLASS"},
+    "labels": {"CLASS", "DN"},
+    "score": {"CLASS"},
     "normaliser": {"CLASS", "REG"},
-    "class terms": {"CLASS"},
-    "class loss": {"CLASS"},
-    "box losses": {"BOX", "REG"},
+    "class_terms": {"CLASS"},
+    "class_total": {"CLASS"},
+    "choose_class_term": {"CLASS"},
+    "box_terms": {"BOX", "REG"},
+    "guard": {"BOX"},
     "gradients": {"GRAD"},
+    "keys": {"API"},
+    "returned": {"API"},
 }
-"""The families of rules that are about a step."""
+"""The families of rules that are about a step, by how its path begins."""
 
 
-def cases_asked_about(rule: Rule, port: Port, profile: Profile, case: LossCase) -> list[LossCase]:
+def families_of(step: str) -> set[str]:
+    """The families of rules that are about a step."""
+    return FAMILIES_OF.get(step.partition(".")[0].partition(" ")[0], set())
+
+
+def cases_asked_about(rule: Rule, port: Port, profile: LossSpec, case: LossCase) -> list[LossCase]:
     """What the rule asks the port on its case: often variations of it."""
     calls, _ = watched(rule, port, profile, case)
     return list(dict.fromkeys(each for call in calls for each in call.cases))[-CASES_OF_A_RULE:]
 
 
-def divergence_of(rule: Rule, port: Port, profile: Profile, case: LossCase) -> divergence.Divergence | None:
+def divergence_of(rule: Rule, port: Port, profile: LossSpec, case: LossCase) -> Divergence | None:
     """The first step that differs, on the first of the cases that the rule asks about where one does."""
     judged, cases = Judged(port, profile), list[LossCase]()
     with suppress(PortTimeout):
@@ -59,13 +66,13 @@ def divergence_of(rule: Rule, port: Port, profile: Profile, case: LossCase) -> d
     return None
 
 
-def explained(entry: RuleEntry, rule: Rule, port: Port, profile: Profile, case: LossCase) -> RuleEntry:
+def explained(entry: RuleEntry, rule: Rule, port: Port, profile: LossSpec, case: LossCase) -> RuleEntry:
     """The entry of a failed rule with its divergence and a picture of its case."""
     found = divergence_of(rule, port, profile, case)
     shown: str | None = None
     with suppress(Exception, PortTimeout):  # a case that cannot be shown, such as one of NaN
         shown = picture(case, profile, port)
-    return msgspec.structs.replace(entry, divergence=None if found is None else reported(found), picture=shown)
+    return msgspec.structs.replace(entry, divergence=found, picture=shown)
 
 
 def compared_with(entry: RuleEntry, account: Told | None) -> RuleEntry:
@@ -81,18 +88,6 @@ def compared_with(entry: RuleEntry, account: Told | None) -> RuleEntry:
     return msgspec.structs.replace(entry, message=f"{entry.message}; in a new process it passes, so the port {why}")
 
 
-def reported(found: divergence.Divergence) -> Divergence:
-    """As the report holds it."""
-    return Divergence(
-        step=found.step,
-        what=found.what,
-        where=list(found.where),
-        expected=found.expected,
-        got=found.got,
-        message=str(found),
-    )
-
-
 def with_consequences(entries: Collection[RuleEntry]) -> list[RuleEntry]:
     """The entries, those marked that fail only in consequence.
 
@@ -101,14 +96,14 @@ def with_consequences(entries: Collection[RuleEntry]) -> list[RuleEntry]:
     causes: dict[str, str] = {}
     for entry in sorted(entries, key=lambda entry: entry.id):
         step = _step(entry)
-        if step and entry.id.partition("-")[0] in FAMILIES_OF.get(step, ()):
+        if step and entry.id.partition("-")[0] in families_of(step):
             causes.setdefault(step, entry.id)
     return [_blocked(entry, causes) for entry in entries]
 
 
 def _blocked(entry: RuleEntry, causes: dict[str, str]) -> RuleEntry:
     step = _step(entry)
-    if not step or step not in causes or entry.id.partition("-")[0] in FAMILIES_OF[step]:
+    if not step or step not in causes or entry.id.partition("-")[0] in families_of(step):
         return entry
     return msgspec.structs.replace(entry, blocked_by=causes[step])
 

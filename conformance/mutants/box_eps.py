@@ -9,20 +9,21 @@ import numpy as np
 from detr_conformance.mutants.boxes import BOXES, by_boxes, read_as
 from detr_conformance.mutants.changes import wrapped
 from detr_conformance.mutants.mutant import Mutant
-from detr_conformance.reference import Guard, replace_in
+from detr_conformance.reference import Guard, replace_in, wrap_in
 from detr_conformance.reference.boxes import IOU_EPS, area, corners_of_centre_form, overlap
+from detr_conformance.reference.rounding import plain
 from detr_conformance.reference.tape import Array
 
 
 def clamped(numbers: Array) -> Array:
-    """At least 0 and at most 1."""
-    return np.minimum(np.maximum(numbers, 0.0), 1.0)
+    """At least 0 and at most 1; on the border itself the gradient passes, as through torch.clamp."""
+    return np.where(plain(numbers) < 0.0, 0.0, np.where(plain(numbers) > 1.0, 1.0, numbers))
 
 
 def clipped(boxes: Array) -> Array:
     """Boxes in centre form, corners beyond the edge of the image moved onto it."""
     corners = corners_of_centre_form(boxes)
-    low, high = clamped(corners.low), clamped(corners.high)
+    low, high = (np.minimum(np.maximum(each, 0.0), 1.0) for each in (corners.low, corners.high))
     return np.concatenate([(low + high) / 2, high - low], axis=-1)
 
 
@@ -40,7 +41,7 @@ BOX_EPS_MUTANTS: tuple[Mutant, ...] = (
         "IoU of two boxes without area was 0 / 0, and the NaN entered loss and cost. Right under this profile: 1e-7 is "
         "added to the union and to the hull. Shows where prediction and target are the same point.",
         "facebookresearch/detr and copies; pytorch/vision, issue 3404; roboflow/rf-detr, pull request 1180",
-        lambda spec: replace_in(spec, "guard.eps", 0.0),
+        lambda spec: wrap_in(spec, "guard", lambda right: replace(right, eps=0.0)),
     ),
     Mutant(
         "scenic-larger-eps",
@@ -48,7 +49,7 @@ BOX_EPS_MUTANTS: tuple[Mutant, ...] = (
         "1e-6 is added to the union and to the hull. Right under this profile: 1e-7. Shows on tiny boxes, which never "
         "reach a GIoU of 1.",
         "google-research/scenic, DETR's box functions",
-        lambda spec: replace_in(spec, "guard.eps", 10.0 * IOU_EPS),
+        lambda spec: wrap_in(spec, "guard", lambda right: replace(right, eps=10.0 * IOU_EPS)),
     ),
     Mutant(
         "rfdetr-eps-as-floor",

@@ -9,13 +9,12 @@ import numpy as np
 
 from detr_conformance.mutants.changes import wrapped
 from detr_conformance.mutants.mutant import Mutant
-from detr_conformance.reference import LossConfig
+from detr_conformance.reference import LossConfig, replace_in
 from detr_conformance.reference.layers import Layer
-from detr_conformance.reference.pairing import Match, Pairs
+from detr_conformance.reference.pairing import Match, Pairs, own_per_layer
 
 OWN = "loss specification, DETRLoss, forward: each auxiliary layer is matched on its own"
 SHARED = "loss specification, DETRLoss, forward: use_uni_match"
-
 
 Pairing = Callable[[Match, int, LossConfig], Sequence[Pairs]]
 
@@ -23,7 +22,7 @@ Pairing = Callable[[Match, int, LossConfig], Sequence[Pairs]]
 def images_for_layers(right: Callable[[Sequence[Layer]], Sequence[Layer]], layers: Sequence[Layer]) -> Sequence[Layer]:
     """The axis of images is taken for that of layers: each image but the last is a layer, and its layers are images.
 
-    Where there are fewer layers than images it raised; here the layers start over.
+    Where there are fewer layers than images it raised; here the layers start over, and each is matched on its own.
     """
     *auxiliary, main = right(layers)
     images = range(len(main.boxes)) if auxiliary else range(0)
@@ -65,7 +64,7 @@ LAYER_MATCHING_MUTANTS: tuple[Mutant, ...] = (
         "matched with the targets of all images. Right: layers along the first axis. Shows in the sum over layers; one "
         "image has no auxiliary loss.",
         "huggingface/transformers 4.30.2, modeling_deformable_detr.py",
-        wrapped("layers.arranged", images_for_layers),
+        lambda spec: replace_in(wrapped("layers.arranged", images_for_layers)(spec), "pairing", own_per_layer),
     ),
     Mutant(
         "paddle-aux-stale-matching",

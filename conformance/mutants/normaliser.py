@@ -7,7 +7,7 @@ from functools import reduce
 
 from detr_conformance.mutants.changes import wrapped
 from detr_conformance.mutants.mutant import Change, Mutant
-from detr_conformance.reference import replace_in
+from detr_conformance.reference import LossSpec, replace_in
 from detr_conformance.reference.normaliser import Normaliser, Tally, queries, targets
 
 STEP_2 = "loss specification, DETRLoss, step 2"
@@ -27,6 +27,13 @@ def divided(wrong: Callable[[Normaliser, Tally], float], *terms: str) -> Change:
 def counted(wrong: Callable[[Normaliser, Tally], float]) -> Change:
     """N counted otherwise. Cross-entropy knows no N where it is divided by the queries."""
     return lambda spec: divided(wrong, *(term for term, right in spec.normaliser.items() if right is not queries))(spec)
+
+
+def by_targets(spec: LossSpec) -> LossSpec:
+    """Every target counts, also one without a query."""
+    return replace_in(
+        spec, "normaliser", {term: right if right is queries else targets for term, right in spec.normaliser.items()}
+    )
 
 
 def unguarded(right: Normaliser, tally: Tally) -> float:
@@ -113,7 +120,7 @@ NORMALISER_MUTANTS: tuple[Mutant, ...] = (
         "The normaliser is the number of targets, as in DETR. Right under this profile: of matched pairs. Shows with "
         "fewer queries than targets.",
         STEP_2,
-        counted(lambda _right, tally: targets(tally)),
+        by_targets,
     ),
     Mutant(
         "plausible-divided-by-all-queries",

@@ -40,7 +40,7 @@ def clamped(x: Array, y: Array) -> Array:
     return -np.log(np.minimum(np.maximum(truth(x, y), 1e-7), 1.0 - 1e-7))
 
 
-def added_in_single(right: Callable[..., Any], losses: Sequence[Any]) -> Any:  # noqa: ANN401  # tracked or variables
+def added_in_single(right: Callable[..., Any], losses: Sequence[Any]) -> Any:  # tracked or variables
     """The sum of several layers in float32."""
     return in_single(right(losses)) if len(losses) > 1 else right(losses)
 

@@ -14,9 +14,8 @@ from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.global_state import changed, snapshot
 from detr_conformance.properties.judged import Judged, OutOfScope, PortError
 from detr_conformance.properties.port import METHODS, LossResult, Port
-from detr_conformance.properties.profiles import Profile
 from detr_conformance.properties.rule import Rule
-from detr_conformance.reference import Tracked
+from detr_conformance.reference import LossSpec, Tracked
 
 ASKED = frozenset({"loss", *METHODS.values()})
 """The methods of a port that rules call."""
@@ -98,7 +97,7 @@ class Watching(Judged):
             raise
 
 
-def watched(rule: Rule, port: Port, profile: Profile, case: LossCase) -> tuple[list[Call], Watching]:
+def watched(rule: Rule, port: Port, profile: LossSpec, case: LossCase) -> tuple[list[Call], Watching]:
     """Ask the port what the rule asks it about the case; the calls, and the port as it was judged."""
     recording = RecordingPort(port)
     judged = Watching(recording, profile)

@@ -22,9 +22,9 @@ from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseDocument, to_document
 from detr_conformance.properties.judged import Judged, PortError
 from detr_conformance.properties.port import Port
-from detr_conformance.properties.profiles import Profile
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.run import Outcome, ask_first
+from detr_conformance.reference import LossSpec
 from detr_conformance.report import Suite
 
 MOST_CALLS = 4
@@ -91,7 +91,7 @@ class Told(msgspec.Struct, frozen=True):
     earlier: list[CaseDocument]
 
 
-def told(rule: Rule, port: Port, profile: Profile, case: LossCase, earlier: Sequence[LossCase] = ()) -> Told:
+def told(rule: Rule, port: Port, profile: LossSpec, case: LossCase, earlier: Sequence[LossCase] = ()) -> Told:
     """Ask the port what the rule asks it about the case, and keep what tells most.
 
     All calls that are kept are of one method, and all lines are read in one way, so that a script of a few lines can

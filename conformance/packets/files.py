@@ -17,8 +17,8 @@ from detr_conformance.packets.script import script, script_name
 from detr_conformance.picture import picture
 from detr_conformance.properties.case_json import from_document
 from detr_conformance.properties.port import Port
-from detr_conformance.properties.profiles import Profile
 from detr_conformance.properties.run import Outcome
+from detr_conformance.reference import LossSpec
 from detr_conformance.versions import versions_for
 
 LONGEST_NAME = 60
@@ -29,7 +29,7 @@ FAILED = ("fail", "error")
 def keep(
     outcome: Outcome,
     port: Port,
-    profile: Profile,
+    profile: LossSpec,
     options: CheckOptions,
     directory: str,
     account: Told | None = None,
@@ -56,11 +56,11 @@ def keep(
     )
     if account is None or not account.broken:
         account = told(outcome.rule, port, profile, outcome.case)
-    packet = compose(outcome, outcome.case, account, profile.name, source, _versions(options.port))
+    packet = compose(outcome, outcome.case, account, options.profile or profile.name, source, _versions(options.port))
     return write_packet(packet, port, profile, Path(directory))
 
 
-def write_packet(packet: Packet, port: Port, profile: Profile, folder: Path) -> Path:
+def write_packet(packet: Packet, port: Port, profile: LossSpec, folder: Path) -> Path:
     """Write one packet with its script and its picture.
 
     Raises:

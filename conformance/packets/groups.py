@@ -42,7 +42,7 @@ class Layout:
         """Work out the sizes."""
         self.group = group
         self.case = case
-        self.convention = judged.profile.denoising
+        self.convention = judged.spec.denoising.generator
         most, num_dn = max(case.gt_groups), case.generator.num_dn
         self.width = min(most, num_dn) if self.convention.capped else most
         self.groups = max(num_dn // self.width, 1)

@@ -24,7 +24,7 @@ def matching_lines(answer: object, case: LossCase, judged: Judged) -> list[Line]
     counts = [len(images) for images in layers]
     if counts != [case.images] * case.layers:
         return []  # the message says it
-    costs = oracle.matching_costs(case, judged.profile)
+    costs = oracle.matching_costs(case, judged.spec)
     return [
         _cost_line(case, layer, image, costs[layer][image], layers[layer][image])
         for layer in range(case.layers)

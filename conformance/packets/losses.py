@@ -51,12 +51,8 @@ class Result:
         yield from self._keys()
         yield from self._forms()
 
-    @property
-    def _denoising_layers(self) -> int:
-        return 0 if self.case.denoising is None else len(self.case.denoising.bboxes)
-
     def _ways(self, key: str, *part: Step) -> list[list[Step]]:
-        """Ways to the port's own losses that make up one of the base profile."""
+        """Ways to the port's own losses that make up one under a canonical key."""
         own = [each for each in self.returned.result.losses if self.returned.canonical(each) == key]
         return [[*self.way, "gradients" if part else "losses", each, *part] for each in own]
 
@@ -94,10 +90,9 @@ class Result:
         return wanted.values, allowed_error(wanted, self.case.dtype)
 
     def _keys(self) -> Iterator[Line]:
-        keys, case = self.judged.profile.keys, self.case
-        known = keys.expected(case.layers, case.config.aux_loss, self._denoising_layers)
-        wanted = known if self.judged.can("denoising") else {key for key in known if "_dn" not in key}
         came = set(self.returned.result.losses)
+        known = min(self.judged.keys.expected(self.returned.call), key=lambda keys: len(keys ^ came))
+        wanted = known if self.judged.can("denoising") else {key for key in known if "_dn" not in key}
         if not wanted <= came <= known:
             yield text("keys", f"{self.name}keys", [*self.way, "losses"], sorted(came), sorted(came & known | wanted))
 
@@ -132,8 +127,8 @@ def loss_lines(answer: object, cases: tuple[LossCase, ...], judged: Judged, aske
 def _expected(case: LossCase, judged: Judged) -> Losses | None:
     """What the reference says; None where it has no single answer."""
     try:
-        if oracle.matching_is_certain(case, judged.profile):
-            return oracle.expected_losses(case, judged.profile)
+        if oracle.matching_is_certain(case, judged.spec):
+            return oracle.expected_losses(case, judged.spec)
     except (ValueError, OverflowError):
         return None
     return None

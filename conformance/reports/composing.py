@@ -9,9 +9,9 @@ from detr_conformance.errors import visible
 from detr_conformance.judgement import Judgement
 from detr_conformance.properties.case_json import to_document
 from detr_conformance.properties.port import Port
-from detr_conformance.properties.profiles import Profile
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import Outcome
+from detr_conformance.reference import LossSpec
 from detr_conformance.report import Diagnosis, LeftOpen, PortFacts, ProfileFacts, Report, RuleEntry, Suite
 from detr_conformance.reports.verdict import counts_of, overall
 
@@ -78,9 +78,13 @@ def _port(port: Port, versions: dict[str, str], asked: Sequence[str]) -> PortFac
     )
 
 
-def _profile(profile: Profile) -> ProfileFacts:
+def _profile(profile: LossSpec) -> ProfileFacts:
     left_open = {
         what: LeftOpen(reason=reason, rules=[rule.id for rule in RULES if rule.convention == what])
-        for what, reason in profile.left_open.items()
+        for what, reason in profile.undefined.items()
     }
-    return ProfileFacts(name=profile.name, differences=dict(profile.differences), left_open=left_open)
+    return ProfileFacts(
+        name=profile.name,
+        differences={path: each.sentence for path, each in profile.differences.items()},
+        left_open=left_open,
+    )

@@ -9,7 +9,7 @@ import shlex
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseFormatError, from_document
-from detr_conformance.properties.profiles import PROFILES
+from detr_conformance.reference import FAMILY
 from detr_conformance.report import Report, RuleEntry
 
 
@@ -27,7 +27,7 @@ def replay(report: Report, entry: RuleEntry) -> list[str]:
     """The command that judges the port on this case alone, in parts that belong together."""
     asked, profile = report.port.asked, report.profile.name
     parts = [f"detr-conformance check {shlex.join(asked) if asked else 'PORT'}"]
-    if profile in PROFILES:
+    if profile in FAMILY:
         parts.append(f"--profile {profile}")
     return [*parts, f"--case {packet_name(entry)}", f"-- -k {entry.id}"]
 

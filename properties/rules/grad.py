@@ -12,7 +12,7 @@ from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 
 ANY = Request(targets=(0, 4))
-SATURATED = replace(ANY, logit_scale=30.0)
+SATURATED = replace(ANY, logit_scale=30.0, about_class=True)
 SUFFIXES = ("", "_aux", "_dn", "_aux_dn")
 
 
@@ -147,6 +147,7 @@ def each_part_by_its_own_layers(port: Judged, case: LossCase) -> None:
     source="Lin et al., Focal Loss, arXiv 1708.02002, section 3.2: gamma >= 0, tried from 0.1 to 5",
     request=SATURATED,
     needs={"gradients"},
+    varies={"gamma"},
     should="no recipe of the family has such a gamma: they train with 1.5 and 2",
 )
 def finite_gradients_for_a_small_gamma(port: Judged, case: LossCase) -> None:
