@@ -16,10 +16,7 @@ from detr_conformance.properties.numbers import Numbers
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.strategies import (
-    ALPHAS,
     COST_GAINS,
-    GAINS,
-    GAMMAS,
     Domain,
     Sizes,
     by_term,
@@ -27,6 +24,7 @@ from detr_conformance.properties.strategies import (
     predict,
 )
 from detr_conformance.properties.tolerance import rounded
+from detr_conformance.properties.working import working
 
 Choice = TypeVar("Choice")
 
@@ -52,7 +50,7 @@ def real_cases(targets: CocoTargets, rule: Rule, judged: Judged, level: str) -> 
         judged: decides what the port can be asked for.
         level: smoke takes the first batches, standard and exhaustive all.
     """
-    domain = Domain.of(judged)
+    domain = working(judged, Domain.of(judged))
     request = replace(domain.narrow(rule.request), logit_scale=LOGIT_SCALE)
     if not request.real or request.all_empty:
         return
@@ -67,34 +65,35 @@ def real_cases(targets: CocoTargets, rule: Rule, judged: Judged, level: str) -> 
 def _case(images: Sequence[ImageTargets], classes: int, request: Request, domain: Domain, batch: int) -> LossCase:
     """One batch of images as a case."""
     gt_groups = tuple(len(image.classes) for image in images)
-    layers = max(2, request.layers[0])
+    layers = max(2, request.layers[0], domain.least_layers)
+    denoising_layers = domain.denoising_layers[layers] if domain.denoising_layers else layers - 1
     numbers = Numbers(np.random.default_rng(batch), grid=0, special=(), dtype=request.dtype)
-    sizes = Sizes(layers, layers - 1, max(gt_groups) + QUERIES_TO_SPARE, classes, gt_groups)
+    sizes = Sizes(layers, denoising_layers, max(gt_groups) + QUERIES_TO_SPARE, classes, gt_groups)
     boxes = rounded(
         np.concatenate([image.boxes for image in images]), "float64" if request.dtype == "float64" else "float32"
     )
     labels = np.concatenate([image.classes for image in images])
-    case = predict(boxes, labels, sizes, _config(request, classes, layers, batch), numbers, request)
+    case = predict(boxes, labels, sizes, _config(request, domain, classes, layers, batch), numbers, request)
     if request.denoising != "never" and case.targets:
-        subset = domain.denoising_subset and batch % 2 == 1
-        case = case.change(denoising=denoising_queries(case, layers - 1, 2, batch % 2, subset, numbers))
+        surplus, subset = batch % 2 if domain.surplus else 0, domain.denoising_subset and batch % 2 == 1
+        case = case.change(denoising=denoising_queries(case, denoising_layers, 2, surplus, subset, numbers))
     return case.change(
         matcher=_matcher(request, batch), generator=GeneratorConfig(num_dn=(100, 20)[batch % 2], seed=batch)
     )
 
 
-def _config(request: Request, classes: int, layers: int, batch: int) -> LossConfig:
+def _config(request: Request, domain: Domain, classes: int, layers: int, batch: int) -> LossConfig:
     """A configuration that the rule asks for; what it leaves free goes round with the batches."""
     uni_match = _turn(request.uni_match, batch)
     return LossConfig(
         nc=classes,
-        loss_gain=by_term(_turn(GAINS, batch)),
+        loss_gain=by_term(_turn(domain.gains, batch)),
         aux_loss=_turn(request.aux_loss, batch),
         **CLASSIFICATION[_turn(request.classification, batch)],
         use_uni_match=uni_match,
         uni_match_ind=batch % (layers - 1) if uni_match else 0,
-        gamma=_turn(GAMMAS, batch),
-        alpha=_turn(ALPHAS, batch),
+        gamma=_turn(domain.gammas, batch),
+        alpha=_turn(domain.alphas, batch),
     )
 
 

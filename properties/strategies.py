@@ -27,6 +27,7 @@ from detr_conformance.properties.numbers import Numbers
 from detr_conformance.properties.port import options_of
 from detr_conformance.properties.request import Request
 from detr_conformance.reference.family import NO_AREA
+from detr_conformance.reference.keys import TERMS
 
 Draw = Callable[..., Any]
 """Hypothesis' DrawFn, which beartype cannot check at run time."""
@@ -59,7 +60,7 @@ _GENERATORS = st.builds(
 
 def by_term(gains: tuple[float, float, float]) -> dict[str, float]:
     """Gains of class, bbox and giou by their names."""
-    return dict(zip(("class", "bbox", "giou"), gains, strict=True))
+    return dict(zip(TERMS, gains, strict=True))
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,16 @@ class Domain:
             alphas=tuple(options.get("alpha", ALPHAS)),
             gains=GAINS if gains is None else tuple((each["class"], each["bbox"], each["giou"]) for each in gains),
         )
+
+    def allowed(self, case: LossCase) -> LossCase:
+        """The case with the first value that the port can be asked for in place of each option that it cannot."""
+        config = case.config
+        if tuple(config.loss_gain[term] for term in TERMS) not in self.gains:
+            config = replace(config, loss_gain=by_term(self.gains[0]))
+        gamma = config.gamma if config.gamma in self.gammas else self.gammas[0]
+        alpha = config.alpha if config.alpha in self.alphas else self.alphas[0]
+        config = replace(config, gamma=gamma, alpha=alpha)
+        return case if config == case.config else case.change(config=config)
 
     def narrow(self, request: Request) -> Request:
         """The request without what the port cannot be asked for.

@@ -74,7 +74,7 @@ class Trial:
             self._on_drawn_cases(pool(self.rule.request, domain, seed), wanted(level, self.rule.request))
         else:
             kind = min(domain.working & set(self.rule.request.classification))
-            self._on_listed_cases(_listed(self.rule.listing, level, kind))
+            self._on_listed_cases([domain.allowed(each) for each in _listed(self.rule.listing, level, kind)])
 
     def _on_drawn_cases(self, drawn: Pool, number: int) -> None:
         for case in islice(drawn, PATIENCE * number):

@@ -14,30 +14,36 @@ from detr_conformance.properties.request import Request
 from detr_conformance.properties.strategies import Domain
 from detr_conformance.reference import LossSpec
 
-LOOK = Request(layers=(1, 2), images=(1, 2), queries=(2, 5), targets=(1, 2), special=())
+WITH_TARGETS = Request(layers=(1, 2), images=(1, 2), queries=(2, 5), targets=(1, 2), special=())
 """Cases that any loss can do."""
+WITHOUT_TARGETS = replace(WITH_TARGETS, all_empty=True)
+"""Here another classification loss may take the place of the one that is asked for."""
 CASES = 2
-"""So many of them for each classification loss."""
+"""So many of either for each classification loss."""
 
 _FOUND: WeakKeyDictionary[Port, dict[LossSpec, frozenset[str]]] = WeakKeyDictionary()
 
 
 def working(judged: Judged, domain: Domain) -> Domain:
-    """The domain with the classification losses that work; with all of them if none does."""
+    """The domain with the classification losses that work.
+
+    If none does, with those that work in batches with targets; with all of them if none does that.
+    """
     try:
         known = _FOUND.setdefault(judged.port, {})
     except TypeError:  # a port that cannot be looked up is asked each time
         known = {}
     if judged.spec not in known:
-        found = frozenset(kind for kind in sorted(domain.classification) if _works(judged, domain, kind))
-        known[judged.spec] = found or domain.classification
+        right = frozenset(kind for kind in sorted(domain.classification) if _works(judged, domain, kind, WITH_TARGETS))
+        always = frozenset(kind for kind in sorted(right) if _works(judged, domain, kind, WITHOUT_TARGETS))
+        known[judged.spec] = always or right or domain.classification
     return replace(domain, working=known[judged.spec])
 
 
-def _works(judged: Judged, domain: Domain, kind: str) -> bool:
+def _works(judged: Judged, domain: Domain, kind: str, look: Request) -> bool:
     """Whether values are right, or nothing can be said."""
     fresh = Judged(judged.port, judged.spec)  # the budget that is used here is nobody's
-    cases = pool(replace(LOOK, classification=(kind,), about_class=True), domain, 0)
+    cases = pool(replace(look, classification=(kind,), about_class=True), domain, 0)
     return all(_is_right(fresh, case) for case in islice(cases, CASES))
 
 

@@ -115,12 +115,12 @@ class StepPairs:
 
 def pairs_of_step(spec: LossSpec, config: LossConfig, inputs: Inputs) -> StepPairs:
     """Match every layer by its own costs; a denoising query belongs to the target that it was made from."""
-    ordinary, dn = inputs.boxes, inputs.denoising
+    dn = inputs.denoising
     layers = [Layer(*each) for each in zip(inputs.boxes, inputs.logits, strict=True)]
     denoising = () if dn is None else [Layer(*each) for each in zip(dn.boxes, dn.logits, strict=True)]
     layers = spec.layers.arranged(spec.denoising.ordinary(layers, denoising))
     if inputs.given is not None:
-        return StepPairs([Pairs.same(inputs.given)] * len(ordinary), ())
+        return StepPairs([Pairs.same(inputs.given)] * len(layers), ())
     matcher, options = matcher_for(spec, inputs.arithmetic), spec.matcher.configured(config)
 
     def match(layer: int) -> Sequence[Matching]:

@@ -34,16 +34,16 @@ class Tally:
 Normaliser = Callable[[Tally], float]
 
 
-def matched_pairs(tally: Tally) -> float:
+def matched_pairs(tally: Tally) -> int:
     """N, the matched pairs, at least 1: with few queries less than the targets; with denoising, of all groups."""
     return max(sum(tally.pairs), 1)
 
 
-def targets(tally: Tally) -> float:
+def targets(tally: Tally) -> int:
     """The targets, matched or not, at least 1; with denoising, the pairs of all groups."""
     return matched_pairs(tally) if tally.is_denoising else max(sum(tally.targets), 1)
 
 
-def queries(tally: Tally) -> float:
+def queries(tally: Tally) -> int:
     """Q, the queries of one image."""
     return tally.queries

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 
@@ -59,9 +58,10 @@ def eps_added_twice(boxes: np.ndarray, eps: float) -> np.ndarray:
 
 def always_logits(spec: LossSpec) -> LossSpec:
     """Logits without noise, too."""
-    generator = spec.denoising.generator
-    logits = partial(generator.inverse_sigmoid, eps=generator.logit_eps)
-    return replace_in(spec, "denoising.generator.without_noise", logits)
+    right = spec.denoising.generator
+    return replace_in(
+        spec, "denoising.generator.without_noise", lambda boxes: right.inverse_sigmoid(boxes, right.logit_eps)
+    )
 
 
 NOISE = "loss specification, get_cdn_group: boxes"

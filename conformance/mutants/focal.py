@@ -28,8 +28,11 @@ def fading(as_if: Callable[[Terms, Terms], Terms]) -> Change:
 
 def shifted_arguments(spec: LossSpec) -> LossSpec:
     """Alpha is taken for the number of boxes, and gamma for alpha."""
-    weight = wrapped(WEIGHT, lambda right, x, y, q, c: right(x, y, q, replace(c, alpha=c.gamma, gamma=2.0)) / c.alpha)
-    return replace_in(weight(spec), "normaliser.focal", lambda _tally: 1.0)
+    terms = wrapped(
+        "class_terms.focal.terms",
+        lambda right, term, x, y, q, c: right(term, x, y, q, replace(c, alpha=c.gamma, gamma=2.0)) / c.alpha,
+    )
+    return replace_in(terms(spec), "normaliser.focal", lambda _tally: 1.0)
 
 
 FOCAL_MUTANTS: tuple[Mutant, ...] = (

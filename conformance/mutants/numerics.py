@@ -13,7 +13,7 @@ from detr_conformance.mutants.mutant import Mutant
 from detr_conformance.reference import replace_in
 from detr_conformance.reference.classification import truth
 from detr_conformance.reference.rounding import plain
-from detr_conformance.reference.tape import Array
+from detr_conformance.reference.tape import Array, primitive
 
 
 def in_single(x: Array) -> Array:
@@ -24,9 +24,15 @@ def in_single(x: Array) -> Array:
         return x + np.where(single == numbers, 0.0, single - numbers)
 
 
+@primitive(lambda x: saturated_sigmoid(x) * (1.0 - saturated_sigmoid(x)))
+def saturated_sigmoid(x: Array) -> Array:
+    """p as float32 has it, 0 or 1 for large logits, where its derivative is 0."""
+    return in_single(1.0 / (1.0 + in_single(np.exp(-x))))
+
+
 def saturating(x: Array, y: Array) -> Array:
-    """-log(p_t), where float32 has rounded p to 0 or 1."""
-    p = in_single(1.0 / (1.0 + in_single(np.exp(-x))))
+    """-log(p_t), infinite where float32 has rounded p_t to 0, with a gradient of NaN."""
+    p = saturated_sigmoid(x)
     return -np.log(np.where(y == 1, p, 1.0 - p))
 
 
@@ -40,7 +46,7 @@ def clamped(x: Array, y: Array) -> Array:
     return -np.log(np.minimum(np.maximum(truth(x, y), 1e-7), 1.0 - 1e-7))
 
 
-def added_in_single(right: Callable[..., Any], losses: Sequence[Any]) -> Any:  # tracked or variables
+def added_in_single(right: Callable[..., Any], losses: Sequence[Any]) -> Any:
     """The sum of several layers in float32."""
     return in_single(right(losses)) if len(losses) > 1 else right(losses)
 

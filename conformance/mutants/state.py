@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 
 import numpy as np
@@ -19,12 +19,11 @@ Asked = tuple[LossSpec, LossConfig, Inputs]
 """What a call is made with."""
 
 
+@dataclass
 class MoreEffects(SideEffects):
     """Side effects on top of those that a loss has already."""
 
-    def __init__(self, others: SideEffects) -> None:
-        """Keep the others."""
-        self.others = others
+    others: SideEffects
 
     def before(self, spec: LossSpec, config: LossConfig, inputs: Inputs) -> Asked:
         """Those of the others, then these."""
@@ -44,24 +43,18 @@ def leaving(effects: Callable[[SideEffects], SideEffects]) -> Change:
     return lambda spec: wrap_in(spec, "side_effects", lambda right: lambda: effects(right()))
 
 
+@dataclass
 class Schedule(MoreEffects):
     """Every call changes the options of those after it: a function of options and inputs."""
 
-    def __init__(self, others: SideEffects, step: Callable[[LossConfig, Inputs], LossConfig]) -> None:
-        """Nothing is past yet."""
-        super().__init__(others)
-        self.step, self.past = step, list[Inputs]()
+    step: Callable[[LossConfig, Inputs], LossConfig]
+    past: list[Inputs] = field(default_factory=list)
 
     def ask(self, spec: LossSpec, config: LossConfig, inputs: Inputs) -> Asked:
         """The options after all calls so far."""
         config = reduce(self.step, self.past, config)
         self.past.append(inputs)
         return spec, config, inputs
-
-
-def scheduled(step: Callable[[LossConfig, Inputs], LossConfig]) -> Change:
-    """A loss whose options change with each call."""
-    return leaving(partial(Schedule, step=step))
 
 
 def rounded_alpha(config: LossConfig, inputs: Inputs) -> LossConfig:
@@ -106,20 +99,15 @@ class RunningNormaliser(MoreEffects):
         def averaged(right: Normaliser) -> Normaliser:
             return right if right is queries else lambda tally: share * right(tally)
 
-        return (
-            wrap_in(spec, "normaliser", lambda table: {term: averaged(table[term]) for term in table}),
-            config,
-            inputs,
-        )
+        normaliser = {term: averaged(right) for term, right in spec.normaliser.items()}
+        return replace(spec, normaliser=normaliser), config, inputs
 
 
+@dataclass
 class TargetsRemembered(MoreEffects):
     """Targets are prepared once for each row of counts."""
 
-    def __init__(self, others: SideEffects) -> None:
-        """Nothing is known yet."""
-        super().__init__(others)
-        self.known: dict[tuple[int, ...], Targets] = {}
+    known: dict[tuple[int, ...], Targets] = field(default_factory=dict)
 
     def ask(self, spec: LossSpec, config: LossConfig, inputs: Inputs) -> Asked:
         """The first targets with these counts."""
@@ -157,7 +145,7 @@ STATE_MUTANTS: tuple[Mutant, ...] = (
         "The focal loss stored its alpha in the precision of the predictions, and it stayed rounded. Right: a cast of "
         "its own for each call. Shows after a bfloat16 batch, with an alpha of 0.1.",
         "ultralytics/ultralytics 8.3.121 to 8.4.190, utils/loss.py",
-        scheduled(rounded_alpha),
+        leaving(partial(Schedule, step=rounded_alpha)),
     ),
     Mutant(
         "paddle-mutable-default-gains",
@@ -172,14 +160,14 @@ STATE_MUTANTS: tuple[Mutant, ...] = (
         "NUM",
         "A schedule changes the gains with each call. Right: a loss is a function. Shows in a second call.",
         FUNCTION,
-        scheduled(faded_gains),
+        leaving(partial(Schedule, step=faded_gains)),
     ),
     Mutant(
         "plausible-gamma-drift",
         "NUM",
         "A schedule changes gamma with each call. Right: a loss is a function. Shows in a second call.",
         FUNCTION,
-        scheduled(larger_gamma),
+        leaving(partial(Schedule, step=larger_gamma)),
     ),
     Mutant(
         "plausible-running-normaliser",

@@ -50,8 +50,8 @@ class Ending(ReferencePort):
         os._exit(0)
 
 
-wrong = Wrong("wrong")
-wrong_later = WrongLater("wrong-later")
-right = ReferencePort("right")
-hanging = Hanging("hanging")
-ending = Ending("ending")
+wrong = Wrong(name="wrong")
+wrong_later = WrongLater(name="wrong-later")
+right = ReferencePort(name="right")
+hanging = Hanging(name="hanging")
+ending = Ending(name="ending")

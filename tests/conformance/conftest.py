@@ -55,7 +55,7 @@ def make_report():
 
     from detr_conformance.judgement import Judgement
     from detr_conformance.ports.reference_port import ReferencePort
-    from detr_conformance.properties.profiles import ULTRALYTICS
+    from detr_conformance.reference import ULTRALYTICS
     from detr_conformance.properties.rules import RULES
     from detr_conformance.properties.run import Outcome
     from detr_conformance.report import RuleEntry
@@ -67,7 +67,7 @@ def make_report():
 
     def make(said=None, *, judged=".", name="sample", **changes):
         entries = [entry(rule, (said or {}).get(rule.id, "pass")) for rule in RULES if re.search(judged, rule.id)]
-        report = compose(Judgement(ReferencePort(name), ULTRALYTICS), entries, {"python": "3.11"})
+        report = compose(Judgement(ReferencePort(name=name), ULTRALYTICS), entries, {"python": "3.11"})
         return msgspec.structs.replace(report, **changes)
 
     return make

@@ -1,6 +1,6 @@
-"""Diagnose the whole museum: how many deviations are named, how many pairs, and how many first divergences are right.
+"""Diagnose the whole museum: how many mutants are named, how many pairs, and how many first divergences are right.
 
-`python -m tests.conformance.every_diagnosis` prints the three figures, and what is not as it should be.
+`python -m tests.conformance.every_diagnosis [SPEC …]` prints the figures for each spec, and what is not as it should be.
 """
 
 from __future__ import annotations
@@ -10,78 +10,87 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from detr_conformance.deviations import MUSEUM, Deviation
-from detr_conformance.deviations.combined import combined
-from detr_conformance.deviations.steps import changed_steps
 from detr_conformance.diagnosis.search import diagnose
+from detr_conformance.mutants import MUSEUM, Mutant
+from detr_conformance.mutants.mutant import together
+from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.judged import Judged
+from detr_conformance.reference import FAMILY, ULTRALYTICS
 
-from .museum_steps import STEPS_OF, divergence, evidence
+from .museum_evidence import divergence, evidence, failures
 
 PAIRS = 50
 
 
-def names_step(deviation, found):
-    """Whether the first step that differs is one that the deviation has changed."""
-    changed = changed_steps(deviation)
+def names_step(mutant, found, spec=ULTRALYTICS):
+    """Whether the first step that differs is one that the mutant has changed."""
+    return found is not None and found.step in mutant.changes(spec)
+
+
+def diagnosis_of(port, cases, spec=ULTRALYTICS):
+    """Ids of the mutants that explain a port: of one or two for each explanation."""
+    found = diagnose(Judged(port, spec), cases)
     if found is None:
-        return deviation.family in ("NUM", "API")
-    return any(found.step in STEPS_OF.get(step, ()) for step in changed)
+        return []
+    return [[found.spec.name]] if found.spec else [sorted(each.id for each in explanation) for explanation in found.mutants]
 
 
-def diagnosis_of(port, cases):
-    """Ids of the deviations that explain a port: of one or two for each explanation."""
-    found = diagnose(Judged(port), cases)
-    return [] if found is None else [sorted(each.id for each in explanation) for explanation in found.explanations]
-
-
-def pair_evidence(first, second):
+def pair_evidence(pair, spec=ULTRALYTICS):
     """Cases on which one of the two shows."""
-    return list(dict.fromkeys([*evidence(first), *evidence(second)]))
+    return list(dict.fromkeys(case for each in pair for case in evidence(each, spec)))
 
 
-def random_pairs() -> Iterator[list[Deviation]]:
-    """Always the same pairs of deviations that can be had together."""
+def random_pairs(spec=ULTRALYTICS) -> Iterator[list[Mutant]]:
+    """Always the same pairs of mutants that take different decisions otherwise."""
     chance = np.random.default_rng(0)
     tried = 0
     while tried < PAIRS:
-        pair = [MUSEUM[place] for place in chance.choice(len(MUSEUM), 2, replace=False)]
-        if sum(each.generator is not MUSEUM[0].generator for each in pair) < 2:  # two generators cannot
+        one, other = (MUSEUM[place] for place in chance.choice(len(MUSEUM), 2, replace=False))
+        if not set(one.changes(spec)) & set(other.changes(spec)):
             tried += 1
-            yield pair
+            yield [one, other]
 
 
-def divergences():
-    """Deviations whose first divergence does not name the step that was changed."""
-    return [each.id for each in MUSEUM if not names_step(each, divergence(each))]
+def shown(spec=ULTRALYTICS):
+    """Mutants that a rule can see under a spec."""
+    return [each for each in MUSEUM if each.changes(spec) and failures(each, spec, most=1)]
 
 
-def singles():
-    """What each deviation is named."""
-    return {each.id: diagnosis_of(each.port(), evidence(each)) for each in MUSEUM}
+def divergences(spec=ULTRALYTICS):
+    """For each mutant whose first divergence does not name a decision that it takes otherwise, what it names."""
+    found = {each.id: divergence(each, spec) for each in shown(spec)}
+    by_id = {each.id: each for each in MUSEUM}
+    return {name: each and each.step for name, each in found.items() if not names_step(by_id[name], each, spec)}
 
 
-def pairs():
+def singles(spec=ULTRALYTICS):
+    """What each mutant is named."""
+    return {each.id: diagnosis_of(each.port(spec), evidence(each, spec), spec) for each in shown(spec)}
+
+
+def pairs(spec=ULTRALYTICS):
     """What each of the random pairs is named."""
-    return {
-        tuple(sorted(each.id for each in pair)): diagnosis_of(combined(pair), pair_evidence(*pair))
-        for pair in random_pairs()
-    }
+    found = {}
+    for pair in random_pairs(spec):
+        port = ReferencePort(together(pair, spec), "two", profile=spec)
+        found[tuple(sorted(each.id for each in pair))] = diagnosis_of(port, pair_evidence(pair, spec), spec)
+    return found
 
 
-def main():
-    wrong = divergences()
-    tell(f"{len(MUSEUM) - len(wrong)} of {len(MUSEUM)} first divergences name the step that was changed; not: {wrong}")
-    named = singles()
-    tell(f"{sum(map(bool, named.values()))} of {len(named)} deviations are named, {alone(named)} of them alone")
-    for name, found in named.items():
-        if found != [[name]]:
-            tell(f"  {name}: {found or 'nothing'}{'' if not found or [name] in found else ' WRONG'}")
-    found = pairs()
-    tell(f"{sum(list(pair) in each for pair, each in found.items())} of {len(found)} random pairs are named")
-    for pair, each in found.items():
-        if list(pair) not in each:
-            tell(f"  {pair}: {each or 'nothing'}")
+def main(names):
+    for spec in [FAMILY[name] for name in names] or FAMILY.values():
+        tell(f"under {spec.name}")
+        wrong, named = divergences(spec), singles(spec)
+        tell(f"{len(named) - len(wrong)} of {len(named)} first divergences name a decision that was changed; not: {wrong}")
+        tell(f"{sum(map(bool, named.values()))} of {len(named)} mutants are named, {alone(named)} of them alone")
+        for name, found in named.items():
+            if found != [[name]]:
+                tell(f"  {name}: {found or 'nothing'}{'' if not found or [name] in found else ' WRONG'}")
+        found = pairs(spec)
+        tell(f"{sum(list(pair) in each for pair, each in found.items())} of {len(found)} random pairs are named")
+        for pair, each in found.items():
+            if list(pair) not in each:
+                tell(f"  {pair}: {each or 'nothing'}")
 
 
 def alone(named):
@@ -94,4 +103,4 @@ def tell(line):
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -169,7 +169,7 @@ class Hostile(ReferencePort):
     """Does harm when its loss is called, in some rules."""
 
     def __init__(self, name, harm):
-        super().__init__(name)
+        super().__init__(name=name)
         self.harm = harm
 
     def loss(self, case):
@@ -198,7 +198,7 @@ class Mortal:
             os._exit(3)
         with built.open("a") as file:
             file.write("I")
-        return Deadly(self.name)
+        return Deadly(name=self.name)
 
 
 class Slow(ReferencePort):
@@ -211,7 +211,7 @@ class Slow(ReferencePort):
 
 
 every_hazard = Hostile("every hazard", {rule: harm for rule, (harm, _) in HAZARDS.items()} | HARMLESS)
-deadly = Deadly("deadly")
+deadly = Deadly(name="deadly")
 stillborn = Mortal("stillborn", 1)  # in the process that was started
 mortal = Mortal("mortal", 2)  # and in one worker
-slow = Slow("slow")
+slow = Slow(name="slow")

@@ -1,13 +1,13 @@
-"""The deviations of the museum as attributes of a module, with underscores in their ids."""
+"""The mutants of the museum as attributes of a module, with underscores in their ids."""
 
 from __future__ import annotations
 
-from detr_conformance.deviations import MUSEUM
+from detr_conformance.mutants import MUSEUM
 
-DEVIATIONS = {deviation.id.replace("-", "_"): deviation for deviation in MUSEUM}
+MUTANTS = {mutant.id.replace("-", "_"): mutant for mutant in MUSEUM}
 
 
 def __getattr__(name):
-    if name in DEVIATIONS:
-        return DEVIATIONS[name].port
+    if name in MUTANTS:
+        return MUTANTS[name].port
     raise AttributeError(name)

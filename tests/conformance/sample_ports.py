@@ -13,7 +13,7 @@ from detr_conformance.ports.reference_port import ReferencePort
 
 sys.stdout.write("noise while it is imported")
 
-good = ReferencePort("good")
+good = ReferencePort(name="good")
 
 
 class Wrong(ReferencePort):
@@ -73,13 +73,13 @@ class Impatient(ReferencePort):
         raise KeyboardInterrupt
 
 
-wrong = Wrong("wrong")
-modest = Modest("modest")
-raising = Raising("raising \x1b[31m")
-careless = Careless("careless")
-hopeless = Hopeless("hopeless")
-dying = Dying("dying")
-impatient = Impatient("impatient")
+wrong = Wrong(name="wrong")
+modest = Modest(name="modest")
+raising = Raising(name="raising \x1b[31m")
+careless = Careless(name="careless")
+hopeless = Hopeless(name="hopeless")
+dying = Dying(name="dying")
+impatient = Impatient(name="impatient")
 
 number = 5
 

@@ -19,9 +19,9 @@ from detr_conformance.packets.files import keep
 from detr_conformance.packets.packet import read
 from detr_conformance.packets.script import MOST_LINES
 from detr_conformance.properties.judged import PortTimeout
-from detr_conformance.properties.profiles import ULTRALYTICS
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import Outcome, run
+from detr_conformance.reference import ULTRALYTICS
 from detr_conformance.reports.composing import entry_of
 
 from . import afresh_ports, museum_ports

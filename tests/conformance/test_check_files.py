@@ -62,7 +62,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_run(check):
 def test_a_failure_says_where_the_numbers_part_and_what_explains_it(tmp_path):
     program = "import sys; from detr_conformance.cli import main; sys.exit(main())"
     (tmp_path / "museum.py").write_text(
-        "from detr_conformance.deviations import MUSEUM\n"
+        "from detr_conformance.mutants import MUSEUM\n"
         "port = next(each for each in MUSEUM if each.id == 'plausible-focal-alpha-swapped').port()\n"
         "port.name = 'somebody'\n"
     )

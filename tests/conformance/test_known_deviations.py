@@ -14,9 +14,9 @@ from detr_conformance.known_deviations_file import load
 from detr_conformance.options import CheckOptions
 from detr_conformance.packets.files import keep
 from detr_conformance.ports.reference_port import ReferencePort
-from detr_conformance.properties.profiles import ULTRALYTICS
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import Outcome, run
+from detr_conformance.reference import ULTRALYTICS
 from detr_conformance.reports.composing import compose, entry_of
 
 from . import museum_ports
@@ -101,7 +101,7 @@ def test_an_entry_about_a_dtype_that_a_port_does_not_take_is_no_entry(tmp_path):
     class Single(ReferencePort):
         dtypes = frozenset({"float32"})
 
-    assert not load(written(tmp_path, f'{GOOD}dtype = "bfloat16"'), Single("single"))
+    assert not load(written(tmp_path, f'{GOOD}dtype = "bfloat16"'), Single(name="single"))
 
 
 def entry(verdict, case=None):

@@ -6,24 +6,26 @@ import json
 import runpy
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from detr_conformance.deviations import MUSEUM
 from detr_conformance.errors import UsageError
+from detr_conformance.mutants import MUSEUM
 from detr_conformance.options import CheckOptions
 from detr_conformance.packets.files import keep, refuse_unwritable_folder, safe, written
 from detr_conformance.packets.packet import FORMAT, read
 from detr_conformance.packets.script import MOST_LINES
 from detr_conformance.power import recorded
-from detr_conformance.properties.profiles import ULTRALYTICS
 from detr_conformance.properties.rule import FAMILIES
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import Outcome, run
+from detr_conformance.reference import ULTRALYTICS
 from detr_conformance.resolve import resolve
 
+from ..thorough import thorough_but
 from . import museum_ports
 from .bare import bare_python
 
@@ -31,21 +33,21 @@ HERE = Path(__file__).parent
 LONGEST_LINE = 150
 
 
-def failure(deviation) -> Outcome:
+def failure(mutant) -> Outcome:
     """What a rule of its family says that fails it with a case; of those that are known to, the quickest."""
-    kills = recorded().kills[deviation.id]
-    of_family = [each for each in RULES if each.family == deviation.family and each.id in kills]
+    kills = recorded().kills[mutant.id]
+    of_family = [each for each in RULES if each.family == mutant.family and each.id in kills]
     for rule in sorted(of_family, key=lambda rule: kills[rule.id].cases):
-        outcome = run(rule, deviation.port(), level=kills[rule.id].level, shrink=False)
+        outcome = run(rule, mutant.port(), level=kills[rule.id].level, shrink=False)
         if outcome.verdict in ("fail", "error") and outcome.case is not None:
             return outcome
-    raise AssertionError(f"no rule of {deviation.family} fails {deviation.id}")
+    raise AssertionError(f"no rule of {mutant.family} fails {mutant.id}")
 
 
-def kept(deviation, folder) -> Path:
+def kept(mutant, folder) -> Path:
     """The packet of that."""
-    options = CheckOptions(port=f"museum_ports:{deviation.id.replace('-', '_')}")
-    path = keep(failure(deviation), deviation.port(), ULTRALYTICS, options, str(folder))
+    options = CheckOptions(port=f"museum_ports:{mutant.id.replace('-', '_')}")
+    path = keep(failure(mutant), mutant.port(), ULTRALYTICS, options, str(folder))
     assert path is not None
     return path
 
@@ -70,10 +72,13 @@ def status(script: Path) -> object:
     return ended.value.code
 
 
-@pytest.mark.usefixtures("shapes_unchecked")  # hundreds of calls for each deviation
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_script_of_every_deviation_shows_it(family, tmp_path):
-    scripts = {str(script_of(kept(each, tmp_path / each.id))): each.id for each in MUSEUM if each.family == family}
+@pytest.mark.usefixtures("shapes_unchecked")  # hundreds of calls for each mutant
+@pytest.mark.parametrize(
+    ("family", "every_nth"), thorough_but([(each, 12) for each in FAMILIES], product(FAMILIES, (12, 1)))
+)
+def test_the_script_of_every_mutant_shows_it(family, every_nth, tmp_path):
+    mutants = [each for each in MUSEUM if each.family == family][::every_nth]
+    scripts = {str(script_of(kept(each, tmp_path / each.id))): each.id for each in mutants}
     for script in map(Path, scripts):
         assert len(script.read_text().splitlines()) <= MOST_LINES
     command = [sys.executable, str(HERE / "run_bare.py"), str(HERE), *scripts]
@@ -159,11 +164,11 @@ def test_what_is_no_packet_is_refused(text):
     assert BAD_PACKETS[text] in str(refusal.value)
 
 
-def test_every_deviation_is_an_attribute():
+def test_every_mutant_is_an_attribute():
     assert all(getattr(museum_ports, each.id.replace("-", "_"))().name == each.id for each in MUSEUM)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name", ["hf-focal-argument-shift", "khub-bigM-float32", "plausible-global-seed", "paddle-dn-box-space"]
 )

@@ -8,7 +8,7 @@ import pytest
 from detr_conformance.picture import MOST_QUERIES, MOST_TARGETS, picture
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.case import LossCase, LossConfig
-from detr_conformance.properties.profiles import ULTRALYTICS
+from detr_conformance.reference import ULTRALYTICS
 
 SVG = "{http://www.w3.org/2000/svg}"
 

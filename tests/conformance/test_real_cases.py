@@ -12,10 +12,10 @@ from detr_conformance.coco import CocoTargets, ImageTargets, read_targets
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.case_json import to_document
 from detr_conformance.properties.judged import Judged
-from detr_conformance.properties.profiles import RTDETR
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import run
 from detr_conformance.real_cases import BATCH, QUERIES_TO_SPARE, real_cases
+from detr_conformance.reference import RTDETR
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # one case has tens of thousands of logits
 

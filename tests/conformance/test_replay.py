@@ -14,9 +14,9 @@ from detr_conformance.errors import UsageError
 from detr_conformance.options import CheckOptions
 from detr_conformance.packets.files import keep
 from detr_conformance.ports.reference_port import ReferencePort
-from detr_conformance.properties.profiles import ULTRALYTICS
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import run
+from detr_conformance.reference import ULTRALYTICS
 from detr_conformance.replay import PASSES, load, replayed_on
 
 from . import museum_ports
@@ -95,7 +95,7 @@ def test_a_port_that_does_not_declare_what_the_rule_needs_is_refused(packet_path
 
     packet, case = load(packet_path)
     with pytest.raises(UsageError, match="cannot judge the case of this packet"):
-        replayed_on(packet, case, Modest("modest"), ULTRALYTICS)
+        replayed_on(packet, case, Modest(name="modest"), ULTRALYTICS)
 
 
 def test_control_characters_of_a_packet_do_not_reach_the_terminal(packet_path, capsys, tmp_path):

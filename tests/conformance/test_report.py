@@ -10,10 +10,10 @@ from detr_conformance.judgement import Judgement
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.case_json import from_document
 from detr_conformance.properties.levels import EXAMPLES, Level
-from detr_conformance.properties.profiles import RTDETR, ULTRALYTICS
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import Outcome
 from detr_conformance.properties.verdict_words import VERDICTS
+from detr_conformance.reference import RTDETR, ULTRALYTICS
 from detr_conformance.reports.composing import compose, entry_of
 from detr_conformance.reports.schema import schema
 from detr_conformance.reports.verdict import overall

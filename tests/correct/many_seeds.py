@@ -23,11 +23,11 @@ ACCUSATIONS = ("fail", "error")
 
 
 def outcomes(port, level, seed, rules=RULES):
-    """The outcome of every rule that the port's profile defines."""
+    """The outcome of every rule that the port's spec defines."""
     judged = Judged(port)
     for rule in rules:
         if rule.applies(judged):
-            yield run(rule, port, judged.profile, level=level, seed=seed)
+            yield run(rule, port, judged.spec, level=level, seed=seed)
 
 
 def judge(ports, level, seeds, rules):

@@ -21,6 +21,7 @@ from .plain_loss import PlainLoss
 from .pure_python import PurePythonPort
 from .reused_buffers import ReusedBuffers
 from .rtdetr_layers import RTDETRLayersPort
+from .rtdetr_v2 import RTDETRv2Port
 
 CORRECT = (
     CorrectPort("plain-torch", PlainLoss),
@@ -50,4 +51,5 @@ CORRECT = (
     PurePythonPort(),
     FocalOnlyPort(),
     RTDETRLayersPort(),
+    RTDETRv2Port(),
 )

@@ -14,6 +14,7 @@ from .denoising_one_by_one import denoising_group
 
 EPS = 1e-5
 """Of the inverse sigmoid."""
+CLASS_KEYS = {"varifocal": "vfl", "focal": "focal", "bce": "bce"}
 
 
 class Criterion:
@@ -43,7 +44,9 @@ class Criterion:
         iou, giou = generalised_iou(source, wanted)
         labels = torch.cat([each["labels"][own] for each, (_, own) in zip(targets, indices, strict=True)])
         losses = {
-            "vfl": gain["class"] * self.class_loss(output["logits"], indices, labels, iou.detach()) / number,
+            CLASS_KEYS[self.config.classification]: gain["class"]
+            * self.class_loss(output["logits"], indices, labels, iou.detach())
+            / number,
             "bbox": gain["bbox"] * torch.nn.functional.l1_loss(source, wanted, reduction="sum") / number,
             "giou": gain["giou"] * (1 - giou).sum() / number,
         }
@@ -55,14 +58,16 @@ class Criterion:
         return precise(source), wanted
 
     def class_loss(self, logits, indices, labels, iou):
-        """Varifocal with a constant weight, or focal."""
+        """Varifocal with a constant weight, focal, or cross-entropy with the labels."""
         logits, config = precise(logits), self.config
         image = torch.cat([torch.full_like(queries, image) for image, (queries, _) in enumerate(indices)])
         place = image, torch.cat([queries for queries, _ in indices])
         classes = torch.full(logits.shape[:2], config.nc)
         classes[place] = labels
         target = torch.nn.functional.one_hot(classes, config.nc + 1)[..., :-1].to(logits.dtype)
-        if not config.use_vfl:
+        if config.classification == "bce":
+            return binary_cross_entropy_with_logits(logits, target, reduction="sum")
+        if config.classification == "focal":
             return self.focal(logits, target)
         score = torch.zeros(logits.shape[:2], dtype=logits.dtype).index_put(place, iou)[..., None] * target
         weight = config.alpha * logits.detach().sigmoid() ** config.gamma * (1 - target) + score
@@ -103,12 +108,12 @@ class Matcher:
 
 
 class RTDETRLayersPort(TorchPort):
-    """Under the profile `rtdetr`; has no cross-entropy."""
+    """Under the profile `rtdetr`."""
 
     name = "rtdetr-layers"
     profile = "rtdetr"
     capabilities = frozenset(
-        {"varifocal", "focal", "uni_match", "no_aux", "denoising", "denoising_subset", "gradients", "one_object"}
+        {"varifocal", "focal", "bce", "uni_match", "no_aux", "denoising", "denoising_subset", "gradients", "one_object"}
         | {"concurrent", "match", "matcher_options", "denoising_indices", "denoising_group"}
     )
     dtypes = frozenset({"float16", "bfloat16", "float32", "float64"})

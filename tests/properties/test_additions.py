@@ -16,7 +16,7 @@ from detr_conformance.properties.additions import (
     repeat_queries,
 )
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.profiles import ULTRALYTICS
+from detr_conformance.reference import ULTRALYTICS
 from detr_conformance.properties.transforms import as_denoising, select_images
 
 from .sample_cases import small_case

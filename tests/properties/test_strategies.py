@@ -10,7 +10,7 @@ from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
 from detr_conformance.properties.case import LossCase, MatcherConfig
-from detr_conformance.properties.profiles import RTDETR
+from detr_conformance.reference import RTDETR
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.strategies import (
     ALPHAS,

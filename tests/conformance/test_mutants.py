@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 from hypothesis import given, settings
 
-from detr_conformance.deviations import MUSEUM, Deviation
+from detr_conformance.mutants import MUSEUM, Mutant
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.judged import Judged, OutOfScope
 from detr_conformance.properties.rule import FAMILIES, Rule
@@ -15,7 +15,7 @@ from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import run
 from detr_conformance.properties.strategies import loss_cases
 
-pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # hundreds of calls for each deviation
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # hundreds of calls for each mutant
 
 
 @pytest.fixture(scope="module")
@@ -36,28 +36,27 @@ def cases_of_rules() -> list[tuple[Rule, LossCase]]:
     return [(rule, second(rule)) for rule in RULES]
 
 
-@pytest.mark.parametrize("deviation", MUSEUM, ids=lambda deviation: deviation.id)
-def test_a_deviation_answers_every_eighth_rule(
-    deviation: Deviation, cases_of_rules: list[tuple[Rule, LossCase]]
-) -> None:
-    for rule, case in cases_of_rules[MUSEUM.index(deviation) % 8 :: 8]:
+@pytest.mark.thorough
+@pytest.mark.parametrize("mutant", MUSEUM, ids=lambda mutant: mutant.id)
+def test_a_mutant_answers_every_eighth_rule(mutant: Mutant, cases_of_rules: list[tuple[Rule, LossCase]]) -> None:
+    for rule, case in cases_of_rules[MUSEUM.index(mutant) % 8 :: 8]:
         with suppress(AssertionError, OutOfScope):  # a PortError comes through
-            rule.check(Judged(deviation.port()), case)
+            rule.check(Judged(mutant.port()), case)
 
 
-def test_the_smallest_case_of_a_deviation_is_small() -> None:
-    deviation = next(each for each in MUSEUM if each.id == "khub-missing-target-offset")
+def test_the_smallest_case_of_a_mutant_is_small() -> None:
+    mutant = next(each for each in MUSEUM if each.id == "khub-missing-target-offset")
     rule = next(each for each in RULES if each.id == "INV-03")
-    case = run(rule, deviation.port(), level="smoke").case
+    case = run(rule, mutant.port(), level="smoke").case
     assert case is not None
     assert (case.images, case.queries) == (2, 1)
     assert case.targets <= 3
 
 
-def test_every_family_of_rules_has_a_deviation() -> None:
-    assert {deviation.family for deviation in MUSEUM} == set(FAMILIES)
+def test_every_family_of_rules_has_a_mutant() -> None:
+    assert {mutant.family for mutant in MUSEUM} == set(FAMILIES)
 
 
-def test_every_deviation_tells_its_story() -> None:
-    assert all(deviation.story.endswith(".") and deviation.link for deviation in MUSEUM)
-    assert len({deviation.id for deviation in MUSEUM}) == len(MUSEUM)
+def test_every_mutant_tells_its_story() -> None:
+    assert all(mutant.story.endswith(".") and mutant.link for mutant in MUSEUM)
+    assert len({mutant.id for mutant in MUSEUM}) == len(MUSEUM)

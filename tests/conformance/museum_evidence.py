@@ -1,0 +1,63 @@
+"""Evidence about mutants of the museum: what `check` would ask a port that fails so."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from detr_conformance.diagnosis.divergence import first_decision
+from detr_conformance.diagnosis.explaining import cases_asked_about
+from detr_conformance.power import LEVELS, MUTANT, RULE, recorded
+from detr_conformance.properties.drawing import pool
+from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.run import run
+from detr_conformance.properties.strategies import Domain
+from detr_conformance.properties.working import working
+from detr_conformance.reference import ULTRALYTICS
+
+KILLS = recorded().kills
+RULES_LOOKED_AT = 5
+
+
+def killers(name):
+    """The rules that fail a mutant, those of its own family and the quickest first."""
+    family, kills = MUTANT[name].family, KILLS[name]
+
+    def order(rule):
+        return RULE[rule].family != family, LEVELS.index(kills[rule].level), kills[rule].cases, rule
+
+    return sorted(kills, key=order)
+
+
+def failures(mutant, spec=ULTRALYTICS, most=RULES_LOOKED_AT):
+    """Rules that fail the mutant under a spec, each with the first case on which it does."""
+    found = []
+    for rule in map(RULE.get, killers(mutant.id)):
+        if rule.applies(Judged(mutant.port(spec), spec)):
+            level = KILLS[mutant.id][rule.id].level
+            outcome = run(rule, mutant.port(spec), spec, level=level, shrink=False)
+            if outcome.verdict == "fail":
+                found.append((rule, outcome.case))
+        if len(found) == most:
+            break
+    return found
+
+
+def divergence(mutant, spec=ULTRALYTICS):
+    """The first decision that differs, on a case that the quickest rule asks about."""
+    for rule, case in failures(mutant, spec, most=1):
+        for each in cases_asked_about(rule, mutant.port(spec), spec, case):
+            found = first_decision(spec, mutant.of(spec), each)
+            if found is not None:
+                return found
+    return None
+
+
+def evidence(mutant, spec=ULTRALYTICS):
+    """What `check` asks about a port that fails so."""
+    judged, cases = Judged(mutant.port(spec), spec), []
+    domain = working(judged, Domain.of(judged))
+    for rule, case in failures(mutant, spec):
+        cases += cases_asked_about(rule, judged.port, spec, case)[-3:]
+        if rule.listing is None:
+            cases += islice(pool(rule.request, domain, 0), 2)
+    return list(dict.fromkeys(cases))
