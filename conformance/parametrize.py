@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import cast
 
 import pytest
 
@@ -65,7 +66,7 @@ def parametrize_with_rules(
     port: Port,
     *,
     profile: LossSpec | str | None = None,
-    level: Level = "standard",
+    level: str = "standard",
     seed: int = 0,
     targets: str | os.PathLike[str] | None = None,
 ) -> pytest.MarkDecorator:

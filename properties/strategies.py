@@ -35,7 +35,7 @@ Draw = Callable[..., Any]
 GAINS = ((1.0, 5.0, 2.0), (1.25, 3.0, 0.75), (0.5, 2.0, 4.0))
 """Gains of class, bbox and giou. They differ pairwise, or a gain that is applied to the wrong term would not show."""
 GAMMAS = (1.5, 2.0, 1.0, 0.0, 3.0)
-"""Below 1 only 0: there the derivative of the focal weight has a pole at a saturated logit, which GRAD-05 looks at."""
+"""Below 1 only 0: there the derivative of the focal weight has a pole at a saturated logit, which GRAD-09 looks at."""
 ALPHAS = (0.25, 0.75, 0.1, 1.0)
 """Above 0: below, the focal loss has no balance, which CLASS-01 looks at, and the varifocal loss no meaning."""
 COST_GAINS = ((2.0, 5.0, 2.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.5, 3.0, 1.25))

@@ -14,14 +14,13 @@ import numpy as np
 from jaxtyping import Float
 
 from detr_conformance.reference.options import LossConfig
-from detr_conformance.reference.rounding import Tracked
 from detr_conformance.reference.tape import Array, primitive, stop_gradient
 
 Numbers = Float[Array, "*shape"]
 Terms = Float[Array, "*batch queries classes"]
 
 
-def _sigmoid_derivative(x: Tracked) -> Tracked:
+def _sigmoid_derivative(x: Numbers) -> Numbers:
     """p (1 - p)."""
     p = sigmoid(x)
     return p * (1.0 - p)
@@ -39,12 +38,12 @@ def softplus(x: Numbers) -> Numbers:
     return np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))
 
 
-def _entropy_by_logit(x: Tracked, q: Tracked) -> Tracked:
+def _entropy_by_logit(x: Numbers, q: Numbers) -> Numbers:
     """p - q, as the two terms of the cross-entropy give it."""
     return (1.0 - q) - sigmoid(-x)
 
 
-def _entropy_by_score(x: Tracked, q: Tracked) -> Tracked:
+def _entropy_by_score(x: Numbers, q: Numbers) -> Numbers:
     """log(1 - p) - log p, which is -x."""
     return -x
 

@@ -35,14 +35,14 @@ class DenoisingInputs:
         boxes: predicted boxes in centre form.
         logits: one column for each class.
         pos_idx: for each image its positive slots, group after group.
-        gt_idx: for each image the targets that one group reconstructs.
+        gt_idx: for each image the targets that one group reconstructs; None for all of them in order.
         groups: number of groups.
     """
 
     boxes: Float[np.ndarray, "dn_layers images denoising 4"]
     logits: Float[np.ndarray, "dn_layers images denoising classes"]
     pos_idx: Sequence[Int64[np.ndarray, " _slots"]]
-    gt_idx: Sequence[Int64[np.ndarray, " _targets"]]
+    gt_idx: Sequence[Int64[np.ndarray, " _targets"]] | None
     groups: int
 
 
@@ -177,13 +177,16 @@ def part_losses(
     tally = Tally(
         pairs=(),
         targets=tuple(targets.counts),
-        queries=layers[0].boxes.shape[1],
+        queries=0,
         classes=config.nc,
         layers=len(layers),
         groups=groups or 1,
         is_denoising=groups is not None,
     )
-    losses = [spec.layer(spec, config, *each, targets, tally) for each in zip(layers, pairs, strict=True)]
+    losses = [
+        spec.layer(spec, config, layer, own, targets, replace(tally, queries=layer.boxes.shape[1]))
+        for layer, own in zip(layers, pairs, strict=True)
+    ]
     main = [_counted(each, weight) for each, weight in zip(losses, spec.layers.main(stack), strict=True) if weight]
     weights = spec.layers.auxiliary(stack) if config.aux_loss else [0.0] * len(losses)
     auxiliary = [_counted(each, weight) for each, weight in zip(losses, weights, strict=True) if weight]

@@ -71,9 +71,9 @@ def _sum_or_difference(result: Reals, _: Arithmetic, a: Operand, b: Operand) -> 
 def _product(result: Reals, arithmetic: Arithmetic, a: Operand, b: Operand) -> Reals:
     """The last term is the error of a times that of b: all there is where both values are 0."""
     if _doubles(b):
-        return scaled(b.value, a.bound)
+        return _unless_nan(result, scaled(b.value, a.bound))
     if _doubles(a):
-        return scaled(a.value, b.bound)
+        return _unless_nan(result, scaled(a.value, b.bound))
     if b.bound is EXACT:  # a constant, as every second factor is: the same, and quicker
         return scaled(b.value, a.bound) + np.abs(result)
     errors = scaled(arithmetic.reach(a.bound), b.bound)
@@ -83,7 +83,7 @@ def _product(result: Reals, arithmetic: Arithmetic, a: Operand, b: Operand) -> R
 def _quotient(result: Reals, arithmetic: Arithmetic, a: Operand, b: Operand) -> Reals:
     """The divisor is taken where it is nearest to 0 within reach; infinite and open, it may be as near as any."""
     if _doubles(b):
-        return a.bound / np.abs(b.value)
+        return _unless_nan(result, a.bound / np.abs(b.value))
     nearest = np.abs(b.value) - arithmetic.reach(b.bound)
     bound = (a.bound + scaled(result, b.bound)) / nearest
     # Not "nearest <= 0": infinity less infinity is NaN. A result that is NaN keeps a bound that is NaN, and is judged.
@@ -103,6 +103,11 @@ def _power(result: Reals, arithmetic: Arithmetic, base: Operand, exponent: Opera
 def _doubles(factor: Operand) -> bool:
     """Whether the factor is one exact power of two, 1 among them: multiplying by it is not rounded."""
     return np.ndim(factor.value) == 0 and not factor.bound and abs(np.frexp(factor.value)[0]) == 0.5
+
+
+def _unless_nan(result: Reals, bound: Reals) -> Reals:
+    """The bound, and NaN where the result is: a NaN is judged, however open its operands were."""
+    return np.where(np.isnan(result), np.nan, bound)
 
 
 def _square(result: Reals, arithmetic: Arithmetic, a: Operand) -> Reals:

@@ -35,15 +35,15 @@ class ReferencePort:
 
     def loss(self, case: LossCase) -> LossResult:
         """Losses and gradients, in float64 whatever the dtype of the case."""
-        return self._result(Criterion(self.spec, case.config), case)
+        return self._result(Criterion(self.spec, case.config), case, deepcopy(oracle.inputs_of(case)))
 
     def losses_in_turn(self, cases: Sequence[LossCase]) -> Sequence[LossResult]:
         """The same for several cases, from one loss object."""
         criterion = Criterion(self.spec, cases[0].config)
-        return [self._result(criterion, case) for case in cases]
+        given = {id(case): deepcopy(oracle.inputs_of(case)) for case in cases}  # what one call changes, the next gets
+        return [self._result(criterion, case, given[id(case)]) for case in cases]
 
-    def _result(self, criterion: Criterion, case: LossCase) -> LossResult:
-        given = deepcopy(oracle.inputs_of(case))
+    def _result(self, criterion: Criterion, case: LossCase, given: Inputs) -> LossResult:
         losses = criterion(given, named=True)
         returned = {key: self.spec.returned(key, loss.value.values, case.dtype) for key, loss in losses.items()}
         return LossResult(

@@ -33,6 +33,7 @@ ARRANGEMENTS = {
     "nested around": (0.0, 1.5),
     "touching nothing": (0.75, 0.25),
     "crossing": (0.25, 2.0),
+    "reaching over the edge of the image": (0.25, 4.0),
 }
 
 # Width and height of a prediction in target sizes, and whether the target gets them too.

@@ -47,12 +47,14 @@ def label_noise(port: Judged, case: LossCase) -> None:
 def box_noise(port: Judged, case: LossCase) -> None:
     """Each edge of a positive moves by less than half the width or height times box_noise_scale, each edge of a
     negative by once to twice that, both clipped to the image; boxes come as logits, by the inverse sigmoid."""
-    noisy = case.change(generator=replace(case.generator, box_noise_scale=case.generator.box_noise_scale or 0.5))
-    made = generate(port, noisy)
-    for image in range(case.images):
-        boxes = made.sources(image, noisy.gt_bboxes)
-        for half in (POSITIVE, NEGATIVE):
-            _assert_moved(port, noisy, image, half, boxes, made.boxes(image, half))
+    # The default, which every recipe trains with, and another one.
+    for scale in (1.0, 0.4):
+        noisy = case.change(generator=replace(case.generator, box_noise_scale=scale))
+        made = generate(port, noisy)
+        for image in range(case.images):
+            boxes = made.sources(image, noisy.gt_bboxes)
+            for half in (POSITIVE, NEGATIVE):
+                _assert_moved(port, noisy, image, half, boxes, made.boxes(image, half))
 
 
 @rule(

@@ -61,6 +61,18 @@ def class_cost_against_l1_cost(port: Judged, case: LossCase) -> None:
     _assert_exchange(port, case, "bbox", MOVED)
 
 
+@rule(
+    "MATCH-18",
+    source="Zhu et al., Deformable DETR, arXiv 2010.04159, section 5: -log(p + 1e-8), which stops at 18",
+    request=replace(DUEL, logit_scale=30.0),
+    needs={"match"},
+)
+def class_cost_of_saturated_logits(port: Judged, case: LossCase) -> None:
+    """The class cost of a query that is all but sure, and wrong, is worth as much L1 distance as its formula says: its
+    logarithms stop where the profile's eps stops them."""
+    _assert_exchange(port, case, "bbox", MOVED)
+
+
 @rule("MATCH-10", source="Carion et al., DETR, arXiv 2005.12872, section 3.1", request=DUEL, needs={"match"})
 def class_cost_against_giou_cost(port: Judged, case: LossCase) -> None:
     """The class cost of a query is worth exactly so much GIoU as its formula and the gains say: of two queries, one
