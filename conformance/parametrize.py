@@ -102,7 +102,7 @@ def parametrize_with_rules(
     judgement = Judgement(
         port,
         FAMILY[chosen] if isinstance(chosen, str) else chosen,
-        level,
+        cast("Level", level),
         None if targets is None else read_targets(targets),
         seed=seed,
     )

@@ -21,11 +21,9 @@ KEPT = 2048
 
 def inputs_of(case: LossCase) -> Inputs:
     """The case as the reference takes it, judging arithmetic of the case's dtype."""
-    denoising = case.denoising
-    if denoising is not None:
-        denoising = DenoisingInputs(
-            denoising.bboxes, denoising.scores, denoising.pos_idx, denoising.gt_idx, denoising.num_group
-        )
+    dn, denoising = case.denoising, None
+    if dn is not None:
+        denoising = DenoisingInputs(dn.bboxes, dn.scores, dn.pos_idx, dn.gt_idx, dn.num_group)
     return Inputs(
         boxes=case.pred_bboxes,
         logits=case.pred_scores,

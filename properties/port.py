@@ -190,7 +190,7 @@ def _check_declarations(port: Port) -> None:
 
 def _check_options(port: Port) -> None:
     """For known options at least one value each."""
-    options = options_of(port)
+    options: Any = options_of(port)
     if not isinstance(options, Mapping):
         raise TypeError(f"{type(port).__name__}.options is {options!r}, expected a mapping")
     for name, values in options.items():

@@ -146,7 +146,7 @@ class Domain:
         return replace(request, **choices, denoising=denoising, special=tuple(special))
 
     def _classification(self, request: Request) -> frozenset[str]:
-        allowed = self.classification if request.about_class else self.working
+        allowed = self.classification if request.about_class else self.classification & self.working
         allowed = allowed & self.readable if request.readable_score else allowed
         return allowed if allowed & set(request.classification) else self.classification
 

@@ -7,6 +7,7 @@ may come out negative from a network; nothing here checks that, the formulas are
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -33,8 +34,8 @@ class Guard:
     eps: float = IOU_EPS
     as_floor: bool = False
 
-    def __call__(self, area: Coordinate) -> Coordinate:
-        """The area, guarded."""
+    def __call__(self, area: Any) -> Any:
+        """The area, guarded: a number, an array or a variable."""
         return np.maximum(area, self.eps) if self.as_floor else area + self.eps
 
 

@@ -39,8 +39,12 @@ def softplus(x: Numbers) -> Numbers:
 
 
 def _entropy_by_logit(x: Numbers, q: Numbers) -> Numbers:
-    """p - q, as the two terms of the cross-entropy give it."""
-    return (1.0 - q) - sigmoid(-x)
+    """p - q.
+
+    Libraries round p before they subtract q, and some take p as the small difference of two numbers near 1: it is
+    written so here too, for the sake of its error bound.
+    """
+    return (1.0 - sigmoid(-x)) - q
 
 
 def _entropy_by_score(x: Numbers, q: Numbers) -> Numbers:

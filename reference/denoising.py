@@ -305,7 +305,7 @@ def indices_and_sizes(layout: Layout, num_queries: int) -> dict[str, Any]:
     }
 
 
-def nothing_more(labels: Any, boxes: Any, blocked: Any, meta: Any, class_embed: Any) -> Generated:  # noqa: ANN401
+def nothing_more(labels: Any, boxes: Any, blocked: Any, meta: Any, class_embed: Any) -> Generated:
     """As it was made."""
     return labels, boxes, blocked, meta
 

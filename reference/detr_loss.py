@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Int64, Integer
 
-from detr_conformance.reference.classification import FOCAL, VARIFOCAL, ClassTerm, Terms
+from detr_conformance.reference.classification import FOCAL, VARIFOCAL, ClassTerm
 from detr_conformance.reference.family import ULTRALYTICS
 from detr_conformance.reference.layers import Layer
 from detr_conformance.reference.loss import (
@@ -32,6 +32,8 @@ from detr_conformance.reference.validation import (
     check_targets,
     entry,
 )
+
+Numbers = Float[np.ndarray, "*batch queries classes"]
 
 DEFAULT_LOSS_GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0, "no_object": 0.1, "mask": 1.0, "dice": 1.0}
 DEFAULT_COST_GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
@@ -116,7 +118,7 @@ class FocalLoss:
         self.gamma = gamma
         self.alpha = alpha
 
-    def __call__(self, pred: Terms, label: Terms) -> Loss:
+    def __call__(self, pred: Numbers, label: Numbers) -> Loss:
         """Mean over the queries, summed over everything else.  # quirk: the caller multiplies by Q again.
 
         Args:
@@ -142,7 +144,7 @@ class VarifocalLoss:
         self.gamma = gamma
         self.alpha = alpha
 
-    def __call__(self, pred_score: Terms, gt_score: Terms, label: Terms) -> Loss:
+    def __call__(self, pred_score: Numbers, gt_score: Numbers, label: Numbers) -> Loss:
         """Mean over the queries, summed over everything else.  # quirk: the caller multiplies by Q again.
 
         Args:
@@ -158,7 +160,7 @@ class VarifocalLoss:
         )
 
 
-def _mean_over_queries(term: ClassTerm, logits: Terms, label: Terms, score: Terms, config: LossConfig) -> Loss:
+def _mean_over_queries(term: ClassTerm, logits: Numbers, label: Numbers, score: Numbers, config: LossConfig) -> Loss:
     def formula(leaves: Leaves) -> dict[str, Any]:
         [x] = leaves["pred_scores"]
         return {"loss": np.sum(term.terms(term, x, label, score, config)) / x.shape[-2]}
@@ -276,7 +278,8 @@ class DETRLoss:
         check_predictions(pred_bboxes, pred_scores, "layers images queries", self.nc)
         targets = self._targets(batch, images=pred_bboxes.shape[1])
         if match_indices is not None:
-            check_matching(match_indices, *pred_bboxes.shape[1:3], len(targets.classes))
+            _, images, queries, _ = pred_bboxes.shape
+            check_matching(match_indices, images, queries, len(targets.classes))
         inputs = Inputs(pred_bboxes, pred_scores, targets, given=match_indices, arithmetic=self.arithmetic)
         losses = Criterion(self.spec, self.config)(inputs)
         return {f"{key}{postfix}": loss for key, loss in losses.items() if not key.endswith("_dn")}
@@ -304,11 +307,10 @@ class DETRLoss:
         `masks` and `gt_mask` are accepted and not read.
         """
         targets = Targets(gt_bboxes, gt_cls, gt_groups)
-        if match_indices is None:
-            matching = self.matcher(pred_bboxes, pred_scores, *targets)
-        else:
-            check_matching(match_indices, *pred_bboxes.shape[:2], len(gt_cls))
-            matching = match_indices
+        matching: Sequence[Matching] = match_indices or self.matcher(pred_bboxes, pred_scores, *targets)
+        if match_indices is not None:
+            images, queries, _ = pred_bboxes.shape
+            check_matching(match_indices, images, queries, len(gt_cls))
         tally = Tally((), tuple(gt_groups), pred_bboxes.shape[1], self.nc)
 
         def formula(leaves: Leaves) -> dict[str, Any]:

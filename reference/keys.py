@@ -52,7 +52,7 @@ class StepLosses:
 
     def sums(self) -> dict[str, Any]:
         """Every loss, auxiliary layers summed up, under the canonical keys."""
-        losses = {}
+        losses: dict[str, Any] = {}
         for suffix, part in (("", self.ordinary), ("_dn", self.denoising)):
             zeros = dict.fromkeys(self.ordinary.main, np.zeros(()))
             main, auxiliary = (zeros, zeros) if part is None else (part.main, part.total)

@@ -60,7 +60,7 @@ def as_given(layers: Sequence[Layer]) -> Sequence[Layer]:
     return layers
 
 
-def summed(losses: Sequence[Any]) -> Any:  # noqa: ANN401  # tracked arrays or variables
+def summed(losses: Sequence[Any]) -> Any:  # tracked arrays or variables
     """The sum, in order."""
     return reduce(add, losses)
 

@@ -116,9 +116,9 @@ class StepPairs:
 def pairs_of_step(spec: LossSpec, config: LossConfig, inputs: Inputs) -> StepPairs:
     """Match every layer by its own costs; a denoising query belongs to the target that it was made from."""
     dn = inputs.denoising
-    layers = [Layer(*each) for each in zip(inputs.boxes, inputs.logits, strict=True)]
+    ordinary = [Layer(*each) for each in zip(inputs.boxes, inputs.logits, strict=True)]
     denoising = () if dn is None else [Layer(*each) for each in zip(dn.boxes, dn.logits, strict=True)]
-    layers = spec.layers.arranged(spec.denoising.ordinary(layers, denoising))
+    layers = spec.layers.arranged(spec.denoising.ordinary(ordinary, denoising))
     if inputs.given is not None:
         return StepPairs([Pairs.same(inputs.given)] * len(layers), ())
     matcher, options = matcher_for(spec, inputs.arithmetic), spec.matcher.configured(config)
@@ -146,7 +146,9 @@ def _step_losses(
     spec: LossSpec, config: LossConfig, inputs: Inputs, pairs: StepPairs, leaves: Mapping[str, Sequence[Array]]
 ) -> StepLosses:
     """The losses of ordinary and of denoising queries."""
-    ordinary = [Layer(*each) for each in zip(leaves["pred_bboxes"], leaves["pred_scores"], strict=True)]
+    ordinary: Sequence[Layer] = [
+        Layer(*each) for each in zip(leaves["pred_bboxes"], leaves["pred_scores"], strict=True)
+    ]
     has_denoising = inputs.denoising is not None
     of_denoising = None
     denoising: Sequence[Layer] = ()
@@ -158,8 +160,8 @@ def _step_losses(
     if inputs.denoising is not None:
         targets = spec.denoising.targets(inputs.targets)
         of_denoising = part(denoising, targets, pairs.denoising, has_denoising, inputs.denoising.groups)
-    targets = sum(inputs.targets.counts)
-    return StepLosses(of_ordinary, of_denoising, config.aux_loss, config.classification, targets)
+    number = sum(inputs.targets.counts)
+    return StepLosses(of_ordinary, of_denoising, config.aux_loss, config.classification, number)
 
 
 def part_losses(
@@ -230,10 +232,10 @@ def class_loss(
     """The classification loss of one layer."""
     (images, queries), chosen = flat(pairs)
     classes = spec.labels(pairs, targets, *layer.boxes.shape[:2], config.nc)
-    scores = track(np.zeros(classes.shape), stop_gradient(layer.boxes).arithmetic)
+    scores: Array = track(np.zeros(classes.shape), stop_gradient(layer.boxes).arithmetic)
     with np.errstate(all="ignore"):
         scored = spec.score(layer.boxes[images, queries], targets.boxes[chosen], spec.guard)
-    if isinstance(scored, np.ndarray):
+    if isinstance(scores, np.ndarray) and isinstance(scored, np.ndarray):
         scores[images, queries] = scored
     else:  # a score that is not detached
         scores = _scattered(scored, images, queries, classes.shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float
@@ -89,10 +89,14 @@ def _gradients(output: Any, leaves: Mapping[str, Sequence[Variable]]) -> Gradien
     found = iter(gradients(output, flat))
     by_name = {name: [next(found) for _ in layers] for name, layers in leaves.items()}
     return {
-        name: np.stack([_zeros(leaf) if grad is None else grad for leaf, grad in zip(leaves[name], grads, strict=True)])
+        name: _stacked([_zeros(leaf) if grad is None else grad for leaf, grad in zip(leaves[name], grads, strict=True)])
         for name, grads in by_name.items()
         if any(grad is not None for grad in grads)
     }
+
+
+def _stacked(layers: Sequence[Tracked]) -> Tracked:
+    return cast("Tracked", np.stack(layers))  # of tracked arrays, although NumPy's types deny it
 
 
 def _zeros(leaf: Variable) -> Tracked:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int64, Integer
@@ -150,8 +150,8 @@ class Matcher:
     class_costs: Mapping[str, Callable[..., Cost]] = field(
         default_factory=lambda: {"focal": focal_class_cost, "softmax": softmax_class_cost}
     )
-    distance: Callable[..., Cost] = l1_distance
-    overlap: Callable[..., Cost] = giou
+    distance: Callable[..., Any] = l1_distance
+    overlap: Callable[..., Any] = giou
     guard: Guard = Guard()  # noqa: RUF009  # frozen
     total: Callable[[CostTerms, Mapping[str, float]], Cost] = weighted_sum
     non_finite: Callable[[Cost], Cost] = non_finite_is_zero

@@ -14,7 +14,7 @@ from detr_conformance.reference.loss import Criterion, DenoisingInputs, Inputs
 from detr_conformance.reference.loss_value import Losses
 from detr_conformance.reference.matcher import Matching
 from detr_conformance.reference.spec import replace_in
-from detr_conformance.reference.validation import check_dn_indices, check_predictions, entry
+from detr_conformance.reference.validation import check_dn_indices, check_matching, check_predictions, entry
 
 
 class RTDETRDetectionLoss(DETRLoss):
@@ -61,9 +61,11 @@ class RTDETRDetectionLoss(DETRLoss):
         denoising = None if dn_meta is None else self._denoising(dn_bboxes, dn_scores, batch, dn_meta)
         inputs = Inputs(pred_bboxes, pred_scores, targets, denoising, arithmetic=self.arithmetic)
         spec = self.spec
-        if dn_meta is not None:
-            indices = [dn_meta[key] for key in ("dn_pos_idx", "dn_num_group")]
-            matching = self.get_dn_match_indices(*indices, targets.counts, dn_meta.get("dn_gt_idx"))
+        if dn_meta is not None and denoising is not None:
+            pos_idx, groups = (dn_meta[key] for key in ("dn_pos_idx", "dn_num_group"))
+            matching = self.get_dn_match_indices(pos_idx, groups, targets.counts, dn_meta.get("dn_gt_idx"))
+            _, images, slots, _ = denoising.boxes.shape
+            check_matching(matching, images, slots, len(targets.classes))
             spec = replace_in(spec, "denoising.pairs", lambda *_: matching)
         return Criterion(spec, self.config)(inputs)
 

@@ -42,11 +42,11 @@ class SideEffects:
     A loss that keeps something from call to call, writes into its arguments or changes the process has others.
     """
 
-    def before(self, spec: LossSpec, config: LossConfig, inputs: Any) -> tuple[LossSpec, LossConfig, Any]:  # noqa: ANN401
+    def before(self, spec: LossSpec, config: LossConfig, inputs: Any) -> tuple[LossSpec, LossConfig, Any]:
         """Decisions, options and inputs of the next call, as they are made of those that were given."""
         return spec, config, inputs
 
-    def after(self, inputs: Any) -> None:  # noqa: ANN401
+    def after(self, inputs: Any) -> None:
         """What is done once the losses are there."""
 
 
@@ -123,7 +123,7 @@ class LossSpec:
         return self is other
 
 
-def replace_in(record: Any, path: str, value: Any) -> Any:  # noqa: ANN401  # a spec or one of its parts
+def replace_in(record: Any, path: str, value: Any) -> Any:  # a spec or one of its parts
     """The record with another value at a path such as `class_terms.focal.weight`.
 
     Raises:
@@ -136,19 +136,19 @@ def replace_in(record: Any, path: str, value: Any) -> Any:  # noqa: ANN401  # a 
     return {**record, name: inner} if isinstance(record, Mapping) else replace(record, **{name: inner})
 
 
-def wrap_in(record: Any, path: str, change: Callable[[Any], Any]) -> Any:  # noqa: ANN401  # as above
+def wrap_in(record: Any, path: str, change: Callable[[Any], Any]) -> Any:  # as above
     """The record with the value at a path changed by a function."""
     return replace_in(record, path, change(value_in(record, path)))
 
 
-def value_in(record: Any, path: str) -> Any:  # noqa: ANN401  # as above
+def value_in(record: Any, path: str) -> Any:  # as above
     """The value at a path."""
     for name in path.split("."):
         record = children(record)[name]
     return record
 
 
-def children(record: Any) -> Mapping[str, Any]:  # noqa: ANN401  # as above
+def children(record: Any) -> Mapping[str, Any]:  # as above
     """What a record holds, by name; empty for a single value, such as a function or a table of keys."""
     if isinstance(record, Mapping):
         return record
@@ -161,7 +161,7 @@ DESCRIBING = frozenset({"name", "differences"})
 """Fields of a spec that decide nothing."""
 
 
-def paths(record: Any, before: str = "") -> list[str]:  # noqa: ANN401  # as above
+def paths(record: Any, before: str = "") -> list[str]:  # as above
     """Every path to a single value."""
     found = []
     for name, value in children(record).items():

@@ -81,10 +81,10 @@ class Variable(NDArrayOperatorsMixin):
             raise TypeError(f"no derivative for numpy.{ufunc.__name__} ({method} with options {sorted(options)})")
         result = ufunc(*operands)
         backward = _BACKWARD[ufunc](result, *operands)
-        pairs = zip(inputs, operands, backward, strict=True)
+        pairs = [(each, of, back) for each, of, back in zip(inputs, operands, backward, strict=True) if back]
         return Variable(result, [(each, _fitting(back, of)) for each, of, back in pairs if isinstance(each, Variable)])
 
-    def __pow__(self, exponent: float) -> Variable:
+    def __pow__(self, exponent: float) -> Any:
         """The square or the power."""
         return np.square(self) if exponent == 2 else np.power(self, exponent)
 
@@ -261,7 +261,8 @@ def _concatenate(arrays: Sequence[Any], axis: int = 0) -> Variable:
         if isinstance(each, Variable):
             own = (*[slice(None)] * (axis % len(each.shape)), slice(start, stop))
             parents.append((each, lambda grad, own=own: grad[own]))
-    return Variable(np.concatenate([stop_gradient(each) for each in arrays], axis=axis), parents)
+    joined: Any = np.concatenate([stop_gradient(each) for each in arrays], axis=axis)
+    return Variable(joined, parents)
 
 
 def _stack(arrays: Sequence[Any], axis: int = 0) -> Variable:

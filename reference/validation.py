@@ -152,7 +152,7 @@ def check_gains(name: str, gains: Mapping[str, float]) -> None:
         check_number(f"{name}[{term!r}]", gains[term])
 
 
-def entry(mapping: Mapping[str, Any], name: str, key: str) -> Any:  # noqa: ANN401  # a batch holds anything
+def entry(mapping: Mapping[str, Any], name: str, key: str) -> Any:  # a batch holds anything
     """`mapping[key]`, or an error that says which mapping lacks it and what it has.
 
     Raises:

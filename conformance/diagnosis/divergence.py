@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -150,7 +150,7 @@ def _layout_difference(judged: Judged, case: LossCase) -> Divergence | None:
     return _difference("denoising layout", _layout(wanted), _layout(came), case.dtype)
 
 
-def _layout(group: DenoisingGroup | None) -> Mapping[str, Any]:
+def _layout(group: DenoisingGroup | None) -> Numbers:
     if group is None:
         return {"number of groups": np.asarray(0)}
     arrays: dict[str, Any] = {"number of groups": group.num_group, "numbers of queries": np.asarray(group.num_split)}

@@ -5,6 +5,7 @@ The fields of the record are wrapped; the story and the formulas stay as they re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
@@ -89,19 +90,41 @@ class Trace:
 
     def _slopes(self, function: Callable[..., Any], arguments: Sequence[Any], result: Any) -> Numbers:
         """Derivatives of this call alone, by variables that stand for its inputs."""
-        if not isinstance(result, Variable):
+        if not _variables(result):
             return {}
-        own = [variable(stop_gradient(each)) if isinstance(each, Variable) else each for each in arguments]
-        leaves = {str(place): each for place, each in enumerate(own) if isinstance(each, Variable)}
+        leaves: list[Variable] = []
+        own = [_with_leaves(each, leaves) for each in arguments]
         self._is_paused = True
         try:
-            again = function(*own)
+            outputs = _variables(function(*own))
         finally:
             self._is_paused = False
-        if not isinstance(again, Variable):
-            return dict.fromkeys(leaves)
-        weights = 1.0 + np.arange(np.size(stop_gradient(again))).reshape(again.shape) / 7.0
-        return dict(zip(leaves, gradients(np.sum(again * weights), leaves.values()), strict=True))
+        total = sum((np.sum(each * _weights(each.shape)) for each in outputs), start=variable(np.zeros(())))
+        return {str(place): grad for place, grad in enumerate(gradients(total, leaves)) if grad is not None}
+
+
+def _weights(shape: tuple[int, ...]) -> np.ndarray:
+    """Of which no two are alike."""
+    return 1.0 + np.arange(math.prod(shape)).reshape(shape) / 7.0
+
+
+def _variables(value: Any) -> list[Variable]:
+    """All variables in a value."""
+    if isinstance(value, Variable):
+        return [value]
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    return [found for each in inner for found in _variables(each)]
+
+
+def _with_leaves(value: Any, leaves: list[Variable]) -> Any:
+    """The value with a new leaf, kept in a list, for each variable."""
+    if isinstance(value, Variable):
+        leaves.append(variable(stop_gradient(value)))
+        return leaves[-1]
+    if isinstance(value, (list, tuple)):
+        inner = [_with_leaves(each, leaves) for each in value]
+        return type(value)(*inner) if hasattr(value, "_fields") else type(value)(inner)
+    return value
 
 
 def trace_of(case: LossCase, spec: LossSpec, differentiate: bool = False) -> list[Event]:
@@ -145,21 +168,23 @@ def _flat(values: Any, name: str = "") -> Numbers:
 
 
 def _leaves(values: Any, name: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(values, Variable):
-        yield name, stop_gradient(values)
-    elif isinstance(values, Tracked):
+    values = stop_gradient(values)
+    if isinstance(values, Tracked):
         yield name, Tracked(values.values.copy(), values.magnitude.copy(), values.arithmetic)
     elif isinstance(values, np.ndarray):
         yield name, values.copy()
     elif isinstance(values, (str, bool, int, float, np.number)) or values is None:
         yield name, values
-    elif isinstance(values, Mapping):
-        for key, each in values.items():
-            yield from _leaves(each, f"{name}.{key}" if name else str(key))
+    else:
+        for key, each in _parts(values):
+            yield from _leaves(each, f"{name}.{key}" if name else key)
+
+
+def _parts(values: Any) -> Iterator[tuple[str, Any]]:
+    """What a mapping, a row or a record holds; nothing of what is called."""
+    if isinstance(values, Mapping):
+        yield from ((str(key), each) for key, each in values.items())
     elif isinstance(values, (list, tuple)):
-        for place, each in enumerate(values):
-            yield from _leaves(each, f"{name}[{place}]")
+        yield from ((str(place), each) for place, each in enumerate(values))
     elif is_dataclass(values) and not isinstance(values, type) and not callable(values):
-        for each in fields(values):
-            if not callable(getattr(values, each.name)):
-                yield from _leaves(getattr(values, each.name), f"{name}.{each.name}" if name else each.name)
+        yield from ((each.name, getattr(values, each.name)) for each in fields(values))

@@ -52,7 +52,7 @@ BACKGROUND_MUTANTS: tuple[Mutant, ...] = (
         "Images without a target are not classified. Right: all their queries are background. Shows in a batch where "
         "only some images are empty.",
         f"{STEP_4}: sum over all B, Q, C",
-        only(lambda is_matched: is_matched.any(axis=1, keepdims=True) | ~is_matched.any()),
+        only(lambda is_matched: np.asarray(is_matched.any(axis=1, keepdims=True) | ~is_matched.any())),
     ),
     Mutant(
         "plausible-no-object-weight",

@@ -17,7 +17,7 @@ from detr_conformance.reference.rounding import plain
 OVERLAP, DISTANCE, TOTAL = "matcher.overlap", "matcher.distance", "matcher.total"
 
 
-def ciou(pred: np.ndarray, target: np.ndarray, guard: Guard) -> Cost:
+def ciou(pred: np.ndarray, target: np.ndarray, guard: Guard) -> Any:
     """CIoU where GIoU is meant."""
     return bbox_iou(pred, target, CIoU=True, eps=guard.eps)[..., 0]
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from detr_conformance.mutants.changes import wrapped
 from detr_conformance.mutants.mutant import Change, Mutant
-from detr_conformance.reference import Guard
+from detr_conformance.reference import Guard, replace_in
 from detr_conformance.reference.matcher import Cost, Matcher, Matching, Targets
 from detr_conformance.reference.options import MatcherConfig
+from detr_conformance.reference.spec import value_in
 
 Costs = Callable[..., Cost]
 
@@ -21,7 +22,11 @@ def in_half(**wrong: Callable[..., Any]) -> Change:
     """The matcher that predictions in float16 get has wrong steps, by their names in it, with `__` for a dot."""
 
     def changed(right: Callable[[Matcher], Matcher], matcher: Matcher) -> Matcher:
-        return reduce(lambda made, name: wrapped(name.replace("__", "."), wrong[name])(made), wrong, right(matcher))
+        made = right(matcher)
+        for name, step in wrong.items():
+            path = name.replace("__", ".")
+            made = replace_in(made, path, partial(step, value_in(made, path)))
+        return made
 
     return wrapped("matcher.in_half", changed)
 

@@ -11,7 +11,7 @@ import numpy as np
 from detr_conformance.mutants.changes import wrapped
 from detr_conformance.mutants.mutant import Mutant
 from detr_conformance.reference import LossConfig, LossSpec
-from detr_conformance.reference.layers import Layer
+from detr_conformance.reference.layers import Layer, summed
 from detr_conformance.reference.matcher import Matching, Targets
 from detr_conformance.reference.normaliser import Tally
 from detr_conformance.reference.pairing import Pairs
@@ -43,7 +43,7 @@ def mean_of_images(
         own = slice(image, image + 1)
         alone = Layer(*(each[own] for each in layer)), Pairs(*(each[own] for each in pairs))
         shares.append(right(spec, config, *alone, targets, replace(tally, targets=tally.targets[own])))
-    return {term: sum(share[term] for share in shares) / len(shares) for term in shares[0]}
+    return {term: summed([share[term] for share in shares]) / len(shares) for term in shares[0]}
 
 
 def first_query_erased(right: Labels, pairs: Sequence[Matching], targets: Targets, *sizes: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 
 import numpy as np
@@ -31,7 +31,7 @@ class ReferencePort:
         """Keep the spec."""
         self.spec = spec
         self.name = spec.name if name is None else name
-        self.profile = spec if profile is None else profile
+        self.profile: str | LossSpec = spec if profile is None else profile
 
     def loss(self, case: LossCase) -> LossResult:
         """Losses and gradients, in float64 whatever the dtype of the case."""
@@ -85,19 +85,20 @@ class ReferencePort:
         )
 
 
-class _Gradients(dict[str, dict[str, np.ndarray]]):
+class _Gradients(Mapping[str, Mapping[str, np.ndarray]]):
     """Gradient of each loss by each input, taken when it is asked for: many rules never do."""
 
     def __init__(self, losses: Losses) -> None:
-        super().__init__(dict.fromkeys(losses))
         self.losses = losses
 
     def __getitem__(self, key: str) -> dict[str, np.ndarray]:
         return {name: gradient.values for name, gradient in self.losses[key].gradients.items()}
 
-    def get(self, key: str, default: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray] | None:  # type: ignore[override]
-        """As of a plain dict."""
-        return self[key] if key in self else default
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.losses)
+
+    def __len__(self) -> int:
+        return len(self.losses)
 
 
 def _mutated(given: Inputs, before: Inputs) -> list[str]:

@@ -13,6 +13,7 @@ import torch
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import LossResult, Matching
+from detr_conformance.reference import LossSpec
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class TorchPort(ABC):
     """
 
     name: str
-    profile: str
+    profile: str | LossSpec
     capabilities: frozenset[str]
     dtypes: frozenset[str]
     device: str = "cpu"

@@ -14,6 +14,7 @@ import torch
 from detr_conformance.ports.torch_port import CaseTensors, TorchPort, arrays_of, one_thread, tensors_of
 from detr_conformance.properties.case import LossCase, MatcherConfig
 from detr_conformance.properties.port import DenoisingGroup, Matching
+from detr_conformance.reference import LossSpec
 
 ALWAYS = frozenset({"varifocal", "focal", "bce", "uni_match", "no_aux", "denoising", "gradients", "one_object"})
 
@@ -32,7 +33,7 @@ class UltralyticsPort(TorchPort):
         TypeError: the class cannot be built or called this way.
     """
 
-    profile = "ultralytics"
+    profile: str | LossSpec = "ultralytics"
     # Not float64: Ultralytics' class fails on it, and a class says nothing of the dtypes that it takes.
     dtypes = frozenset({"float16", "bfloat16", "float32"})
 

@@ -34,7 +34,8 @@ class SetCriterion:
         own = [self.matcher(each, targets) for each in auxiliary]
         if self.config.use_uni_match and own:  # counted with the encoder first
             own = [[own[-1], *own[:-1]][self.config.uni_match_ind]] * len(own)
-        parts = [("", output, self.matcher(output, targets), number), *zip(names, auxiliary, own, [number] * len(own))]
+        parts = [("", output, self.matcher(output, targets), number)]
+        parts += zip(names, auxiliary, own, [number] * len(own), strict=True)
         for place, each in enumerate(output["dn_outputs"]):
             pairs = output["dn_pairs"]
             parts.append((f"_dn_{place}", each, pairs, max(sum(len(slots) for slots, _ in pairs), 1)))
@@ -83,7 +84,7 @@ class SetCriterion:
 
 
 class RTDETRv2Port(TorchPort):
-    """Under the profile `rtdetr`, with `_enc_0` for the encoder's layer, and a dummy query where nothing is denoised."""
+    """Under the profile `rtdetr`: `_enc_0` for the encoder's layer, and dummy queries where nothing is denoised."""
 
     name = "rtdetr-v2"
     profile = "rtdetr"

@@ -16,8 +16,8 @@ from detr_conformance.properties.additions import (
     repeat_queries,
 )
 from detr_conformance.properties.case import LossCase
-from detr_conformance.reference import ULTRALYTICS
 from detr_conformance.properties.transforms import as_denoising, select_images
+from detr_conformance.reference import ULTRALYTICS
 
 from .sample_cases import small_case
 

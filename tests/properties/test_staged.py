@@ -12,9 +12,9 @@ from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.port import LossResult
-from detr_conformance.reference import ULTRALYTICS
 from detr_conformance.properties.staged import assert_layers_counted, marks, staged, staged_denoising
 from detr_conformance.properties.target_score import readable, target_score
+from detr_conformance.reference import ULTRALYTICS
 
 from .sample_cases import grid_of_boxes, grid_of_logits, small_case
 

@@ -10,19 +10,20 @@ from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
 from detr_conformance.properties.case import LossCase, MatcherConfig
-from detr_conformance.reference import RTDETR
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.strategies import (
     ALPHAS,
     COST_GAINS,
     GAINS,
     GAMMAS,
+    MOST_LAYERS,
     Domain,
     by_term,
     loss_cases,
 )
+from detr_conformance.reference import RTDETR
 
-from .sample_cases import drawn_cases
+from .sample_cases import drawn_cases, small_case
 
 pytestmark = pytest.mark.usefixtures(
     "shapes_unchecked"
@@ -185,7 +186,12 @@ def test_a_case_keeps_to_its_request(data, request):
             uni_match=False,
             no_aux=False,
             areas=False,
-            free_layers=False,
+            least_layers=2,
+            denoising_layers=tuple(range(-1, MOST_LAYERS)),
+            surplus=False,
+            gammas=(2.0,),
+            alphas=(0.75,),
+            gains=((1.0, 5.0, 2.0),),
             denoising_subset=False,
         ),
     )
@@ -198,6 +204,33 @@ def test_a_case_keeps_to_what_the_port_can_be_asked_for(case):
     assert not denoises_a_subset(case)
     assert case.layers >= 2
     assert case.denoising is None or len(case.denoising.bboxes) == case.layers - 1
+    assert case.denoising is None or case.denoising.bboxes.shape[2] % (2 * case.denoising.num_group) == 0
+    assert (case.config.gamma, case.config.alpha) == (2.0, 0.75)
+    assert case.config.loss_gain == {"class": 1.0, "bbox": 5.0, "giou": 2.0}
+
+
+WORKING = Domain(working=frozenset({"bce"}))
+
+
+@pytest.mark.parametrize(
+    ("request_", "left"),
+    [
+        (Request(), ("bce",)),
+        (Request(about_class=True), ("varifocal", "focal", "bce")),
+        (Request(classification=("focal",)), ("focal",)),
+        (Request(about_class=True, readable_score=True), ("varifocal", "bce")),
+    ],
+)
+def test_rules_about_something_else_get_the_classification_losses_that_work(request_, left):
+    assert WORKING.narrow(request_).classification == left
+
+
+def test_an_option_that_a_port_does_not_have_becomes_the_first_that_it_has():
+    case = small_case().change(gamma=1.5, alpha=0.25)
+    restricted = Domain(gammas=(2.0, 3.0), gains=((1.0, 1.0, 1.0),)).allowed(case)
+    assert (restricted.config.gamma, restricted.config.alpha) == (2.0, 0.25)
+    assert restricted.config.loss_gain == {"class": 1.0, "bbox": 1.0, "giou": 1.0}
+    assert Domain().allowed(case) is case
 
 
 @settings(max_examples=50)
@@ -211,7 +244,7 @@ def test_a_request_of_which_the_domain_leaves_nothing_is_refused():
         Domain(uni_match=False).narrow(Request(uni_match=(True,)))
 
 
-def test_a_domain_is_what_the_port_declares_and_the_profile_defines():
+def test_a_domain_is_what_the_port_declares_and_the_spec_defines():
     from detr_conformance.ports.reference_port import ReferencePort
     from detr_conformance.properties.judged import Judged
 
@@ -220,7 +253,7 @@ def test_a_domain_is_what_the_port_declares_and_the_profile_defines():
     port.capabilities = frozenset({"varifocal", "denoising"})
     domain = Domain.of(Judged(port, RTDETR))
     assert (domain.classification, domain.uni_match, domain.denoising) == ({"varifocal"}, False, True)
-    assert (domain.areas, domain.free_layers) == (False, False)
+    assert (domain.areas, domain.least_layers, domain.denoising_layers[:4]) == (False, 2, (-1, 0, 1, 2))
 
 
 def on_grid(case: LossCase) -> bool:

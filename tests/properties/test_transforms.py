@@ -10,7 +10,6 @@ from hypothesis import assume, given, settings
 
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
-from detr_conformance.reference import ULTRALYTICS
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.strategies import loss_cases
 from detr_conformance.properties.transforms import (
@@ -29,6 +28,7 @@ from detr_conformance.properties.transforms import (
     snap,
     transpose,
 )
+from detr_conformance.reference import ULTRALYTICS
 
 from .sample_cases import small_case
 

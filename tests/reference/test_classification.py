@@ -8,8 +8,10 @@ from itertools import product
 import numpy as np
 import pytest
 
-from detr_conformance.reference.classification import FocalLoss, VarifocalLoss, binary_cross_entropy, sigmoid
-from detr_conformance.reference.rounding import track
+from detr_conformance.reference import FocalLoss, LossConfig, Tracked, VarifocalLoss, track
+from detr_conformance.reference.classification import FOCAL, VARIFOCAL, binary_cross_entropy, sigmoid
+
+from .differentiating import DIFFERENCE, entropy_slope, focal_slope, gradient, varifocal_slope
 
 LOGITS = (-7.5, -2.0, -0.3, 0.0, 0.4, 1.5, 6.0)
 SCORES = (0.0, 0.2, 0.9, 1.0)
@@ -18,8 +20,6 @@ ALPHAS = (-1.0, 0.0, 0.25, 0.75, 1.0)
 
 FLOAT64 = 2.0**-52
 STEP = 1e-5
-DIFFERENCE = 1e-8
-"""How far a central difference over this step may be off: its rounding and its third order, both below 1e-9 here."""
 
 
 def logistic(x) -> float:
@@ -42,9 +42,19 @@ def grid(*axes) -> list[np.ndarray]:
     return [np.array(column, dtype=float).reshape(1, -1, 1) for column in zip(*product(*axes), strict=True)]
 
 
-def central_difference(terms, x) -> np.ndarray:
-    """Slope of elementwise terms."""
-    return (terms(x + STEP) - terms(x - STEP)) / (2 * STEP)
+def focal(x, y, gamma, alpha):
+    """Focal terms."""
+    return FOCAL.terms(FOCAL, x, y, y, LossConfig(gamma=gamma, alpha=alpha))
+
+
+def varifocal(x, q, y, gamma, alpha):
+    """Varifocal terms."""
+    return VARIFOCAL.terms(VARIFOCAL, x, y, q, LossConfig(gamma=gamma, alpha=alpha))
+
+
+def central_difference(terms, x, *others) -> np.ndarray:
+    """Slope of elementwise terms, all entries at once."""
+    return (terms(x + STEP, *others) - terms(x - STEP, *others)) / (2 * STEP)
 
 
 @pytest.mark.parametrize("x", LOGITS)
@@ -66,7 +76,7 @@ def test_a_focal_term_is_its_closed_form(gamma, alpha):
         truth = logistic(x) if y else logistic(-x)
         balance = 1 if alpha <= 0 else (alpha if y else 1 - alpha)
         expected.append(-balance * (1 - truth) ** gamma * math.log(truth))
-    terms = FocalLoss(gamma, alpha).terms(*grid(LOGITS, (0, 1)))
+    terms = focal(*grid(LOGITS, (0, 1)), gamma, alpha)
     assert terms.ravel() == pytest.approx(expected, rel=1e-9, abs=1e-15)
 
 
@@ -76,7 +86,7 @@ def test_a_varifocal_term_is_its_closed_form(gamma, alpha):
     for x, q, y in product(LOGITS, SCORES, (0, 1)):
         weight = alpha * logistic(x) ** gamma * (1 - y) + q
         expected.append(weight * entropy(x, q))
-    terms = VarifocalLoss(gamma, alpha).terms(*grid(LOGITS, SCORES, (0, 1)))
+    terms = varifocal(*grid(LOGITS, SCORES, (0, 1)), gamma, alpha)
     assert terms.ravel() == pytest.approx(expected, rel=1e-9, abs=1e-15)
 
 
@@ -98,46 +108,45 @@ def test_called_alone_they_have_the_defaults_of_their_papers_in_this_order():
     assert (VarifocalLoss().gamma, VarifocalLoss().alpha) == (2.0, 0.75)
 
 
-@pytest.mark.parametrize("loss", [FocalLoss(), VarifocalLoss()])
-def test_the_mean_is_over_queries_and_the_sum_over_images_and_classes(loss):
+def test_the_mean_is_over_queries_and_the_sum_over_images_and_classes():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 5, 3)), rng.integers(0, 2, (2, 5, 3)).astype(float)
-    arguments = (x, y) if isinstance(loss, FocalLoss) else (x, 0.7 * y, y)
-    assert float(loss(*arguments)) == pytest.approx(loss.terms(*arguments).mean(axis=1).sum(), rel=1e-14)
-    assert (loss(*arguments).gradients["pred_scores"] == loss.slopes(*arguments) / 5).all()
+    loss, terms = FocalLoss()(x, y), focal(x, y, 1.5, 0.25)
+    assert float(loss) == pytest.approx(terms.mean(axis=1).sum(), rel=1e-14)
+    assert loss.gradients["pred_scores"].values == pytest.approx(focal_slope(x, y, 1.5, 0.25) / 5, rel=1e-12)
 
 
 def test_the_slope_of_cross_entropy_is_the_probability_minus_the_score():
-    x, q = grid(LOGITS, SCORES)
-    slope = central_difference(lambda at: binary_cross_entropy(at, q), x)
-    assert np.abs(slope - (sigmoid(x) - q)).max() < DIFFERENCE
+    arguments = grid(LOGITS, SCORES)
+    slope = gradient(binary_cross_entropy, *arguments).values
+    assert slope == pytest.approx(entropy_slope(*arguments), rel=1e-12, abs=1e-15)
+    assert np.abs(central_difference(binary_cross_entropy, *arguments) - slope).max() < DIFFERENCE
 
 
 @pytest.mark.parametrize(("gamma", "alpha"), list(product(GAMMAS, ALPHAS)))
-def test_focal_slopes_are_central_differences(gamma, alpha):
-    x, y = grid(LOGITS, (0, 1))
-    loss = FocalLoss(gamma, alpha)
-    slope = central_difference(lambda at: loss.terms(at, y), x)
-    assert np.abs(slope - loss.slopes(x, y)).max() < DIFFERENCE
+def test_focal_slopes_are_their_closed_form_and_central_differences(gamma, alpha):
+    arguments = *grid(LOGITS, (0, 1)), gamma, alpha
+    slope = gradient(focal, *arguments).values
+    assert slope == pytest.approx(focal_slope(*arguments), rel=1e-11, abs=1e-15)
+    assert np.abs(central_difference(focal, *arguments) - slope).max() < DIFFERENCE
 
 
 @pytest.mark.parametrize(("gamma", "alpha"), list(product(GAMMAS, (0.0, 0.25, 0.75))))
-def test_varifocal_slopes_are_central_differences_with_the_weight_differentiated(gamma, alpha):
-    x, q, y = grid(LOGITS, SCORES, (0, 1))
-    loss = VarifocalLoss(gamma, alpha)
-    slope = central_difference(lambda at: loss.terms(at, q, y), x)
-    assert np.abs(slope - loss.slopes(x, q, y)).max() < DIFFERENCE
+def test_varifocal_slopes_are_their_closed_form_and_central_differences_with_the_weight_differentiated(gamma, alpha):
+    arguments = *grid(LOGITS, SCORES, (0, 1)), gamma, alpha
+    slope = gradient(varifocal, *arguments).values
+    assert slope == pytest.approx(varifocal_slope(*arguments), rel=1e-11, abs=1e-15)
+    assert np.abs(central_difference(varifocal, *arguments) - slope).max() < DIFFERENCE
 
 
 def test_a_slope_with_a_constant_weight_would_be_noticed():
     x, q, y = grid(LOGITS, SCORES, (0, 1))
-    loss = VarifocalLoss()
-    constant = loss._weight(x, q, y) * (sigmoid(x) - q)
-    assert np.abs(central_difference(lambda at: loss.terms(at, q, y), x) - constant).max() > 1e5 * DIFFERENCE
+    constant = (0.75 * sigmoid(x) ** 2 * (1 - y) + q) * entropy_slope(x, q)
+    assert np.abs(central_difference(varifocal, x, q, y, 2.0, 0.75) - constant).max() > 1e5 * DIFFERENCE
 
 
 @pytest.mark.parametrize(("gamma", "alpha"), list(product(GAMMAS, ALPHAS)))
-def test_focal_loss_and_slopes_agree_with_torch_within_the_bound(gamma, alpha):
+def test_focal_slopes_agree_with_torch_within_the_bound(gamma, alpha):
     torch = pytest.importorskip("torch")
     x, y = grid(np.linspace(-30, 30, 61), (0, 1))
     logits, label = torch.tensor(x, requires_grad=True), torch.tensor(y)
@@ -146,11 +155,11 @@ def test_focal_loss_and_slopes_agree_with_torch_within_the_bound(gamma, alpha):
     entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, label, reduction="none")
     balance = alpha * label + (1 - alpha) * (1 - label) if alpha > 0 else 1.0
     (entropy * (1 - truth) ** gamma * balance).sum().backward()
-    assert_close(FocalLoss(gamma, alpha).slopes(track(x), y), logits.grad.numpy())
+    assert_close(gradient(focal, x, y, gamma, alpha), logits.grad.numpy())
 
 
 @pytest.mark.parametrize(("gamma", "alpha"), list(product(GAMMAS, (0.25, 0.75))))
-def test_varifocal_loss_and_slopes_agree_with_torch_within_the_bound(gamma, alpha):
+def test_varifocal_slopes_agree_with_torch_within_the_bound(gamma, alpha):
     torch = pytest.importorskip("torch")
     x, q = grid(np.linspace(-30, 30, 61), SCORES)
     y = (q > 0).astype(float)
@@ -158,10 +167,10 @@ def test_varifocal_loss_and_slopes_agree_with_torch_within_the_bound(gamma, alph
     weight = alpha * logits.sigmoid() ** gamma * (1 - label) + score
     entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, score, reduction="none")
     (weight * entropy).sum().backward()
-    assert_close(VarifocalLoss(gamma, alpha).slopes(track(x), q, y), logits.grad.numpy())
+    assert_close(gradient(varifocal, x, q, y, gamma, alpha), logits.grad.numpy())
 
 
-def assert_close(expected, got) -> None:
+def assert_close(expected: Tracked, got: np.ndarray) -> None:
     """Equal up to 16 roundings of float64 for each that the bound counts."""
     __tracebackhide__ = True
     shares = np.abs(expected.values - got) / (16 * FLOAT64 * expected.magnitude + 1e-300)

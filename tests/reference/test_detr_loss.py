@@ -148,8 +148,8 @@ def test_focal_has_no_alpha_factor_where_alpha_is_not_positive(draw_step, alpha)
 
 
 def test_gamma_and_alpha_reach_both_classification_losses_but_not_the_matcher():
-    loss = DETRLoss(nc=4, gamma=3.0, alpha=0.6, use_fl=False)
-    assert (loss.focal.gamma, loss.focal.alpha) == (loss.varifocal.gamma, loss.varifocal.alpha) == (3.0, 0.6)
+    loss = DETRLoss(nc=4, gamma=3.0, alpha=0.6, use_vfl=True)
+    assert (loss.fl.gamma, loss.fl.alpha) == (loss.vfl.gamma, loss.vfl.alpha) == (3.0, 0.6)
     assert (loss.matcher.gamma, loss.matcher.alpha, loss.matcher.use_fl) == (2.0, 0.25, True)
 
 

@@ -1,4 +1,4 @@
-"""Closed-form gradients, held against central differences of the values, and open exactly at the kinks."""
+"""Gradients of whole losses, held against central differences of the values, and open exactly at the kinks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detr_conformance.reference import RTDETRDetectionLoss, bbox_iou, giou_gradient, magnitude, track
-from detr_conformance.reference.boxes import l1_gradient
+from detr_conformance.reference import Guard, RTDETRDetectionLoss, Tracked, bbox_iou, magnitude, track
+from detr_conformance.reference.boxes import giou, l1_distance
 from detr_conformance.reference.loss_value import Loss
+
+from .differentiating import giou_slope, gradient, l1_slope
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # they are checked wherever the loss is called less often
 
@@ -192,7 +194,12 @@ def test_each_loss_has_a_gradient_by_its_own_layers_alone(draw_step, main, auxil
     assert by_layer == [[False, False, True], [True, True, False]]
 
 
-# Kinks.
+# Box losses, and their kinks.
+
+
+def giou_gradient(pred, target) -> Tracked:
+    """Derivative of each pair's GIoU by the predicted box."""
+    return gradient(giou, pred, target, Guard())
 
 
 def grid_boxes(seed, count) -> np.ndarray:
@@ -212,43 +219,56 @@ def is_kink(pred, target) -> list[bool]:
 def test_the_bound_of_a_giou_gradient_is_infinite_exactly_at_kinks():
     pred, target = grid_boxes(1, 3000), grid_boxes(2, 3000)
     expected = np.array([is_kink(*pair) for pair in zip(pred, target, strict=True)])
-    got = np.isinf(magnitude(giou_gradient(track(pred), track(target))))
+    got = np.isinf(magnitude(giou_gradient(pred, target)))
     assert (got == expected).all()
     assert 0.2 < expected.mean() < 0.8
 
 
 def test_the_bound_of_an_l1_gradient_is_infinite_exactly_where_the_numbers_are_equal():
     pred, target = grid_boxes(1, 1000), grid_boxes(2, 1000)
-    gradient = l1_gradient(track(pred), track(target))
-    assert (np.isinf(magnitude(gradient)) == (pred == target)).all()
-    assert (magnitude(gradient)[pred != target] == 0).all()
-    assert (np.abs(gradient.values) == (pred != target)).all()
+    slope = gradient(l1_distance, pred, target)
+    assert (np.isinf(slope.magnitude) == (pred == target)).all()
+    assert (slope.magnitude[pred != target] == 0).all()
+    assert (slope.values == l1_slope(pred, target)).all()
 
 
 def test_next_to_a_kink_a_gradient_is_open_only_as_far_as_rounding_reaches():
     target = np.array([[0.5, 0.5, 0.25, 0.25]] * 2)
     pred = target + np.array([[1e-7, 0.125, 0, 0], [1e-3, 0.125, 0, 0]])
-    open_entries = np.isinf(magnitude(giou_gradient(track(pred), track(target))))
+    open_entries = np.isinf(magnitude(giou_gradient(pred, target)))
     assert open_entries.tolist() == [[True, False, True, False], [False] * 4]
 
 
 def test_at_a_kink_the_gradient_is_the_mean_of_both_sides():
     target = np.array([[0.5, 0.5, 0.5, 0.5]])
-    at = giou_gradient(target, target)
-    sides = [giou_gradient(target + np.array([[shift, 0, 0, 0]]), target)[0, 0] for shift in (-1e-9, 1e-9)]
+    at = giou_gradient(target, target).values
+    sides = [giou_gradient(target + np.array([[shift, 0, 0, 0]]), target).values[0, 0] for shift in (-1e-9, 1e-9)]
     assert at[0, 0] == pytest.approx(sum(sides) / 2, abs=1e-6)
     assert sides[0] > 1 > -1 > sides[1]
 
 
+def boxes_of_every_kind(rng) -> np.ndarray:
+    """Boxes of which some are turned inside out."""
+    return np.concatenate([rng.uniform(0, 1, (3000, 2)), rng.uniform(-0.3, 0.6, (3000, 2))], -1)
+
+
+@pytest.mark.parametrize("draw", [boxes_of_every_kind, lambda rng: grid_boxes(rng.integers(99), 3000)])
+def test_giou_gradients_are_the_quotient_rule_at_kinks_too(draw):
+    rng = np.random.default_rng(6)
+    pred, target = draw(rng), draw(rng)
+    slope, expected = giou_gradient(pred, target).values, giou_slope(pred, target)
+    assert (np.abs(slope - expected) <= 1e-9 * (1 + expected**2)).all()
+
+
 def test_giou_gradients_are_central_differences_for_boxes_of_every_kind():
     rng = np.random.default_rng(5)
-    pred, target = (np.concatenate([rng.uniform(0, 1, (3000, 2)), rng.uniform(-0.3, 0.6, (3000, 2))], -1) for _ in "ab")
-    gradient = giou_gradient(track(pred), track(target))
+    pred, target = boxes_of_every_kind(rng), boxes_of_every_kind(rng)
+    slope = giou_gradient(pred, target)
     for axis in range(4):
         change = STEP * np.eye(4)[axis]
         after, before = (bbox_iou(track(pred + by), track(target), GIoU=True)[..., 0] for by in (change, -change))
         rounding = UNITS * 2.0**-52 * (after.magnitude + before.magnitude) / (2 * STEP)
-        error = np.abs((after.values - before.values) / (2 * STEP) - gradient.values[:, axis])
-        smooth = np.isfinite(gradient.magnitude[:, axis]) & (np.abs(after.values) < 10)
-        assert (error / (rounding + 1e-6 * (1 + gradient.values[:, axis] ** 2)))[smooth].max() <= 1
+        error = np.abs((after.values - before.values) / (2 * STEP) - slope.values[:, axis])
+        smooth = np.isfinite(slope.magnitude[:, axis]) & (np.abs(after.values) < 10)
+        assert (error / (rounding + 1e-6 * (1 + slope.values[:, axis] ** 2)))[smooth].max() <= 1
         assert smooth.mean() > 0.9

@@ -8,8 +8,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from detr_conformance.reference import HungarianMatcher
+from detr_conformance.reference import ULTRALYTICS, HungarianMatcher, MatcherConfig
 from detr_conformance.reference.boxes import bbox_iou
+from detr_conformance.reference.matcher import focal_class_cost, softmax_class_cost
 from detr_conformance.reference.rounding import plain
 
 GOOD, WRONG = (0.5, 0.5, 0.2, 0.2), (0.1, 0.1, 0.1, 0.1)
@@ -24,7 +25,8 @@ def costs(matcher, step) -> np.ndarray:
     """What every query of the first image would pay for each of its targets."""
     own = slice(0, step.batch["gt_groups"][0])
     layer = step.pred_bboxes[0, 0], step.pred_scores[0, 0]
-    return plain(matcher.cost(*layer, step.batch["bboxes"][own], step.batch["cls"][own]))
+    config = MatcherConfig(matcher.cost_gain, matcher.use_fl, matcher.alpha, matcher.gamma)
+    return plain(ULTRALYTICS.matcher.cost(config, *layer, step.batch["bboxes"][own], step.batch["cls"][own]))
 
 
 def one_image(boxes, logits, targets, labels):
@@ -45,7 +47,7 @@ def test_the_focal_class_cost_is_the_formula_at_the_logit_of_the_targets_class(d
 
 @pytest.mark.parametrize(("logit", "cost"), [(100.0, 0.75 * math.log(1e-8)), (-100.0, -0.25 * math.log(1e-8))])
 def test_the_class_cost_of_a_saturated_logit_is_kept_finite_by_its_1e8th(logit, cost):
-    focal = matcher(cls=1.0).focal_class_cost(np.array([[logit]]), np.array([0]))
+    focal = focal_class_cost(np.array([[logit]]), np.array([0]), MatcherConfig())
     assert plain(focal).item() == pytest.approx(cost, rel=1e-7)
 
 
@@ -57,7 +59,7 @@ def test_without_use_fl_the_class_cost_is_minus_the_softmax_probability(draw_ste
 
 
 def test_the_softmax_of_large_logits_does_not_overflow():
-    probabilities = matcher(use_fl=False).softmax_class_cost(np.array([[1000.0, 999.0]]), np.array([0, 1]))
+    probabilities = softmax_class_cost(np.array([[1000.0, 999.0]]), np.array([0, 1]), MatcherConfig())
     assert plain(probabilities)[0].tolist() == pytest.approx([-1 / (1 + math.exp(-1)), -1 / (1 + math.e)])
 
 

@@ -7,8 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from detr_conformance.reference import DETRLoss, FocalLoss, HungarianMatcher, VarifocalLoss, bbox_iou, track
-from detr_conformance.reference.classification import binary_cross_entropy, sigmoid
+from detr_conformance.reference import DETRLoss, LossConfig, MatcherConfig, bbox_iou, track
+from detr_conformance.reference.classification import FOCAL, VARIFOCAL, binary_cross_entropy, sigmoid
+from detr_conformance.reference.matcher import focal_class_cost
+from detr_conformance.reference.tape import gradients, variable
 
 from .in_float32 import (
     ENTROPIES,
@@ -22,6 +24,8 @@ from .in_float32 import (
     scores,
     shares,
 )
+
+GAMMAS = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0]
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # what an operation on a bound returns, NumPy decides
 
@@ -57,22 +61,22 @@ def test_sigmoids_in_float32_stay_within_their_bound():
 
 
 @pytest.mark.parametrize("entropy", ENTROPIES)
-@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize("gamma", GAMMAS)
 def test_focal_terms_in_float32_with_one_minus_p_by_subtraction_stay_within_their_bound(entropy, gamma):
     x, y = logits(), (np.arange(4000) % 2).astype(np.float32)
     p = probability(x)
     truth = p * y + (1 - p) * (1 - y)
     got = entropy(x, y) * (1 - truth) ** np.float32(gamma) * (np.float32(0.25) * y + np.float32(0.75) * (1 - y))
-    assert_within(got, FocalLoss(gamma, 0.25).terms(track(x), y))
+    assert_within(got, FOCAL.terms(FOCAL, track(x), y, y, LossConfig(gamma=gamma)))
 
 
 @pytest.mark.parametrize("entropy", ENTROPIES)
-@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize("gamma", GAMMAS)
 def test_varifocal_terms_in_float32_stay_within_their_bound(entropy, gamma):
     x, y = logits(), (np.arange(4000) % 2).astype(np.float32)
     q, iou = (each * y for each in scores())
     got = (np.float32(0.25) * probability(x) ** np.float32(gamma) * (1 - y) + q) * entropy(x, q)
-    assert_within(got, VarifocalLoss(gamma, 0.25).terms(track(x), iou, y))
+    assert_within(got, VARIFOCAL.terms(VARIFOCAL, track(x), y, iou, LossConfig(gamma=gamma)))
 
 
 @pytest.mark.parametrize("gamma", [1.0, 2.0])
@@ -81,7 +85,7 @@ def test_focal_class_costs_in_float32_stay_within_their_bound(gamma):
     p = probability(x)
     positive = np.float32(0.25) * (one - p) ** np.float32(gamma) * -np.log(p + tiny)
     negative = np.float32(0.75) * p ** np.float32(gamma) * -np.log(one - p + tiny)
-    expected = HungarianMatcher(gamma=gamma).focal_class_cost(track(x)[:, None], np.array([0]))
+    expected = focal_class_cost(track(x)[:, None], np.array([0]), MatcherConfig(gamma=gamma))
     assert_within((positive - negative)[:, None], expected)
 
 
@@ -123,7 +127,7 @@ def test_gradients_of_box_losses_by_autograd_in_float32_stay_within_their_bounds
         assert np.isfinite(losses[key].gradients["pred_bboxes"].magnitude).mean() > 0.99
 
 
-@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize("gamma", GAMMAS)
 @pytest.mark.parametrize("by_maximum", [True, False])
 @pytest.mark.parametrize("kind", ["focal", "varifocal"])
 def test_gradients_of_class_losses_by_autograd_in_float32_stay_within_their_bounds(kind, gamma, by_maximum):
@@ -137,8 +141,8 @@ def test_gradients_of_class_losses_by_autograd_in_float32_stay_within_their_boun
     focal = (1 - truth) ** gamma * (0.25 * label + 0.75 * (1 - label))
     weight = 0.25 * p**gamma * (1 - label) + score if kind == "varifocal" else focal
     (weight * entropy).sum().backward()
-    varifocal = VarifocalLoss(gamma, 0.25).slopes(track(x), iou, y)
-    expected = varifocal if kind == "varifocal" else FocalLoss(gamma, 0.25).slopes(track(x), y)
+    term, leaf = VARIFOCAL if kind == "varifocal" else FOCAL, variable(x)
+    [expected] = gradients(np.sum(term.terms(term, leaf, y, iou, LossConfig(gamma=gamma))), [leaf])
     # At gamma < 1 autograd of (1 - p_t)^gamma divides by 1 - p_t, which float32 has rounded to 0 in the tails.
     judged = np.isfinite(pred.grad.numpy()) & (np.abs(x) < (10 if gamma < 1 else math.inf))
     assert_within(pred.grad.numpy()[judged], expected[judged])
