@@ -15,9 +15,9 @@ ROOT = Path(__file__).parent
 # pytest itself has by now imported the package and its plugin.
 ALREADY_IMPORTED = sorted(name for name in sys.modules if name.startswith("detr_conformance."))
 CHECKED = importlib.util.find_spec("beartype") is not None
-# Every operation on a tracked array goes through these two, and hardly an annotation in them says anything:
+# Every operation on a tracked array goes through these, and hardly an annotation in them says anything:
 # checking them would take most of the time that the tests take.
-UNCHECKED = {"rounding", "rounding_rules"}
+UNCHECKED = {"rounding", "rounding_rules", "tape"}
 # `compiled` is read by torch, and the kernels by Triton: neither finds what it looks for in a function that is wrapped.
 UNCHECKED |= {"compiled", "kernels"}
 NAMESPACES = {

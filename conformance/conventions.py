@@ -1,75 +1,115 @@
-"""The conventions as a document, `docs/conventions.md`: a row for each decision, a column for each spec."""
+"""The conventions as a document, `docs/conventions.md`: where they differ, and every decision that there is."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from detr_conformance.reference import FAMILY, ULTRALYTICS, LossSpec
-from detr_conformance.reference.spec import DESCRIBING, children, paths, value_in
+from detr_conformance.reference import FAMILY, ULTRALYTICS, LossSpec, differing
+from detr_conformance.reference.spec import DESCRIBING, Difference, paths, value_in
 
 HEAD = """# The conventions
 
-What the members of the family decide, field by field of `LossSpec`. Written by `detr-conformance conventions` from
-`reference/family.py`: change that, not this file. A column says only what differs from `ultralytics`.
+What the members of the family decide, by the fields of `LossSpec`. Written by `detr-conformance conventions` from
+`reference/family.py`: change that, not this file.
 
 A convention of your own is a `LossSpec` too: `differs(RTDETR, "mine", guard=(Guard(1e-6), "Why.", "Where."))`. Give
 it to `check` with `--profile my_module:MINE`, or to your port as its `profile`.
 """
+DIFFERENCES = """## Where they differ
 
-FOR_RULES = ("matched", "background", "probe", "reads_score", "reads_options", "straight_in_alpha")
+A column says only what differs from `ultralytics`.
+"""
+DECISIONS = """## Every decision
+
+What there is to decide, and what `ultralytics` does.
+"""
+UNDEFINED = """## What they leave undefined
+
+Rules about it are no part of the run, and no other rule draws it.
+"""
+
+FOR_RULES = frozenset({"matched", "background", "probe", "reads_score", "reads_options", "straight_in_alpha"})
 """Fields of a classification loss that only say of it what the others decide."""
 
 
 def markdown() -> str:
-    """Every decision, what the base spec decides, and what the others do."""
+    """Differences, decisions, and what is left undefined."""
     others = [spec for spec in FAMILY.values() if spec is not ULTRALYTICS]
-    names = [f"`{spec.name}`" for spec in (ULTRALYTICS, *others)]
-    lines = [HEAD, f"| decision | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
-    lines += [_row(path, others) for path in _decisions(others)]
-    return "\n".join([*lines, "", *_undefined(), ""])
+    head = ["decision", *(f"`{spec.name}`" for spec in (ULTRALYTICS, *others))]
+    different = dict.fromkeys(path for spec in others for path in spec.differences if path != "undefined")
+    lines = [HEAD, DIFFERENCES, *_table(head, (_difference(path, others) for path in different))]
+    lines += [DECISIONS, *_table(["decision", "what it is", "`ultralytics`"], map(_decision, _decisions()))]
+    return "\n".join([*lines, UNDEFINED, *_undefined(), ""])
 
 
-def _decisions(others: list[LossSpec]) -> list[str]:
-    """Paths of the base spec, and those at which another one differs as a whole, in the order of the fields."""
-    hidden = (*DESCRIBING, "undefined")
-    single = [path for path in paths(ULTRALYTICS) if path.split(".")[-1] not in (*FOR_RULES, *hidden)]
-    whole = {path for spec in others for path in spec.differences if path not in (*single, *hidden)}
-    order = [each for path in single for each in (*_prefixes(path, whole), path)]
-    return list(dict.fromkeys(order))
+def _table(head: list[str], rows: Iterator[list[str]]) -> Iterator[str]:
+    for row in (head, ["---"] * len(head), *rows):
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
+    yield ""
 
 
-def _prefixes(path: str, whole: set[str]) -> Iterator[str]:
-    return (each for each in sorted(whole) if path.startswith(f"{each}."))
+def _difference(path: str, others: list[LossSpec]) -> list[str]:
+    """What the base decides at a path, and what the others do."""
+    leaves = [each for spec in others for each in differing(ULTRALYTICS, spec) if _lies_in(each, path)]
+    base = _joined({each.removeprefix(f"{path}."): said(value_in(ULTRALYTICS, each)) for each in leaves}, path)
+    return [f"`{path}`", base, *(_with_link(spec.differences.get(path)) for spec in others)]
 
 
-def _row(path: str, others: list[LossSpec]) -> str:
-    cells = [said(value_in(ULTRALYTICS, path)), *(_difference(spec, path) for spec in others)]
-    return f"| `{path}` | {' | '.join(_cell(cell) for cell in cells)} |"
+def _lies_in(leaf: str, path: str) -> bool:
+    return f"{leaf}.".startswith(f"{path}.") and not FOR_RULES & set(leaf.split("."))
 
 
-def _difference(spec: LossSpec, path: str) -> str:
-    difference = spec.differences.get(path)
+def _joined(decided: Mapping[str, str], path: str) -> str:
+    """What several fields decide, those together that decide alike; the field itself needs no name."""
+    if path in decided:
+        return decided[path]
+    names: dict[str, list[str]] = {}
+    for name, text in decided.items():
+        names.setdefault(text.removesuffix("."), []).append(f"`{name}`")
+    return "; ".join(f"{', '.join(of)}: {text}" for text, of in names.items())
+
+
+def _with_link(difference: Difference | None) -> str:
     if difference is None:
         return ""
-    place, _, rest = difference.link.partition(", ")
-    return (
-        f"{difference.sentence} [{rest.rpartition('/')[2] or 'link'}]({place})"
-        if place.startswith("http")
-        else (f"{difference.sentence} {difference.link}")
-    )
+    place, _, file = difference.link.partition(", ")
+    if not place.startswith("http"):
+        return f"{difference.sentence} ({difference.link})"
+    return f"{difference.sentence} [{file.rpartition('/')[2] or '/'.join(place.split('/')[-2:])}]({place})"
+
+
+def _decisions() -> list[str]:
+    """Paths of all fields, but for those that decide nothing."""
+    return [path for path in paths(ULTRALYTICS) if not {*FOR_RULES, *DESCRIBING, "undefined"} & set(path.split("."))]
+
+
+def _decision(path: str) -> list[str]:
+    return [f"`{path}`", _meaning(path), said(value_in(ULTRALYTICS, path))]
+
+
+def _meaning(path: str) -> str:
+    """What the docstring of its record says about a field; nothing about an entry of a mapping."""
+    parent, _, name = path.rpartition(".")
+    record = value_in(ULTRALYTICS, parent) if parent else ULTRALYTICS
+    section = (inspect.getdoc(type(record)) or "").partition("Attributes:\n")[2]
+    found = re.search(rf"^ {{4}}{name}: (.*(?:\n {{8}}.*)*)", section, re.MULTILINE)
+    text = "" if found is None or isinstance(record, Mapping) else " ".join(found[1].split())
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def said(value: Any) -> str:  # noqa: ANN401  # a decision of any kind
     """What a value decides: the first sentence of a function's docstring, or the value itself."""
-    if children(value):
-        return ""
-    if inspect.isfunction(value):
+    if value is None or isinstance(value, (int, float)):
+        return f"`{value}`"
+    if isinstance(value, frozenset):
+        return ", ".join(f"`{each}`" for each in sorted(value))
+    if inspect.isfunction(value) or inspect.isclass(value):
         return _first_sentence(value)
-    if value is None or isinstance(value, (int, float, frozenset)):
-        return f"`{sorted(value) if isinstance(value, frozenset) else value}`"
-    return _first_sentence(type(value)) if not inspect.isclass(value) else _first_sentence(value)
+    documented = type(value).__module__.startswith("detr_conformance") and not callable(value)
+    return _first_sentence(type(value)) if documented else f"`{getattr(value, '__name__', value)}`"
 
 
 def _first_sentence(documented: Any) -> str:  # noqa: ANN401  # as above
@@ -77,13 +117,7 @@ def _first_sentence(documented: Any) -> str:  # noqa: ANN401  # as above
     return text if text.endswith(".") else f"{text}."
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
 def _undefined() -> Iterator[str]:
-    yield "## What they leave undefined\n"
-    yield "Rules about it are no part of the run, and no other rule draws it.\n"
     for spec in FAMILY.values():
         for what, reason in spec.undefined.items():
             yield f"- `{spec.name}`, {what}: {reason}"

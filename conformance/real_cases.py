@@ -24,7 +24,7 @@ from detr_conformance.properties.strategies import (
     predict,
 )
 from detr_conformance.properties.tolerance import rounded
-from detr_conformance.properties.working import working
+from detr_conformance.properties.working import domain_for
 
 Choice = TypeVar("Choice")
 
@@ -50,7 +50,7 @@ def real_cases(targets: CocoTargets, rule: Rule, judged: Judged, level: str) -> 
         judged: decides what the port can be asked for.
         level: smoke takes the first batches, standard and exhaustive all.
     """
-    domain = working(judged, Domain.of(judged))
+    domain = domain_for(rule.request, judged)
     request = replace(domain.narrow(rule.request), logit_scale=LOGIT_SCALE)
     if not request.real or request.all_empty:
         return

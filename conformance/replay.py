@@ -60,6 +60,11 @@ def replay(path: str, port: str | None, adapter: str | None, denoising: str | No
     packet, case = load(Path(path))
     options = _options(packet, port, adapter, denoising, profile)
     resolved, conventions = resolve(options)
+    if options.profile is None and conventions.name != packet.profile:
+        raise UsageError(
+            f"there is no profile {one_line(packet.profile)!r}, and {one_line(resolved.name)} follows "
+            f"{one_line(conventions.name)}: name the packet's with --profile package.module:SPEC"
+        )
     replayed = replayed_on(packet, case, resolved, conventions)
     sys.stdout.write(summary(replayed, resolved.name))
     return 0 if replayed.outcome.verdict == "pass" else 1
@@ -139,7 +144,7 @@ def _options(
     packet: Packet, port: str | None, adapter: str | None, denoising: str | None, profile: str | None
 ) -> CheckOptions:
     """What to resolve: the packet's port as it was called then, or another one as it is to be called now."""
-    known = packet.profile in FAMILY or ":" in packet.profile  # otherwise the port brings its own
+    known = packet.profile in FAMILY or ":" in packet.profile  # otherwise the port has to bring it
     conventions = profile or (packet.profile if known else None)
     if port is None:
         own = packet.port

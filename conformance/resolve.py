@@ -57,18 +57,23 @@ OTHER_PORTS = "any other is written package.module:attribute"
 def resolve(options: CheckOptions) -> tuple[Port, LossSpec]:
     """The port, and the profile to hold it to.
 
-    What the port's modules print while they are imported is not shown: it would mix with the run's own output.
+    What the modules of port and profile print while they are imported is not shown: it would mix with the run's own
+    output.
 
     Raises:
-        UsageError: there is no such port, or it cannot be judged.
+        UsageError: there is no such port or profile, or the port cannot be judged.
     """
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        if ":" in options.port:
+        if ":" in options.port or ":" in (options.profile or ""):
             _make_current_folder_importable()
-            port = _adapted(options) if options.adapter else _own(options)
-        else:
-            port = _built_in(options)
-    return port, _profile(options, port)
+        port = _port(options)
+        return port, _profile(options, port)
+
+
+def _port(options: CheckOptions) -> Port:
+    if ":" not in options.port:
+        return _built_in(options)
+    return _adapted(options) if options.adapter else _own(options)
 
 
 def _built_in(options: CheckOptions) -> Port:
@@ -177,18 +182,29 @@ def _profile(options: CheckOptions, port: Port) -> LossSpec:
     """The spec of the family, or somebody's own, that `--profile` names; by default the port's."""
     chosen = port.profile if options.profile is None else options.profile
     if isinstance(chosen, LossSpec):
-        return chosen
+        return _told_apart(chosen)
     if chosen in FAMILY:
         return FAMILY[chosen]
     if options.profile is not None and ":" in chosen:
         found = _attribute(chosen)
         if isinstance(found, LossSpec):
-            return found
+            return _told_apart(found)
         raise UsageError(f"--profile {chosen} is {type(found).__name__}, expected a LossSpec")
     owner = f"port {one_line(port.name)!r} names the" if options.profile is None else "there is no"
     raise UsageError(
-        f"{owner} profile {one_line(chosen)!r}: choose one of {', '.join(FAMILY)} with --profile, or package.module:SPEC"
+        f"{owner} profile {one_line(chosen)!r}: choose one of {', '.join(FAMILY)}, "
+        "or package.module:SPEC, with --profile"
     )
+
+
+def _told_apart(spec: LossSpec) -> LossSpec:
+    """The spec, if its name stands for no other one: reports and packets name it."""
+    if FAMILY.get(spec.name, spec) is not spec or ":" in spec.name:
+        raise UsageError(
+            f"a profile of your own is called {one_line(spec.name)!r}: give it a name without a colon, and none of "
+            f"{', '.join(FAMILY)}"
+        )
+    return spec
 
 
 @contextmanager

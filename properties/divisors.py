@@ -33,7 +33,7 @@ def denoising_divisor(case: LossCase, spec: LossSpec, term: str) -> float:
 def _divisor(case: LossCase, spec: LossSpec, term: str, tally: Tally) -> float:
     config = spec.options(case.config)
     name = spec.choose_class_term(config, sum(tally.pairs)) if term == "class" else term
-    return spec.normaliser[name](tally)
+    return float(spec.normaliser[name](tally))
 
 
 def term_of(key: str) -> str:

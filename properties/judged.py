@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
 
 from detr_conformance.properties import answers, oracle
-from detr_conformance.properties.case import CLASSIFICATION, LossCase
+from detr_conformance.properties.case import CLASSIFICATION, LossCase, LossConfig
 from detr_conformance.properties.port import DenoisingGroup, LossResult, Matching, Port, options_of
 from detr_conformance.properties.tolerance import allowed_error, budget_shares
 from detr_conformance.reference import FAMILY, ClassTerm, Loss, Losses, LossSpec, Tracked, track
@@ -73,6 +74,10 @@ class Judged:
         """Whether the port takes these values of its options."""
         restricted = options_of(self.port)
         return all(value in restricted.get(name, (value,)) for name, value in options.items())
+
+    def config(self, case: LossCase) -> LossConfig:
+        """The options of the case, as far as the spec heeds them."""
+        return self.spec.options(case.config)
 
     def class_term(self, case: LossCase) -> ClassTerm:
         """The classification loss that the case asks for, as the spec has it for a batch with targets."""
@@ -241,18 +246,16 @@ class Returned:
         """A loss under its canonical key; 0 where a call like this one has no part of it.
 
         Raises:
-            AssertionError: the port has left it out.
+            AssertionError: the port has left it out, or a part of it.
         """
         __tracebackhide__ = True
-        if key not in self.values:
-            self._refuse_absent(key)
+        self._refuse_absent(key)
         return self.values.get(key, np.zeros(()))
 
     def gradient(self, key: str, name: str) -> np.ndarray:
         """Gradient of a loss by an input; zeros where the port reports no connection."""
         __tracebackhide__ = True
-        if key not in self.values:
-            self._refuse_absent(key)
+        self._refuse_absent(key)
         shape = self.inputs()[name].shape
         by_key = self.result.gradients
         try:
@@ -276,14 +279,18 @@ class Returned:
         """What decides which keys there are."""
         return call_of(self.case)
 
-    def _refuse_absent(self, key: str) -> None:
-        """Fail if the port's own keys ought to have a part of this loss."""
-        __tracebackhide__ = True
+    @cached_property
+    def _absent(self) -> list[str]:
+        """Keys that the port ought to have returned, by the names that it is nearest to."""
         came = set(self.result.losses)
-        wanted = min(self.judged.keys.expected(self.call), key=lambda keys: len(keys ^ came))
-        absent = sorted(own for own in wanted - came if self.canonical(own) == key)
+        return sorted(min(self.judged.keys.expected(self.call), key=lambda keys: len(keys ^ came)) - came)
+
+    def _refuse_absent(self, key: str) -> None:
+        """Fail if the port ought to have returned a part of this loss, and has not."""
+        __tracebackhide__ = True
+        absent = [own for own in self._absent if self.canonical(own) == key]
         if absent and (self.judged.can("denoising") or not key.endswith("_dn")):
-            unknown = sorted(own for own in came if self.canonical(own) is None)
+            unknown = sorted(own for own in self.result.losses if self.canonical(own) is None)
             more = f"; unknown here: {', '.join(unknown)}" if unknown else ""
             raise AssertionError(f"the port returned no {', '.join(absent)}{more}")
 

@@ -12,10 +12,9 @@ from detr_conformance.properties.drawing import Pool, pool
 from detr_conformance.properties.judged import Judged, OutOfScope, PortError
 from detr_conformance.properties.levels import PATIENCE, wanted
 from detr_conformance.properties.rule import Listing, Rule
-from detr_conformance.properties.strategies import Domain
 from detr_conformance.properties.transforms import select_images
 from detr_conformance.properties.verdict_words import Verdict
-from detr_conformance.properties.working import working
+from detr_conformance.properties.working import domain_for
 
 
 class NothingToJudge(Exception):  # noqa: N818  # no error of the port's
@@ -69,7 +68,7 @@ class Trial:
 
     def on_own_cases(self, level: str, seed: int) -> None:
         """Check the rule on the cases that it asks for or lists, and make the first that fails smaller."""
-        domain = working(self.judged, Domain.of(self.judged))
+        domain = domain_for(self.rule.request, self.judged)
         if self.rule.listing is None:
             self._on_drawn_cases(pool(self.rule.request, domain, seed), wanted(level, self.rule.request))
         else:

@@ -24,6 +24,12 @@ CASES = 2
 _FOUND: WeakKeyDictionary[Port, dict[LossSpec, frozenset[str]]] = WeakKeyDictionary()
 
 
+def domain_for(request: Request, judged: Judged) -> Domain:
+    """What a port can be asked for by a rule with this request; it is not called for one that evaluates no loss."""
+    domain = Domain.of(judged)
+    return domain if request.cheap else working(judged, domain)
+
+
 def working(judged: Judged, domain: Domain) -> Domain:
     """The domain with the classification losses that work.
 

@@ -34,7 +34,7 @@ def sigmoid(x: Numbers) -> Numbers:
 
 
 def softplus(x: Numbers) -> Numbers:
-    """log(1 + exp(x)), evaluated so that exp never overflows; minus log p is softplus(-x)."""
+    """The softplus log(1 + exp(x)), evaluated so that exp never overflows; minus log p is that of -x."""
     return np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))
 
 

@@ -154,13 +154,13 @@ RTDETR = differs(
     normaliser=(
         dict.fromkeys(ULTRALYTICS.normaliser, targets),
         (
-            "Every loss is divided by the number of targets, cross-entropy too, and also where an image has more targets "
+            "Every loss is divided by the number of targets, cross-entropy too, also where an image has more targets "
             "than queries."
         ),
         _CRITERION,
     ),
     guard=(Guard(0.0), "Nothing is added to the union or to the enclosing area.", _BOXES),
-    matcher__guard=(Guard(0.0), "Nor in the matching cost.", _BOXES),
+    matcher__guard=(Guard(0.0), "Nothing is added to them in the matching cost either.", _BOXES),
     layers=(
         LayerPlan(least=2, denoising=lambda layers: layers - 1, first_is_encoder=True),
         "The first layer is the encoder's, which has no denoising queries.",
@@ -181,12 +181,12 @@ RTDETR = differs(
     ),
     denoising__generator__padding_is_zero=(False, "Padding boxes are the logits of an empty box.", _DENOISING),
     denoising__generator__contributed=(every_target, "Every target is denoised, however many there are.", _DENOISING),
-    denoising__generator__capped=(False, "As above.", _DENOISING),
+    denoising__generator__capped=(False, "An image may contribute more than num_dn targets.", _DENOISING),
     denoising__generator__without_targets=(
         frozenset({"nothing", "dummy"}),
         (
-            "A batch without targets gets no denoising queries, or one dummy query for each image, which keeps the ranks "
-            "of a data-parallel run from waiting for each other."
+            "A batch without targets gets no denoising queries, or one dummy query for each image, which keeps the "
+            "ranks of a data-parallel run from waiting for each other."
         ),
         "https://github.com/lyuwenyu/RT-DETR/pull/684",
     ),

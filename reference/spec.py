@@ -130,22 +130,29 @@ def replace_in(record: Any, path: str, value: Any) -> Any:  # a spec or one of i
         KeyError: there is no such field.
     """
     name, _, rest = path.partition(".")
-    if name not in children(record):
-        raise KeyError(f"{type(record).__name__} has no {name!r}, expected one of {', '.join(children(record))}")
-    inner = replace_in(children(record)[name], rest, value) if rest else value
+    held = _child(record, name)
+    inner = replace_in(held, rest, value) if rest else value
     return {**record, name: inner} if isinstance(record, Mapping) else replace(record, **{name: inner})
 
 
 def wrap_in(record: Any, path: str, change: Callable[[Any], Any]) -> Any:  # as above
-    """The record with the value at a path changed by a function."""
+    """The record with the value at a path changed by a function; KeyError likewise."""
     return replace_in(record, path, change(value_in(record, path)))
 
 
 def value_in(record: Any, path: str) -> Any:  # as above
-    """The value at a path."""
+    """The value at a path; KeyError likewise."""
     for name in path.split("."):
-        record = children(record)[name]
+        record = _child(record, name)
     return record
+
+
+def _child(record: Any, name: str) -> Any:  # noqa: ANN401  # as above
+    held = children(record)
+    if name not in held:
+        expected = f"one of {', '.join(held)}" if held else "the path to end there"
+        raise KeyError(f"{type(record).__name__} has no {name!r}, expected {expected}")
+    return held[name]
 
 
 def children(record: Any) -> Mapping[str, Any]:  # as above
@@ -171,8 +178,10 @@ def paths(record: Any, before: str = "") -> list[str]:  # as above
 
 
 def differing(one: LossSpec, other: LossSpec) -> list[str]:
-    """Paths at which two specs decide otherwise."""
-    return [path for path in paths(one) if path not in DESCRIBING and not _same(one, other, path)]
+    """Paths at which two specs decide otherwise; where only one of them has a record, the path to that record."""
+    every = dict.fromkeys([*paths(one), *paths(other)])
+    found = [path for path in every if path not in DESCRIBING and not _same(one, other, path)]
+    return [path for path in found if not any(path.startswith(f"{each}.") for each in found)]
 
 
 def _same(one: LossSpec, other: LossSpec, path: str) -> bool:

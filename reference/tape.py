@@ -22,7 +22,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from detr_conformance.reference.rounding import FLOAT32, Arithmetic, Tracked, plain, track
-from detr_conformance.reference.rounding_rules import EXACT_QUESTIONS
+from detr_conformance.reference.rounding_rules import EXACT_QUESTIONS, scaled
 
 __all__ = ["Array", "Variable", "gradients", "primitive", "stop_gradient", "variable", "with_gradient_of"]
 
@@ -200,6 +200,15 @@ def _step(difference: Any) -> Any:
     return np.heaviside(difference, 0.5)
 
 
+@np.errstate(invalid="ignore")  # 0 times infinity: see `scaled`
+def _switched(grad: Any, switch: Any) -> Any:
+    """The derivative times -1, 0, 1/2 or 1, which is not rounded; open where the switch is."""
+    constant = track(switch, grad.arithmetic)
+    bound = scaled(constant.values, grad.magnitude) + scaled(grad.values, constant.magnitude)
+    bound += scaled(grad.arithmetic.reach(grad.magnitude), constant.magnitude)
+    return Tracked(grad.values * constant.values, bound, grad.arithmetic)
+
+
 def _power(result: Any, base: Any, exponent: float) -> tuple[Backward, None]:
     """Exponent times the power below; from an exponent below 1 it is infinite at 0, and taken as 0 there."""
     if exponent == 0:
@@ -218,9 +227,15 @@ _BACKWARD: dict[np.ufunc, Callable[..., tuple[Backward | None, ...]]] = {
     np.multiply: lambda _result, a, b: (lambda grad: grad * b, lambda grad: grad * a),
     np.divide: lambda result, _a, b: (lambda grad: grad / b, lambda grad: -(grad * result / b)),
     np.negative: lambda _result, _a: (lambda grad: -grad,),
-    np.absolute: lambda _result, a: (lambda grad: grad * np.sign(a),),
-    np.minimum: lambda _result, a, b: (lambda grad: grad * _step(b - a), lambda grad: grad * _step(a - b)),
-    np.maximum: lambda _result, a, b: (lambda grad: grad * _step(a - b), lambda grad: grad * _step(b - a)),
+    np.absolute: lambda _result, a: (lambda grad: _switched(grad, np.sign(a)),),
+    np.minimum: lambda _result, a, b: (
+        lambda grad: _switched(grad, _step(b - a)),
+        lambda grad: _switched(grad, _step(a - b)),
+    ),
+    np.maximum: lambda _result, a, b: (
+        lambda grad: _switched(grad, _step(a - b)),
+        lambda grad: _switched(grad, _step(b - a)),
+    ),
     np.square: lambda _result, a: (lambda grad: grad * (2.0 * a),),
     np.power: _power,
     np.sqrt: lambda result, _a: (lambda grad: grad / (2.0 * result),),

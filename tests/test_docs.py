@@ -15,9 +15,9 @@ import pytest
 
 from detr_conformance.judgement import Judgement
 from detr_conformance.ports.reference_port import ReferencePort
-from detr_conformance.properties.profiles import PROFILES
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import Outcome
+from detr_conformance.reference import ULTRALYTICS
 from detr_conformance.reports.composing import compose, entry_of
 
 ROOT = Path(__file__).parents[1]
@@ -108,7 +108,7 @@ def report_on(part: str) -> str:
     """The report of a run that passes the rules whose ids match, and does not judge the others."""
     rules = [rule for rule in RULES if re.search(part, rule.id)]
     entries = [entry_of(Outcome(rule, "pass")) for rule in rules]
-    return compose(Judgement(ReferencePort(), PROFILES["ultralytics"]), entries, {"python": "3.11"}).to_json()
+    return compose(Judgement(ReferencePort(), ULTRALYTICS), entries, {"python": "3.11"}).to_json()
 
 
 @pytest.mark.parametrize("command", commands("detr-conformance"))

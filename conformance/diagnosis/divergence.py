@@ -59,7 +59,7 @@ def first_divergence(judged: Judged, case: LossCase) -> Divergence | None:
 
 
 def first_decision(right: LossSpec, wrong: LossSpec, case: LossCase) -> Divergence | None:
-    """The first decision that two specs take otherwise on a case: in making denoising queries, in values, in derivatives."""
+    """The first decision that two specs take otherwise on a case: in denoising queries, in values, in derivatives."""
     return (
         _first_event(generator_trace_of(case, right), generator_trace_of(case, wrong), case.dtype)
         or _first_event(trace_of(case, right), trace_of(case, wrong), case.dtype)
@@ -141,7 +141,7 @@ def _shares(got: np.ndarray, expected: Any, dtype: str) -> np.ndarray:
 
 
 def _layout_difference(judged: Judged, case: LossCase) -> Divergence | None:
-    """The first difference in where denoising queries are; which targets of too many are chosen is a matter of chance."""
+    """The first difference in where denoising queries are; which of too many targets are chosen is left to chance."""
     if not judged.can("denoising_group"):
         return None
     from detr_conformance.ports.reference_port import ReferencePort

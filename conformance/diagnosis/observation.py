@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +26,8 @@ class Observation:
     """What a port answered on one case.
 
     Attributes:
-        numbers: losses, gradients and boxes by name: rounding may move them. Those of a spec come with the bounds of its
-            own formulas, right or wrong.
+        numbers: losses, gradients and boxes by name: rounding may move them. Those of a spec come with the bounds of
+            its own formulas, right or wrong.
         facts: keys, indices and the like by name: they are the same, or they are not.
     """
 
@@ -71,7 +72,7 @@ def observe_spec(spec: LossSpec, judged: Judged, case: LossCase) -> Observation:
     of_spec = Judged(_Declaring(spec, judged), judged.spec)
     returned = of_spec.loss(case)
     numbers = dict(returned.values)
-    losses = Criterion(spec, case.config)(oracle.inputs_of(case), named=True)
+    losses = Criterion(spec, case.config)(deepcopy(oracle.inputs_of(case)), named=True)
     for key in returned.values:
         parts = [loss for own, loss in losses.items() if returned.canonical(own) == key]
         numbers[key] = Tracked(returned.values[key], sum(loss.magnitude for loss in parts))

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import dropwhile
 from typing import Any
 
 import numpy as np
@@ -41,6 +43,7 @@ class Event:
         inputs: what it was given.
         result: what it returned.
         slopes: derivative of a weighted sum of the result by each input that is a variable.
+        on_tape: whether it was given variables.
     """
 
     path: str
@@ -48,6 +51,7 @@ class Event:
     inputs: Numbers
     result: Numbers
     slopes: Numbers = field(default_factory=dict)
+    on_tape: bool = False
 
 
 class Trace:
@@ -83,9 +87,10 @@ class Trace:
                 self._around.pop()
             slopes = self._slopes(function, arguments, result) if self.differentiate else {}
             parent = self._around[-1] if self._around else ""
-            self.events.append(Event(path, parent, inputs, _flat(result), slopes))
+            self.events.append(Event(path, parent, inputs, _flat(result), slopes, bool(_variables(arguments))))
             return result
 
+        vars(watched).update({each: getattr(function, each) for each in getattr(function, "__dataclass_fields__", ())})
         return watched
 
     def _slopes(self, function: Callable[..., Any], arguments: Sequence[Any], result: Any) -> Numbers:
@@ -136,17 +141,17 @@ def trace_of(case: LossCase, spec: LossSpec, differentiate: bool = False) -> lis
         differentiate: also record the derivative of each call by itself.
     """
     trace = Trace(spec, differentiate)
-    losses = Criterion(trace.spec, case.config)(oracle.inputs_of(case), named=True)
+    losses = Criterion(trace.spec, case.config)(deepcopy(oracle.inputs_of(case)), named=True)
+    by_input = {f"{key} by {name}": grad for key, loss in losses.items() for name, grad in loss.gradients.items()}
+    taped = list(dropwhile(lambda event: not event.on_tape, trace.events))
+    del trace.events[len(trace.events) - len(taped) :]
     if case.matcher != spec.matcher.configured(case.config):
         matcher, targets = matcher_for(trace.spec, arithmetic(case.dtype)), oracle.targets_of(case)
         for boxes, logits in zip(case.pred_bboxes, case.pred_scores, strict=True):
             matcher.match(case.matcher, boxes, logits, targets)
-    values, trace.events = trace.events, []
-    by_input = {f"{key} by {name}": grad for key, loss in losses.items() for name, grad in loss.gradients.items()}
-    taped = trace.events
     forms = {key: _flat(spec.returned(key, loss.value.values, case.dtype)) for key, loss in losses.items()}
     return [
-        *(taped if differentiate else values),
+        *(taped if differentiate else trace.events),
         Event("keys", "", {}, {key: loss.value for key, loss in losses.items()}),
         Event("returned", "", {}, {f"{key}{what}": each for key, form in forms.items() for what, each in form.items()}),
         Event("gradients", "", {}, by_input),

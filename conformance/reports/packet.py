@@ -27,7 +27,7 @@ def replay(report: Report, entry: RuleEntry) -> list[str]:
     """The command that judges the port on this case alone, in parts that belong together."""
     asked, profile = report.port.asked, report.profile.name
     parts = [f"detr-conformance check {shlex.join(asked) if asked else 'PORT'}"]
-    if profile in FAMILY:
+    if profile in FAMILY and "--profile" not in asked:
         parts.append(f"--profile {profile}")
     return [*parts, f"--case {packet_name(entry)}", f"-- -k {entry.id}"]
 

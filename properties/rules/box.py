@@ -94,7 +94,7 @@ def translation(port: Judged, case: LossCase) -> None:
 )
 def giou_range(port: Judged, case: LossCase) -> None:
     """The GIoU loss of one pair lies between 0 and twice the gain."""
-    gain = case.config.loss_gain["giou"]
+    gain = port.config(case).loss_gain["giou"]
     slack = float(port.budget(port.expected(case)["loss_giou"], case.dtype))
     value = float(port.loss(case).value("loss_giou"))
     assert -slack <= value <= 2.0 * gain + slack, f"loss_giou is {value:.9g}, expected 0 to {2.0 * gain:.9g}"

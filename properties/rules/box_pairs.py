@@ -88,7 +88,7 @@ def giou_is_at_most_iou(port: Judged, case: LossCase) -> None:
     within = np.array([x, y, width / 2, height / 2])
     for box in (within, within + np.array([width / 2, 0.0, width / 2, 0.0]), np.array([x, y, 2 * width, height / 2])):
         arranged = readable(port, _predicting(case.change(gt_bboxes=target[None]), box))
-        returned, gain = port.loss(arranged), case.config.loss_gain["giou"]
+        returned, gain = port.loss(arranged), port.config(case).loss_gain["giou"]
         iou, reach = target_score(returned)
         giou = 1.0 - float(returned.value("loss_giou")) / gain
         reach += 2.0 * port.budget(port.expected(arranged)["loss_giou"], case.dtype) / gain
@@ -136,7 +136,7 @@ def _assert_pair(port: Judged, case: LossCase, box: np.ndarray, giou: float) -> 
     """Both box losses of a prediction with known GIoU, in the main layer and in all others together."""
     __tracebackhide__ = True
     pair = _predicting(case, box)
-    gain, distance = case.config.loss_gain, float(np.abs(pair.pred_bboxes[-1, 0, 0] - pair.gt_bboxes[0]).sum())
+    gain, distance = port.config(case).loss_gain, float(np.abs(pair.pred_bboxes[-1, 0, 0] - pair.gt_bboxes[0]).sum())
     expected, returned = port.expected(pair), port.loss(pair)
     for suffix, layers in (("", 1), ("_aux", case.layers - 1)):
         returned.assert_number(f"loss_bbox{suffix}", layers * gain["bbox"] * distance, expected[f"loss_bbox{suffix}"])

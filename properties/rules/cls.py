@@ -136,8 +136,8 @@ def image_without_targets(port: Judged, case: LossCase) -> None:
     before, after = (divisor(each, port.spec, "class") for each in (case, more))
     expected, once, again = port.expected(more), port.loss(case.change(denoising=None)), port.loss(more)
     for key, layers in (("loss_class", slice(-1, None)), ("loss_class_aux", slice(0, -1))):
-        terms = port.class_term(case).background(case.pred_scores[layers, 0], case.config)
-        background = case.config.loss_gain["class"] * float(terms.sum())
+        terms = port.class_term(case).background(case.pred_scores[layers, 0], port.config(case))
+        background = port.config(case).loss_gain["class"] * float(terms.sum())
         again.assert_alike(once, key, expected[key], before / after, more=background / after)
     for key in BOX_KEYS:
         again.assert_alike(once, key, expected[key])

@@ -88,7 +88,7 @@ def _arranged(case: LossCase, box: np.ndarray) -> LossCase:
 def _assert_closed_form(port: Judged, case: LossCase) -> None:
     """The loss of a query whose box is half of its target's, by the closed form of the classification loss."""
     __tracebackhide__ = True
-    inside, term, config = _arranged(case, INSIDE), port.class_term(case), case.config
+    inside, term, config = _arranged(case, INSIDE), port.class_term(case), port.config(case)
     logits = inside.pred_scores[-1, 0, 0]
     right = term.matched(float(logits[case.gt_cls[0]]), 0.125 / port.spec.guard(0.25), config)
     wrong = float(term.background(np.delete(logits, case.gt_cls[0]), config).sum())

@@ -146,7 +146,7 @@ def assert_paired(port: Judged, case: LossCase) -> None:
 
 
 def _assert_same_gradient(returned: Returned, key: str, name: str, expected: Loss, factor: float) -> None:
-    """The denoising loss has the gradient by its only layer that the main loss has by the main layer, times a factor."""
+    """The denoising loss has the gradient by its only layer that the main loss has by its own, times a factor."""
     __tracebackhide__ = True
     ordinary = returned.gradient(key, f"pred_{name}")
     bound = expected.gradients.get(f"pred_{name}", track(np.zeros(ordinary.shape))).magnitude

@@ -89,8 +89,8 @@ def boxes_without_noise(port: Judged, case: LossCase) -> None:
 
 @rule("DN-17", source="Ultralytics get_cdn_group", request=REQUEST, needs=NEEDS)
 def nothing_to_denoise(port: Judged, case: LossCase) -> None:
-    """There are no denoising queries outside training, for num_dn 0, and in a batch without targets, where a profile may
-    allow one dummy query for each image instead."""
+    """There are no denoising queries outside training, for num_dn 0, and in a batch without targets, where a profile
+    may allow one dummy query for each image instead."""
     none = np.zeros(0, dtype=np.int64)
     empty = case.change(gt_cls=none, gt_bboxes=np.zeros((0, 4)), gt_groups=(0,) * case.images)
     situations = {

@@ -234,8 +234,8 @@ def _assert_moved(port: Judged, case: LossCase, image: int, half: int, boxes: np
             too_near = known & (moved < half * unit - blur) & inside
             for row in np.flatnonzero(known & ((came < -blur) | (came > 1 + blur)))[:1]:
                 raise AssertionError(
-                    f"image {image}, {('positive', 'negative')[half]} {row}: the {edge} {name} edge is at {came[row]:.4g}, "
-                    "expected it to be clipped to the image, from 0 to 1"
+                    f"image {image}, {('positive', 'negative')[half]} {row}: the {edge} {name} edge is at "
+                    f"{came[row]:.4g}, expected it to be clipped to the image, from 0 to 1"
                 )
             for row in np.flatnonzero(too_far | too_near)[:1]:
                 kind, legal = ("positive", "negative")[half], unit[row] * np.array([half, half + 1])

@@ -102,7 +102,7 @@ def every_layer_counts_once(port: Judged, case: LossCase) -> None:
     """The last layer is the main one, and each of the others counts once in the auxiliary losses: none is left out,
     none counted twice, and their sum is not a mean."""
     marked = staged(case, marks(case.layers))
-    expected, returned, gain = port.expected(marked), port.loss(marked), case.config.loss_gain["bbox"]
+    expected, returned, gain = port.expected(marked), port.loss(marked), port.config(case).loss_gain["bbox"]
     last = case.layers - 1
     for key, layers in (("loss_bbox", [last]), ("loss_bbox_aux", list(range(last)))):
         assert_layers_counted(returned, key, layers, gain, expected)

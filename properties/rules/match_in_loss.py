@@ -82,7 +82,7 @@ def matching_inside_the_loss(port: Judged, case: LossCase) -> None:
     matched, however little the two costs differ."""
     rivals = _rivals(port, case)
     shift = _shift_of_equal_costs(port, rivals)
-    gain = port.spec.matcher.configured(case.config).cost_gain["bbox"]
+    gain = port.spec.matcher.configured(port.config(case)).cost_gain["bbox"]
     step = MARGIN * _reach(port, rivals.apart([shift, shift])) / gain
     if shift - step < LEAST:
         raise OutOfScope("the classes of the two queries are worth the same")
@@ -98,7 +98,7 @@ def _assert_matched(port: Judged, case: LossCase, distance: float) -> None:
     Which of both are matched is read from the L1 loss: a single wrong pair moves it by twice the slack.
     """
     __tracebackhide__ = True
-    returned, gain = port.loss(case), case.config.loss_gain["bbox"]
+    returned, gain = port.loss(case), port.config(case).loss_gain["bbox"]
     slack = gain * distance / (2 * case.targets)
     for key, better, wanted in (("loss_bbox_aux", "class", gain * distance), ("loss_bbox", "box", 0.0)):
         came = float(returned.value(key))
@@ -124,7 +124,7 @@ def _class_and_box_costs(
     """Costs inside the loss of queries that lie so far to the right of a target."""
     [target] = _targets(1)
     boxes = target + shifts[:, None] * np.array([1.0, 0.0, 0.0, 0.0])
-    matcher, config = port.spec.matcher, port.spec.matcher.configured(case.config)
+    matcher, config = port.spec.matcher, port.spec.matcher.configured(port.config(case))
     return np.asarray(matcher.cost(config, boxes, logits, target[None], np.array([label])))[:, 0]
 
 

@@ -86,7 +86,7 @@ def l1_loss_of_one_pair(port: Judged, case: LossCase) -> None:
     offsets = np.array([2.0**-6, -(2.0**-5), 2.0**-7, 2.0**-4])
     for offset in (offsets, -offsets * np.array([1.0, 1.0, 0.0, -1.0])):
         pair = case.change(gt_bboxes=target, pred_bboxes=np.tile(target + offset, (case.layers, 1, 1, 1)))
-        gain, expected = case.config.loss_gain["bbox"], port.expected(pair)
+        gain, expected = port.config(case).loss_gain["bbox"], port.expected(pair)
         port.loss(pair).assert_number("loss_bbox", gain * float(np.abs(offset).sum()), expected["loss_bbox"])
 
 
@@ -100,6 +100,6 @@ def equal_pairs_count_once(port: Judged, case: LossCase) -> None:
     too, however many pairs, images and unmatched queries there are."""
     distance = 2.0**-6
     equal = staged(case, [distance] * case.layers)
-    expected, returned, gain = port.expected(equal), port.loss(equal), case.config.loss_gain["bbox"]
+    expected, returned, gain = port.expected(equal), port.loss(equal), port.config(case).loss_gain["bbox"]
     returned.assert_number("loss_bbox", gain * distance, expected["loss_bbox"])
     returned.assert_number("loss_bbox_aux", (case.layers - 1) * gain * distance, expected["loss_bbox_aux"])

@@ -55,9 +55,9 @@ def make_report():
 
     from detr_conformance.judgement import Judgement
     from detr_conformance.ports.reference_port import ReferencePort
-    from detr_conformance.reference import ULTRALYTICS
     from detr_conformance.properties.rules import RULES
     from detr_conformance.properties.run import Outcome
+    from detr_conformance.reference import ULTRALYTICS
     from detr_conformance.report import RuleEntry
     from detr_conformance.reports.composing import compose, entry_of
 

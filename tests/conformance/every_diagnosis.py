@@ -32,7 +32,11 @@ def diagnosis_of(port, cases, spec=ULTRALYTICS):
     found = diagnose(Judged(port, spec), cases)
     if found is None:
         return []
-    return [[found.spec.name]] if found.spec else [sorted(each.id for each in explanation) for explanation in found.mutants]
+    return (
+        [[found.spec.name]]
+        if found.spec
+        else [sorted(each.id for each in explanation) for explanation in found.mutants]
+    )
 
 
 def pair_evidence(pair, spec=ULTRALYTICS):
@@ -81,7 +85,9 @@ def main(names):
     for spec in [FAMILY[name] for name in names] or FAMILY.values():
         tell(f"under {spec.name}")
         wrong, named = divergences(spec), singles(spec)
-        tell(f"{len(named) - len(wrong)} of {len(named)} first divergences name a decision that was changed; not: {wrong}")
+        tell(
+            f"{len(named) - len(wrong)} of {len(named)} first divergences name a decision that was changed; not: {wrong}"
+        )
         tell(f"{sum(map(bool, named.values()))} of {len(named)} mutants are named, {alone(named)} of them alone")
         for name, found in named.items():
             if found != [[name]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from detr_conformance import conventions
 from detr_conformance.cli import main
 from detr_conformance.commands import reference
 from detr_conformance.properties.case_json import to_document, to_json
@@ -209,6 +210,11 @@ def test_every_rule_is_listed(capsys):
 def test_the_document_of_the_rules_is_up_to_date():
     written = (ROOT / "docs" / "spec.md").read_text()
     assert written == markdown(), "run: detr-conformance spec > docs/spec.md"
+
+
+def test_the_document_of_the_conventions_is_up_to_date():
+    written = (ROOT / "docs" / "conventions.md").read_text()
+    assert written == conventions.markdown(), "run: detr-conformance conventions > docs/conventions.md"
 
 
 def test_the_document_of_the_commands_is_up_to_date():

@@ -21,7 +21,7 @@ def resolved(port, **options):
 @pytest.mark.parametrize("attribute", ["good", "factory", "Modest"])
 def test_a_port_is_an_instance_or_what_a_function_or_class_returns(attribute):
     port, profile = resolved(f"sample_ports:{attribute}")
-    assert port.name in {"good", "reference"}
+    assert port.name in {"good", "ultralytics"}
     assert profile.name == "ultralytics"
 
 
@@ -65,7 +65,7 @@ REFUSED = {
     "sample_ports:LacksMatch": "declares 'match' but has no method match(case)",
     "sample_ports:UnknownDtype": "unknown dtype 'fp32', known are: float16",
     "sample_ports:NamelessPort": "NamelessPort.name is None, expected a str",
-    "sample_ports:UnknownProfile": "names the profile 'ultra': choose one of ultralytics, rtdetr with --profile",
+    "sample_ports:UnknownProfile": "names the profile 'ultra': choose one of ultralytics, rtdetr, or package.module:SPEC",
     "sample_ports:Explosive": "it raised RuntimeError: boom",
 }
 

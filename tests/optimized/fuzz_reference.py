@@ -15,7 +15,7 @@ from detr_conformance import reference
 from detr_conformance.properties import tolerance
 from detr_conformance.properties.matching import is_unambiguous
 from detr_conformance.reference import magnitude, track
-from detr_conformance.reference.detr_loss import MATCHER_COST_GAIN
+from detr_conformance.reference.options import DEFAULT_COST_GAIN
 from detr_conformance.reference.rounding import plain
 
 from .fuzz_calls import META, SURFACES
@@ -82,7 +82,7 @@ def costs_of_reference(call, precision):
     """Costs, their allowed errors, and the first target of each layer and image."""
     a = for_reference({name: value for name, value in call.flat().items() if name not in META})
     boxes, scores = (a[name] if a[name].ndim == 4 else a[name][None] for name in ("pred_bboxes", "pred_scores"))
-    options = for_reference(call.options) if call.surface == "matcher" else {"cost_gain": MATCHER_COST_GAIN}
+    options = for_reference(call.options) if call.surface == "matcher" else {"cost_gain": DEFAULT_COST_GAIN}
     matcher = reference.HungarianMatcher(**{name: value for name, value in options.items() if name not in OF_OPTIMIZED})
     ends, arithmetic = list(accumulate(a["gt_groups"])), tolerance.arithmetic(precision)
     eps = tolerance.PRECISIONS[precision].eps

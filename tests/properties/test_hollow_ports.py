@@ -77,11 +77,11 @@ def families_failed_by(port):
     ("port", "untouched"),
     [
         # Keys, shapes and dtypes are right.
-        (Constant("constant"), {"API"}),
+        (Constant(name="constant"), {"API"}),
         # Zeros do not change with anything, and are linear in everything.
-        (Null("null"), {"API", "INV"}),
+        (Null(name="null"), {"API", "INV"}),
         # What does not look at gradients has nothing to find.
-        (Detached("detached"), {"BOX", "MATCH", "CLASS", "REG", "AUX", "DN", "INV", "API"}),
+        (Detached(name="detached"), {"BOX", "MATCH", "CLASS", "REG", "AUX", "DN", "INV", "API"}),
     ],
     ids=lambda each: getattr(each, "name", ""),
 )

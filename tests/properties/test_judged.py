@@ -16,12 +16,17 @@ from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import run
 from detr_conformance.properties.strategies import loss_cases
 from detr_conformance.properties.tolerance import PRECISIONS, UNITS
-from detr_conformance.reference import Tracked
+from detr_conformance.reference import RTDETR, Tracked
 
-from .sample_cases import drawn_cases, small_case
+from .sample_cases import drawn_cases, grid_of_boxes, grid_of_logits, small_case
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # garbage would not get past the checks of shapes
 
+THREE_LAYERS = {
+    "pred_bboxes": grid_of_boxes(3, 3, 4),
+    "pred_scores": grid_of_logits(3, 3, 4, 2),
+    "denoising": None,
+}
 METHODS = ("loss", "losses_in_turn", "match", "denoising_indices", "denoising_group")
 
 
@@ -29,7 +34,7 @@ class Stubborn(ReferencePort):
     """Answers everything with what it was told."""
 
     def __init__(self, answer: Callable[[], object]) -> None:
-        super().__init__("stubborn")
+        super().__init__(name="stubborn")
         for method in METHODS:
             setattr(self, method, lambda _asked: answer())
 
@@ -214,8 +219,37 @@ def test_a_gradient_that_is_absent_or_none_is_zero():
         assert not returned.gradient("loss_class", "pred_scores").any()
 
 
-def test_a_loss_that_is_absent_is_zero():
-    assert Judged(Stubborn(lambda: result(1.0))).loss(small_case()).value("loss_giou") == 0.0
+def test_a_loss_that_is_absent_is_named_with_what_came_instead():
+    returned = Judged(Stubborn(lambda: LossResult({"loss_iou": np.array(1.0)}))).loss(small_case())
+    with pytest.raises(AssertionError, match=r"^the port returned no loss_giou; unknown here: loss_iou$"):
+        returned.value("loss_giou")
+    with pytest.raises(AssertionError, match=r"^the port returned no loss_bbox_aux_dn; unknown here: loss_iou$"):
+        returned.gradient("loss_bbox_aux_dn", "dn_bboxes")
+
+
+def test_a_layer_that_is_absent_is_named_and_no_part_of_the_sum():
+    class Renaming(ReferencePort):
+        def loss(self, case: LossCase) -> LossResult:
+            losses = super().loss(case).losses
+            return LossResult({key.replace("vfl_aux_0", "vfl_early_0"): loss for key, loss in losses.items()})
+
+    returned = Judged(Renaming(RTDETR)).loss(small_case(**THREE_LAYERS).change(use_vfl=True))
+    with pytest.raises(AssertionError, match=r"^the port returned no loss_vfl_aux_0; unknown here: loss_vfl_early_0$"):
+        returned.value("loss_class_aux")
+    assert returned.value("loss_bbox_aux") > 0
+
+
+def test_a_port_without_a_denoising_part_may_leave_its_keys_out():
+    port = Stubborn(lambda: result(1.0))
+    port.capabilities = frozenset({"focal"})
+    assert Judged(port).loss(small_case(denoising=None)).value("loss_giou_dn") == 0.0
+    with pytest.raises(AssertionError, match="returned no loss_giou"):
+        Judged(port).loss(small_case(denoising=None)).value("loss_giou")
+
+
+def test_what_a_call_has_no_part_of_is_zero():
+    returned = Judged(ReferencePort(RTDETR)).loss(small_case(denoising=None))
+    assert returned.value("loss_class_dn") == returned.value("loss_class_aux_dn") == 0.0
 
 
 def test_half_precision_of_another_package_is_read():

@@ -78,7 +78,7 @@ class Unmatched(ReferencePort):
     """Takes the first queries for the targets of the image at this place in a batch."""
 
     def __init__(self, place: int) -> None:
-        super().__init__("unmatched")
+        super().__init__(name="unmatched")
         self.place = place
 
     def match(self, case: LossCase) -> Sequence[Sequence[Matching]]:
@@ -114,7 +114,7 @@ class Moody(ReferencePort):
 
 
 def test_a_port_that_fails_a_listed_case_only_once_is_failed():
-    outcome = run(RULE["MATCH-13"], Moody("moody"), level="smoke")
+    outcome = run(RULE["MATCH-13"], Moody(name="moody"), level="smoke")
     assert outcome.verdict == "fail"
     assert outcome.message.startswith("the port answers differently when asked again: ")
     assert outcome.case is not None

@@ -59,7 +59,7 @@ class Holding(ReferencePort):
     """Its auxiliary loss holds each layer so often."""
 
     def __init__(self, times: list[float]) -> None:
-        super().__init__("holding")
+        super().__init__(name="holding")
         self.times = times
 
     def loss(self, case: LossCase) -> LossResult:
@@ -94,7 +94,9 @@ def test_every_layer_counted_once_is_right():
 
 @pytest.mark.parametrize("options", [{"use_fl": True, "use_vfl": True}, {"use_fl": False}])
 def test_the_target_score_can_be_read_off_the_classification_loss(options):
+    port = Judged(ReferencePort())
     case = readable(
+        port,
         LossCase(
             config=replace(small_case().config, nc=1, **options),
             pred_bboxes=np.array([0.25, 0.25, 0.25, 0.5]).reshape(1, 1, 1, 4),
@@ -102,8 +104,8 @@ def test_the_target_score_can_be_read_off_the_classification_loss(options):
             gt_cls=np.array([0]),
             gt_bboxes=np.array([[0.25, 0.25, 0.5, 0.5]]),
             gt_groups=(1,),
-        )
+        ),
     )
-    score, reach = target_score(Judged(ReferencePort()).loss(case))
+    score, reach = target_score(port.loss(case))
     assert score == pytest.approx(0.5, abs=1e-6)
     assert 0 < reach < 1e-3

@@ -91,7 +91,11 @@ def giou_slope(pred: np.ndarray, target: np.ndarray, eps: float = 1e-7) -> np.nd
         box[:, :2] + side * box[:, 2:] / 2 for box in (pred, target) for side in (-1, 1)
     )
     size, shared = high - low, np.minimum(high, others_high) - np.maximum(low, others_low)
-    around, meet, across = np.maximum(high, others_high) - np.minimum(low, others_low), bounds(shared, 0), shared.clip(0)
+    around, meet, across = (
+        np.maximum(high, others_high) - np.minimum(low, others_low),
+        bounds(shared, 0),
+        shared.clip(0),
+    )
     inter, hull = across.prod(1), around.prod(1) + eps
     union = size.prod(1) + (others_high - others_low).prod(1) - inter + eps
 

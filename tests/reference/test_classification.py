@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from detr_conformance.reference import FocalLoss, LossConfig, Tracked, VarifocalLoss, track
+from detr_conformance.reference import FocalLoss, LossConfig, Tracked, VarifocalLoss
 from detr_conformance.reference.classification import FOCAL, VARIFOCAL, binary_cross_entropy, sigmoid
 
 from .differentiating import DIFFERENCE, entropy_slope, focal_slope, gradient, varifocal_slope

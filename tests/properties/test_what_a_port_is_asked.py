@@ -1,0 +1,116 @@
+"""A port is asked for what it has, and a classification loss that is broken is no reason to fail the rules on boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port import DenoisingGroup, LossResult, Matching
+from detr_conformance.properties.rules import RULES
+from detr_conformance.properties.run import run
+from detr_conformance.reference import FAMILY, RTDETR, ULTRALYTICS, LossSpec
+
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # thousands of calls of the reference
+
+GAINS = {"class": 2.0, "bbox": 1.0, "giou": 4.0}
+OPTIONS = {"gamma": (2.0,), "alpha": (0.75,), "loss_gain": (GAINS,)}
+
+
+class HardCoded(ReferencePort):
+    """Takes one value of each option, and remembers what it was asked for."""
+
+    options = OPTIONS
+
+    def __init__(self, spec: LossSpec) -> None:
+        super().__init__(spec, "hard-coded")
+        self.asked: set[tuple[object, ...]] = set()
+
+    def note(self, case: LossCase) -> LossCase:
+        config = case.config
+        self.asked.add((config.gamma, config.alpha, *config.loss_gain.values()))
+        return case
+
+    def loss(self, case: LossCase) -> LossResult:
+        return super().loss(self.note(case))
+
+    def losses_in_turn(self, cases: Sequence[LossCase]) -> Sequence[LossResult]:
+        return super().losses_in_turn([self.note(case) for case in cases])
+
+    def match(self, case: LossCase) -> Sequence[Sequence[Matching]]:
+        return super().match(self.note(case))
+
+    def denoising_indices(self, case: LossCase) -> Sequence[Matching]:
+        return super().denoising_indices(self.note(case))
+
+    def denoising_group(self, case: LossCase) -> DenoisingGroup | None:
+        return super().denoising_group(self.note(case))
+
+
+def verdicts(port: ReferencePort) -> dict[str, str]:
+    """What each rule that the port's spec has says at level smoke."""
+    judged = Judged(port)
+    return {rule.id: run(rule, port, level="smoke", shrink=False).verdict for rule in RULES if rule.applies(judged)}
+
+
+NEED_A_CHOICE = {
+    "gamma": {"GRAD-09"},
+    "alpha": {"CLASS-10"},
+    "loss_gain": {"CLASS-05", "REG-05", "INV-10"},
+}
+
+
+@pytest.mark.parametrize("spec", FAMILY.values(), ids=FAMILY)
+def test_no_rule_asks_for_an_option_that_a_port_does_not_have(spec):
+    port = HardCoded(spec)
+    found = verdicts(port)
+    assert port.asked == {(2.0, 0.75, *GAINS.values())}
+    assert {rule for rule, verdict in found.items() if verdict == "unsupported"} == set.union(*NEED_A_CHOICE.values())
+    assert set(found.values()) == {"pass", "unsupported"}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_rule_that_sets_an_option_itself_needs_a_choice_of_it(option):
+    port = ReferencePort()
+    port.options = {option: OPTIONS[option]}
+    judged = Judged(port)
+    missing = {rule.id: rule.missing(judged) for rule in RULES if rule.missing(judged)}
+    assert missing == {rule: [f"a choice of {option}"] for rule in NEED_A_CHOICE[option]}
+
+
+class WithoutFocal(ReferencePort):
+    """Declares a focal loss that raises, also where it stands in for another one."""
+
+    def loss(self, case: LossCase) -> LossResult:
+        if self.spec.choose_class_term(case.config, case.targets) == "focal":
+            raise TypeError("expected float targets, got int64")
+        return super().loss(case)
+
+    def losses_in_turn(self, cases: Sequence[LossCase]) -> Sequence[LossResult]:
+        return [self.loss(case) for case in cases]
+
+
+class WrongFocal(ReferencePort):
+    """Declares a focal loss that is twice as large as it should be."""
+
+    def loss(self, case: LossCase) -> LossResult:
+        result = super().loss(case)
+        is_focal = self.spec.choose_class_term(case.config, case.targets) == "focal"
+        factors = {key: 2.0 if is_focal and ("class" in key or "focal" in key) else 1.0 for key in result.losses}
+        losses = {key: factors[key] * loss for key, loss in result.losses.items()}
+        return LossResult(losses, result.gradients, result.dtypes, result.mutated)
+
+    def losses_in_turn(self, cases: Sequence[LossCase]) -> Sequence[LossResult]:
+        return [self.loss(case) for case in cases]
+
+
+@pytest.mark.parametrize("kind", [WithoutFocal, WrongFocal])
+@pytest.mark.parametrize("spec", [ULTRALYTICS, RTDETR], ids=lambda spec: spec.name)
+def test_a_broken_classification_loss_is_no_reason_to_fail_rules_on_anything_else(kind, spec):
+    failed = {rule for rule, verdict in verdicts(kind(spec)).items() if verdict != "pass"}
+    assert failed >= {"CLASS-01", "CLASS-07"}
+    assert failed <= {rule.id for rule in RULES if rule.request.about_class}
+    assert {rule.split("-")[0] for rule in failed} <= {"CLASS", "GRAD", "NUM", "MATCH"}
