@@ -147,7 +147,7 @@ def value_in(record: Any, path: str) -> Any:  # as above
     return record
 
 
-def _child(record: Any, name: str) -> Any:  # noqa: ANN401  # as above
+def _child(record: Any, name: str) -> Any:
     held = children(record)
     if name not in held:
         expected = f"one of {', '.join(held)}" if held else "the path to end there"

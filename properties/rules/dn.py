@@ -105,7 +105,7 @@ def every_denoising_layer_counts_once(port: Judged, case: LossCase) -> None:
         return
     layers = len(case.denoising.bboxes)
     marked = staged_denoising(case, marks(layers))
-    expected, returned, gain = port.expected(marked), port.loss(marked), case.config.loss_gain["bbox"]
+    expected, returned, gain = port.expected(marked), port.loss(marked), port.config(case).loss_gain["bbox"]
     for key, which in (("loss_bbox_dn", [layers - 1]), ("loss_bbox_aux_dn", list(range(layers - 1)))):
         assert_layers_counted(returned, key, which, gain, expected)
 

@@ -15,7 +15,8 @@ from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import run
 from detr_conformance.real_cases import BATCH, QUERIES_TO_SPARE, real_cases
-from detr_conformance.reference import RTDETR
+from detr_conformance.reference import RTDETR, ULTRALYTICS, replace_in
+from detr_conformance.reference.layers import LayerPlan
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # one case has tens of thousands of logits
 
@@ -97,6 +98,19 @@ def test_what_the_port_lacks_is_not_asked_for(sample):
         assert sum(map(len, case.denoising.gt_idx)) == case.targets
 
 
+def test_a_port_is_asked_for_no_option_that_it_does_not_have(sample):
+    port, gains = ReferencePort(), {"class": 1.0, "bbox": 3.0, "giou": 0.5}
+    port.options = {"gamma": (2.0,), "alpha": (0.5,), "loss_gain": (gains,)}
+    for case in cases(sample, "REG-01", "smoke", port):
+        assert (case.config.gamma, case.config.alpha, case.config.loss_gain) == (2.0, 0.5, gains)
+
+
+def test_a_rule_on_boxes_is_not_checked_by_a_classification_loss_that_is_broken(sample):
+    port = ReferencePort(replace_in(ULTRALYTICS, "class_terms.varifocal.weight", None), profile=ULTRALYTICS)
+    for name, kinds in {"REG-01": {"focal", "bce"}, "CLASS-02": {"varifocal"}}.items():
+        assert {case.config.classification for case in cases(sample, name, port=port)} == kinds
+
+
 def small(*counts: int) -> CocoTargets:
     """A file whose images have so many boxes."""
     images = tuple(
@@ -125,5 +139,13 @@ def test_the_reference_passes_on_real_targets(sample, name):
 
 
 def test_a_profile_that_knows_the_encoder_gets_a_layer_for_it(sample):
-    for case in real_cases(sample, RULES_BY_ID["DN-01"], Judged(ReferencePort(), RTDETR), "smoke"):
+    for case in cases(sample, "DN-01", "smoke", ReferencePort(RTDETR)):
         assert (case.layers, len(case.denoising.bboxes)) == (2, 1)
+
+
+def test_a_profile_gets_as_many_layers_and_slots_as_it_defines(sample):
+    plan = LayerPlan(least=3, denoising=lambda layers: layers + 1)
+    spec = replace_in(replace_in(ULTRALYTICS, "layers", plan), "denoising.regular", True)
+    for case in cases(sample, "DN-01", "smoke", ReferencePort(spec)):
+        layers, _, slots, _ = case.denoising.bboxes.shape
+        assert (case.layers, layers, slots % (2 * case.denoising.num_group)) == (3, 4, 0)

@@ -14,8 +14,7 @@ import torch
 from detr_conformance import reference
 from detr_conformance.properties import tolerance
 from detr_conformance.properties.matching import is_unambiguous
-from detr_conformance.reference import magnitude, track
-from detr_conformance.reference.options import DEFAULT_COST_GAIN
+from detr_conformance.reference import ULTRALYTICS, MatcherConfig, magnitude, track
 from detr_conformance.reference.rounding import plain
 
 from .fuzz_calls import META, SURFACES
@@ -82,15 +81,15 @@ def costs_of_reference(call, precision):
     """Costs, their allowed errors, and the first target of each layer and image."""
     a = for_reference({name: value for name, value in call.flat().items() if name not in META})
     boxes, scores = (a[name] if a[name].ndim == 4 else a[name][None] for name in ("pred_bboxes", "pred_scores"))
-    options = for_reference(call.options) if call.surface == "matcher" else {"cost_gain": DEFAULT_COST_GAIN}
-    matcher = reference.HungarianMatcher(**{name: value for name, value in options.items() if name not in OF_OPTIMIZED})
+    options = for_reference(call.options) if call.surface == "matcher" else {}
+    config = MatcherConfig(**{name: value for name, value in options.items() if name not in OF_OPTIMIZED})
     ends, arithmetic = list(accumulate(a["gt_groups"])), tolerance.arithmetic(precision)
     eps = tolerance.PRECISIONS[precision].eps
     for layer_boxes, layer_scores in zip(boxes, scores, strict=True):
         for image, (end, count) in enumerate(zip(ends, a["gt_groups"], strict=True)):
             own = slice(end - count, end)
             tracked = track(layer_boxes[image], arithmetic), track(layer_scores[image], arithmetic)
-            cost = matcher.cost(*tracked, a["bboxes"][own], a["cls"][own])
+            cost = ULTRALYTICS.matcher.cost(config, *tracked, a["bboxes"][own], a["cls"][own])
             largest = np.abs(plain(cost)).max(initial=0.0)
             allowed = tolerance.UNITS * eps * (np.nan_to_num(magnitude(cost), nan=np.inf) + largest)
             yield plain(cost), allowed, own.start

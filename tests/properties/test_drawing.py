@@ -53,7 +53,7 @@ def test_the_cases_do_not_depend_on_what_else_is_loaded(tmp_path):
     (tmp_path / "project.py").write_text(f"NUMBERS = {list(range(1000))}\n")
     here = [case._digest.hex() for case in first(20, seed=7)]
     for program in (PROGRAM, f"import project\n{PROGRAM}"):
-        environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
         printed = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
         )
@@ -103,7 +103,7 @@ class SlowToShrink(ReferencePort):
 
 
 def test_a_failure_that_takes_too_long_to_make_smaller_is_still_a_failure():
-    outcome = run(RULE["NUM-01"], SlowToShrink("slow"), level="smoke")
+    outcome = run(RULE["NUM-01"], SlowToShrink(name="slow"), level="smoke")
     assert outcome.verdict == "fail"
     assert "expected" in outcome.message
     assert outcome.case is not None
