@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -406,7 +407,7 @@ class DETRLoss:
         boxes, logits = (np.concatenate([each, np.zeros((1, *each.shape[1:]))]) for each in (pred_bboxes, pred_scores))
         targets = Targets(gt_bboxes, gt_cls, gt_groups)
         inputs = Inputs(boxes, logits, targets, given=match_indices, arithmetic=self.arithmetic)
-        losses = Criterion(self.spec, self.config)(inputs)
+        losses = Criterion(self.spec, replace(self.config, aux_loss=True))(inputs)
         auxiliary = {key: losses[key] for key in ("loss_class_aux", "loss_bbox_aux", "loss_giou_aux")}
         return {f"{key}{postfix}": loss.map_gradients(_of_all_but_last) for key, loss in auxiliary.items()}
 

@@ -73,10 +73,10 @@ def test_a_failure_says_where_the_numbers_part_and_what_explains_it(tmp_path):
     )
     report = json.loads(path.read_text())
     [failed] = [rule for rule in report["rules"] if rule["verdict"] == "fail"]
-    assert failed["divergence"]["step"] == "class terms"
+    assert failed["divergence"]["step"] == "class_terms.focal.weight"
     assert failed["picture"].startswith("<svg")
     assert "plausible-focal-alpha-swapped" in {each["id"] for each in report["diagnosis"]["deviations"]}
-    assert "the first step that differs is class terms" in " ".join(run.stdout.split())
+    assert "the first step that differs is class_terms.focal.weight" in " ".join(run.stdout.split())
 
 
 def test_shards_together_judge_every_rule_once(check, tmp_path):

@@ -82,7 +82,8 @@ def costs_of_reference(call, precision):
     a = for_reference({name: value for name, value in call.flat().items() if name not in META})
     boxes, scores = (a[name] if a[name].ndim == 4 else a[name][None] for name in ("pred_bboxes", "pred_scores"))
     options = for_reference(call.options) if call.surface == "matcher" else {}
-    config = MatcherConfig(**{name: value for name, value in options.items() if name not in OF_OPTIMIZED})
+    matcher = reference.HungarianMatcher(**{name: value for name, value in options.items() if name not in OF_OPTIMIZED})
+    config = MatcherConfig(matcher.cost_gain, matcher.use_fl, matcher.alpha, matcher.gamma)
     ends, arithmetic = list(accumulate(a["gt_groups"])), tolerance.arithmetic(precision)
     eps = tolerance.PRECISIONS[precision].eps
     for layer_boxes, layer_scores in zip(boxes, scores, strict=True):

@@ -149,52 +149,6 @@ def accusations(outcomes):
     return [f"{each.rule.id}: {each.message}" for each in outcomes if each.verdict in ("fail", "error")]
 
 
-QUERIES = {"pred_bboxes": grid_of_boxes(2, 3, 1), "pred_scores": grid_of_logits(2, 3, 1, 2)}
-
-
-@pytest.mark.parametrize(
-    ("spec", "kind", "by"),
-    [
-        (ULTRALYTICS, "varifocal", (2, 6)),  # pairs
-        (ULTRALYTICS, "bce", (1, 9)),  # queries, and slots
-        (RTDETR, "varifocal", (3, 6)),  # targets, and pairs of all groups
-        (RTDETR, "bce", (3, 6)),
-    ],
-)
-def test_a_divisor_is_what_the_spec_divides_by(spec, kind, by):
-    case = small_case(**FEW_QUERIES).change(**CLASSIFICATION[kind])
-    assert (divisor(case, spec, "class"), denoising_divisor(case, spec, "class")) == by
-    assert divisor(case, spec, "giou") == (2 if spec is ULTRALYTICS else 3)
-
-
-def test_what_a_spec_leaves_open_is_named():
-    boxes = grid_of_boxes(1, 3, 4)
-    boxes[0, 0, 0, 2] = 0.0
-    case = small_case(pred_bboxes=boxes, pred_scores=grid_of_logits(1, 3, 4, 2))
-    assert undefined(case, ULTRALYTICS) == []
-    assert undefined(case, RTDETR) == [
-        "boxes without area",
-        "fewer than 2 layers",
-        "1 layers of denoising queries instead of 0",
-    ]
-
-
-# One classification loss at a time.
-
-
-def of_one_loss(spec, kind):
-    """The reference, declaring no other classification loss."""
-    port = ReferencePort(spec)
-    port.capabilities = port.capabilities - set(CLASSIFICATION) | {kind}
-    return port
-
-
-def accusations(port, **options):
-    judged = Judged(port)
-    outcomes = [run(rule, port, shrink=False, **options) for rule in RULES if rule.applies(judged)]
-    return [f"{each.rule.id}: {each.message}" for each in outcomes if each.verdict in ("fail", "error")]
-
-
 QUERIES = {"fewer": 1, "as many": 2, "more": 4}
 
 

@@ -308,6 +308,14 @@ def test_get_loss_and_get_loss_aux_accept_masks_and_ignore_them(draw_step):
     assert values(auxiliary) == values(loss._get_loss_aux(*step.plain[:2], *step.targets, postfix="_x"))
 
 
+def test_get_loss_aux_is_asked_for_whatever_the_constructor_was_told(draw_step):
+    step = draw_step()
+    one, other = (
+        DETRLoss(nc=4, aux_loss=asked)._get_loss_aux(*step.plain[:2], *step.targets) for asked in (False, True)
+    )
+    assert values(one) == values(other)
+
+
 # Non-finite predictions.
 
 MATCHED = [(np.array([1]), np.array([0]))]
