@@ -51,7 +51,7 @@ def test_the_first_step_that_differs_is_the_one_that_was_changed(deviation):
     assert names_step(deviation, divergence(deviation))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(1800)
 def test_nine_in_ten_first_divergences_name_the_step_that_was_changed():
     wrong = divergences()
@@ -93,7 +93,7 @@ def test_a_deviation_is_named(deviation):
     assert [deviation.id] in diagnosis_of(deviation.port(), evidence(deviation))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(7200)
 def test_nineteen_of_twenty_deviations_are_named_and_none_is_named_wrongly():
     named = singles()
@@ -106,7 +106,7 @@ def test_two_deviations_at_once_are_named():
     assert diagnosis_of(combined(pair), pair_evidence(*pair)) == [sorted(each.id for each in pair)]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(7200)
 def test_seven_in_ten_random_pairs_are_named():
     found = pairs()

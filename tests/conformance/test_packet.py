@@ -163,7 +163,7 @@ def test_every_deviation_is_an_attribute():
     assert all(getattr(museum_ports, each.id.replace("-", "_"))().name == each.id for each in MUSEUM)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name", ["hf-focal-argument-shift", "khub-bigM-float32", "plausible-global-seed", "paddle-dn-box-space"]
 )

@@ -1,4 +1,4 @@
-"""The power of the rules is what `conformance/kills.json` says: every kill that is written there happens again."""
+"""The power of the rules is what `conformance/kills.json` says: the kills that are written there happen again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from detr_conformance.cli import main
 from detr_conformance.deviations import MUSEUM
 from detr_conformance.deviations.steps import changed_steps
-from detr_conformance.power import DEVIATION, LEVELS, RULE, Kill, Matrix, Size, can_show, recorded, replay
+from detr_conformance.power import DEVIATION, LEVELS, RULE, Kill, Matrix, Size, can_show, recorded, replay, witnesses
 from detr_conformance.power_text import markdown, shortcomings
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import run
@@ -20,6 +20,19 @@ pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # thousands of calls o
 MATRIX = recorded()
 
 
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_a_rule_fails_the_deviations_that_it_is_the_witness_of(rule):
+    pairs = [(witness, name) for witness, name in witnesses(MATRIX) if witness == rule.id]
+    assert pairs
+    assert replay(MATRIX, pairs) == []
+
+
+def test_every_deviation_and_every_rule_has_a_witness():
+    rules, names = map(set, zip(*witnesses(MATRIX), strict=True))
+    assert (rules, names) == (set(RULE), set(DEVIATION))
+
+
+@pytest.mark.thorough
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_a_rule_fails_what_it_has_been_seen_to_fail(rule):
     assert replay(MATRIX, [(rule.id, name) for name in MATRIX.caught_by(rule.id)]) == []

@@ -24,7 +24,7 @@ def test_a_correct_port_is_not_accused(port):
     assert accusations(port, "smoke", seed=0) == []
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_no_correct_port_is_accused_under_any_seed(seed):

@@ -22,7 +22,7 @@ from ultralytics.nn.tasks import RTDETRDetectionModel
 
 from detr_conformance.optimized import RTDETRDetectionLoss
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.thorough
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 (PROGRAM,) = re.findall(r"^```python\n(# train\.py\n.*?)^```", README, re.DOTALL | re.MULTILINE)
