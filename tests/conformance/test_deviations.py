@@ -36,6 +36,7 @@ def cases_of_rules() -> list[tuple[Rule, LossCase]]:
     return [(rule, second(rule)) for rule in RULES]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("deviation", MUSEUM, ids=lambda deviation: deviation.id)
 def test_a_deviation_answers_every_eighth_rule(
     deviation: Deviation, cases_of_rules: list[tuple[Rule, LossCase]]
