@@ -10,17 +10,26 @@ import numpy as np
 import pytest
 
 HERE = Path(__file__).parent
+PROGRAM = """
+import sys
+from detr_conformance.cli import main
+from detr_conformance.diagnosis import apart
+apart.SECONDS = 0
+sys.exit(main())
+"""
 
 
 @pytest.fixture(scope="session")
 def check(tmp_path_factory):
-    """Runs `detr-conformance check` at level smoke in a folder with the sample ports."""
+    """Runs `detr-conformance check` at level smoke in a folder with the sample ports, and lets nobody explain failures.
+
+    To look for what explains one takes half a minute; test_check_files.py and test_diagnosis.py do.
+    """
     folder = tmp_path_factory.mktemp("user")
     shutil.copy(HERE / "sample_ports.py", folder)
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        program = "import sys; from detr_conformance.cli import main; sys.exit(main())"
-        command = [sys.executable, "-c", program, "check", arguments[0], "--level", "smoke", *arguments[1:]]
+        command = [sys.executable, "-c", PROGRAM, "check", arguments[0], "--level", "smoke", *arguments[1:]]
         return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
     return run

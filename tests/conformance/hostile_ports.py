@@ -10,7 +10,6 @@ import threading
 import time
 import warnings
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -177,41 +176,4 @@ class Hostile(ReferencePort):
         return super().loss(case)
 
 
-class Deadly(ReferencePort):
-    """Ends the process whatever it is asked."""
-
-    def loss(self, _case):
-        os._exit(1)
-
-    losses_in_turn = match = denoising_indices = denoising_group = loss
-
-
-class Mortal:
-    """A port that ends its process whatever it is asked, and that can be built a few times only."""
-
-    def __init__(self, name, lives):
-        self.name, self.lives = name, lives
-
-    def __call__(self):
-        built = Path(self.name)
-        if built.exists() and len(built.read_text()) >= self.lives:
-            os._exit(3)
-        with built.open("a") as file:
-            file.write("I")
-        return Deadly(name=self.name)
-
-
-class Slow(ReferencePort):
-    """Takes its time, and says so."""
-
-    def loss(self, case):
-        Path("asked").touch()
-        time.sleep(60)
-        return super().loss(case)
-
-
 every_hazard = Hostile("every hazard", {rule: harm for rule, (harm, _) in HAZARDS.items()} | HARMLESS)
-deadly = Deadly(name="deadly")
-stillborn = Mortal("stillborn", 1)  # in the process that was started
-mortal = Mortal("mortal", 2)  # and in one worker
-slow = Slow(name="slow")

@@ -15,7 +15,7 @@ import pytest
 
 from detr_conformance.isolation.workers import PATIENCE
 
-from . import hostile_ports
+from . import deadly_ports, hostile_ports
 
 COMMAND = [sys.executable, "-m", "detr_conformance", "check"]
 pytestmark = [
@@ -28,7 +28,8 @@ pytestmark = [
 def folder(tmp_path_factory):
     """A folder with the hostile ports."""
     folder = tmp_path_factory.mktemp("user")
-    shutil.copy(hostile_ports.__file__, folder)
+    for module in (hostile_ports, deadly_ports):
+        shutil.copy(module.__file__, folder)
     return folder
 
 
@@ -95,7 +96,7 @@ def lies_in(process: Path, folder: Path) -> bool:
 
 def test_a_port_that_always_ends_its_process_is_given_up_after_a_while(check, tmp_path):
     path = tmp_path / "report.json"
-    assert check("hostile_ports:deadly", "--json", str(path)).returncode == 1
+    assert check("deadly_ports:deadly", "--json", str(path)).returncode == 1
     report = json.loads(path.read_text())
     messages = [rule["message"] for rule in report["rules"]]
     assert report["counts"]["error"] == len(messages)
@@ -106,19 +107,19 @@ def test_a_port_that_always_ends_its_process_is_given_up_after_a_while(check, tm
 
 
 def test_rules_that_pytest_lets_nobody_judge_are_errors_as_well(check):
-    run = check("hostile_ports:deadly", "--", "-k", "API-01 or API-02", "--max-worker-restart", "0")
+    run = check("deadly_ports:deadly", "--", "-k", "API-01 or API-02", "--max-worker-restart", "0")
     assert "0 pass, 0 fail, 2 error" in run.stdout
     assert "not tried: the port ended the process (exit status 1), and no other was" in " ".join(run.stdout.split())
 
 
 def test_a_port_that_ends_every_worker_while_it_is_built_is_refused(check):
-    run = check("hostile_ports:stillborn", "--", "-k", "API-01")
+    run = check("deadly_ports:stillborn", "--", "-k", "API-01")
     assert run.returncode == 2
     assert "the port ended the process (exit status 3), while it was built in a worker" in run.stderr
 
 
 def test_a_port_that_cannot_be_built_again_leaves_errors(check):
-    run = check("hostile_ports:mortal", "--", "-k", "API-01 or API-02")
+    run = check("deadly_ports:mortal", "--", "-k", "API-01 or API-02")
     assert run.returncode == 1
     assert "0 pass, 0 fail, 2 error" in run.stdout
     assert "not tried: the port ended the process (exit status 3), while it was built" in " ".join(run.stdout.split())
@@ -140,7 +141,7 @@ def test_ctrl_c_ends_the_run_at_once_with_a_report_of_what_there_is(folder, tmp_
     path, asked = tmp_path / "report.json", folder / "asked"
     command = [
         *COMMAND,
-        "hostile_ports:slow",
+        "deadly_ports:slow",
         "--level",
         "smoke",
         "--json",
@@ -189,7 +190,7 @@ def test_the_report_is_written_when_something_else_cannot_be(stream, check, tmp_
 
 
 def test_without_a_worker_a_port_is_asked_in_the_process_that_was_started(check):
-    assert check("hostile_ports:deadly", "--", "-n", "0", "-k", "API-01").returncode == 1
+    assert check("deadly_ports:deadly", "--", "-n", "0", "-k", "API-01").returncode == 1
     assert check("hostile_ports:every_hazard", "--", "-n", "0", "-k", "BOX-03").returncode == 3
 
 

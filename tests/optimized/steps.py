@@ -30,7 +30,12 @@ class Step:
 
     def gradients(self, loss: Callable) -> list[Tensor]:
         """Of the sum of all losses, by each prediction."""
-        return torch.autograd.grad(sum(self(loss).values()), self.predictions)
+        return self.outcome(loss)[1]
+
+    def outcome(self, loss: Callable) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """All losses, and the gradient of their sum by each prediction."""
+        losses = self(loss)
+        return losses, torch.autograd.grad(sum(losses.values()), self.predictions)
 
 
 def step(
@@ -70,10 +75,10 @@ def step(
 def assert_same(got: Step, loss: Callable, expected: Step, other: Callable, tolerance: float) -> None:
     """Two computations agree in every loss and every gradient, relative to the largest entry."""
     __tracebackhide__ = True
-    ours, theirs = got(loss), expected(other)
+    (ours, our_gradients), (theirs, their_gradients) = got.outcome(loss), expected.outcome(other)
     assert list(ours) == list(theirs)
     pairs = [(ours[key], theirs[key], key) for key in ours]
-    pairs += [(a, b, "a gradient") for a, b in zip(got.gradients(loss), expected.gradients(other), strict=True)]
+    pairs += [(a, b, "a gradient") for a, b in zip(our_gradients, their_gradients, strict=True)]
     for a, b, name in pairs:
         apart = (a.detach().cpu().double() - b.detach().cpu().double()).abs().max()
         assert apart <= tolerance * max(1e-3, float(b.detach().abs().max())), f"{name}: {apart}"

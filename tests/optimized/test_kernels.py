@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from detr_conformance.optimized.normaliser import Normaliser
 from detr_conformance.optimized.options import UNSCALED, ClassOptions, CostOptions
 from detr_conformance.optimized.targets import Pairs, Targets
 
+from ..thorough import thorough_but
 from .steps import KINDS, assert_same, step
 
 pytest.importorskip("triton", reason="needs Triton, which has builds for Linux alone")
@@ -36,10 +38,20 @@ def assert_near(got, expected, tolerance):
     assert float(torch.where(got == expected, 0.0, apart).nan_to_num(0.0).max()) <= tolerance
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("queries", [6, 2], ids=["enough queries", "more targets than queries"])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, *DTYPES], ids=str)
-def test_the_whole_loss(kind, queries, dtype):
+QUICK = [  # the interpreter takes a second for a step: each kind, each dtype and each shortage of queries once
+    ("focal", 6, torch.float32),
+    ("varifocal", 2, torch.float16),
+    ("bce", 6, torch.bfloat16),
+    ("focal", 2, torch.float64),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "queries", "dtype"),
+    thorough_but(QUICK, product(KINDS, (6, 2), (torch.float16, torch.bfloat16, *DTYPES))),
+    ids=str,
+)
+def test_the_whole_loss_with_enough_queries_and_with_more_targets(kind, queries, dtype):
     example = step(queries=queries, dtype=dtype)
     on_device = step(queries=queries, dtype=dtype, device=DEVICE)
     ours = RTDETRDetectionLoss(4, **KINDS[kind], backend="triton")
@@ -54,8 +66,10 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("kind", KINDS)
+QUICK_LAYOUTS = list(zip(("focal", "varifocal", "bce", "focal"), LAYOUTS, strict=True))
+
+
+@pytest.mark.parametrize(("kind", "layout"), thorough_but(QUICK_LAYOUTS, product(KINDS, LAYOUTS)))
 def test_predictions_in_any_layout(kind, layout):
     on_device = step(device=DEVICE)
     views = on_device.with_predictions(LAYOUTS[layout])
@@ -257,8 +271,12 @@ def test_a_weight_may_be_known_to_the_device_alone():
     assert [each.item() for each in kernels().totals(*sums, weights)] == [3.0, 0.75, 6.0] * 2
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dtype", [torch.float16, *DTYPES], ids=str)
+QUICK_WEIGHTS = list(zip(KINDS, (torch.float32, torch.float16, torch.float64), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"), thorough_but(QUICK_WEIGHTS, product(KINDS, (torch.float16, *DTYPES))), ids=str
+)
 def test_the_whole_loss_with_weights_that_processes_agreed_on(kind, dtype, monkeypatch):
     def agreed(pairs, device, _):
         return tuple(Normaliser(torch.tensor(count / 3, dtype=torch.float64, device=device), 3) for count in pairs)

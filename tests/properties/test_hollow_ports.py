@@ -81,7 +81,11 @@ def families_failed_by(port):
         # Zeros do not change with anything, and are linear in everything.
         (Null(name="null"), {"API", "INV"}),
         # What does not look at gradients has nothing to find.
-        (Detached(name="detached"), {"BOX", "MATCH", "CLASS", "REG", "AUX", "DN", "INV", "API"}),
+        pytest.param(
+            Detached(name="detached"),
+            {"BOX", "MATCH", "CLASS", "REG", "AUX", "DN", "INV", "API"},
+            marks=pytest.mark.thorough,
+        ),
     ],
     ids=lambda each: getattr(each, "name", ""),
 )

@@ -13,6 +13,8 @@ from scipy.optimize import linear_sum_assignment as scipy_assignment
 
 from detr_conformance.properties.matching import Certificate, certify, is_unambiguous
 
+from ..thorough import thorough_but
+
 Pairs = frozenset[tuple[int, int]]
 """A matching by its (query, target) pairs."""
 
@@ -59,8 +61,9 @@ def small_problems(count: int = 600) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield cost, draw.integers(0, most + 1, shape) * draw.integers(0, 2, shape) / 4.0
 
 
-def test_a_matching_is_legal_where_rounding_can_make_it_the_cheapest_and_nowhere_else():
-    for cost, allowed_error in small_problems():
+@pytest.mark.parametrize("count", thorough_but([150], [150, 600]))
+def test_a_matching_is_legal_where_rounding_can_make_it_the_cheapest_and_nowhere_else(count):
+    for cost, allowed_error in small_problems(count):
         for pairs in matchings(cost.shape):
             legal = judged(cost, allowed_error, pairs).defect is None
             assert legal == can_be_chosen(cost, allowed_error, pairs), (cost, allowed_error, pairs)

@@ -13,14 +13,16 @@ from scipy.optimize import linear_sum_assignment as scipy_assignment
 
 from detr_conformance.reference.assignment import Assignment, linear_sum_assignment
 
+from ..thorough import thorough_but
+
 Family = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 
 EPS = float(np.finfo(np.float64).eps)
 ROUNDING = 8.0
 """Per pair, in units of eps times the largest cost in magnitude; 1.7 is the most that was seen."""
 
-PROBLEMS = 1000
-"""Of each family."""
+FEW, MANY = 200, 1000
+"""Problems of each family, in a plain run and in a thorough one."""
 
 
 def scales(draw: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
@@ -42,10 +44,10 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def problems(family: str) -> Iterator[np.ndarray]:
+def problems(family: str, count: int = FEW) -> Iterator[np.ndarray]:
     """Matrices up to 60 × 40 and 40 × 60, a fifth of them square, some without rows or columns."""
     draw = np.random.default_rng(sorted(FAMILIES).index(family))
-    for number in range(PROBLEMS):
+    for number in range(count):
         more, less = int(draw.integers(0, 61)), int(draw.integers(0, 41))
         few = less // 4
         shapes = [(more, less), (less, more), (less, less), (more, few), (few, more)]
@@ -106,9 +108,11 @@ def long_side_proves_the_bound(cost: np.ndarray, solved: Assignment) -> bool:
     return bool((potentials <= 0.0).all() and (unmatched == 0.0).all())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_potentials_prove_every_matching_optimal_and_scipy_finds_none_cheaper(family):
-    for cost in problems(family):
+@pytest.mark.parametrize(
+    ("family", "count"), thorough_but([(family, FEW) for family in FAMILIES], product(FAMILIES, (FEW, MANY)))
+)
+def test_the_potentials_prove_every_matching_optimal_and_scipy_finds_none_cheaper(family, count):
+    for cost in problems(family, count):
         solved = linear_sum_assignment(cost)
         assert flaws(cost, solved) == set(), cost.shape
         theirs = math.fsum(cost[scipy_assignment(cost)])

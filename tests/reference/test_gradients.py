@@ -11,6 +11,7 @@ from detr_conformance.reference import Guard, RTDETRDetectionLoss, Tracked, bbox
 from detr_conformance.reference.boxes import giou, l1_distance
 from detr_conformance.reference.loss_value import Loss
 
+from ..thorough import thorough_but
 from .differentiating import giou_slope, gradient, l1_slope
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # they are checked wherever the loss is called less often
@@ -89,7 +90,7 @@ def worst(loss, step, losses=None, seed=0) -> float:
     return max([*by_logits.values(), *by_boxes.values()])
 
 
-@pytest.mark.parametrize("tenth", range(10))
+@pytest.mark.parametrize("tenth", thorough_but(range(3), range(10)))
 def test_gradients_of_every_loss_are_central_differences_along_random_directions(draw_step, tenth):
     for seed in range(tenth * CASES // 10, (tenth + 1) * CASES // 10):
         assert worst(*draw_case(draw_step, seed)) <= 1, f"seed {seed}"
