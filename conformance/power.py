@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import cache, partial
 from importlib.resources import files
 from multiprocessing import get_context
 
@@ -115,8 +115,12 @@ def measure(seed: int = 0, jobs: int | None = None, tell: Callable[[str], None] 
 
 def can_show(rule: Rule, mutant: Mutant) -> bool:
     """Whether the rule calls what the mutant has changed: the generator of denoising queries, or all the rest."""
-    generates = any(path.startswith("denoising.generator") for path in mutant.changes())
-    return ("denoising_group" in rule.needs) == generates
+    return ("denoising_group" in rule.needs) == _generates(mutant)
+
+
+@cache
+def _generates(mutant: Mutant) -> bool:
+    return any(path.startswith("denoising.generator") for path in mutant.changes())
 
 
 def _left_open(kills: dict[str, dict[str, Kill]], first: bool) -> Iterator[tuple[str, list[str]]]:

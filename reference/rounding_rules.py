@@ -72,10 +72,10 @@ def _product(result: Reals, arithmetic: Arithmetic, a: Operand, b: Operand) -> R
     """The last term is the error of a times that of b: all there is where both values are 0."""
     if _doubles(b):
         return _unless_nan(result, scaled(b.value, a.bound))
+    if b.bound is EXACT:  # a constant, as every second factor is; a port's own format may not hold it, such as 0.1
+        return scaled(b.value, a.bound) + np.abs(result)
     if _doubles(a):
         return _unless_nan(result, scaled(a.value, b.bound))
-    if b.bound is EXACT:  # a constant, as every second factor is: the same, and quicker
-        return scaled(b.value, a.bound) + np.abs(result)
     errors = scaled(arithmetic.reach(a.bound), b.bound)
     return scaled(b.value, a.bound) + scaled(a.value, b.bound) + np.abs(result) + errors
 

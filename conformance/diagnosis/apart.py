@@ -92,17 +92,17 @@ def _cases(question: Question) -> list[LossCase]:
     from detr_conformance.properties.drawing import pool
     from detr_conformance.properties.judged import Judged
     from detr_conformance.properties.rules import RULES
-    from detr_conformance.properties.strategies import Domain
+    from detr_conformance.properties.working import domain_for
 
     judgement = prepare(question.options)
-    domain = Domain.of(Judged(judgement.port, judgement.profile))
+    judged = Judged(judgement.port, judgement.profile)
     rules = {rule.id: rule for rule in RULES}
     cases: list[LossCase] = []
     for failure in question.failures:
         rule, case = rules[failure.rule], from_document(failure.case)
         cases += cases_asked_about(rule, judgement.port, judgement.profile, case)[-3:]
         if rule.listing is None:
-            cases += islice(pool(rule.request, domain, judgement.seed), CASES_DRAWN)
+            cases += islice(pool(rule.request, domain_for(rule.request, judged), judgement.seed), CASES_DRAWN)
     return list(dict.fromkeys(cases))
 
 

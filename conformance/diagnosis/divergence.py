@@ -15,9 +15,13 @@ from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.matching import certify
 from detr_conformance.properties.port import DenoisingGroup
 from detr_conformance.properties.tolerance import budget_shares
-from detr_conformance.reference import LossSpec, Tracked
+from detr_conformance.reference import LossSpec, Tracked, differing
 from detr_conformance.reference.rounding import plain
+from detr_conformance.reference.spec import value_in
 from detr_conformance.report import Divergence
+
+SIDE_EFFECTS = "side_effects"
+"""What has changed the inputs of a call that no other call made."""
 
 EXACT = 1e-9
 """Relative difference of numbers without a bound that is none: both come from float64."""
@@ -60,11 +64,16 @@ def first_divergence(judged: Judged, case: LossCase) -> Divergence | None:
 
 def first_decision(right: LossSpec, wrong: LossSpec, case: LossCase) -> Divergence | None:
     """The first decision that two specs take otherwise on a case: in denoising queries, in values, in derivatives."""
-    return (
+    found = (
         _first_event(generator_trace_of(case, right), generator_trace_of(case, wrong), case.dtype)
         or _first_event(trace_of(case, right), trace_of(case, wrong), case.dtype)
         or _first_event(trace_of(case, right, True), trace_of(case, wrong, True), case.dtype)
     )
+    if found is None or found.step != SIDE_EFFECTS:
+        return found
+    # Numbers of the spec are handed to its functions as they are.
+    numbers = [path for path in differing(right, wrong) if not callable(value_in(right, path))]
+    return diverging(numbers[0], "", (), found.expected, found.got) if numbers else found
 
 
 def _first_event(right: Sequence[Event], wrong: Sequence[Event], dtype: str) -> Divergence | None:
@@ -76,7 +85,7 @@ def _first_event(right: Sequence[Event], wrong: Sequence[Event], dtype: str) -> 
     for expected, got in zip_longest(right, wrong):
         if expected is None or got is None or expected.path != got.path:
             return _other_calls(expected, got)
-        given = _difference(expected.parent or "side_effects", expected.inputs, got.inputs, dtype)
+        given = _difference(expected.parent or SIDE_EFFECTS, expected.inputs, got.inputs, dtype)
         if given is not None and expected.parent == got.parent:
             return given
         found = _difference(expected.path, expected.result, got.result, dtype)

@@ -65,7 +65,7 @@ REFUSED = {
     "sample_ports:LacksMatch": "declares 'match' but has no method match(case)",
     "sample_ports:UnknownDtype": "unknown dtype 'fp32', known are: float16",
     "sample_ports:NamelessPort": "NamelessPort.name is None, expected a str",
-    "sample_ports:UnknownProfile": "names the profile 'ultra': choose one of ultralytics, rtdetr, or package.module:SPEC",
+    "sample_ports:UnknownProfile": "names the profile 'ultra': choose one of ultralytics, rtdetr, or package.module:SP",
     "sample_ports:Explosive": "it raised RuntimeError: boom",
 }
 

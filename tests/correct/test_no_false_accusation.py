@@ -6,6 +6,8 @@ import pytest
 
 pytest.importorskip("torch", reason="most of the ports are in PyTorch")
 
+from detr_conformance.properties.rules import RULES
+
 from ..thorough import thorough_but
 from .many_seeds import ACCUSATIONS, outcomes
 from .ports import CORRECT
@@ -43,6 +45,11 @@ def test_a_correct_port_is_not_accused(name):
 def test_no_correct_port_is_accused_under_any_seed(seed):
     # All ports under one seed: they share the cases and what is expected of them.
     assert [each for port in CORRECT for each in accusations(port, "smoke", seed)] == []
+
+
+def test_neither_a_name_for_the_encoder_nor_a_dummy_query_is_accused():
+    rules = [rule for rule in RULES if rule.id in ("API-01", "AUX-01", "CLASS-03", "DN-17", "REG-04")]
+    assert [each.verdict for each in outcomes(PORTS["rtdetr-v2"], "smoke", 0, rules)] == ["pass"] * len(rules)
 
 
 def test_there_are_many_ports_of_different_names():
