@@ -72,7 +72,7 @@ def test_no_rule_asks_for_an_option_that_a_port_does_not_have(name):
     found = verdicts(port)
     assert port.asked == {(2.0, 0.75, *GAINS.values())}
     assert {rule for rule, verdict in found.items() if verdict == "unsupported"} == set.union(*NEED_A_CHOICE.values())
-    assert set(found.values()) == {"pass", "unsupported"}
+    assert {rule for rule, verdict in found.items() if verdict in ("fail", "error")} == set()
 
 
 @pytest.mark.parametrize("option", OPTIONS)
