@@ -89,7 +89,7 @@ def test_a_divergence_says_where_what_and_how_much():
     assert float(found.got) != float(found.expected)
 
 
-@pytest.mark.parametrize("deviation", MUSEUM[::64], ids=lambda deviation: deviation.id)
+@pytest.mark.parametrize("deviation", MUSEUM[::128], ids=lambda deviation: deviation.id)
 def test_a_deviation_is_named(deviation):
     assert [deviation.id] in diagnosis_of(deviation.port(), evidence(deviation))
 

@@ -15,7 +15,7 @@ import pytest
 
 from detr_conformance.isolation.workers import PATIENCE
 
-from . import deadly_ports, hostile_ports
+from . import deadly_ports, dtype_ports, hostile_ports
 
 COMMAND = [sys.executable, "-m", "detr_conformance", "check"]
 pytestmark = [
@@ -28,7 +28,7 @@ pytestmark = [
 def folder(tmp_path_factory):
     """A folder with the hostile ports."""
     folder = tmp_path_factory.mktemp("user")
-    for module in (hostile_ports, deadly_ports):
+    for module in (hostile_ports, deadly_ports, dtype_ports):
         shutil.copy(module.__file__, folder)
     return folder
 
@@ -78,6 +78,12 @@ def test_every_other_rule_is_judged_as_if_nothing_had_happened(every_hazard, ver
     assert run.stderr == ""
     assert len(run.stdout) < 40_000, "the flood"
     assert seconds < 600
+
+
+def test_a_setting_of_pytorch_that_is_left_changed_is_an_error(check):
+    run = check("dtype_ports:double_by_default", "--", "-k", "AUX-04")
+    assert run.returncode == 1
+    assert "the port changed PyTorch's default dtype, and left it so" in " ".join(run.stdout.split())
 
 
 def test_nothing_that_a_port_has_started_is_left_when_the_run_ends(every_hazard, folder):
