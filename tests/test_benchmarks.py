@@ -29,6 +29,7 @@ def test_a_run_measures_every_contender_that_is_installed(tmp_path):
     assert not {"optimized", "scipy, one by one"} & set(report["absent"])
 
 
+@pytest.mark.thorough
 def test_a_loss_that_disagrees_has_no_row_and_fails_the_run(tmp_path):
     sabotaged = tmp_path / "sabotaged.py"
     sabotaged.write_text(

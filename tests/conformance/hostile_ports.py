@@ -12,7 +12,6 @@ import warnings
 from contextlib import suppress
 
 import numpy as np
-import torch
 
 from detr_conformance.ports.reference_port import ReferencePort
 
@@ -83,10 +82,6 @@ def writes(case):
     case.pred_scores[...] = 0.0
 
 
-def changes_the_dtype(_case):
-    torch.set_default_dtype(torch.float64)
-
-
 def seeds(_case):
     np.random.seed(0)  # noqa: NPY002  # the mistake is the point
     random.seed(0)
@@ -149,7 +144,6 @@ HAZARDS = {
     "REG-02": (floods, "the port wrote more than 10 MB to stdout or stderr"),
     "AUX-01": (mutates, "loss(case) changed its input pred_scores"),
     "AUX-02": (writes, "loss(case) raised ValueError: assignment destination is read-only"),
-    "AUX-04": (changes_the_dtype, "the port changed PyTorch's default dtype, and left it so"),
     "DN-02": (seeds, "the port changed NumPy's global random generator, and left it so"),
     "INV-01": (silences_warnings, "the port changed Python's warnings filters, and left it so"),
     "INV-03": (sets_a_variable, "the port changed the environment variables (CUDA_VISIBLE_DEVICES), and left it so"),

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-CLASSES = ("--", "-k", "CLASS-02 or REG-03")
+CLASSES = ("--", "-n", "0", "-k", "CLASS-02 or REG-03")  # without a worker process, which would start as long again
 LISTED = '[[known-deviations]]\nrule = "{rule}"\nreason = "a thousandth too large"\n'
 
 
@@ -81,9 +81,11 @@ def test_a_failure_says_where_the_numbers_part_and_what_explains_it(tmp_path):
 
 def test_shards_together_judge_every_rule_once(check, tmp_path):
     judged = []
-    for part in (1, 2, 3):
+    for part in (1, 2):
         path = tmp_path / f"{part}.json"
-        run = check("sample_ports:good", "--shard", f"{part}/3", "--json", str(path), "--", "-k", "REG or BOX")
+        run = check(
+            "sample_ports:good", "--shard", f"{part}/2", "--json", str(path), "--", "-n", "0", "-k", "REG or BOX"
+        )
         assert run.returncode == 0
         judged += report_of(path)
     assert len(judged) == len(set(judged)) == 18

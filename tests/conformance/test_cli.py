@@ -189,12 +189,12 @@ def test_a_case_is_judged_by_the_rules_that_it_fits(check, small_case, tmp_path)
 def test_a_case_with_something_that_the_port_does_not_declare_is_unsupported(check, small_case, tmp_path):
     path = tmp_path / "case.json"
     path.write_text(to_json(small_case.change(use_vfl=True)))
-    run = check("sample_ports:modest", "--case", str(path), "--", "-k", "API-01")
+    run = check("sample_ports:modest", "--case", str(path), "--", "-n", "0", "-k", "API-01")
     assert "0 pass, 0 fail, 0 error, 1 unsupported" in run.stdout
 
 
 def test_real_targets_add_cases(check):
-    run = check("reference", "--targets", str(SAMPLE), "--", "-k", "API-02")
+    run = check("reference", "--targets", str(SAMPLE), "--", "-n", "0", "-k", "API-02")
     assert run.returncode == 0
     assert "coco_sample.json: 196 images" in " ".join(run.stdout.split())
 

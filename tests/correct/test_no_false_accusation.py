@@ -15,15 +15,8 @@ from .ports import CORRECT
 SEEDS = range(1, 4)
 """More by `python -m tests.correct.many_seeds`."""
 
-QUICK = [  # one for each way to be different: order, precision, solver, library, profile, and little that is declared
-    "one-batch",
-    "sums-in-random-order",
-    "half-elementwise",
-    "random-order-of-matching",
-    "numpy-in-float32",
-    "rtdetr-layers",
-    "focal-only",
-]
+# One for each way to be different: order of sums, precision, ties, library, profile.
+QUICK = ["one-batch", "half-elementwise", "random-order-of-matching", "numpy-in-float32", "rtdetr-layers"]
 PORTS = {port.name: port for port in CORRECT}
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")

@@ -27,9 +27,14 @@ def device(request):
     return torch.device(request.param)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_answer_is_a_matching_of_the_least_cost(family, device):
-    costs, sizes = (tensor.to(device) for tensor in padded(problems(family, count=36, most=(5, 6))))
+FEW, MANY = 12, 36
+
+
+@pytest.mark.parametrize(
+    ("family", "count"), thorough_but([(family, FEW) for family in FAMILIES], product(FAMILIES, (FEW, MANY)))
+)
+def test_every_answer_is_a_matching_of_the_least_cost(family, count, device):
+    costs, sizes = (tensor.to(device) for tensor in padded(problems(family, count, most=(5, 6))))
     assert flaws(costs, sizes, solved(costs, sizes)) == set()
 
 
