@@ -55,7 +55,7 @@ def in_double(key: str, value: np.ndarray, dtype: str) -> tuple[np.ndarray, str]
     return value, "float64"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LossSpec:
     """The decisions that make a loss of the family.
 
@@ -113,6 +113,10 @@ class LossSpec:
         """The classification loss of a batch with targets."""
         config = self.options(config)
         return self.class_terms[self.choose_class_term(config, 1)]
+
+    def __repr__(self) -> str:
+        """Its name: all that it holds would fill pages."""
+        return f"LossSpec({self.name!r})"
 
     def __hash__(self) -> int:
         """By identity: a spec is made once, and looked up often."""

@@ -186,7 +186,11 @@ def _returned_difference(judged: Judged, case: LossCase) -> Divergence | None:
     """Losses under canonical keys, then their gradients."""
     returned, wanted = judged.loss(case), oracle.expected_losses(case, judged.spec)
     expected = {key: loss.value for key, loss in wanted.items()}
-    found = _difference("losses", expected, {key: returned.value(key) for key in wanted}, case.dtype)
+    try:
+        values = {key: returned.value(key) for key in wanted}
+    except AssertionError as absent:
+        return diverging("keys", "", (), "there", str(absent))
+    found = _difference("losses", expected, values, case.dtype)
     if found is not None or not judged.can("gradients"):
         return found
     gradients = {(key, name): grad for key, loss in wanted.items() for name, grad in loss.gradients.items()}

@@ -15,4 +15,4 @@ class DoubleByDefault(ReferencePort):
         return super().loss(case)
 
 
-double_by_default = DoubleByDefault("double by default")
+double_by_default = DoubleByDefault(name="double by default")

@@ -72,7 +72,7 @@ def test_a_hazard_is_an_error_of_the_rule_in_which_it_happens_and_the_reason_is_
 
 
 def test_every_other_rule_is_judged_as_if_nothing_had_happened(every_hazard, verdicts):
-    run, report, seconds = every_hazard
+    run, _, seconds = every_hazard
     others = {rule: verdict for rule, verdict in verdicts.items() if rule not in hostile_ports.HAZARDS}
     assert others == dict.fromkeys(others, ("pass", ""))
     assert set(others) > {*hostile_ports.HARMLESS, "REG-04", "INV-02"}

@@ -71,7 +71,6 @@ ONE_QUERY = small_case(pred_bboxes=grid_of_boxes(2, 3, 1), pred_scores=grid_of_l
 ONLY_GIVEN = {  # what no drawn case is like, and one that a user gives may be
     "INV-06": (small_case(), "an image without targets has a loss, but no weight"),
     "INV-08": (ONE_QUERY, "rounding decides who is matched with whom"),
-    "CLASS-12": (ONE_QUERY, "with too few queries a profile may count targets or pairs"),
     "MATCH-13": (small_case(), "only small problems of L1 costs"),
 }
 
