@@ -13,6 +13,7 @@ import msgspec
 
 from detr_conformance import __version__
 from detr_conformance.mutants import MUSEUM, Mutant
+from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.levels import EXAMPLES
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.rules import RULES
@@ -118,6 +119,16 @@ def can_show(rule: Rule, mutant: Mutant) -> bool:
     return ("denoising_group" in rule.needs) == _generates(mutant)
 
 
+def port_of(name: str) -> ReferencePort:
+    """A mutant as a port: one for all rules, unless it keeps something from call to call."""
+    return MUTANT[name].port() if "side_effects" in MUTANT[name].changes() else _kept_port(name)
+
+
+@cache
+def _kept_port(name: str) -> ReferencePort:
+    return MUTANT[name].port()
+
+
 @cache
 def _generates(mutant: Mutant) -> bool:
     return any(path.startswith("denoising.generator") for path in mutant.changes())
@@ -138,7 +149,7 @@ def _trials(level: str, seed: int, rule: str, names: Sequence[str]) -> dict[str,
 
     One rule meets all mutants in one process, so that its cases are drawn, and the reference asked, only once.
     """
-    outcomes = {name: run(RULE[rule], MUTANT[name].port(), level=level, seed=seed, shrink=False) for name in names}
+    outcomes = {name: run(RULE[rule], port_of(name), level=level, seed=seed, shrink=False) for name in names}
     broken = [f"{rule} on {name}: {each.message}" for name, each in outcomes.items() if each.verdict == "error"]
     if broken:
         raise RuntimeError(f"mutants without an answer: {'; '.join(broken)}")
@@ -159,7 +170,7 @@ def _quickest(name: str, kills: dict[str, Kill]) -> tuple[str, str]:
 def _smallest(seed: int, of: tuple[tuple[str, str], str]) -> Size:
     """The size of the smallest case on which the rule fails the mutant."""
     (rule, level), name = of
-    case = run(RULE[rule], MUTANT[name].port(), level=level, seed=seed).case
+    case = run(RULE[rule], port_of(name), level=level, seed=seed).case
     assert case is not None  # noqa: S101  # it has just been failed by this rule
     return Size(case.images, case.queries, case.targets)
 
@@ -169,7 +180,7 @@ def replay(matrix: Matrix, pairs: Iterable[Pair]) -> list[str]:
     wrong = []
     for rule, name in pairs:
         level = matrix.kills[name][rule].level
-        outcome = run(RULE[rule], MUTANT[name].port(), level=level, seed=matrix.seed, shrink=False)
+        outcome = run(RULE[rule], port_of(name), level=level, seed=matrix.seed, shrink=False)
         if outcome.verdict != "fail":
             wrong.append(f"{rule} does not fail {name} at level {level}: {outcome.verdict} {outcome.message}")
     return wrong

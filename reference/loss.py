@@ -5,7 +5,7 @@ This is the story that all members of the family share. Whatever they decide dif
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -116,8 +116,8 @@ class StepPairs:
 def pairs_of_step(spec: LossSpec, config: LossConfig, inputs: Inputs) -> StepPairs:
     """Match every layer by its own costs; a denoising query belongs to the target that it was made from."""
     dn = inputs.denoising
-    ordinary = [Layer(*each) for each in zip(inputs.boxes, inputs.logits, strict=True)]
-    denoising = () if dn is None else [Layer(*each) for each in zip(dn.boxes, dn.logits, strict=True)]
+    ordinary = _layers(inputs.boxes, inputs.logits)
+    denoising = [] if dn is None else _layers(dn.boxes, dn.logits)
     layers = spec.layers.arranged(spec.denoising.ordinary(ordinary, denoising))
     if inputs.given is not None:
         return StepPairs([Pairs.same(inputs.given)] * len(layers), ())
@@ -146,22 +146,21 @@ def _step_losses(
     spec: LossSpec, config: LossConfig, inputs: Inputs, pairs: StepPairs, leaves: Mapping[str, Sequence[Array]]
 ) -> StepLosses:
     """The losses of ordinary and of denoising queries."""
-    ordinary: Sequence[Layer] = [
-        Layer(*each) for each in zip(leaves["pred_bboxes"], leaves["pred_scores"], strict=True)
-    ]
-    has_denoising = inputs.denoising is not None
+    dn = inputs.denoising
+    ordinary = _layers(leaves["pred_bboxes"], leaves["pred_scores"])
+    denoising = [] if dn is None else _layers(leaves["dn_bboxes"], leaves["dn_scores"])
+    part = partial(part_losses, spec, config, has_denoising=dn is not None)
+    of_ordinary = part(spec.denoising.ordinary(ordinary, denoising), inputs.targets, pairs.ordinary)
     of_denoising = None
-    denoising: Sequence[Layer] = ()
-    if inputs.denoising is not None:
-        denoising = [Layer(*each) for each in zip(leaves["dn_bboxes"], leaves["dn_scores"], strict=True)]
-    part = partial(part_losses, spec, config)
-    ordinary = spec.denoising.ordinary(ordinary, denoising)
-    of_ordinary = part(ordinary, inputs.targets, pairs.ordinary, has_denoising)
-    if inputs.denoising is not None:
-        targets = spec.denoising.targets(inputs.targets)
-        of_denoising = part(denoising, targets, pairs.denoising, has_denoising, inputs.denoising.groups)
+    if dn is not None:
+        of_denoising = part(denoising, spec.denoising.targets(inputs.targets), pairs.denoising, groups=dn.groups)
     number = sum(inputs.targets.counts)
     return StepLosses(of_ordinary, of_denoising, config.aux_loss, config.classification, number)
+
+
+def _layers(boxes: Iterable[Array], logits: Iterable[Array]) -> list[Layer]:
+    """Boxes and logits layer by layer."""
+    return [Layer(*each) for each in zip(boxes, logits, strict=True)]
 
 
 def part_losses(
@@ -170,6 +169,7 @@ def part_losses(
     layers: Sequence[Layer],
     targets: Targets,
     pairs: Sequence[Pairs],
+    *,
     has_denoising: bool,
     groups: int | None = None,
 ) -> PartLosses:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.reference import ULTRALYTICS, LossSpec, differing
@@ -40,7 +40,12 @@ class Mutant:
 
     def changes(self, spec: LossSpec = ULTRALYTICS) -> list[str]:
         """The decisions that it takes otherwise, as paths into the spec; none where the spec itself decides so."""
-        return differing(spec, self.of(spec))
+        return list(_changes(self, spec))
+
+
+@cache
+def _changes(mutant: Mutant, spec: LossSpec) -> tuple[str, ...]:
+    return tuple(differing(spec, mutant.of(spec)))
 
 
 def together(mutants: Sequence[Mutant], spec: LossSpec = ULTRALYTICS) -> LossSpec:

@@ -23,7 +23,7 @@ PAIRS = 50
 
 
 def names_step(mutant, found, spec=ULTRALYTICS):
-    """Whether the first step that differs is one that the mutant has changed; what stays between calls shows in none."""
+    """Whether the first step that differs is one that was changed; what stays between calls shows in none."""
     changed = mutant.changes(spec)
     return changed == ["side_effects"] if found is None else found.step in changed
 
