@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
+from detr_conformance.check_plan import prepare
 from detr_conformance.check_plugin import OPTION
 from detr_conformance.console import Display
 from detr_conformance.diagnosis.apart import diagnosed
 from detr_conformance.diagnosis.explaining import with_consequences
 from detr_conformance.errors import UsageError, described, one_line
 from detr_conformance.isolation.workers import EVER, Workers
-from detr_conformance.judgement import prepare
 from detr_conformance.known_deviations import draft
 from detr_conformance.options import TIMEOUTS, CheckOptions
 from detr_conformance.packets.files import refuse_unwritable_folder, written

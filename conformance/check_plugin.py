@@ -11,7 +11,7 @@ import pytest
 
 from detr_conformance.isolation.worker import GIVEN_UP, GRACE, PLUGIN, WORDS, Worker
 from detr_conformance.options import CheckOptions
-from detr_conformance.properties.judged import PortTimeout
+from detr_conformance.properties.port_under_test import PortTimeout
 
 OPTION = "--conformance-check"
 ENTRY = "detr_conformance_entry"

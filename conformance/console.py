@@ -7,8 +7,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from detr_conformance.check_plan import CheckPlan
 from detr_conformance.errors import one_line, shortened, visible
-from detr_conformance.judgement import Judgement
 from detr_conformance.report import Report, RuleEntry
 from detr_conformance.reports import facts
 
@@ -40,7 +40,7 @@ class Display:
         """Write to standard output as it is now; pytest swaps it while a rule runs."""
         self.console = console or Console(markup=False, highlight=False, emoji=False)
 
-    def opening(self, judgement: Judgement) -> None:
+    def opening(self, judgement: CheckPlan) -> None:
         """What is about to be judged, and the head of the table."""
         conditions = f"profile {judgement.profile.name}, level {judgement.level}, seed {judgement.seed}"
         self._say(f"{one_line(judgement.port.name, LONGEST_NAME)}, {conditions}: {len(judgement.rules)} rules")

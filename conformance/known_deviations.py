@@ -17,7 +17,7 @@ from detr_conformance.errors import UsageError, one_line
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.rule import Rule
-from detr_conformance.properties.run import Outcome, run
+from detr_conformance.properties.run import RuleResult, run
 from detr_conformance.reference import LossSpec
 from detr_conformance.report import FAILED, Report, RuleEntry
 
@@ -69,7 +69,7 @@ Known = Mapping[str, Sequence[KnownDeviation]]
 """Known deviations by the id of the rule."""
 
 
-def witnessed(rule: Rule, known: Known, port: Port, profile: LossSpec) -> Outcome | None:
+def witnessed(rule: Rule, known: Known, port: Port, profile: LossSpec) -> RuleResult | None:
     """The failure that a witness shows, if the rule is listed and one does: no other case has to be tried then.
 
     Args:

@@ -7,13 +7,13 @@ from typing import cast
 
 import pytest
 
+from detr_conformance.check_plan import CheckPlan
 from detr_conformance.coco import read_targets
 from detr_conformance.errors import visible
-from detr_conformance.judgement import Judgement
 from detr_conformance.properties.levels import EXAMPLES, Level
 from detr_conformance.properties.port import Port, check_port
 from detr_conformance.properties.rule import Rule
-from detr_conformance.properties.run import Outcome
+from detr_conformance.properties.run import RuleResult
 from detr_conformance.reference import FAMILY, LossSpec
 from detr_conformance.report import FAILED
 
@@ -27,11 +27,11 @@ class RuleCheck:
         outcome: what came out, once it has been called.
     """
 
-    def __init__(self, judgement: Judgement, rule: Rule) -> None:
+    def __init__(self, judgement: CheckPlan, rule: Rule) -> None:
         """Nothing is judged yet."""
         self.judgement = judgement
         self.rule = rule
-        self.outcome: Outcome | None = None
+        self.outcome: RuleResult | None = None
 
     def __call__(self) -> None:
         """Judge.
@@ -99,7 +99,7 @@ def parametrize_with_rules(
     chosen = port.profile if profile is None else profile
     if isinstance(chosen, str) and chosen not in FAMILY:
         raise ValueError(f"profile is {chosen!r}, expected one of {', '.join(FAMILY)}")
-    judgement = Judgement(
+    judgement = CheckPlan(
         port,
         FAMILY[chosen] if isinstance(chosen, str) else chosen,
         cast("Level", level),

@@ -12,8 +12,8 @@ import numpy as np
 
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged, PortError
 from detr_conformance.properties.port import Port
+from detr_conformance.properties.port_under_test import PortError, PortUnderTest
 from detr_conformance.reference import LossSpec, linear_sum_assignment
 from detr_conformance.reference.rounding import plain
 
@@ -130,7 +130,7 @@ def _of_port(case: LossCase, profile: LossSpec, port: Port | None) -> tuple[list
     if port is None or "match" not in port.capabilities:
         return None, ""
     try:
-        layers = Judged(port, profile).match(case)
+        layers = PortUnderTest(port, profile).match(case)
     except PortError as error:
         return None, str(error)
     if len(layers) != case.layers or len(layers[-1]) != case.images:

@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from detr_conformance.check_plan import CheckPlan
 from detr_conformance.check_plugin import ENTRY
 from detr_conformance.console import Display
 from detr_conformance.errors import one_line
 from detr_conformance.isolation.workers import Workers
-from detr_conformance.judgement import Judgement
 from detr_conformance.known_deviations import apply
-from detr_conformance.properties.run import Outcome
+from detr_conformance.properties.run import RuleResult
 from detr_conformance.report import RuleEntry
 from detr_conformance.reports.composing import entry_of
 
@@ -37,7 +37,7 @@ class Progress:
         chatter: what pytest would have printed.
     """
 
-    def __init__(self, judgement: Judgement, display: Display, workers: Workers) -> None:
+    def __init__(self, judgement: CheckPlan, display: Display, workers: Workers) -> None:
         """Nothing has happened yet."""
         self.judgement = judgement
         self.workers = workers
@@ -70,7 +70,7 @@ class Progress:
         if text:
             self._add(msgspec.json.decode(text, type=RuleEntry))
         elif text is None and not report.passed:
-            self._add(entry_of(Outcome(rule, "error", f"the rule could not be judged: {_reason(report)}")))
+            self._add(entry_of(RuleResult(rule, "error", f"the rule could not be judged: {_reason(report)}")))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
@@ -79,7 +79,7 @@ class Progress:
         text, cause = self.workers.bury(node, node.config.getoption("timeout"))
         rule = self.rules.get(_rule_id(crashitem))
         if rule is not None:
-            entry = msgspec.json.decode(text, type=RuleEntry) if text else entry_of(Outcome(rule, "error", cause))
+            entry = msgspec.json.decode(text, type=RuleEntry) if text else entry_of(RuleResult(rule, "error", cause))
             report.user_properties.append((ENTRY, msgspec.json.encode(entry).decode()))
             report.longrepr = f"{entry.verdict}: {entry.message}"
 
@@ -95,7 +95,7 @@ class Progress:
         reason = "" if self.interrupted or self.cut_short else self.workers.abandoned
         for rule in map(self.rules.get, map(_rule_id, self.workers.selected)) if reason else ():
             if rule is not None and rule.id not in self.entries:
-                self._add(entry_of(Outcome(rule, "error", reason)))
+                self._add(entry_of(RuleResult(rule, "error", reason)))
 
     def show(self, what: Callable[..., None], *arguments: Any) -> None:
         """Show something, and go on where that cannot be: the report matters more."""

@@ -11,8 +11,8 @@ import numpy as np
 
 from detr_conformance.coco import CocoTargets, ImageTargets
 from detr_conformance.properties.case import CLASSIFICATION, GeneratorConfig, LossCase, LossConfig, MatcherConfig
-from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.numbers import Numbers
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.strategies import (
@@ -38,7 +38,7 @@ LOGIT_SCALE = 1.5
 """Among so many classes and queries a wider spread has saturated logits, whose matching cost float32 cannot resolve."""
 
 
-def real_cases(targets: CocoTargets, rule: Rule, judged: Judged, level: str) -> Iterator[LossCase]:
+def real_cases(targets: CocoTargets, rule: Rule, judged: PortUnderTest, level: str) -> Iterator[LossCase]:
     """Cases for a rule on real targets, batch by batch in the order of the file; none if the rule takes no targets.
 
     Options that a rule leaves free, such as the classification loss, change from batch to batch. The numbers come

@@ -17,7 +17,7 @@ from detr_conformance.properties.case_json import from_document
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import Outcome, run
+from detr_conformance.properties.run import RuleResult, run
 from detr_conformance.reading import read_text
 from detr_conformance.reference import FAMILY, LossSpec
 from detr_conformance.resolve import resolve
@@ -37,7 +37,7 @@ class Replayed:
     """
 
     packet: Packet
-    outcome: Outcome
+    outcome: RuleResult
     calls: list[PacketCall]
 
 

@@ -8,16 +8,16 @@ from contextlib import suppress
 import msgspec
 import pytest
 
+from detr_conformance.check_plan import prepare
 from detr_conformance.check_plugin import ENTRY, options_of
 from detr_conformance.diagnosis.explaining import compared_with, explained
 from detr_conformance.errors import UsageError
 from detr_conformance.isolation.worker import Worker
-from detr_conformance.judgement import prepare
 from detr_conformance.known_deviations import apply
 from detr_conformance.packets.afresh import told_afresh
 from detr_conformance.packets.composing import Told
 from detr_conformance.packets.files import keep
-from detr_conformance.properties.judged import PortTimeout
+from detr_conformance.properties.port_under_test import PortTimeout
 from detr_conformance.properties.rule import Rule
 from detr_conformance.reports.composing import entry_of
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.port import options_of
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.verdict_words import Obligation
 from detr_conformance.reference import LossSpec
 
-Check = Callable[[Judged, LossCase], None]
+Check = Callable[[PortUnderTest, LossCase], None]
 Listing = Callable[[str, str], Iterable[LossCase]]
 """Cases one by one, for a level and a classification loss that the port has."""
 
@@ -75,7 +75,7 @@ class Rule:
         """The part of the id before the dash; see `FAMILIES`."""
         return self.id.split("-")[0]
 
-    def missing(self, judged: Judged) -> list[str]:
+    def missing(self, judged: PortUnderTest) -> list[str]:
         """What the port would have to declare for the rule to be checked."""
         has = judged.port.capabilities | judged.port.dtypes
         any_of = self._classification(judged.spec)
@@ -83,7 +83,7 @@ class Rule:
         lacking += [f"a choice of {name}" for name in sorted(self.varies & options_of(judged.port).keys())]
         return lacking if any_of & has else [*lacking, " or ".join(sorted(any_of))]
 
-    def applies(self, judged: Judged) -> bool:
+    def applies(self, judged: PortUnderTest) -> bool:
         """Whether the port's spec defines what the rule is about."""
         spec = judged.spec
         return self.convention not in spec.undefined and self.among(spec) and bool(self._classification(spec))

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from hypothesis.errors import Flaky
 
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged, PortError, PortTimeout
 from detr_conformance.properties.port import Port
+from detr_conformance.properties.port_under_test import PortError, PortTimeout, PortUnderTest
 from detr_conformance.properties.rule import Rule
-from detr_conformance.properties.trial import NothingToJudge, Trial
+from detr_conformance.properties.rule_on_cases import NothingToJudge, RuleOnCases
 from detr_conformance.properties.verdict_words import Verdict
 from detr_conformance.reference import LossSpec
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RuleResult:
     """What came of one rule.
 
     Attributes:
@@ -51,7 +51,7 @@ def run(
     generate: bool = True,
     shrink: bool = True,
     earlier: Iterable[LossCase] = (),
-) -> Outcome:
+) -> RuleResult:
     """Judge a port by one rule.
 
     Args:
@@ -68,14 +68,14 @@ def run(
     Returns:
         The outcome. Whatever the port raises becomes part of it.
     """
-    judged = Judged(port, profile)
+    judged = PortUnderTest(port, profile)
     missing = rule.missing(judged)
     if missing:
-        return Outcome(rule, "unsupported", f"the port does not declare {', '.join(missing)}")
+        return RuleResult(rule, "unsupported", f"the port does not declare {', '.join(missing)}")
     ask_first(port, earlier)
-    trial = Trial(rule, judged, shrink)
+    trial = RuleOnCases(rule, judged, shrink)
     verdict, message = _judged(trial, level, seed, real_cases, generate)
-    return Outcome(rule, verdict, message, trial.examples, judged.largest_share, trial.failing, trial.earlier)
+    return RuleResult(rule, verdict, message, trial.examples, judged.largest_share, trial.failing, trial.earlier)
 
 
 def ask_first(port: Port, cases: Iterable[LossCase]) -> None:
@@ -85,7 +85,9 @@ def ask_first(port: Port, cases: Iterable[LossCase]) -> None:
             port.loss(case)
 
 
-def _judged(trial: Trial, level: str, seed: int, real_cases: Iterable[LossCase], generate: bool) -> tuple[Verdict, str]:
+def _judged(
+    trial: RuleOnCases, level: str, seed: int, real_cases: Iterable[LossCase], generate: bool
+) -> tuple[Verdict, str]:
     """The verdict, and why."""
     try:
         if generate:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Returned
+from detr_conformance.properties.port_under_test import ReturnedLosses
 from detr_conformance.reference import Losses
 
 BOXES = np.array(
@@ -72,7 +72,9 @@ def marks(layers: int) -> list[float]:
     return [STEP * BASE**layer for layer in range(layers)]
 
 
-def assert_layers_counted(returned: Returned, key: str, layers: Sequence[int], gain: float, expected: Losses) -> None:
+def assert_layers_counted(
+    returned: ReturnedLosses, key: str, layers: Sequence[int], gain: float, expected: Losses
+) -> None:
     """An L1 loss that holds each of these layers of a case moved by `marks` once, and no other layer."""
     __tracebackhide__ = True
     total = float(returned.value(key))

@@ -22,9 +22,9 @@ from detr_conformance.properties.case import (
     LossConfig,
     MatcherConfig,
 )
-from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.numbers import Numbers
 from detr_conformance.properties.port import options_of
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.reference.family import NO_AREA
 from detr_conformance.reference.keys import TERMS
@@ -95,7 +95,7 @@ class Domain:
     gains: tuple[tuple[float, float, float], ...] = GAINS
 
     @staticmethod
-    def of(judged: Judged) -> Domain:
+    def of(judged: PortUnderTest) -> Domain:
         """The domain of a port under its spec."""
         plan, options = judged.spec.layers, options_of(judged.port)
         classification = frozenset(CLASSIFICATION) & judged.port.capabilities & frozenset(judged.spec.class_terms)

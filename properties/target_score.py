@@ -6,16 +6,16 @@ import numpy as np
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.divisors import divisor
-from detr_conformance.properties.judged import Judged, OutOfScope, Returned
+from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest, ReturnedLosses
 from detr_conformance.reference.classification import Probe
 
 
-def readable(port: Judged, case: LossCase) -> LossCase:
+def readable(port: PortUnderTest, case: LossCase) -> LossCase:
     """A case of one query, one target and one class, with the logit at which the score can be read."""
     return case.change(pred_scores=np.full(case.pred_scores.shape, _probe(port, case).logit))
 
 
-def target_score(returned: Returned) -> tuple[float, float]:
+def target_score(returned: ReturnedLosses) -> tuple[float, float]:
     """The score q that the port uses in the main layer of a `readable` case, and how far off it may be."""
     case, port = returned.case, returned.judged
     probe = _probe(port, case)
@@ -25,7 +25,7 @@ def target_score(returned: Returned) -> tuple[float, float]:
     return probe.score(loss), budget / probe.slope
 
 
-def _probe(port: Judged, case: LossCase) -> Probe:
+def _probe(port: PortUnderTest, case: LossCase) -> Probe:
     """Where the score can be read.
 
     Raises:

@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.drawing import pool
-from detr_conformance.properties.judged import Judged, OutOfScope, PortError
 from detr_conformance.properties.port import Port
+from detr_conformance.properties.port_under_test import OutOfScope, PortError, PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.strategies import Domain
 from detr_conformance.reference import LossSpec
@@ -24,13 +24,13 @@ CASES = 2
 _FOUND: WeakKeyDictionary[Port, dict[LossSpec, frozenset[str]]] = WeakKeyDictionary()
 
 
-def domain_for(request: Request, judged: Judged) -> Domain:
+def domain_for(request: Request, judged: PortUnderTest) -> Domain:
     """What a port can be asked for by a rule with this request; it is not called for one that evaluates no loss."""
     domain = Domain.of(judged)
     return domain if request.cheap else working(judged, domain)
 
 
-def working(judged: Judged, domain: Domain) -> Domain:
+def working(judged: PortUnderTest, domain: Domain) -> Domain:
     """The domain with the classification losses that work.
 
     If none does, with those that work in batches with targets; with all of them if none does that.
@@ -46,14 +46,14 @@ def working(judged: Judged, domain: Domain) -> Domain:
     return replace(domain, working=known[judged.spec])
 
 
-def _works(judged: Judged, domain: Domain, kind: str, look: Request) -> bool:
+def _works(judged: PortUnderTest, domain: Domain, kind: str, look: Request) -> bool:
     """Whether values are right, or nothing can be said."""
-    fresh = Judged(judged.port, judged.spec)  # the budget that is used here is nobody's
+    fresh = PortUnderTest(judged.port, judged.spec)  # the budget that is used here is nobody's
     cases = pool(replace(look, classification=(kind,), about_class=True), domain, 0)
     return all(_is_right(fresh, case) for case in islice(cases, CASES))
 
 
-def _is_right(judged: Judged, case: LossCase) -> bool:
+def _is_right(judged: PortUnderTest, case: LossCase) -> bool:
     try:
         expected = judged.expected(case)
         judged.loss(case).assert_values(expected, [key for key in expected if "class" in key])

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from detr_conformance.judgement import Judgement
+from detr_conformance.check_plan import CheckPlan
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import Outcome
+from detr_conformance.properties.run import RuleResult
 from detr_conformance.reference import ULTRALYTICS
 from detr_conformance.reports.composing import compose, entry_of
 
@@ -116,8 +116,8 @@ def project(tmp_path: Path) -> Path:
 def report_on(part: str) -> str:
     """The report of a run that passes the rules whose ids match, and does not judge the others."""
     rules = [rule for rule in RULES if re.search(part, rule.id)]
-    entries = [entry_of(Outcome(rule, "pass")) for rule in rules]
-    return compose(Judgement(ReferencePort(), ULTRALYTICS), entries, {"python": "3.11"}).to_json()
+    entries = [entry_of(RuleResult(rule, "pass")) for rule in rules]
+    return compose(CheckPlan(ReferencePort(), ULTRALYTICS), entries, {"python": "3.11"}).to_json()
 
 
 @pytest.mark.parametrize("command", commands("detr-conformance"))

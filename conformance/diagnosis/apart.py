@@ -73,29 +73,29 @@ def _spread(failures: Sequence[Failure]) -> list[Failure]:
 
 def _answer(question: Question) -> Diagnosis | None:
     """The diagnosis; runs the port."""
+    from detr_conformance.check_plan import prepare
     from detr_conformance.diagnosis.search import described, diagnose
     from detr_conformance.isolation.memory import limit
-    from detr_conformance.judgement import prepare
-    from detr_conformance.properties.judged import Judged
+    from detr_conformance.properties.port_under_test import PortUnderTest
 
     judgement = prepare(question.options)
     limit(question.options.memory)
-    found = diagnose(Judged(judgement.port, judgement.profile), _cases(question))
+    found = diagnose(PortUnderTest(judgement.port, judgement.profile), _cases(question))
     return None if found is None else described(found)
 
 
 def _cases(question: Question) -> list[LossCase]:
     """What the failed rules ask the port on the cases that they failed on, and some that they draw."""
+    from detr_conformance.check_plan import prepare
     from detr_conformance.diagnosis.explaining import cases_asked_about
-    from detr_conformance.judgement import prepare
     from detr_conformance.properties.case_json import from_document
     from detr_conformance.properties.drawing import pool
-    from detr_conformance.properties.judged import Judged
+    from detr_conformance.properties.port_under_test import PortUnderTest
     from detr_conformance.properties.rules import RULES
     from detr_conformance.properties.working import domain_for
 
     judgement = prepare(question.options)
-    judged = Judged(judgement.port, judgement.profile)
+    judged = PortUnderTest(judgement.port, judgement.profile)
     rules = {rule.id: rule for rule in RULES}
     cases: list[LossCase] = []
     for failure in question.failures:

@@ -11,9 +11,9 @@ import numpy as np
 from detr_conformance.diagnosis.trace import Event, Numbers, generator_trace_of, trace_of
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase, MatcherConfig
-from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.matching import certify
 from detr_conformance.properties.port import DenoisingGroup
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.tolerance import budget_shares
 from detr_conformance.reference import LossSpec, Tracked, differing
 from detr_conformance.reference.rounding import plain
@@ -44,7 +44,7 @@ def diverging(step: str, what: str, where: Sequence[int], expected: str, got: st
     return Divergence(step=step, what=what, where=list(where), expected=expected, got=got, message=message)
 
 
-def first_divergence(judged: Judged, case: LossCase) -> Divergence | None:
+def first_divergence(judged: PortUnderTest, case: LossCase) -> Divergence | None:
     """Compare what the port shows of its steps with the reference, in the order in which one needs the other.
 
     A port shows its losses, and its gradients and its matching where it declares them; one that is made of a spec
@@ -149,7 +149,7 @@ def _shares(got: np.ndarray, expected: Any, dtype: str) -> np.ndarray:
     return np.where(np.isclose(got.astype(np.float64), values, rtol=EXACT, atol=0.0, equal_nan=True), 0.0, np.inf)
 
 
-def _layout_difference(judged: Judged, case: LossCase) -> Divergence | None:
+def _layout_difference(judged: PortUnderTest, case: LossCase) -> Divergence | None:
     """The first difference in where denoising queries are; which of too many targets are chosen is left to chance."""
     if not judged.can("denoising_group"):
         return None
@@ -167,7 +167,7 @@ def _layout(group: DenoisingGroup | None) -> Numbers:
     return arrays | {"attention mask": group.blocked}
 
 
-def _first_wrong_pair(judged: Judged, case: LossCase) -> Divergence | None:
+def _first_wrong_pair(judged: PortUnderTest, case: LossCase) -> Divergence | None:
     """The first layer and image whose matching is not one of the cheapest, where the port shows it."""
     if not judged.can("match") or case.matcher != MatcherConfig():
         return None
@@ -182,7 +182,7 @@ def _first_wrong_pair(judged: Judged, case: LossCase) -> Divergence | None:
     return None
 
 
-def _returned_difference(judged: Judged, case: LossCase) -> Divergence | None:
+def _returned_difference(judged: PortUnderTest, case: LossCase) -> Divergence | None:
     """Losses under canonical keys, then their gradients."""
     returned, wanted = judged.loss(case), oracle.expected_losses(case, judged.spec)
     expected = {key: loss.value for key, loss in wanted.items()}

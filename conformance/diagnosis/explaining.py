@@ -12,8 +12,8 @@ from detr_conformance.packets.calls import watched
 from detr_conformance.packets.composing import Told
 from detr_conformance.picture import picture
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged, PortTimeout
 from detr_conformance.properties.port import Port
+from detr_conformance.properties.port_under_test import PortTimeout, PortUnderTest
 from detr_conformance.properties.rule import Rule
 from detr_conformance.reference import LossSpec
 from detr_conformance.report import Divergence, RuleEntry
@@ -55,7 +55,7 @@ def cases_asked_about(rule: Rule, port: Port, profile: LossSpec, case: LossCase)
 
 def divergence_of(rule: Rule, port: Port, profile: LossSpec, case: LossCase) -> Divergence | None:
     """The first step that differs, on the first of the cases that the rule asks about where one does."""
-    judged, cases = Judged(port, profile), list[LossCase]()
+    judged, cases = PortUnderTest(port, profile), list[LossCase]()
     with suppress(PortTimeout):
         cases = cases_asked_about(rule, port, profile, case)
     for each in cases:

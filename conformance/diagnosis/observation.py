@@ -12,8 +12,8 @@ import numpy as np
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged, Returned
 from detr_conformance.properties.port import Matching
+from detr_conformance.properties.port_under_test import PortUnderTest, ReturnedLosses
 from detr_conformance.properties.tolerance import budget_shares
 from detr_conformance.reference import Criterion, LossSpec, Tracked, track
 
@@ -49,7 +49,7 @@ class Observation:
         return unlike
 
 
-def observe(judged: Judged, case: LossCase) -> Observation:
+def observe(judged: PortUnderTest, case: LossCase) -> Observation:
     """Ask a port for everything that it declares and that the case has.
 
     Raises:
@@ -63,13 +63,13 @@ def observe(judged: Judged, case: LossCase) -> Observation:
     return Observation(*_with_the_rest(judged, case, returned, numbers))
 
 
-def observe_spec(spec: LossSpec, judged: Judged, case: LossCase) -> Observation:
+def observe_spec(spec: LossSpec, judged: PortUnderTest, case: LossCase) -> Observation:
     """What a port of a spec, such as a mutant, would answer to the same questions, with the bounds of its own errors.
 
     Raises:
         PortError: it gives no answer.
     """
-    of_spec = Judged(_Declaring(spec, judged), judged.spec)
+    of_spec = PortUnderTest(_Declaring(spec, judged), judged.spec)
     returned = of_spec.loss(case)
     numbers = dict(returned.values)
     losses = Criterion(spec, case.config)(deepcopy(oracle.inputs_of(case)), named=True)
@@ -85,13 +85,13 @@ def observe_spec(spec: LossSpec, judged: Judged, case: LossCase) -> Observation:
 class _Declaring(ReferencePort):
     """A port of a spec that declares what another port declares."""
 
-    def __init__(self, spec: LossSpec, other: Judged) -> None:
+    def __init__(self, spec: LossSpec, other: PortUnderTest) -> None:
         super().__init__(spec, profile=other.spec)
         self.capabilities = other.port.capabilities
 
 
 def _with_the_rest(
-    judged: Judged, case: LossCase, returned: Returned, numbers: dict[str, np.ndarray]
+    judged: PortUnderTest, case: LossCase, returned: ReturnedLosses, numbers: dict[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     facts: dict[str, Any] = {
         "keys": tuple(sorted(returned.values)),
@@ -107,7 +107,7 @@ def _with_the_rest(
     return numbers, facts
 
 
-def _add_group(judged: Judged, case: LossCase, numbers: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
+def _add_group(judged: PortUnderTest, case: LossCase, numbers: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
     """Denoising queries: where everything is, and what it is."""
     group = judged.denoising_group(case)
     facts["denoising queries"] = None if group is None else (group.num_group, tuple(group.num_split))
@@ -118,7 +118,7 @@ def _add_group(judged: Judged, case: LossCase, numbers: dict[str, np.ndarray], f
         facts["denoised targets"] = None if group.gt_idx is None else _lists(group.gt_idx)
 
 
-def _odd_losses(returned: Returned) -> list[tuple[str, tuple[int, ...], str]]:
+def _odd_losses(returned: ReturnedLosses) -> list[tuple[str, tuple[int, ...], str]]:
     """Losses under keys without a meaning, of another shape than (), or of less than single precision."""
     losses, dtypes = returned.result.losses, returned.result.dtypes
     every = [(key, np.shape(loss), dtypes.get(key, USUAL[0])) for key, loss in losses.items()]

@@ -15,7 +15,7 @@ from detr_conformance.diagnosis.observation import Observation, observe, observe
 from detr_conformance.mutants import MUSEUM, Mutant
 from detr_conformance.mutants.mutant import together
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged, PortError
+from detr_conformance.properties.port_under_test import PortError, PortUnderTest
 from detr_conformance.reference import FAMILY, LossSpec
 
 PAIRS_TRIED = 100
@@ -45,7 +45,7 @@ class Evidence:
         cases: what it is asked; those on which it raises are left out.
     """
 
-    def __init__(self, judged: Judged, cases: Sequence[LossCase]) -> None:
+    def __init__(self, judged: PortUnderTest, cases: Sequence[LossCase]) -> None:
         """Ask the port, and the reference."""
         self.judged = judged
         self.cases: list[LossCase] = []
@@ -88,7 +88,7 @@ class Evidence:
         return all(not self.unlike(place, seen) for place, seen in enumerate(self.right))
 
 
-def diagnose(judged: Judged, cases: Sequence[LossCase]) -> Explanation | None:
+def diagnose(judged: PortUnderTest, cases: Sequence[LossCase]) -> Explanation | None:
     """Explain what a port answers on these cases.
 
     Returns:
@@ -98,7 +98,7 @@ def diagnose(judged: Judged, cases: Sequence[LossCase]) -> Explanation | None:
     if evidence.is_right():
         return None
     for spec in FAMILY.values():
-        if spec is not judged.spec and Evidence(Judged(judged.port, spec), evidence.cases).is_right():
+        if spec is not judged.spec and Evidence(PortUnderTest(judged.port, spec), evidence.cases).is_right():
             return Explanation(spec=spec)
     single = tuple((each,) for each in MUSEUM if evidence.is_explained_by(each.of(judged.spec)))
     explanations = single or _pairs(evidence)

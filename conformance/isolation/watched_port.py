@@ -11,8 +11,8 @@ import numpy as np
 from detr_conformance.errors import described
 from detr_conformance.isolation import memory
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import PortTimeout
 from detr_conformance.properties.port import METHODS, Port
+from detr_conformance.properties.port_under_test import PortTimeout
 
 CALLS = {"loss", *METHODS.values()}
 

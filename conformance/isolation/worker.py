@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from detr_conformance.check_plan import CheckPlan
 from detr_conformance.isolation import memory
 from detr_conformance.isolation.last_words import LEFT
 from detr_conformance.isolation.output import FLOOD, Sink
 from detr_conformance.isolation.watched_port import Watch, out_of_memory
 from detr_conformance.isolation.world import watched
-from detr_conformance.judgement import Judgement
-from detr_conformance.properties.judged import PortTimeout
+from detr_conformance.properties.port_under_test import PortTimeout
 from detr_conformance.properties.rule import Rule
-from detr_conformance.properties.run import Outcome
+from detr_conformance.properties.run import RuleResult
 
 PLUGIN = "detr_conformance_worker"
 WORDS, GIVEN_UP = "detr_conformance_words", "detr_conformance_given_up"
@@ -71,10 +71,10 @@ class Worker:
         """Nothing is being judged."""
         faulthandler.cancel_dump_traceback_later()
 
-    def judge(self, judgement: Judgement, rule: Rule) -> Outcome | None:
+    def judge(self, judgement: CheckPlan, rule: Rule) -> RuleResult | None:
         """Judge the port by one rule; None as with `Judgement.judge`."""
         if self.given_up:
-            return Outcome(rule, "error", self.given_up)
+            return RuleResult(rule, "error", self.given_up)
         outcome, touched = self._watched(judgement, rule)
         if touched and not self.spoilt:
             # Once is set-up: what a first call imports may set variables and filters. A second time is a habit.
@@ -92,7 +92,7 @@ class Worker:
         self.words.flush()
         os._exit(0)
 
-    def _watched(self, judgement: Judgement, rule: Rule) -> tuple[Outcome | None, list[str]]:
+    def _watched(self, judgement: CheckPlan, rule: Rule) -> tuple[RuleResult | None, list[str]]:
         """Judge by a rule; what it has come to, and which global settings were others afterwards."""
         watch = Watch(judgement.port, self.gigabytes)
         with watched(may_draw="denoising_group" in rule.needs) as touched:
@@ -100,18 +100,18 @@ class Worker:
         self.exhausted |= watch.exhausted
         return outcome, touched
 
-    def _contained(self, judgement: Judgement, rule: Rule) -> Outcome | None:
+    def _contained(self, judgement: CheckPlan, rule: Rule) -> RuleResult | None:
         """What the rule has come to, also where it broke off in the suite's own code."""
         try:
             return judgement.judge(rule)
         except MemoryError:  # what the port keeps leaves nothing for anybody else
             memory.lift()
             self.exhausted = True
-            return Outcome(rule, "error", out_of_memory(self.gigabytes))
+            return RuleResult(rule, "error", out_of_memory(self.gigabytes))
         except PortTimeout as timeout:
-            return Outcome(rule, "error", str(timeout))
+            return RuleResult(rule, "error", str(timeout))
 
-    def _blamed(self, outcome: Outcome | None, touched: list[str]) -> Outcome | None:
+    def _blamed(self, outcome: RuleResult | None, touched: list[str]) -> RuleResult | None:
         """The outcome, or an error for what the port has done besides."""
         flooded = self.sink.flooded()
         if outcome is None or outcome.verdict == "fail":

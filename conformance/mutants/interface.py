@@ -18,7 +18,7 @@ from detr_conformance.reference.keys import Call, KeyTable, StepLosses
 Named = dict[str, Any]
 """Losses by key."""
 
-Returned = tuple[np.ndarray, str]
+ReturnedLosses = tuple[np.ndarray, str]
 """A loss and its dtype."""
 
 
@@ -66,7 +66,7 @@ def missing(part: str, when: Callable[[StepLosses], bool]) -> Change:
     )
 
 
-def box_losses_in_half(right: Callable[..., Returned], key: str, value: np.ndarray, dtype: str) -> Returned:
+def box_losses_in_half(right: Callable[..., ReturnedLosses], key: str, value: np.ndarray, dtype: str) -> ReturnedLosses:
     """The main box losses in the precision of the predictions."""
     if dtype in ("float16", "bfloat16") and re.fullmatch(r"loss_(bbox|giou)(_dn)?", key):
         return rounded(value, dtype), dtype

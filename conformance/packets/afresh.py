@@ -27,7 +27,7 @@ from detr_conformance.packets.composing import Told, told
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseDocument, from_document, to_document
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import Outcome
+from detr_conformance.properties.run import RuleResult
 from detr_conformance.resolve import BUILT_IN, resolve
 
 SECONDS = 30
@@ -51,7 +51,7 @@ class Question(msgspec.Struct, frozen=True):
     cases: list[CaseDocument]
 
 
-def told_afresh(outcome: Outcome, options: CheckOptions) -> Told | None:
+def told_afresh(outcome: RuleResult, options: CheckOptions) -> Told | None:
     """What a new process tells of a failure.
 
     Asked alone, or else after the first or the last case before the failure, after both, or after its own case with
@@ -73,19 +73,19 @@ def told_afresh(outcome: Outcome, options: CheckOptions) -> Told | None:
     return account
 
 
-def _before(outcome: Outcome) -> Iterator[tuple[LossCase, ...]]:
+def _before(outcome: RuleResult) -> Iterator[tuple[LossCase, ...]]:
     """What may have to be asked first."""
     case, first, last = _case(outcome), outcome.earlier[:1], outcome.earlier[-1:]
     doubled = case.change(loss_gain={term: 2.0 * gain for term, gain in case.config.loss_gain.items()})
     yield from dict.fromkeys(((), last, first, (*first, *last), (doubled,)))
 
 
-def _case(outcome: Outcome) -> LossCase:
+def _case(outcome: RuleResult) -> LossCase:
     assert outcome.case is not None  # noqa: S101  # callers have looked
     return outcome.case
 
 
-def _ask(outcome: Outcome, options: CheckOptions, earlier: Sequence[LossCase]) -> Told | None:
+def _ask(outcome: RuleResult, options: CheckOptions, earlier: Sequence[LossCase]) -> Told | None:
     """One new process's account; None if there is none."""
     cases = [to_document(each) for each in (*earlier, _case(outcome))]
     server = _server(options, tuple(sys.path))

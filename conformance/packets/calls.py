@@ -12,8 +12,8 @@ import numpy as np
 from detr_conformance.errors import described, visible
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.global_state import changed, snapshot
-from detr_conformance.properties.judged import Judged, OutOfScope, PortError
 from detr_conformance.properties.port import METHODS, LossResult, Port
+from detr_conformance.properties.port_under_test import OutOfScope, PortError, PortUnderTest
 from detr_conformance.properties.rule import Rule
 from detr_conformance.reference import LossSpec, Tracked
 
@@ -76,7 +76,7 @@ class RecordingPort:
         return call.answer
 
 
-class Watching(Judged):
+class Watching(PortUnderTest):
     """A port under judgement that remembers whether it failed, and in which comparison.
 
     Attributes:

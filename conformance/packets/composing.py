@@ -20,10 +20,10 @@ from detr_conformance.packets.losses import Result, loss_lines
 from detr_conformance.packets.packet import FORMAT, VERSION, Packet, PacketCall, PacketPort, PacketRule
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseDocument, to_document
-from detr_conformance.properties.judged import Judged, PortError
 from detr_conformance.properties.port import Port
+from detr_conformance.properties.port_under_test import PortError, PortUnderTest
 from detr_conformance.properties.rule import Rule
-from detr_conformance.properties.run import Outcome, ask_first
+from detr_conformance.properties.run import RuleResult, ask_first
 from detr_conformance.reference import LossSpec
 from detr_conformance.report import Suite
 
@@ -36,7 +36,7 @@ NUMBERS_FIRST = ("raised", "type", "number", "gradient", "cost", "pairs")
 
 
 def compose(
-    outcome: Outcome, case: LossCase, account: Told, profile: str, source: PacketPort, versions: Mapping[str, str]
+    outcome: RuleResult, case: LossCase, account: Told, profile: str, source: PacketPort, versions: Mapping[str, str]
 ) -> Packet:
     """The packet of an outcome.
 
@@ -180,7 +180,7 @@ def _recorded(lines: Sequence[Line], reading: str) -> list[Line]:
     return [line.recorded() for line in lines if line.reading == reading]
 
 
-def lines_of(call: Call, judged: Judged) -> list[Line]:
+def lines_of(call: Call, judged: PortUnderTest) -> list[Line]:
     """What can be told of one call."""
     if call.raised is not None:
         return [text("raised", "the call", [], call.raised, "an answer")]

@@ -9,14 +9,14 @@ import numpy as np
 from detr_conformance.packets.lines import Line, entries, number, text
 from detr_conformance.properties import answers
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.port import DenoisingGroup
+from detr_conformance.properties.port_under_test import PortUnderTest
 
 ROUNDING = 2.0**-20
 """How far float32 moves a number of a box before its logit is taken."""
 
 
-def group_lines(answer: object, case: LossCase, judged: Judged) -> list[Line]:
+def group_lines(answer: object, case: LossCase, judged: PortUnderTest) -> list[Line]:
     """Everything in the group that has one right value or range, and sums of what has not."""
     wanted = case.targets > 0 and case.generator.training and case.generator.num_dn > 0
     try:
@@ -38,7 +38,7 @@ class Layout:
         judged: the port.
     """
 
-    def __init__(self, group: DenoisingGroup, case: LossCase, judged: Judged) -> None:
+    def __init__(self, group: DenoisingGroup, case: LossCase, judged: PortUnderTest) -> None:
         """Work out the sizes."""
         self.group = group
         self.case = case

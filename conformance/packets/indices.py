@@ -9,13 +9,13 @@ import numpy as np
 from detr_conformance.packets.lines import Line, text
 from detr_conformance.properties import answers, oracle
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.port import Matching
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.reference import linear_sum_assignment
 from detr_conformance.reference.rounding import plain
 
 
-def matching_lines(answer: object, case: LossCase, judged: Judged) -> list[Line]:
+def matching_lines(answer: object, case: LossCase, judged: PortUnderTest) -> list[Line]:
     """For each layer and image what its pairs cost, beside what the cheapest ones do."""
     try:
         layers = answers.matchings(answer)

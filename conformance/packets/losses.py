@@ -10,7 +10,7 @@ import numpy as np
 from detr_conformance.packets.lines import Line, Step, entries, number, text
 from detr_conformance.properties import answers, oracle
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged, PortError, Returned
+from detr_conformance.properties.port_under_test import PortError, PortUnderTest, ReturnedLosses
 from detr_conformance.properties.tolerance import allowed_error
 from detr_conformance.reference import Losses, Tracked
 
@@ -30,9 +30,9 @@ class Result:
         PortError, TypeError, ValueError: it is no set of losses.
     """
 
-    def __init__(self, answer: object, case: LossCase, judged: Judged, way: list[Step]) -> None:
+    def __init__(self, answer: object, case: LossCase, judged: PortUnderTest, way: list[Step]) -> None:
         """Read the answer, and ask the reference."""
-        self.returned = Returned(answers.loss_result(answer), case, judged)
+        self.returned = ReturnedLosses(answers.loss_result(answer), case, judged)
         self.case = case
         self.judged = judged
         self.way = way
@@ -114,7 +114,7 @@ class Result:
             yield text("list", what, [*self.way, "mutated"], list(result.mutated), [])
 
 
-def loss_lines(answer: object, cases: tuple[LossCase, ...], judged: Judged, asked: list[set[str]]) -> list[Line]:
+def loss_lines(answer: object, cases: tuple[LossCase, ...], judged: PortUnderTest, asked: list[set[str]]) -> list[Line]:
     """Lines about a result of `loss`, or about those of `losses_in_turn`, which come in a list."""
     results = answer if isinstance(answer, list) else [answer]
     lines: list[Line] = []
@@ -127,7 +127,7 @@ def loss_lines(answer: object, cases: tuple[LossCase, ...], judged: Judged, aske
     return lines
 
 
-def _expected(case: LossCase, judged: Judged) -> Losses | None:
+def _expected(case: LossCase, judged: PortUnderTest) -> Losses | None:
     """What the reference says; None where it has no single answer."""
     try:
         if oracle.matching_is_certain(case, judged.spec):

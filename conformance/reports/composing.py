@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from detr_conformance import __version__
+from detr_conformance.check_plan import CheckPlan
 from detr_conformance.errors import visible
-from detr_conformance.judgement import Judgement
 from detr_conformance.properties.case_json import to_document
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import Outcome
+from detr_conformance.properties.run import RuleResult
 from detr_conformance.reference import LossSpec
 from detr_conformance.report import Diagnosis, LeftOpen, PortFacts, ProfileFacts, Report, RuleEntry, Suite
 from detr_conformance.reports.verdict import counts_of, overall
 
 
-def entry_of(outcome: Outcome) -> RuleEntry:
+def entry_of(outcome: RuleResult) -> RuleEntry:
     """The entry for an outcome."""
     rule = outcome.rule
     return RuleEntry(
@@ -35,7 +35,7 @@ def entry_of(outcome: Outcome) -> RuleEntry:
 
 
 def compose(
-    judgement: Judgement,
+    judgement: CheckPlan,
     entries: Iterable[RuleEntry],
     versions: dict[str, str],
     diagnosis: Diagnosis | None = None,

@@ -9,7 +9,7 @@ import numpy as np
 
 from detr_conformance.properties.additions import empty_images
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged, call_of
+from detr_conformance.properties.port_under_test import PortUnderTest, call_of
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.staged import staged
@@ -20,14 +20,14 @@ PRECISE_ENOUGH = ("float32", "float64")
 
 
 @rule("API-01", source="the profile's names of the losses", request=ANY)
-def keys(port: Judged, case: LossCase) -> None:
+def keys(port: PortUnderTest, case: LossCase) -> None:
     """The loss returns exactly the keys of its profile: those of every part, main, auxiliary and denoising, and no
     others."""
     _assert_keys(port, case)
 
 
 @rule("API-02", source="a trainer adds the losses up", request=ANY)
-def scalars(port: Judged, case: LossCase) -> None:
+def scalars(port: PortUnderTest, case: LossCase) -> None:
     """Every loss is a scalar of shape ()."""
     for key, loss in port.loss(case).result.losses.items():
         assert np.shape(loss) == (), f"loss {key!r} has shape {np.shape(loss)}, expected ()"
@@ -38,13 +38,13 @@ def scalars(port: Judged, case: LossCase) -> None:
     source="float16 cannot hold a sum over all logits",
     request=Request(targets=(1, 4), special=(), dtype="float16"),
 )
-def losses_in_single_precision(port: Judged, case: LossCase) -> None:
+def losses_in_single_precision(port: PortUnderTest, case: LossCase) -> None:
     """Float16 predictions give losses in float32 or better; one that is exactly 0 loses nothing in float16."""
     _assert_dtypes(port, case, PRECISE_ENOUGH)
 
 
 @rule("API-04", source="the caller's tensors are the caller's", request=ANY)
-def inputs_stay_untouched(port: Judged, case: LossCase) -> None:
+def inputs_stay_untouched(port: PortUnderTest, case: LossCase) -> None:
     """Predictions, targets and denoising indices are the same after the call as before."""
     mutated = list(port.loss(case).result.mutated)
     assert not mutated, f"the call changed its input {', '.join(mutated)}"
@@ -55,7 +55,7 @@ def inputs_stay_untouched(port: Judged, case: LossCase) -> None:
     source="data-parallel training: the ranks must agree on the keys, also one whose images are all empty",
     request=replace(ANY, all_empty=True, denoising="never"),
 )
-def keys_without_targets(port: Judged, case: LossCase) -> None:
+def keys_without_targets(port: PortUnderTest, case: LossCase) -> None:
     """A batch without any target returns the same keys as one with targets, and every loss is a finite number."""
     _assert_keys(port, case)
     for key, loss in port.loss(case).result.losses.items():
@@ -67,7 +67,7 @@ def keys_without_targets(port: Judged, case: LossCase) -> None:
     source="bfloat16 has three digits, a sum over all logits needs more",
     request=Request(targets=(1, 4), special=(), dtype="bfloat16"),
 )
-def losses_of_brain_floats(port: Judged, case: LossCase) -> None:
+def losses_of_brain_floats(port: PortUnderTest, case: LossCase) -> None:
     """Bfloat16 predictions give losses in float32 or better; one that is exactly 0 loses nothing in bfloat16."""
     _assert_dtypes(port, case, PRECISE_ENOUGH)
 
@@ -77,7 +77,7 @@ def losses_of_brain_floats(port: Judged, case: LossCase) -> None:
     source="the losses are as precise as the predictions",
     request=Request(targets=(1, 4), special=(), dtype="float64"),
 )
-def losses_of_doubles(port: Judged, case: LossCase) -> None:
+def losses_of_doubles(port: PortUnderTest, case: LossCase) -> None:
     """Float64 predictions give losses in float64; one that is exactly 0 loses nothing in another format."""
     _assert_dtypes(port, case, ("float64",))
 
@@ -87,7 +87,7 @@ def losses_of_doubles(port: Judged, case: LossCase) -> None:
     source="data-parallel training and logging: the keys must not depend on the numbers",
     request=replace(ANY, queries=(3, 6), targets=(1, 3), denoising="never", special=(), real=False),
 )
-def keys_do_not_depend_on_numbers(port: Judged, case: LossCase) -> None:
+def keys_do_not_depend_on_numbers(port: PortUnderTest, case: LossCase) -> None:
     """Perfect predictions, and a batch of which one image has lost its targets, have the same keys as any others."""
     usual = set(port.loss(case).result.losses)
     for what, other in (("perfect predictions", staged(case)), ("an empty image", empty_images(case, {0}))):
@@ -95,7 +95,7 @@ def keys_do_not_depend_on_numbers(port: Judged, case: LossCase) -> None:
         assert not odd, f"a batch with {what} differs from others in having, or not having, {', '.join(odd)}"
 
 
-def _assert_dtypes(port: Judged, case: LossCase, wanted: Sequence[str]) -> None:
+def _assert_dtypes(port: PortUnderTest, case: LossCase, wanted: Sequence[str]) -> None:
     __tracebackhide__ = True
     returned = port.loss(case).result
     for key, dtype in returned.dtypes.items():
@@ -103,7 +103,7 @@ def _assert_dtypes(port: Judged, case: LossCase, wanted: Sequence[str]) -> None:
         assert dtype in wanted or is_exact, f"loss {key!r} has dtype {dtype}, expected {' or '.join(wanted)}"
 
 
-def _assert_keys(port: Judged, case: LossCase) -> None:
+def _assert_keys(port: PortUnderTest, case: LossCase) -> None:
     __tracebackhide__ = True
     came = set(port.loss(case).result.losses)
     known = min(port.keys.expected(call_of(case)), key=lambda keys: len(keys ^ came))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.transforms import map_boxes, snap
@@ -49,7 +49,7 @@ DEGENERATE = {
 
 
 @rule("BOX-01", source=f"{GIOU}, algorithm 2", request=ONE_PAIR)
-def giou_of_one_pair(port: Judged, case: LossCase) -> None:
+def giou_of_one_pair(port: PortUnderTest, case: LossCase) -> None:
     """For one query and one target, loss_giou is the gain times 1 - GIoU, with GIoU = inter / union -
     (hull - union) / hull, however the two boxes lie: overlapping, nested, crossing or apart."""
     for shift, scale in ARRANGEMENTS.values():
@@ -62,7 +62,7 @@ def giou_of_one_pair(port: Judged, case: LossCase) -> None:
     source=f"{GIOU}, section 3: areas of intersection, union and hull do not know which box is which",
     request=ONE_PAIR,
 )
-def symmetry(port: Judged, case: LossCase) -> None:
+def symmetry(port: PortUnderTest, case: LossCase) -> None:
     """The GIoU loss and the L1 loss of one pair stay the same when prediction and target change places."""
     first_layer = case.pred_bboxes[0, 0]
     same_layers = snap(case.change(pred_bboxes=np.tile(first_layer, (case.layers, 1, 1, 1))))
@@ -76,7 +76,7 @@ def symmetry(port: Judged, case: LossCase) -> None:
 
 
 @rule("BOX-03", source="areas and distances do not depend on the origin", request=ONE_PAIR)
-def translation(port: Judged, case: LossCase) -> None:
+def translation(port: PortUnderTest, case: LossCase) -> None:
     """Moving prediction and target together changes neither box loss."""
     here = snap(case)
     there = map_boxes(here, lambda boxes: boxes + np.array([0.125, -0.0625, 0.0, 0.0]))
@@ -92,7 +92,7 @@ def translation(port: Judged, case: LossCase) -> None:
     source=f"{GIOU}, section 3: the range of GIoU",
     request=replace(ONE_PAIR, near=False, special=("tiny", "border", "equal")),
 )
-def giou_range(port: Judged, case: LossCase) -> None:
+def giou_range(port: PortUnderTest, case: LossCase) -> None:
     """The GIoU loss of one pair lies between 0 and twice the gain."""
     gain = port.config(case).loss_gain["giou"]
     slack = float(port.budget(port.expected(case)["loss_giou"], case.dtype))
@@ -106,7 +106,7 @@ def giou_range(port: Judged, case: LossCase) -> None:
     request=ONE_PAIR,
     convention=NO_AREA,
 )
-def boxes_without_area(port: Judged, case: LossCase) -> None:
+def boxes_without_area(port: PortUnderTest, case: LossCase) -> None:
     """Boxes that are tiny, without width or height, or turned inside out are evaluated by the same formula, where eps
     keeps the denominators from 0: the loss is finite and equal to the reference's."""
     for width, height, target_too in DEGENERATE.values():

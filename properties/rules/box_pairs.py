@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.target_score import readable, target_score
@@ -29,7 +29,7 @@ TINY = (2.0**-4, 2.0**-6, 2.0**-9)
 
 
 @rule("BOX-06", source=f"{GIOU}, section 3: invariance to scale", request=ONE_PAIR)
-def joint_scale(port: Judged, case: LossCase) -> None:
+def joint_scale(port: PortUnderTest, case: LossCase) -> None:
     """Halving all four numbers of prediction and target halves the L1 loss and leaves the GIoU loss as it is, but for
     the share of eps in the areas, where the profile has one."""
     large = snap(case)
@@ -43,7 +43,7 @@ def joint_scale(port: Judged, case: LossCase) -> None:
 
 
 @rule("BOX-07", source=f"{GIOU}, section 3: identity", request=ONE_PAIR)
-def perfect_prediction(port: Judged, case: LossCase) -> None:
+def perfect_prediction(port: PortUnderTest, case: LossCase) -> None:
     """A prediction equal to its target has loss_bbox 0, and a loss_giou of the gain times 1 - area / (area + eps): 0
     where the profile adds no eps."""
     area = float(np.prod(case.gt_bboxes[0, 2:]))
@@ -51,7 +51,7 @@ def perfect_prediction(port: Judged, case: LossCase) -> None:
 
 
 @rule("BOX-08", source=f"{GIOU}, section 3: the hull of nested boxes is the outer one", request=ONE_PAIR)
-def nested_boxes(port: Judged, case: LossCase) -> None:
+def nested_boxes(port: PortUnderTest, case: LossCase) -> None:
     """Of two boxes one inside the other GIoU is IoU, the ratio of their areas, whichever is the prediction."""
     outer = _on_grid(case.gt_bboxes[0])
     inner = outer * np.array([1.0, 1.0, 0.5, 0.25]) + np.array([outer[2] / 8, -outer[3] / 4, 0.0, 0.0])
@@ -62,7 +62,7 @@ def nested_boxes(port: Judged, case: LossCase) -> None:
 
 
 @rule("BOX-09", source=f"{GIOU}, section 3: GIoU of boxes that do not meet", request=ONE_PAIR)
-def boxes_apart(port: Judged, case: LossCase) -> None:
+def boxes_apart(port: PortUnderTest, case: LossCase) -> None:
     """Of two boxes that do not meet GIoU is minus the empty share of their hull, so that the loss is above the gain,
     and grows the further they are apart."""
     target = _on_grid(case.gt_bboxes[0] * np.array([1.0, 1.0, 0.25, 0.25]))
@@ -80,7 +80,7 @@ def boxes_apart(port: Judged, case: LossCase) -> None:
     source=f"{GIOU}, section 3: GIoU is a lower bound of IoU",
     request=replace(ONE_PAIR, readable_score=True),
 )
-def giou_is_at_most_iou(port: Judged, case: LossCase) -> None:
+def giou_is_at_most_iou(port: PortUnderTest, case: LossCase) -> None:
     """GIoU, as loss_giou shows it, is at most the IoU that serves as target score in the classification loss, and equal
     to it where one box lies within the other."""
     target = _on_grid(case.gt_bboxes[0])
@@ -103,7 +103,7 @@ def giou_is_at_most_iou(port: Judged, case: LossCase) -> None:
     source="Ultralytics bbox_iou: eps = 1e-7 is added to the union and to the hull; other profiles add nothing",
     request=ONE_PAIR,
 )
-def tiny_boxes(port: Judged, case: LossCase) -> None:
+def tiny_boxes(port: PortUnderTest, case: LossCase) -> None:
     """Two equal boxes half over each other have a GIoU of a third, but for the profile's eps: area / (3 area + 2 eps)
     by the base profile, also where they are as small as a pixel and eps makes up much of it."""
     for side in TINY:
@@ -115,7 +115,7 @@ def tiny_boxes(port: Judged, case: LossCase) -> None:
         _assert_pair(port, case.change(gt_bboxes=target[None]), moved, overlap)
 
 
-def _giou(port: Judged, inter: float, union: float, hull: float) -> float:
+def _giou(port: PortUnderTest, inter: float, union: float, hull: float) -> float:
     """GIoU of known areas, with the profile's eps where it has one."""
     union, hull = float(port.spec.guard(union)), float(port.spec.guard(hull))
     return inter / union - (hull - union) / hull
@@ -132,7 +132,7 @@ def _predicting(case: LossCase, box: np.ndarray) -> LossCase:
     return case.change(pred_bboxes=rounded(np.tile(box, (case.layers, 1, 1, 1)), case.dtype))
 
 
-def _assert_pair(port: Judged, case: LossCase, box: np.ndarray, giou: float) -> None:
+def _assert_pair(port: PortUnderTest, case: LossCase, box: np.ndarray, giou: float) -> None:
     """Both box losses of a prediction with known GIoU, in the main layer and in all others together."""
     __tracebackhide__ = True
     pair = _predicting(case, box)

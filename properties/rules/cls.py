@@ -9,7 +9,7 @@ import numpy as np
 from detr_conformance.properties.additions import append_empty_image
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.divisors import divisor
-from detr_conformance.properties.judged import Judged, OutOfScope
+from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 
@@ -23,7 +23,7 @@ WITH_TARGETS = Request(targets=(1, 4), about_class=True)
     source="Lin et al., Focal Loss, arXiv 1708.02002, equation 5",
     request=replace(WITH_TARGETS, classification=("focal",)),
 )
-def focal_loss(port: Judged, case: LossCase) -> None:
+def focal_loss(port: PortUnderTest, case: LossCase) -> None:
     """The focal loss_class is the gain times the sum of a_t (1 - p_t)^gamma BCE(x, y) over all images, queries and
     classes, divided by the profile's normaliser; the queries without a target are background in every class. A
     negative alpha means that there is no a_t."""
@@ -36,7 +36,7 @@ def focal_loss(port: Judged, case: LossCase) -> None:
     source="Zhang et al., VarifocalNet, arXiv 2008.13367, equation 2",
     request=replace(WITH_TARGETS, classification=("varifocal",)),
 )
-def varifocal_loss(port: Judged, case: LossCase) -> None:
+def varifocal_loss(port: PortUnderTest, case: LossCase) -> None:
     """The varifocal loss_class is the gain times the sum of (alpha p^gamma (1 - y) + q) BCE(x, q), divided by the
     profile's normaliser, where q is the IoU (not the GIoU) of a matched prediction with its target."""
     port.loss(case).assert_values(port.expected(case), CLASS_KEYS)
@@ -47,7 +47,7 @@ def varifocal_loss(port: Judged, case: LossCase) -> None:
     source="Ultralytics DETRLoss, use_fl=False: cross-entropy averaged over the queries",
     request=replace(WITH_TARGETS, classification=("bce",)),
 )
-def cross_entropy_loss(port: Judged, case: LossCase) -> None:
+def cross_entropy_loss(port: PortUnderTest, case: LossCase) -> None:
     """Without use_fl, whatever use_vfl says, loss_class is the gain times the sum of the profile's cross-entropy,
     divided by its normaliser: by the base profile of BCE(x, q), divided by the number of queries and not by that of
     targets, where q is the IoU of a matched prediction with its target."""
@@ -61,7 +61,7 @@ def cross_entropy_loss(port: Judged, case: LossCase) -> None:
     source="Ultralytics DETRLoss: no varifocal loss without a target; lyuwenyu/RT-DETR keeps it",
     request=Request(classification=("varifocal",), all_empty=True, denoising="never", about_class=True),
 )
-def batch_without_targets(port: Judged, case: LossCase) -> None:
+def batch_without_targets(port: PortUnderTest, case: LossCase) -> None:
     """In a batch without any target every logit is background, the normaliser is 1, and the classification loss is
     the one that the profile names: focal by the base profile, although varifocal is asked for."""
     port.loss(case).assert_values(port.expected(case), CLASS_KEYS)
@@ -73,7 +73,7 @@ def batch_without_targets(port: Judged, case: LossCase) -> None:
     request=WITH_TARGETS,
     varies={"loss_gain"},
 )
-def class_gain(port: Judged, case: LossCase) -> None:
+def class_gain(port: PortUnderTest, case: LossCase) -> None:
     """Doubling the class gain doubles loss_class in the main, auxiliary and denoising part, and changes no box loss."""
     gain = dict(case.config.loss_gain)
     doubled = case.change(loss_gain=gain | {"class": 2.0 * gain["class"]})
@@ -90,7 +90,7 @@ def class_gain(port: Judged, case: LossCase) -> None:
     request=replace(WITH_TARGETS, classification=("varifocal", "bce")),
     needs={"gradients"},
 )
-def target_score_is_a_constant(port: Judged, case: LossCase) -> None:
+def target_score_is_a_constant(port: PortUnderTest, case: LossCase) -> None:
     """The IoU that serves as target score is a constant: loss_class has no gradient by any box."""
     port.expected(case)
     returned = port.loss(case)
@@ -111,7 +111,7 @@ def target_score_is_a_constant(port: Judged, case: LossCase) -> None:
     among=lambda spec: any(term.straight_in_alpha for term in spec.class_terms.values()),
     varies={"alpha"},
 )
-def alpha_is_a_balance(port: Judged, case: LossCase) -> None:
+def alpha_is_a_balance(port: PortUnderTest, case: LossCase) -> None:
     """loss_class is a straight line in alpha, for alpha above 0, where it is by its formula: at the mean of two of them
     it is the mean of both losses."""
     if not port.class_term(case).straight_in_alpha:
@@ -128,7 +128,7 @@ def alpha_is_a_balance(port: Judged, case: LossCase) -> None:
     source="Carion et al., DETR, arXiv 2005.12872, section 3.1: unmatched queries are background",
     request=replace(WITH_TARGETS, queries=(4, 8), layers=(1, 2), denoising="never"),
 )
-def image_without_targets(port: Judged, case: LossCase) -> None:
+def image_without_targets(port: PortUnderTest, case: LossCase) -> None:
     """An image without targets adds the background terms of all its logits to loss_class, over the profile's
     normaliser, and adds nothing to the box losses: (1 - alpha) p^gamma (-log(1 - p)) to the focal loss, with alpha for
     1 - alpha to the varifocal one, -log(1 - p) to cross-entropy."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.divisors import divisor
-from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.target_score import readable, target_score
@@ -35,7 +35,7 @@ APART = np.array([0.75, 0.75, 0.25, 0.25])
     source="Lin et al., Focal Loss, arXiv 1708.02002, equation 5",
     request=replace(ONE_QUERY, classification=("focal",)),
 )
-def focal_loss_of_one_query(port: Judged, case: LossCase) -> None:
+def focal_loss_of_one_query(port: PortUnderTest, case: LossCase) -> None:
     """The focal loss of one matched query is alpha (1 - p)^gamma (-log p) for the class of its target plus, for each
     other class, (1 - alpha) p^gamma (-log(1 - p)), where p is the sigmoid of that class's logit."""
     _assert_closed_form(port, case)
@@ -46,7 +46,7 @@ def focal_loss_of_one_query(port: Judged, case: LossCase) -> None:
     source="Zhang et al., VarifocalNet, arXiv 2008.13367, equation 2",
     request=replace(ONE_QUERY, classification=("varifocal",)),
 )
-def varifocal_loss_of_one_query(port: Judged, case: LossCase) -> None:
+def varifocal_loss_of_one_query(port: PortUnderTest, case: LossCase) -> None:
     """The varifocal loss of one matched query is q (-q log p - (1 - q) log(1 - p)) for the class of its target, q its
     IoU, plus alpha p^gamma (-log(1 - p)) for each other class."""
     _assert_closed_form(port, case)
@@ -57,7 +57,7 @@ def varifocal_loss_of_one_query(port: Judged, case: LossCase) -> None:
     source="Ultralytics DETRLoss, use_fl=False: cross-entropy against the IoU",
     request=replace(ONE_QUERY, classification=("bce",)),
 )
-def cross_entropy_of_one_query(port: Judged, case: LossCase) -> None:
+def cross_entropy_of_one_query(port: PortUnderTest, case: LossCase) -> None:
     """The cross-entropy loss of one matched query is -q log p - (1 - q) log(1 - p) for the class of its target, plus
     -log(1 - p) for each other class; q is its IoU by the base profile, and 1 where a profile has hard labels."""
     _assert_closed_form(port, case)
@@ -68,7 +68,7 @@ def cross_entropy_of_one_query(port: Judged, case: LossCase) -> None:
     source="Zhang et al., VarifocalNet, arXiv 2008.13367, section 3.2: the IoU-aware classification score",
     request=replace(ONE_QUERY, classes=(1, 1), readable_score=True),
 )
-def target_score_is_the_iou(port: Judged, case: LossCase) -> None:
+def target_score_is_the_iou(port: PortUnderTest, case: LossCase) -> None:
     """The target score of a matched query is the IoU of its box with its target: 1/2 for one half of it, 1/3 for two
     equal boxes half over each other, 0, and not less, for boxes apart."""
     guard = port.spec.guard
@@ -85,7 +85,7 @@ def _arranged(case: LossCase, box: np.ndarray) -> LossCase:
     return case.change(pred_bboxes=np.tile(box, (case.layers, 1, 1, 1)), gt_bboxes=OF_TARGET[None])
 
 
-def _assert_closed_form(port: Judged, case: LossCase) -> None:
+def _assert_closed_form(port: PortUnderTest, case: LossCase) -> None:
     """The loss of a query whose box is half of its target's, by the closed form of the classification loss."""
     __tracebackhide__ = True
     inside, term, config = _arranged(case, INSIDE), port.class_term(case), port.config(case)

@@ -9,7 +9,7 @@ import numpy as np
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.divisors import denoising_divisor, divisor, term_of
-from detr_conformance.properties.judged import Judged, OutOfScope, Returned
+from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest, ReturnedLosses
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.staged import assert_layers_counted, marks, staged_denoising
@@ -24,7 +24,7 @@ DINO = "Zhang et al., DINO, arXiv 2203.03605, section 3.3"
 
 
 @rule("DN-01", source=DINO, request=ALWAYS)
-def denoising_losses(port: Judged, case: LossCase) -> None:
+def denoising_losses(port: PortUnderTest, case: LossCase) -> None:
     """The denoising losses are those of the positive slots with the targets they were made from, in every layer and
     without matching; negatives and padding are background. The normaliser is the number of pairs: the denoised
     targets times the number of groups."""
@@ -36,7 +36,7 @@ def denoising_losses(port: Judged, case: LossCase) -> None:
     source="data-parallel training: the ranks must agree on the keys",
     request=replace(ALWAYS, denoising="never"),
 )
-def no_denoising_queries(port: Judged, case: LossCase) -> None:
+def no_denoising_queries(port: PortUnderTest, case: LossCase) -> None:
     """Without denoising queries every denoising loss that the profile has is exactly 0."""
     returned = port.loss(case)
     for key in DN_KEYS:
@@ -45,14 +45,14 @@ def no_denoising_queries(port: Judged, case: LossCase) -> None:
 
 
 @rule("DN-03", source=DINO, request=ALWAYS, needs={"denoising_indices"})
-def pairs(port: Judged, case: LossCase) -> None:
+def pairs(port: PortUnderTest, case: LossCase) -> None:
     """Positive slot j of every group belongs to the j-th denoised target of the image, counted through the whole batch;
     an image without targets has no pair."""
     assert_paired(port, case)
 
 
 @rule("DN-04", source="the two parts share nothing but the targets", request=ALWAYS)
-def parts_do_not_mix(port: Judged, case: LossCase) -> None:
+def parts_do_not_mix(port: PortUnderTest, case: LossCase) -> None:
     """The main and auxiliary losses do not depend on the denoising predictions, nor the denoising losses on the
     others."""
     if case.denoising is None:
@@ -68,7 +68,7 @@ def parts_do_not_mix(port: Judged, case: LossCase) -> None:
 
 
 @rule("DN-05", source=f"{DINO}; normaliser: pairs of all groups", request=ALWAYS)
-def equal_groups_count_once(port: Judged, case: LossCase) -> None:
+def equal_groups_count_once(port: PortUnderTest, case: LossCase) -> None:
     """When all groups predict the same, the denoising losses are those of a single group, as far as the profile's
     normaliser counts groups: the base profile divides by the pairs of all groups, or without use_fl by the slots."""
     if case.denoising is None:
@@ -88,7 +88,7 @@ def equal_groups_count_once(port: Judged, case: LossCase) -> None:
     request=replace(ALWAYS, targets=(2, 5)),
     needs={"denoising_subset"},
 )
-def some_targets_denoised(port: Judged, case: LossCase) -> None:
+def some_targets_denoised(port: PortUnderTest, case: LossCase) -> None:
     """Where dn_gt_idx names some of an image's targets, the slots belong to those, and the others take no part."""
     port.loss(case).assert_values(port.expected(case), DN_KEYS)
 
@@ -98,7 +98,7 @@ def some_targets_denoised(port: Judged, case: LossCase) -> None:
     source=f"{DINO}; auxiliary decoding losses: Carion et al., DETR, section 3.2",
     request=replace(ALWAYS, targets=(0, 3), queries=(3, 6), special=(), real=False),
 )
-def every_denoising_layer_counts_once(port: Judged, case: LossCase) -> None:
+def every_denoising_layer_counts_once(port: PortUnderTest, case: LossCase) -> None:
     """Every layer of denoising predictions uses the given pairs and counts once: the last one in the main denoising
     losses, each of the others in the auxiliary ones, none left out and none twice."""
     if case.denoising is None:
@@ -116,7 +116,7 @@ def every_denoising_layer_counts_once(port: Judged, case: LossCase) -> None:
     request=replace(ALWAYS, layers=(2, 2), images=(1, 3), queries=(6, 8), targets=(0, 3), denoising="never"),
     needs={"denoising"},
 )
-def same_pairs_same_losses(port: Judged, case: LossCase) -> None:
+def same_pairs_same_losses(port: PortUnderTest, case: LossCase) -> None:
     """Denoising queries that predict what the ordinary ones do, and are paired as those are matched, have the same
     losses and the same gradients, but for the normaliser: nothing is differentiated through the matching."""
     if not 0 < 2 * max(case.gt_groups) <= case.queries:
@@ -130,7 +130,7 @@ def same_pairs_same_losses(port: Judged, case: LossCase) -> None:
             _assert_same_gradient(returned, key, name, expected[key], ordinary / dn)
 
 
-def assert_paired(port: Judged, case: LossCase) -> None:
+def assert_paired(port: PortUnderTest, case: LossCase) -> None:
     """The pairs that the port makes of a case's denoising queries are those that its indices say."""
     __tracebackhide__ = True
     if case.denoising is None:
@@ -145,7 +145,7 @@ def assert_paired(port: Judged, case: LossCase) -> None:
         assert came == right, f"image {image}: expected (slot, target) to be {right}, the port returned {came}"
 
 
-def _assert_same_gradient(returned: Returned, key: str, name: str, expected: Loss, factor: float) -> None:
+def _assert_same_gradient(returned: ReturnedLosses, key: str, name: str, expected: Loss, factor: float) -> None:
     """The denoising loss has the gradient by its only layer that the main loss has by its own, times a factor."""
     __tracebackhide__ = True
     ordinary = returned.gradient(key, f"pred_{name}")
@@ -155,7 +155,7 @@ def _assert_same_gradient(returned: Returned, key: str, name: str, expected: Los
     returned.judged.compare(what, returned.gradient(f"{key}_dn", f"dn_{name}"), wanted, returned.case.dtype)
 
 
-def _matched_queries(port: Judged, case: LossCase) -> list[np.ndarray]:
+def _matched_queries(port: PortUnderTest, case: LossCase) -> list[np.ndarray]:
     """For each image the query that the main layer matches with each target, in the order of the targets."""
     matched = []
     for cost in oracle.matching_costs(case, port.spec, inside_loss=True)[-1]:

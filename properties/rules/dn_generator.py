@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.rules.generated import NEGATIVE, POSITIVE, generate
@@ -21,7 +21,7 @@ DN_DETR = "Li et al., DN-DETR, arXiv 2203.01305"
 
 
 @rule("DN-10", source=DINO, request=REQUEST, needs=NEEDS)
-def arrangement(port: Judged, case: LossCase) -> None:
+def arrangement(port: PortUnderTest, case: LossCase) -> None:
     """With M the largest number of targets that an image contributes there are K = max(num_dn // M, 1) groups of 2 M
     slots; a profile with a cap lets an image contribute at most num_dn targets."""
     made = generate(port, case)
@@ -32,7 +32,7 @@ def arrangement(port: Judged, case: LossCase) -> None:
 
 
 @rule("DN-11", source=DINO, request=REQUEST, needs=NEEDS)
-def positive_slots(port: Judged, case: LossCase) -> None:
+def positive_slots(port: PortUnderTest, case: LossCase) -> None:
     """Every group holds M positive slots, then M negative ones; the j-th target of an image fills slot j of each half,
     so its positives are j + 2 M g in group g."""
     made = generate(port, case)
@@ -43,7 +43,7 @@ def positive_slots(port: Judged, case: LossCase) -> None:
 
 
 @rule("DN-12", source=f"{DN_DETR}, section 4, attention mask", request=REQUEST, needs=NEEDS)
-def attention_mask(port: Judged, case: LossCase) -> None:
+def attention_mask(port: PortUnderTest, case: LossCase) -> None:
     """Ordinary queries do not see denoising ones, a group does not see another group, and everything else is open."""
     made = generate(port, case)
     slots, width = made.queries, 2 * made.width
@@ -59,7 +59,7 @@ def attention_mask(port: Judged, case: LossCase) -> None:
 
 
 @rule("DN-13", source=f"{DN_DETR}, section 4, label flipping", request=REQUEST, needs=NEEDS)
-def labels_without_noise(port: Judged, case: LossCase) -> None:
+def labels_without_noise(port: PortUnderTest, case: LossCase) -> None:
     """Without label noise every positive and every negative slot carries the class of its target, and padding slots
     carry zeros."""
     quiet = case.change(generator=replace(case.generator, cls_noise_ratio=0.0))
@@ -76,7 +76,7 @@ def labels_without_noise(port: Judged, case: LossCase) -> None:
 
 
 @rule("DN-16", source="Ultralytics get_cdn_group, box_noise_scale=0", request=REQUEST, needs=NEEDS)
-def boxes_without_noise(port: Judged, case: LossCase) -> None:
+def boxes_without_noise(port: PortUnderTest, case: LossCase) -> None:
     """With box_noise_scale 0 the boxes of targets come back as they are, and not as logits."""
     quiet = case.change(generator=replace(case.generator, box_noise_scale=0.0))
     made = generate(port, quiet)
@@ -88,7 +88,7 @@ def boxes_without_noise(port: Judged, case: LossCase) -> None:
 
 
 @rule("DN-17", source="Ultralytics get_cdn_group", request=REQUEST, needs=NEEDS)
-def nothing_to_denoise(port: Judged, case: LossCase) -> None:
+def nothing_to_denoise(port: PortUnderTest, case: LossCase) -> None:
     """There are no denoising queries outside training, for num_dn 0, and in a batch without targets, where a profile
     may allow one dummy query for each image instead."""
     none = np.zeros(0, dtype=np.int64)
@@ -111,7 +111,7 @@ def nothing_to_denoise(port: Judged, case: LossCase) -> None:
     request=replace(REQUEST, images=(2, 4)),
     needs=NEEDS,
 )
-def padding(port: Judged, case: LossCase) -> None:
+def padding(port: PortUnderTest, case: LossCase) -> None:
     """Boxes in padding slots are what the profile says: zeros, or the logits of an empty box."""
     noisy = case.change(generator=replace(case.generator, box_noise_scale=1.0))
     made = generate(port, noisy)

@@ -9,7 +9,7 @@ import numpy as np
 
 from detr_conformance.properties.case import CLASSIFICATION, Denoising, LossCase, LossConfig
 from detr_conformance.properties.case_options import DEFAULT_LOSS_GAIN
-from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.rules.dn import assert_paired
@@ -48,7 +48,7 @@ def every_subset(level: str, classification: str) -> Iterator[LossCase]:
 
 
 @rule("DN-07", source=DINO, request=LISTED, needs={"denoising_indices"}, listing=every_batch)
-def every_small_pairing(port: Judged, case: LossCase) -> None:
+def every_small_pairing(port: PortUnderTest, case: LossCase) -> None:
     """For all numbers of targets of up to three images with up to three targets, and one to three groups, slot j of the
     positive half of every group is paired with target j of its image, counted through the whole batch."""
     assert_paired(port, case)
@@ -61,7 +61,7 @@ def every_small_pairing(port: Judged, case: LossCase) -> None:
     needs={"denoising_indices", "denoising_subset"},
     listing=every_subset,
 )
-def every_small_subset(port: Judged, case: LossCase) -> None:
+def every_small_subset(port: PortUnderTest, case: LossCase) -> None:
     """For all subsets of one or two targets of up to three images the slots are paired with the targets that dn_gt_idx
     names, and with no others."""
     assert_paired(port, case)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.rules.dn_generator import NEEDS, REQUEST
 from detr_conformance.properties.rules.generated import NEGATIVE, POSITIVE, generate
@@ -36,7 +36,7 @@ BOXES = np.array(
     request=replace(REQUEST, targets=(1, 4), special=(), real=False),
     needs=NEEDS,
 )
-def inverse_sigmoid(port: Judged, case: LossCase) -> None:
+def inverse_sigmoid(port: PortUnderTest, case: LossCase) -> None:
     """With next to no noise the boxes of positives and negatives are log(p / (1 - p)) of their target's numbers p in
     centre form, each clipped to [eps, 1 - eps] with the profile's eps, and eps enters nowhere else."""
     chosen = (case.generator.seed + np.arange(case.targets)) % len(BOXES)

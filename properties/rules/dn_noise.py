@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import bdtr, bdtrc, expit
 
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.rules.dn_generator import DINO, DN_DETR, NEEDS, REQUEST
 from detr_conformance.properties.rules.generated import NEGATIVE, POSITIVE, Generated, generate
@@ -30,7 +30,7 @@ CALLS = 24
     request=replace(REQUEST, classes=(2, 5), targets=(1, 4), cheap=False),
     needs=NEEDS,
 )
-def label_noise(port: Judged, case: LossCase) -> None:
+def label_noise(port: PortUnderTest, case: LossCase) -> None:
     """With probability cls_noise_ratio / 2 a label is replaced by a class drawn uniformly from all of them, so a share
     of cls_noise_ratio / 2 (1 - 1/C) changes. Judged by a binomial test."""
     for ratio in (1.0, 0.4):
@@ -44,7 +44,7 @@ def label_noise(port: Judged, case: LossCase) -> None:
 
 
 @rule("DN-15", source=f"{DINO}, lambda_1 and lambda_2", request=REQUEST, needs=NEEDS)
-def box_noise(port: Judged, case: LossCase) -> None:
+def box_noise(port: PortUnderTest, case: LossCase) -> None:
     """Each edge of a positive moves by less than half the width or height times box_noise_scale, each edge of a
     negative by once to twice that, both clipped to the image; boxes come as logits, by the inverse sigmoid."""
     # The default, which every recipe trains with, and another one.
@@ -63,7 +63,7 @@ def box_noise(port: Judged, case: LossCase) -> None:
     request=replace(REQUEST, images=(1, 3), targets=(0, 3), cheap=False),
     needs=NEEDS,
 )
-def positives_and_negatives_in_pairs(port: Judged, case: LossCase) -> None:
+def positives_and_negatives_in_pairs(port: PortUnderTest, case: LossCase) -> None:
     """Among the denoising queries that may see each other, every image has one positive and one negative query for each
     target that it contributes: as many of either, of the same classes."""
     made = generate(port, case.change(generator=replace(case.generator, cls_noise_ratio=0.0, num_dn=12)))
@@ -87,7 +87,7 @@ def positives_and_negatives_in_pairs(port: Judged, case: LossCase) -> None:
     request=replace(REQUEST, images=(1, 3), targets=(1, 3), cheap=False),
     needs=NEEDS,
 )
-def distribution_of_box_noise(port: Judged, case: LossCase) -> None:
+def distribution_of_box_noise(port: PortUnderTest, case: LossCase) -> None:
     """The distances by which edges move are uniform, with independent signs that are as often plus as minus: in units
     of half the size, from 0 to 1 for positives, so that their edges are uniform from -1 to 1, and from 1 to 2 for
     negatives. Judged by the largest difference between the distribution functions (Dvoretzky, Kiefer, Wolfowitz)."""
@@ -107,7 +107,7 @@ def distribution_of_box_noise(port: Judged, case: LossCase) -> None:
     request=replace(REQUEST, classes=(3, 5), targets=(1, 4), cheap=False),
     needs=NEEDS,
 )
-def replaced_labels_are_uniform(port: Judged, case: LossCase) -> None:
+def replaced_labels_are_uniform(port: PortUnderTest, case: LossCase) -> None:
     """A label that is replaced becomes each of the other classes equally often. Judged by a binomial test for each
     pair of classes."""
     classes = case.config.nc
@@ -129,7 +129,7 @@ def replaced_labels_are_uniform(port: Judged, case: LossCase) -> None:
     request=replace(REQUEST, images=(1, 1), targets=(4, 4), cheap=False, real=False),
     needs=NEEDS,
 )
-def subset_is_drawn_anew(port: Judged, case: LossCase) -> None:
+def subset_is_drawn_anew(port: PortUnderTest, case: LossCase) -> None:
     """Where the profile has a cap, the targets that an image with more than num_dn of them contributes are drawn anew
     in each call, and not always the same."""
     if not port.spec.denoising.generator.capped:
@@ -140,7 +140,7 @@ def subset_is_drawn_anew(port: Judged, case: LossCase) -> None:
 
 
 @rule("DN-24", source=f"{DN_DETR}, section 4: every query has its own noise", request=REQUEST, needs=NEEDS)
-def every_slot_has_its_own_noise(port: Judged, case: LossCase) -> None:
+def every_slot_has_its_own_noise(port: PortUnderTest, case: LossCase) -> None:
     """No two positives have the same noise, be it of one target in two groups, in two images, or in calls with two
     seeds."""
     boxes = []
@@ -161,7 +161,7 @@ def _on_one_box(case: LossCase, num_dn: int, seed: int | None = None) -> LossCas
     return case.change(gt_bboxes=np.tile(BOX, (case.targets, 1)), generator=generator)
 
 
-def _labels(port: Judged, case: LossCase, ratio: float) -> list[tuple[np.ndarray, np.ndarray]]:
+def _labels(port: PortUnderTest, case: LossCase, ratio: float) -> list[tuple[np.ndarray, np.ndarray]]:
     """For each image and half the classes of the targets, and the classes that came, slot by slot."""
     made = generate(port, case.change(generator=replace(case.generator, cls_noise_ratio=ratio, num_dn=MANY)))
     pairs = []
@@ -213,7 +213,9 @@ def _assert_distributed(what: str, values: np.ndarray, probabilities: np.ndarray
     )
 
 
-def _assert_moved(port: Judged, case: LossCase, image: int, half: int, boxes: np.ndarray, logits: np.ndarray) -> None:
+def _assert_moved(
+    port: PortUnderTest, case: LossCase, image: int, half: int, boxes: np.ndarray, logits: np.ndarray
+) -> None:
     """Each edge of each box moved by a legal distance."""
     __tracebackhide__ = True
     eps = port.spec.denoising.generator.logit_eps

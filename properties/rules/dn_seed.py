@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.port import DenoisingGroup
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.rules.dn_generator import NEEDS, REQUEST
 from detr_conformance.properties.rules.generated import generate
@@ -27,7 +27,7 @@ An image with four targets has 61 positives at least, and as many negatives: (5/
     request=replace(REQUEST, classes=(2, 5), targets=(1, 4)),
     needs=NEEDS,
 )
-def the_seed_decides(port: Judged, case: LossCase) -> None:
+def the_seed_decides(port: PortUnderTest, case: LossCase) -> None:
     """Asked again with the same seed, a generator makes the same denoising queries of the same targets, also after a
     call with another seed, which makes others: no randomness comes from where the caller cannot seed it."""
     first, other, again = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged, OutOfScope
 from detr_conformance.properties.port import DenoisingGroup
+from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
 
 POSITIVE, NEGATIVE = 0, 1
 """The two halves of a group."""
@@ -25,7 +25,7 @@ class Generated:
             checked.
     """
 
-    def __init__(self, port: Judged, case: LossCase, group: DenoisingGroup) -> None:
+    def __init__(self, port: PortUnderTest, case: LossCase, group: DenoisingGroup) -> None:
         """Check the sizes."""
         __tracebackhide__ = True
         self.case = case
@@ -86,7 +86,7 @@ class Generated:
             )
 
 
-def generate(port: Judged, case: LossCase) -> Generated:
+def generate(port: PortUnderTest, case: LossCase) -> Generated:
     """Denoising queries of a batch that has targets.
 
     Raises:

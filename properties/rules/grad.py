@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.reference import Tracked
@@ -23,7 +23,7 @@ SUFFIXES = ("", "_aux", "_dn", "_aux_dn")
     request=replace(ANY, about_class=True),
     needs={"gradients"},
 )
-def class_gradient(port: Judged, case: LossCase) -> None:
+def class_gradient(port: PortUnderTest, case: LossCase) -> None:
     """The gradient of loss_class by every logit is the derivative of its formula; that of the varifocal weight
     counts where the profile says so."""
     for same in port.each_classification(case):
@@ -34,7 +34,7 @@ def class_gradient(port: Judged, case: LossCase) -> None:
 
 
 @rule("GRAD-02", source="derivative of the L1 distance", request=ANY, needs={"gradients"})
-def l1_gradient(port: Judged, case: LossCase) -> None:
+def l1_gradient(port: PortUnderTest, case: LossCase) -> None:
     """The gradient of loss_bbox by a matched box is the gain times the signs of its differences, over the
     normaliser."""
     _assert_box_gradient(port, case, "loss_bbox")
@@ -46,7 +46,7 @@ def l1_gradient(port: Judged, case: LossCase) -> None:
     request=ANY,
     needs={"gradients"},
 )
-def giou_gradient(port: Judged, case: LossCase) -> None:
+def giou_gradient(port: PortUnderTest, case: LossCase) -> None:
     """The gradient of loss_giou by a matched box is the derivative of 1 - GIoU through intersection, union and hull,
     eps included, times the gain, over the normaliser."""
     _assert_box_gradient(port, case, "loss_giou")
@@ -58,7 +58,7 @@ def giou_gradient(port: Judged, case: LossCase) -> None:
     request=replace(ANY, queries=(2, 8)),
     needs={"gradients"},
 )
-def no_other_gradient(port: Judged, case: LossCase) -> None:
+def no_other_gradient(port: PortUnderTest, case: LossCase) -> None:
     """Box losses have no gradient by a logit nor by an unmatched box: matching is not differentiated, and nobody but
     a matched prediction is regressed."""
     expected, returned = port.expected(case), port.loss(case)
@@ -79,7 +79,7 @@ def no_other_gradient(port: Judged, case: LossCase) -> None:
     request=SATURATED,
     needs={"gradients"},
 )
-def finite_gradients(port: Judged, case: LossCase) -> None:
+def finite_gradients(port: PortUnderTest, case: LossCase) -> None:
     """Finite predictions give finite gradients by every classification loss, also for saturated logits, for boxes
     without area where the profile defines them, and for perfect predictions."""
     for kind in port.each_classification(case):
@@ -92,7 +92,7 @@ def finite_gradients(port: Judged, case: LossCase) -> None:
     request=Request(all_empty=True, denoising="never"),
     needs={"gradients"},
 )
-def gradient_without_targets(port: Judged, case: LossCase) -> None:
+def gradient_without_targets(port: PortUnderTest, case: LossCase) -> None:
     """In a batch without any target every logit still has the gradient of background, and no box has one. Whether the
     box losses are constants there or zeros connected to the predictions is left open."""
     expected, returned = port.expected(case), port.loss(case)
@@ -107,7 +107,7 @@ def gradient_without_targets(port: Judged, case: LossCase) -> None:
     ),
     needs={"gradients"},
 )
-def boxes_apart_are_pulled_together(port: Judged, case: LossCase) -> None:
+def boxes_apart_are_pulled_together(port: PortUnderTest, case: LossCase) -> None:
     """A prediction that does not meet its target has a gradient of both box losses that moves its centre towards that
     of the target, on both axes and from either side."""
     target = np.array([0.5, 0.5, 0.125, 0.25])
@@ -129,7 +129,7 @@ def boxes_apart_are_pulled_together(port: Judged, case: LossCase) -> None:
     request=replace(ANY, layers=(2, 4)),
     needs={"gradients"},
 )
-def each_part_by_its_own_layers(port: Judged, case: LossCase) -> None:
+def each_part_by_its_own_layers(port: PortUnderTest, case: LossCase) -> None:
     """The main losses have no gradient by an auxiliary layer, the auxiliary ones none by the main layer, the denoising
     losses none by ordinary predictions, and the others none by those of denoising queries."""
     returned = port.loss(case)
@@ -151,7 +151,7 @@ def each_part_by_its_own_layers(port: Judged, case: LossCase) -> None:
     varies={"gamma"},
     should="no recipe of the family has such a gamma: they train with 1.5 and 2",
 )
-def finite_gradients_for_a_small_gamma(port: Judged, case: LossCase) -> None:
+def finite_gradients_for_a_small_gamma(port: PortUnderTest, case: LossCase) -> None:
     """With a gamma between 0 and 1 finite predictions give finite gradients too, also for saturated logits, where the
     derivative of (1 - p_t)^gamma grows beyond all bounds and is multiplied by a loss that vanishes faster."""
     for kind in port.each_classification(case):
@@ -163,7 +163,7 @@ def _is_nothing(gradient: Tracked) -> np.ndarray:
     return (gradient.values == 0.0) & (gradient.magnitude == 0.0)
 
 
-def _assert_finite_gradients(port: Judged, case: LossCase) -> None:
+def _assert_finite_gradients(port: PortUnderTest, case: LossCase) -> None:
     __tracebackhide__ = True
     returned = port.loss(case)
     for key in returned.values:
@@ -176,7 +176,7 @@ def _assert_finite_gradients(port: Judged, case: LossCase) -> None:
             )
 
 
-def _assert_box_gradient(port: Judged, case: LossCase, loss: str) -> None:
+def _assert_box_gradient(port: PortUnderTest, case: LossCase, loss: str) -> None:
     __tracebackhide__ = True
     expected, returned = port.expected(case), port.loss(case)
     for suffix in SUFFIXES:

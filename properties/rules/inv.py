@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.divisors import divisor, term_of
-from detr_conformance.properties.judged import Judged, OutOfScope, Returned
+from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest, ReturnedLosses
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.tolerance import PRECISIONS
@@ -28,31 +28,31 @@ MAIN_AND_AUX = tuple(f"loss_{term}{part}" for term in ("class", "bbox", "giou") 
 
 
 @rule("INV-01", source=SET, request=replace(ANY, queries=(2, 8)))
-def order_of_queries(port: Judged, case: LossCase) -> None:
+def order_of_queries(port: PortUnderTest, case: LossCase) -> None:
     """The order of the queries does not matter."""
     _assert_unchanged(port, case, reverse_queries(case))
 
 
 @rule("INV-02", source=SET, request=replace(ANY, targets=(0, 5)))
-def order_of_targets(port: Judged, case: LossCase) -> None:
+def order_of_targets(port: PortUnderTest, case: LossCase) -> None:
     """The order of the targets of an image does not matter."""
     _assert_unchanged(port, case, reverse_targets(case))
 
 
 @rule("INV-03", source=SET, request=replace(ANY, images=(2, 5)))
-def order_of_images(port: Judged, case: LossCase) -> None:
+def order_of_images(port: PortUnderTest, case: LossCase) -> None:
     """The order of the images does not matter, wherever the empty ones stand."""
     _assert_unchanged(port, case, rotate_images(case))
 
 
 @rule("INV-04", source="every class is a binary problem of its own", request=replace(ANY, classes=(2, 5)))
-def names_of_classes(port: Judged, case: LossCase) -> None:
+def names_of_classes(port: PortUnderTest, case: LossCase) -> None:
     """Renaming the classes, in logits and targets alike, does not matter."""
     _assert_unchanged(port, case, rotate_classes(case))
 
 
 @rule("INV-05", source="areas and distances do not know left from right", request=ANY)
-def mirrored_image(port: Judged, case: LossCase) -> None:
+def mirrored_image(port: PortUnderTest, case: LossCase) -> None:
     """Reflecting the image left to right does not matter."""
     straight = snap(case)
     _assert_unchanged(port, straight, mirror(straight))
@@ -63,7 +63,7 @@ def mirrored_image(port: Judged, case: LossCase) -> None:
     source="Carion et al., DETR, arXiv 2005.12872, section 3.1: normalised by the number of objects in the batch",
     request=replace(ANY, images=(2, 4), queries=(4, 8), targets=(1, 4), denoising="never"),
 )
-def batch_is_the_mean_of_its_images(port: Judged, case: LossCase) -> None:
+def batch_is_the_mean_of_its_images(port: PortUnderTest, case: LossCase) -> None:
     """Where all images have a target, and enough queries, the loss of a batch is made of those of its images: each
     times what the profile divides the image by, their sum over what it divides the batch by."""
     if not all(0 < count <= case.queries for count in case.gt_groups):
@@ -79,13 +79,13 @@ def batch_is_the_mean_of_its_images(port: Judged, case: LossCase) -> None:
 
 
 @rule("INV-09", source="areas and distances do not know across from down", request=ANY)
-def transposed_image(port: Judged, case: LossCase) -> None:
+def transposed_image(port: PortUnderTest, case: LossCase) -> None:
     """Reflecting the image along its diagonal, so that x and y, width and height change places, does not matter."""
     straight = snap(case)
     _assert_unchanged(port, straight, transpose(straight))
 
 
-def _assert_unchanged(port: Judged, case: LossCase, changed: LossCase) -> None:
+def _assert_unchanged(port: PortUnderTest, case: LossCase, changed: LossCase) -> None:
     __tracebackhide__ = True
     expected, elsewhere = port.expected(case), port.expected(changed)
     once, again = port.loss(case), port.loss(changed)
@@ -98,7 +98,7 @@ def _less_certain(first: Losses, second: Losses, key: str) -> Loss:
     return max(first[key], second[key], key=lambda loss: loss.magnitude)
 
 
-def _assert_close(port: Judged, returned: Returned, key: str, wanted: float, expected: Loss) -> None:
+def _assert_close(port: PortUnderTest, returned: ReturnedLosses, key: str, wanted: float, expected: Loss) -> None:
     """Equal to a number that was made from the port's own answers for parts of the case."""
     __tracebackhide__ = True
     allowed = 2.0 * port.budget(expected, returned.case.dtype) + PRECISIONS[returned.case.dtype].smallest

@@ -11,7 +11,7 @@ from detr_conformance.properties.additions import (
 )
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.divisors import divisor, term_of
-from detr_conformance.properties.judged import Judged, OutOfScope
+from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.transforms import select_images
@@ -28,7 +28,7 @@ FACTORS = {"class": 0.0, "bbox": 3.0, "giou": 0.5}
     request=replace(ORDINARY, layers=(2, 4)),
     among=lambda spec: spec.layers.independent,
 )
-def layer_given_twice(port: Judged, case: LossCase) -> None:
+def layer_given_twice(port: PortUnderTest, case: LossCase) -> None:
     """A copy of a layer among the auxiliary ones adds that layer's losses to the auxiliary losses, and changes no main
     loss."""
     twice = repeat_first_layer(case)
@@ -44,7 +44,7 @@ def layer_given_twice(port: Judged, case: LossCase) -> None:
     source="Carion et al., DETR, arXiv 2005.12872, section 3.1: unmatched queries are background",
     request=replace(ORDINARY, queries=(3, 6), special=()),
 )
-def hopeless_queries(port: Judged, case: LossCase) -> None:
+def hopeless_queries(port: PortUnderTest, case: LossCase) -> None:
     """Further queries, far from every target and sure of being background, change no loss: there is no term that only
     counts queries, but for a loss that the profile divides by their number."""
     # Two that are alike: where one of them is matched the other could be, and `expected` leaves the case to others.
@@ -64,7 +64,7 @@ def hopeless_queries(port: Judged, case: LossCase) -> None:
     request=Request(targets=(0, 3)),
     varies={"loss_gain"},
 )
-def linear_in_each_gain(port: Judged, case: LossCase) -> None:
+def linear_in_each_gain(port: PortUnderTest, case: LossCase) -> None:
     """Every loss, and every gradient of it, is its own gain times something that no gain enters: 0 for a gain of 0,
     three times as much for three times the gain, half for half."""
     gains = {term: factor * case.config.loss_gain[term] for term, factor in FACTORS.items()}
@@ -81,7 +81,7 @@ def linear_in_each_gain(port: Judged, case: LossCase) -> None:
     source="Carion et al., DETR, arXiv 2005.12872, section 3.1: normalised by the number of objects in the batch",
     request=replace(ORDINARY, layers=(1, 2), images=(1, 2)),
 )
-def batch_given_twice(port: Judged, case: LossCase) -> None:
+def batch_given_twice(port: PortUnderTest, case: LossCase) -> None:
     """A batch in which every image occurs twice has the losses of one in which each occurs once, where there is a
     target; a loss that the profile divides by what does not double, such as the queries of an image, has twice as
     much."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.staged import assert_layers_counted, marks, staged
@@ -21,14 +21,14 @@ AUX_KEYS = tuple(f"{key}_aux" for key in MAIN_KEYS)
     source="Carion et al., DETR, arXiv 2005.12872, section 3.2, auxiliary decoding losses",
     request=SEVERAL_LAYERS,
 )
-def sum_over_layers(port: Judged, case: LossCase) -> None:
+def sum_over_layers(port: PortUnderTest, case: LossCase) -> None:
     """The auxiliary losses are the sums of the losses of all layers but the last, each layer matched on its own; none
     is left out and none counted twice."""
     port.loss(case).assert_values(port.expected(case), AUX_KEYS)
 
 
 @rule("AUX-02", source="Carion et al., DETR, arXiv 2005.12872, section 3.2", request=SEVERAL_LAYERS)
-def order_of_auxiliary_layers(port: Judged, case: LossCase) -> None:
+def order_of_auxiliary_layers(port: PortUnderTest, case: LossCase) -> None:
     """The order of the auxiliary layers does not matter."""
     expected = port.expected(case)
     once, reordered = port.loss(case), port.loss(reverse_auxiliary_layers(case))
@@ -42,7 +42,7 @@ def order_of_auxiliary_layers(port: Judged, case: LossCase) -> None:
     request=SEVERAL_LAYERS,
     among=lambda spec: spec.layers.independent,
 )
-def main_layer_is_the_last(port: Judged, case: LossCase) -> None:
+def main_layer_is_the_last(port: PortUnderTest, case: LossCase) -> None:
     """The main losses depend on the last layer alone: when every other layer becomes a copy of it, they stay, and
     each auxiliary loss is the main one times the number of auxiliary layers."""
     expected = port.expected(case)
@@ -58,7 +58,7 @@ def main_layer_is_the_last(port: Judged, case: LossCase) -> None:
     request=replace(SEVERAL_LAYERS, layers=(1, 1), real=False),
     among=lambda spec: spec.layers.least == 1,
 )
-def one_layer(port: Judged, case: LossCase) -> None:
+def one_layer(port: PortUnderTest, case: LossCase) -> None:
     """With a single layer every auxiliary loss is 0."""
     returned = port.loss(case)
     returned.assert_values(port.expected(case), MAIN_KEYS)
@@ -72,7 +72,7 @@ def one_layer(port: Judged, case: LossCase) -> None:
     source="Ultralytics DETRLoss, aux_loss=False",
     request=replace(SEVERAL_LAYERS, aux_loss=(False,)),
 )
-def auxiliary_losses_left_out(port: Judged, case: LossCase) -> None:
+def auxiliary_losses_left_out(port: PortUnderTest, case: LossCase) -> None:
     """Without aux_loss no auxiliary loss is returned, and the main losses are the same as with it."""
     returned = port.loss(case)
     returned.assert_values(port.expected(case), MAIN_KEYS)
@@ -85,7 +85,7 @@ def auxiliary_losses_left_out(port: Judged, case: LossCase) -> None:
     source="Ultralytics DETRLoss, use_uni_match and uni_match_ind",
     request=replace(SEVERAL_LAYERS, uni_match=(True,)),
 )
-def shared_matching(port: Judged, case: LossCase) -> None:
+def shared_matching(port: PortUnderTest, case: LossCase) -> None:
     """With use_uni_match all auxiliary layers use the matching of auxiliary layer uni_match_ind, whichever that is,
     while the main layer keeps its own."""
     for shared in range(case.layers - 1):
@@ -98,7 +98,7 @@ def shared_matching(port: Judged, case: LossCase) -> None:
     source="Carion et al., DETR, arXiv 2005.12872, section 3.2, auxiliary decoding losses",
     request=replace(SEVERAL_LAYERS, queries=(3, 6), targets=(1, 3), special=(), real=False),
 )
-def every_layer_counts_once(port: Judged, case: LossCase) -> None:
+def every_layer_counts_once(port: PortUnderTest, case: LossCase) -> None:
     """The last layer is the main one, and each of the others counts once in the auxiliary losses: none is left out,
     none counted twice, and their sum is not a mean."""
     marked = staged(case, marks(case.layers))
@@ -114,7 +114,7 @@ def every_layer_counts_once(port: Judged, case: LossCase) -> None:
     request=replace(SEVERAL_LAYERS, queries=(3, 6), targets=(1, 3), special=(), real=False),
     among=lambda spec: spec.layers.independent,
 )
-def every_layer_has_its_own_matching(port: Judged, case: LossCase) -> None:
+def every_layer_has_its_own_matching(port: PortUnderTest, case: LossCase) -> None:
     """Where every layer predicts every target exactly, but each by other queries, loss_bbox and loss_bbox_aux are 0: no
     layer uses another one's matching."""
     returned = port.loss(staged(case, turned=True))

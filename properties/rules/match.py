@@ -9,7 +9,7 @@ import numpy as np
 from detr_conformance.properties import oracle
 from detr_conformance.properties.additions import empty_images
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.rules.matched import assert_cheapest, assert_optimal, assert_pairs, matched_pairs
@@ -21,14 +21,14 @@ CARION = "Carion et al., DETR, arXiv 2005.12872, equation 1"
 
 
 @rule("MATCH-01", source=CARION, request=ANY, needs={"match"})
-def pairs(port: Judged, case: LossCase) -> None:
+def pairs(port: PortUnderTest, case: LossCase) -> None:
     """Each image gets min(queries, its targets) pairs; no query and no target occurs twice, and every target is one
     of the image's own, counted through the whole batch."""
     assert_pairs(case, matched_pairs(port, case))
 
 
 @rule("MATCH-02", source=f"{CARION}; certificate: Crouse, doi 10.1109/TAES.2016.140952", request=ANY, needs={"match"})
-def optimality(port: Judged, case: LossCase) -> None:
+def optimality(port: PortUnderTest, case: LossCase) -> None:
     """No other matching is cheaper: the total cost reaches the bound that the dual potentials prove, with the costs of
     class 2, bbox 5 and giou 2."""
     assert_optimal(port, case)
@@ -40,7 +40,7 @@ def optimality(port: Judged, case: LossCase) -> None:
     request=replace(ANY, queries=(2, 8)),
     needs={"match"},
 )
-def ties(port: Judged, case: LossCase) -> None:
+def ties(port: PortUnderTest, case: LossCase) -> None:
     """Where queries tie because half of them repeat the others, the matching is still a legal and optimal one."""
     half = (case.queries + 1) // 2
     order = np.arange(case.queries) % half
@@ -55,7 +55,7 @@ def ties(port: Judged, case: LossCase) -> None:
     request=replace(ANY, queries=(1, 3), targets=(3, 6), real=False),
     needs={"match"},
 )
-def fewer_queries_than_targets(port: Judged, case: LossCase) -> None:
+def fewer_queries_than_targets(port: PortUnderTest, case: LossCase) -> None:
     """With fewer queries than targets every query is matched, and the targets left out are those whose absence is
     cheapest."""
     assert_optimal(port, case)
@@ -67,14 +67,14 @@ def fewer_queries_than_targets(port: Judged, case: LossCase) -> None:
     request=replace(ANY, matcher_options=True),
     needs={"match"},
 )
-def cost_terms(port: Judged, case: LossCase) -> None:
+def cost_terms(port: PortUnderTest, case: LossCase) -> None:
     """A matcher built with other gains minimises those: the class term alone (focal with its alpha and gamma, or the
     softmax probability), the L1 term alone, the GIoU term alone, and their weighted sum."""
     assert_optimal(port, case)
 
 
 @rule("MATCH-06", source=CARION, request=replace(ANY, images=(2, 4)), needs={"match"})
-def images_do_not_mix(port: Judged, case: LossCase) -> None:
+def images_do_not_mix(port: PortUnderTest, case: LossCase) -> None:
     """An image is matched by its own predictions and targets alone: a matching that rounding cannot change stays the
     same when the other images are taken away."""
     port.require_certain_matching(case)
@@ -96,7 +96,7 @@ def images_do_not_mix(port: Judged, case: LossCase) -> None:
     needs={"match"},
     convention=NON_FINITE,
 )
-def non_finite_costs(port: Judged, case: LossCase) -> None:
+def non_finite_costs(port: PortUnderTest, case: LossCase) -> None:
     """A cost that is not finite counts as 0.0: matching goes on, and is optimal for the costs so changed."""
     logits = case.pred_scores.copy()
     logits[:, :, 1] = np.nan
@@ -113,7 +113,7 @@ def non_finite_costs(port: Judged, case: LossCase) -> None:
     request=replace(ANY, images=(3, 3), targets=(1, 3), cheap=False),
     needs={"match"},
 )
-def empty_images_anywhere(port: Judged, case: LossCase) -> None:
+def empty_images_anywhere(port: PortUnderTest, case: LossCase) -> None:
     """Wherever images without targets stand in the batch, alone or several, they get no pairs, and every other image is
     matched with its own targets."""
     costs = oracle.matching_costs(case, port.spec)

@@ -9,7 +9,7 @@ import numpy as np
 from detr_conformance.properties import oracle
 from detr_conformance.properties.additions import repeat_queries
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged, OutOfScope
+from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.rules.matched import assert_optimal
@@ -54,7 +54,7 @@ LIKE_HALF_PRECISION = 1.0 + 2.0**-11
     request=DUEL,
     needs={"match"},
 )
-def class_cost_against_l1_cost(port: Judged, case: LossCase) -> None:
+def class_cost_against_l1_cost(port: PortUnderTest, case: LossCase) -> None:
     """The class cost of a query is worth exactly so much L1 distance as its formula and the gains say: of two queries,
     one with the better class and one with the better box, the cheaper is matched, however little the two costs
     differ."""
@@ -67,14 +67,14 @@ def class_cost_against_l1_cost(port: Judged, case: LossCase) -> None:
     request=replace(DUEL, logit_scale=30.0),
     needs={"match"},
 )
-def class_cost_of_saturated_logits(port: Judged, case: LossCase) -> None:
+def class_cost_of_saturated_logits(port: PortUnderTest, case: LossCase) -> None:
     """The class cost of a query that is all but sure, and wrong, is worth as much L1 distance as its formula says: its
     logarithms stop where the profile's eps stops them."""
     _assert_exchange(port, case, "bbox", MOVED)
 
 
 @rule("MATCH-10", source="Carion et al., DETR, arXiv 2005.12872, section 3.1", request=DUEL, needs={"match"})
-def class_cost_against_giou_cost(port: Judged, case: LossCase) -> None:
+def class_cost_against_giou_cost(port: PortUnderTest, case: LossCase) -> None:
     """The class cost of a query is worth exactly so much GIoU as its formula and the gains say: of two queries, one
     with the better class and one with the better box, the cheaper is matched, however little the two costs differ."""
     _assert_exchange(port, case, "giou", SMALLER)
@@ -86,7 +86,7 @@ def class_cost_against_giou_cost(port: Judged, case: LossCase) -> None:
     request=Request(layers=(1, 2), queries=(2, 8), targets=(0, 4), denoising="never", cheap=True),
     needs={"match"},
 )
-def near_ties(port: Judged, case: LossCase) -> None:
+def near_ties(port: PortUnderTest, case: LossCase) -> None:
     """Where queries are all but equal, differing by what half precision cannot hold, the cheapest ones are matched;
     only where float32 itself cannot tell is either of them right."""
     half = case.queries // 2
@@ -104,7 +104,7 @@ def near_ties(port: Judged, case: LossCase) -> None:
     # Several targets of an image would compete for the copies of a query, and tie in ways that change the loss.
     request=Request(layers=(1, 2), queries=(1, 4), targets=(0, 1), denoising="never", real=False),
 )
-def copies_of_queries(port: Judged, case: LossCase) -> None:
+def copies_of_queries(port: PortUnderTest, case: LossCase) -> None:
     """Where every query occurs twice, an image's only target is matched with one copy of the cheapest query, and
     whichever it is the losses are the same; the other copy is background."""
     port.require_certain_matching(case)
@@ -113,14 +113,14 @@ def copies_of_queries(port: Judged, case: LossCase) -> None:
 
 
 @rule("MATCH-14", source=FLOAT32_COSTS, request=replace(HALF, logit_scale=30.0), needs={"match"})
-def half_precision_costs(port: Judged, case: LossCase) -> None:
+def half_precision_costs(port: PortUnderTest, case: LossCase) -> None:
     """Float16 predictions are matched by costs in float32 or better, also where a float16 sigmoid is 0 or 1 and the
     logarithm of it would not be finite."""
     assert_optimal(port, case)
 
 
 @rule("MATCH-15", source=FLOAT32_COSTS, request=replace(HALF, targets=(1, 4), cheap=False, real=False), needs={"match"})
-def half_precision_box_costs(port: Judged, case: LossCase) -> None:
+def half_precision_box_costs(port: PortUnderTest, case: LossCase) -> None:
     """Float16 predictions are matched by L1 and GIoU costs in float32 or better, with targets that are not rounded: of
     two queries alike on either side of a target the nearer is matched, by however little it is."""
     for side in (-1.0, 1.0):
@@ -134,7 +134,7 @@ def half_precision_box_costs(port: Judged, case: LossCase) -> None:
     request=Request(layers=(1, 2), targets=(0, 4), denoising="never", logit_scale=1.0, cheap=True),
     needs={"match"},
 )
-def costs_of_tiny_boxes(port: Judged, case: LossCase) -> None:
+def costs_of_tiny_boxes(port: PortUnderTest, case: LossCase) -> None:
     """Boxes whose areas are not much larger than the profile's eps are matched by the same costs, with that eps in the
     union and in the hull of GIoU."""
     assert_optimal(port, map_boxes(case, lambda boxes: boxes * TINY))
@@ -152,7 +152,7 @@ def _between_two_queries(case: LossCase, side: float) -> LossCase:
     )
 
 
-def _assert_exchange(port: Judged, case: LossCase, term: str, box: np.ndarray) -> None:
+def _assert_exchange(port: PortUnderTest, case: LossCase, term: str, box: np.ndarray) -> None:
     """Two queries whose costs are all but equal by the choice of the gain, first on one side and then on the other.
 
     The query with the better class gets the worse box, and the gain of the other term is the rate at which its
@@ -174,7 +174,7 @@ def _assert_exchange(port: Judged, case: LossCase, term: str, box: np.ndarray) -
             assert_optimal(port, duel.change(matcher=matcher))
 
 
-def _exchange_rate(port: Judged, duel: LossCase, term: str, better: int) -> tuple[float, float]:
+def _exchange_rate(port: PortUnderTest, duel: LossCase, term: str, better: int) -> tuple[float, float]:
     """The gain at which both queries cost the same, and by what share of it the costs can be told apart.
 
     Raises:
@@ -189,7 +189,7 @@ def _exchange_rate(port: Judged, duel: LossCase, term: str, better: int) -> tupl
     return rate, MARGIN * reach / advantage
 
 
-def _terms(port: Judged, duel: LossCase, term: str) -> np.ndarray:
+def _terms(port: PortUnderTest, duel: LossCase, term: str) -> np.ndarray:
     """One term of the cost of both queries, before gains."""
     boxes, logits = track(duel.pred_bboxes[0, 0]), track(duel.pred_scores[0, 0])
     return getattr(port.spec.matcher.cost_terms(duel.matcher, boxes, logits, duel.gt_bboxes, duel.gt_cls), term)

@@ -9,7 +9,7 @@ import numpy as np
 
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged, OutOfScope
+from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.tolerance import rounded
@@ -76,7 +76,7 @@ class Rivals:
         about_class=True,
     ),
 )
-def matching_inside_the_loss(port: Judged, case: LossCase) -> None:
+def matching_inside_the_loss(port: PortUnderTest, case: LossCase) -> None:
     """Whatever classification loss is chosen, with whatever alpha, gamma and gains, queries are matched inside the loss
     by one and the same cost: of two queries, one with the better class and one with the better box, the cheaper is
     matched, however little the two costs differ."""
@@ -92,7 +92,7 @@ def matching_inside_the_loss(port: Judged, case: LossCase) -> None:
         _assert_matched(port, same, shift - step)
 
 
-def _assert_matched(port: Judged, case: LossCase, distance: float) -> None:
+def _assert_matched(port: PortUnderTest, case: LossCase, distance: float) -> None:
     """In the first layer the queries with the better class, so far from their targets; in the last those on them.
 
     Which of both are matched is read from the L1 loss: a single wrong pair moves it by twice the slack.
@@ -112,14 +112,14 @@ def _targets(count: int) -> np.ndarray:
     return np.concatenate([PLACES[:count], np.tile(SIZE, (count, 1))], axis=1)
 
 
-def _rivals(port: Judged, case: LossCase) -> Rivals:
+def _rivals(port: PortUnderTest, case: LossCase) -> Rivals:
     label = int(case.gt_cls[0])
     costs = _class_and_box_costs(port, case, case.pred_scores[0, 0], np.zeros(2), label)
     return Rivals(case, int(costs.argmin()), label)
 
 
 def _class_and_box_costs(
-    port: Judged, case: LossCase, logits: np.ndarray, shifts: np.ndarray, label: int
+    port: PortUnderTest, case: LossCase, logits: np.ndarray, shifts: np.ndarray, label: int
 ) -> np.ndarray:
     """Costs inside the loss of queries that lie so far to the right of a target."""
     [target] = _targets(1)
@@ -128,7 +128,7 @@ def _class_and_box_costs(
     return np.asarray(matcher.cost(config, boxes, logits, target[None], np.array([label])))[:, 0]
 
 
-def _shift_of_equal_costs(port: Judged, rivals: Rivals) -> float:
+def _shift_of_equal_costs(port: PortUnderTest, rivals: Rivals) -> float:
     """How far the query with the better class may lie away before it costs as much as the one on the target.
 
     Raises:
@@ -143,7 +143,7 @@ def _shift_of_equal_costs(port: Judged, rivals: Rivals) -> float:
     return float(np.interp(on_target[0], shifted, SHIFTS))
 
 
-def _reach(port: Judged, case: LossCase) -> float:
+def _reach(port: PortUnderTest, case: LossCase) -> float:
     """By how much two costs of the case may be off together."""
     costs = (cost for layer in oracle.matching_costs(case, port.spec, inside_loss=True) for cost in layer)
     return 2.0 * max(float(oracle.allowed_cost_error(cost, case.dtype).max()) for cost in costs)

@@ -9,7 +9,7 @@ import numpy as np
 
 from detr_conformance.properties.case import CLASSIFICATION, LossCase, LossConfig, MatcherConfig
 from detr_conformance.properties.case_options import DEFAULT_LOSS_GAIN
-from detr_conformance.properties.judged import Judged, OutOfScope
+from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.rules.matched import assert_pairs, matched_pairs
@@ -52,7 +52,7 @@ def small_problems(level: str, classification: str) -> Iterator[LossCase]:
     needs={"match"},
     listing=small_problems,
 )
-def every_small_problem(port: Judged, case: LossCase) -> None:
+def every_small_problem(port: PortUnderTest, case: LossCase) -> None:
     """For all matrices of the costs 0, 1 and 2 with up to three queries and three targets, most of which tie, the
     matching is one of the cheapest among all that there are."""
     if case.matcher.cost_gain != L1_ALONE or case.queries > LARGEST or max(case.gt_groups, default=0) > LARGEST:

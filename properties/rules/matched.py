@@ -6,8 +6,8 @@ import numpy as np
 
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.matching import certify
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.reference.rounding import plain
 
 Matched = tuple[int, int, np.ndarray, np.ndarray]
@@ -17,7 +17,7 @@ Costs = list[list[np.ndarray]]
 """Cost of every pair, for each layer and in it for each image."""
 
 
-def matched_pairs(port: Judged, case: LossCase) -> list[Matched]:
+def matched_pairs(port: PortUnderTest, case: LossCase) -> list[Matched]:
     """Layer, image, queries and targets of every matching of the case."""
     layers = port.match(case)
     assert [len(layer) for layer in layers] == [case.images] * case.layers, (
@@ -43,13 +43,13 @@ def assert_pairs(case: LossCase, matched: list[Matched]) -> None:
         assert len(set(queries.tolist())) == wanted, f"{where}: queries {queries.tolist()} are not distinct"
 
 
-def assert_optimal(port: Judged, case: LossCase) -> None:
+def assert_optimal(port: PortUnderTest, case: LossCase) -> None:
     """Every matching of the case cheapest by the costs of the profile."""
     __tracebackhide__ = True
     assert_cheapest(port, case, matched_pairs(port, case), oracle.matching_costs(case, port.spec))
 
 
-def assert_cheapest(port: Judged, case: LossCase, matched: list[Matched], costs: Costs) -> None:
+def assert_cheapest(port: PortUnderTest, case: LossCase, matched: list[Matched], costs: Costs) -> None:
     """The matching of every image cheapest by its costs, as far as rounding lets anyone see."""
     __tracebackhide__ = True
     for layer, image, queries, targets in matched:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.tolerance import rounded
@@ -24,7 +24,7 @@ EDGES = np.array([[0.0, 0.5, 0.25, 0.5], [1.0, 1.0, 0.5, 0.25], [0.5, 0.5, 1.0, 
     source="arithmetic in the precision of the predictions",
     request=replace(TAME, dtype="float64", logit_scale=12.0, about_class=True),
 )
-def double_precision(port: Judged, case: LossCase) -> None:
+def double_precision(port: PortUnderTest, case: LossCase) -> None:
     """Float64 predictions give losses and gradients that are right to the rounding of float64, by every classification
     loss."""
     for same in port.each_classification(case):
@@ -36,7 +36,7 @@ def double_precision(port: Judged, case: LossCase) -> None:
     source="the losses are defined on the numbers, not on their format",
     request=replace(TAME, dtype="float16"),
 )
-def half_precision(port: Judged, case: LossCase) -> None:
+def half_precision(port: PortUnderTest, case: LossCase) -> None:
     """Float16 predictions with float32 targets give losses and gradients that are right to the rounding of float16;
     who is matched is decided in float32 or better."""
     _assert_values_and_gradients(port, _with_targets_that_its_dtype_holds(case))
@@ -47,7 +47,7 @@ def half_precision(port: Judged, case: LossCase) -> None:
     source="the losses are defined on the numbers, not on their format",
     request=replace(TAME, dtype="bfloat16"),
 )
-def brain_float(port: Judged, case: LossCase) -> None:
+def brain_float(port: PortUnderTest, case: LossCase) -> None:
     """Bfloat16 predictions with float32 targets give losses and gradients that are right to the rounding of bfloat16;
     who is matched is decided in float32 or better."""
     _assert_values_and_gradients(port, _with_targets_that_its_dtype_holds(case))
@@ -60,7 +60,7 @@ def brain_float(port: Judged, case: LossCase) -> None:
         queries=(1, 1), targets=(1, 1), denoising="never", special=(), logit_scale=1e4, real=False, about_class=True
     ),
 )
-def saturated_logits(port: Judged, case: LossCase) -> None:
+def saturated_logits(port: PortUnderTest, case: LossCase) -> None:
     """Logits of ten thousand and more give finite losses, the same as the reference's: no logarithm of a probability
     that has been rounded to 0 or 1."""
     for same in port.each_classification(case):
@@ -74,7 +74,7 @@ def saturated_logits(port: Judged, case: LossCase) -> None:
     convention=NON_FINITE,
     should="a training run that goes well has finite predictions; this is about how soon one that does not is seen",
 )
-def non_finite_predictions_stay_visible(port: Judged, case: LossCase) -> None:
+def non_finite_predictions_stay_visible(port: PortUnderTest, case: LossCase) -> None:
     """NaN in a matched box makes the box losses NaN, in an unmatched one leaves them; a NaN logit makes loss_class NaN;
     a logit of +inf of a background class makes it infinite; nobody crashes."""
     boxes, logits = case.pred_bboxes.copy(), case.pred_scores.copy()
@@ -85,7 +85,7 @@ def non_finite_predictions_stay_visible(port: Judged, case: LossCase) -> None:
         port.loss(broken).assert_values(port.expected(broken))
 
 
-def _infinite_backgrounds(port: Judged, case: LossCase) -> list[LossCase]:
+def _infinite_backgrounds(port: PortUnderTest, case: LossCase) -> list[LossCase]:
     """The case with one infinite logit of a class that its image has no target of; none where it has them all."""
     absent = sorted(set(range(case.config.nc)) - set(case.gt_cls[case.of_image(0)].tolist()))
     if not absent:
@@ -103,7 +103,7 @@ def _infinite_backgrounds(port: Judged, case: LossCase) -> list[LossCase]:
     source="boxes are shares of the image: from 0 to 1, both included",
     request=Request(targets=(1, 3), denoising="never", special=("border",)),
 )
-def boxes_at_the_border(port: Judged, case: LossCase) -> None:
+def boxes_at_the_border(port: PortUnderTest, case: LossCase) -> None:
     """Boxes that touch the border of the image, have their centre on it, reach over it or fill the image are boxes like
     any others: nothing is clipped."""
     boxes, gt_bboxes = case.pred_bboxes.copy(), case.gt_bboxes.copy()
@@ -127,7 +127,7 @@ def boxes_at_the_border(port: Judged, case: LossCase) -> None:
         real=False,
     ),
 )
-def large_sizes(port: Judged, case: LossCase) -> None:
+def large_sizes(port: PortUnderTest, case: LossCase) -> None:
     """With as many queries and classes as real models have, all losses and gradients are still right to rounding: sums
     over thousands of terms, indices beyond a byte."""
     _assert_values_and_gradients(port, case)
@@ -138,7 +138,7 @@ def _with_targets_that_its_dtype_holds(case: LossCase) -> LossCase:
     return case.change(gt_bboxes=rounded(case.gt_bboxes, case.dtype))
 
 
-def _assert_values_and_gradients(port: Judged, case: LossCase) -> None:
+def _assert_values_and_gradients(port: PortUnderTest, case: LossCase) -> None:
     __tracebackhide__ = True
     expected, returned = port.expected(case), port.loss(case)
     returned.assert_values(expected)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.global_state import changed, generators_elsewhere, snapshot
-from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.tolerance import rounded
@@ -17,7 +17,7 @@ THREADS = 4
 
 
 @rule("NUM-06", source="a loss is a function", request=Request(), needs={"one_object"})
-def calls_leave_no_trace(port: Judged, case: LossCase) -> None:
+def calls_leave_no_trace(port: PortUnderTest, case: LossCase) -> None:
     """A loss object answers the same when it is asked again, also after another batch in between, and that batch is
     judged by its own targets."""
     other = case.change(gt_cls=(case.gt_cls + 1) % case.config.nc, pred_scores=-case.pred_scores, denoising=None)
@@ -34,7 +34,7 @@ def calls_leave_no_trace(port: Judged, case: LossCase) -> None:
     request=replace(TAME, targets=(1, 4), about_class=True),
     needs={"one_object", "bfloat16"},
 )
-def half_precision_leaves_no_trace(port: Judged, case: LossCase) -> None:
+def half_precision_leaves_no_trace(port: PortUnderTest, case: LossCase) -> None:
     """A loss object that has seen a bfloat16 batch treats the next float32 batch in full precision."""
     half = case.change(
         pred_bboxes=rounded(case.pred_bboxes, "bfloat16"),
@@ -51,7 +51,7 @@ def half_precision_leaves_no_trace(port: Judged, case: LossCase) -> None:
 
 
 @rule("NUM-10", source="a loss is a function", request=Request(targets=(0, 3)))
-def same_question_same_answer(port: Judged, case: LossCase) -> None:
+def same_question_same_answer(port: PortUnderTest, case: LossCase) -> None:
     """Asked twice, the loss returns the same losses and gradients, up to the rounding of another order of summation."""
     expected, once, again = port.expected(case), port.loss(case), port.loss(case)
     for key in expected:
@@ -61,7 +61,7 @@ def same_question_same_answer(port: Judged, case: LossCase) -> None:
 
 
 @rule("NUM-11", source="a loss is a function", request=Request(targets=(0, 3)), needs={"concurrent"})
-def calls_at_the_same_time(port: Judged, case: LossCase) -> None:
+def calls_at_the_same_time(port: PortUnderTest, case: LossCase) -> None:
     """Called from several threads at the same time on different batches, the loss gives each of them its own answer."""
     cases = [case, case.change(pred_scores=-case.pred_scores)] * (THREADS // 2)
     expected = [port.expected(each) for each in cases[:2]] * (THREADS // 2)
@@ -75,7 +75,7 @@ def calls_at_the_same_time(port: Judged, case: LossCase) -> None:
     source="a loss is a function: a random number that it takes away shifts every dropout and augmentation after it",
     request=Request(targets=(0, 3)),
 )
-def the_world_stays_as_it_is(port: Judged, case: LossCase) -> None:
+def the_world_stays_as_it_is(port: PortUnderTest, case: LossCase) -> None:
     """A call draws nothing from the global random generators of NumPy and PyTorch, not even to choose among matchings
     that cost the same, and leaves PyTorch's default dtype and its gradient mode as they are."""
     with generators_elsewhere():

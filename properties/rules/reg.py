@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.staged import staged
@@ -19,14 +19,14 @@ GIOU_KEYS = ("loss_giou", "loss_giou_aux", "loss_giou_dn", "loss_giou_aux_dn")
 
 
 @rule("REG-01", source="Carion et al., DETR, arXiv 2005.12872, appendix A.2", request=WITH_TARGETS)
-def l1_loss(port: Judged, case: LossCase) -> None:
+def l1_loss(port: PortUnderTest, case: LossCase) -> None:
     """loss_bbox is the gain times the sum of the absolute differences of the four numbers of every matched box, centre
     form against centre form, divided by the profile's normaliser."""
     port.loss(case).assert_values(port.expected(case), L1_KEYS)
 
 
 @rule("REG-02", source="Rezatofighi et al., GIoU, arXiv 1902.09630, algorithm 2", request=WITH_TARGETS)
-def giou_loss(port: Judged, case: LossCase) -> None:
+def giou_loss(port: PortUnderTest, case: LossCase) -> None:
     """loss_giou is the gain times the sum of 1 - GIoU over the matched boxes, divided by the profile's normaliser."""
     port.loss(case).assert_values(port.expected(case), GIOU_KEYS)
 
@@ -36,7 +36,7 @@ def giou_loss(port: Judged, case: LossCase) -> None:
     source="Ultralytics DETRLoss: zeros without a match",
     request=Request(all_empty=True, denoising="never"),
 )
-def no_targets_no_box_loss(port: Judged, case: LossCase) -> None:
+def no_targets_no_box_loss(port: PortUnderTest, case: LossCase) -> None:
     """In a batch without any target both box losses are exactly 0."""
     returned = port.loss(case)
     for key in (*L1_KEYS, *GIOU_KEYS):
@@ -49,7 +49,7 @@ def no_targets_no_box_loss(port: Judged, case: LossCase) -> None:
     source="Ultralytics DETRLoss divides by the matched pairs; Carion et al., DETR, section 3.1, by the targets",
     request=replace(WITH_TARGETS, queries=(1, 2), targets=(3, 5), denoising="never", real=False),
 )
-def more_targets_than_queries(port: Judged, case: LossCase) -> None:
+def more_targets_than_queries(port: PortUnderTest, case: LossCase) -> None:
     """With fewer queries than targets the loss is computed over the pairs there are, and divided by the profile's
     normaliser: by the base profile the number of those pairs, not of the targets."""
     port.loss(case).assert_values(port.expected(case))
@@ -61,7 +61,7 @@ def more_targets_than_queries(port: Judged, case: LossCase) -> None:
     request=WITH_TARGETS,
     varies={"loss_gain"},
 )
-def box_gains(port: Judged, case: LossCase) -> None:
+def box_gains(port: PortUnderTest, case: LossCase) -> None:
     """Doubling the bbox gain doubles loss_bbox alone, doubling the giou gain doubles loss_giou alone; the matching
     does not follow the gains of the loss."""
     gain = dict(case.config.loss_gain)
@@ -79,7 +79,7 @@ def box_gains(port: Judged, case: LossCase) -> None:
         WITH_TARGETS, images=(1, 1), queries=(1, 1), targets=(1, 1), denoising="never", special=(), real=False
     ),
 )
-def l1_loss_of_one_pair(port: Judged, case: LossCase) -> None:
+def l1_loss_of_one_pair(port: PortUnderTest, case: LossCase) -> None:
     """For one query and one target loss_bbox is the gain times |x - x'| + |y - y'| + |w - w'| + |h - h'|, each counted
     once, whatever its sign, and none scaled by the size of the box."""
     target = snap(case).gt_bboxes
@@ -95,7 +95,7 @@ def l1_loss_of_one_pair(port: Judged, case: LossCase) -> None:
     source="Carion et al., DETR, arXiv 2005.12872, section 3.1: normalised by the number of objects in the batch",
     request=replace(WITH_TARGETS, queries=(3, 6), targets=(1, 3), denoising="never", special=(), real=False),
 )
-def equal_pairs_count_once(port: Judged, case: LossCase) -> None:
+def equal_pairs_count_once(port: PortUnderTest, case: LossCase) -> None:
     """Where all predictions are equally far off, loss_bbox is the gain times that distance, in each auxiliary layer
     too, however many pairs, images and unmatched queries there are."""
     distance = 2.0**-6

@@ -62,21 +62,21 @@ def make_report():
     """Builds a report: each rule passes, but for those that are named with a verdict, or with fields of their entry."""
     import msgspec
 
-    from detr_conformance.judgement import Judgement
+    from detr_conformance.check_plan import CheckPlan
     from detr_conformance.ports.reference_port import ReferencePort
     from detr_conformance.properties.rules import RULES
-    from detr_conformance.properties.run import Outcome
+    from detr_conformance.properties.run import RuleResult
     from detr_conformance.reference import ULTRALYTICS
     from detr_conformance.report import RuleEntry
     from detr_conformance.reports.composing import compose, entry_of
 
     def entry(rule, said):
         fields = {"verdict": said, "message": "" if said == "pass" else "why"} if isinstance(said, str) else said
-        return RuleEntry(**(msgspec.structs.asdict(entry_of(Outcome(rule, "pass", examples=5, share=0.5))) | fields))
+        return RuleEntry(**(msgspec.structs.asdict(entry_of(RuleResult(rule, "pass", examples=5, share=0.5))) | fields))
 
     def make(said=None, *, judged=".", name="sample", **changes):
         entries = [entry(rule, (said or {}).get(rule.id, "pass")) for rule in RULES if re.search(judged, rule.id)]
-        report = compose(Judgement(ReferencePort(name=name), ULTRALYTICS), entries, {"python": "3.11"})
+        report = compose(CheckPlan(ReferencePort(name=name), ULTRALYTICS), entries, {"python": "3.11"})
         return msgspec.structs.replace(report, **changes)
 
     return make

@@ -14,7 +14,7 @@ from detr_conformance.diagnosis.search import diagnose
 from detr_conformance.mutants import MUSEUM, Mutant
 from detr_conformance.mutants.mutant import together
 from detr_conformance.ports.reference_port import ReferencePort
-from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.reference import FAMILY, ULTRALYTICS
 
 from .museum_evidence import divergence, evidence, failures
@@ -30,7 +30,7 @@ def names_step(mutant, found, spec=ULTRALYTICS):
 
 def diagnosis_of(port, cases, spec=ULTRALYTICS):
     """Ids of the mutants that explain a port: of one or two for each explanation."""
-    found = diagnose(Judged(port, spec), cases)
+    found = diagnose(PortUnderTest(port, spec), cases)
     if found is None:
         return []
     return (

@@ -8,7 +8,7 @@ from detr_conformance.diagnosis.divergence import first_decision
 from detr_conformance.diagnosis.explaining import cases_asked_about
 from detr_conformance.power import LEVELS, MUTANT, RULE, recorded
 from detr_conformance.properties.drawing import pool
-from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.run import run
 from detr_conformance.properties.strategies import Domain
 from detr_conformance.properties.working import working
@@ -32,7 +32,7 @@ def failures(mutant, spec=ULTRALYTICS, most=RULES_LOOKED_AT):
     """Rules that fail the mutant under a spec, each with the first case on which it does."""
     found = []
     for rule in map(RULE.get, killers(mutant.id)):
-        if rule.applies(Judged(mutant.port(spec), spec)):
+        if rule.applies(PortUnderTest(mutant.port(spec), spec)):
             level = KILLS[mutant.id][rule.id].level
             outcome = run(rule, mutant.port(spec), spec, level=level, shrink=False)
             if outcome.verdict == "fail":
@@ -54,7 +54,7 @@ def divergence(mutant, spec=ULTRALYTICS):
 
 def evidence(mutant, spec=ULTRALYTICS):
     """What `check` asks about a port that fails so."""
-    judged, cases = Judged(mutant.port(spec), spec), []
+    judged, cases = PortUnderTest(mutant.port(spec), spec), []
     domain = working(judged, Domain.of(judged))
     for rule, case in failures(mutant, spec):
         cases += cases_asked_about(rule, judged.port, spec, case)[-3:]

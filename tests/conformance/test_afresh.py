@@ -19,9 +19,9 @@ from detr_conformance.packets.afresh import Server, told_afresh
 from detr_conformance.packets.files import keep
 from detr_conformance.packets.packet import read
 from detr_conformance.packets.script import MOST_LINES
-from detr_conformance.properties.judged import PortTimeout
+from detr_conformance.properties.port_under_test import PortTimeout
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import Outcome, run
+from detr_conformance.properties.run import RuleResult, run
 from detr_conformance.reference import ULTRALYTICS
 from detr_conformance.reports.composing import entry_of
 
@@ -45,7 +45,7 @@ def options(name):
 
 
 def failure(case, earlier=()):
-    return Outcome(RULE, "fail", "off by 0.1", case=case, earlier=earlier)
+    return RuleResult(RULE, "fail", "off by 0.1", case=case, earlier=earlier)
 
 
 def told(name, case, earlier=()):

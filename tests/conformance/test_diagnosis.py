@@ -20,9 +20,9 @@ from detr_conformance.options import CheckOptions
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.power import MUTANT, RULE
 from detr_conformance.properties.drawing import pool
-from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
-from detr_conformance.properties.run import Outcome
+from detr_conformance.properties.run import RuleResult
 from detr_conformance.properties.strategies import Domain
 from detr_conformance.reference import FAMILY, RTDETR, ULTRALYTICS, wrap_in
 from detr_conformance.report import Divergence
@@ -66,9 +66,9 @@ def test_nineteen_of_twenty_first_divergences_name_a_decision_that_was_changed(s
 
 @EVERY_SPEC
 def test_a_correct_port_does_not_part_from_the_reference(spec):
-    cases = list(islice(pool(WIDE, Domain.of(Judged(ReferencePort(spec))), 0), 6))
+    cases = list(islice(pool(WIDE, Domain.of(PortUnderTest(ReferencePort(spec))), 0), 6))
     for port in (ReferencePort(spec), Silent(ReferencePort(spec))):
-        assert [first_divergence(Judged(port, spec), case) for case in cases] == [None] * len(cases)
+        assert [first_divergence(PortUnderTest(port, spec), case) for case in cases] == [None] * len(cases)
 
 
 @pytest.mark.parametrize(
@@ -82,14 +82,14 @@ def test_a_correct_port_does_not_part_from_the_reference(spec):
 )
 def test_a_port_that_shows_no_decisions_is_compared_by_what_it_answers(name, step):
     port = Silent(MUTANT[name].port())
-    found = [first_divergence(Judged(port), case.change(use_vfl=False)) for case in CASES]
+    found = [first_divergence(PortUnderTest(port), case.change(use_vfl=False)) for case in CASES]
     assert step in {each.step for each in found if each is not None}
 
 
 def test_a_divergence_says_where_what_and_how_much():
     mutant = MUTANT["plausible-focal-alpha-swapped"]
     cases = [case.change(use_vfl=False, use_fl=True) for case in CASES]
-    found = next(filter(None, (first_divergence(Judged(mutant.port()), case) for case in cases)))
+    found = next(filter(None, (first_divergence(PortUnderTest(mutant.port()), case) for case in cases)))
     assert found.step == "class_terms.focal.weight"
     assert found.message.startswith("the first step that differs is class_terms.focal.weight: ")
     assert float(found.got) != float(found.expected)
@@ -155,25 +155,25 @@ def larger(spec, path):
 @pytest.mark.usefixtures("part_of_the_museum")
 @pytest.mark.parametrize("path", thorough_but(["gain"], ["gain", "denoising.generator.moved"]))
 def test_what_is_not_known_is_not_named(path):
-    assert diagnose(Judged(ReferencePort(larger(ULTRALYTICS, path), "larger", ULTRALYTICS)), CASES) is None
+    assert diagnose(PortUnderTest(ReferencePort(larger(ULTRALYTICS, path), "larger", ULTRALYTICS)), CASES) is None
 
 
 @EVERY_SPEC
 def test_what_is_right_is_not_named(spec):
-    assert diagnose(Judged(ReferencePort(spec)), CASES) is None
+    assert diagnose(PortUnderTest(ReferencePort(spec)), CASES) is None
 
 
 @EVERY_SPEC
 def test_a_port_that_follows_another_spec_is_told_which(spec):
     [other] = (each for each in FAMILY.values() if each is not spec)
-    cases = list(islice(pool(replace(WIDE, special=()), Domain.of(Judged(ReferencePort(RTDETR))), 0), 6))
-    found = diagnose(Judged(ReferencePort(other), spec), cases)
+    cases = list(islice(pool(replace(WIDE, special=()), Domain.of(PortUnderTest(ReferencePort(RTDETR))), 0), 6))
+    found = diagnose(PortUnderTest(ReferencePort(other), spec), cases)
     assert found.spec is other
     assert f"--profile {other.name}" in described(found).message
 
 
 def test_a_diagnosis_that_breaks_off_says_so(small_case, monkeypatch):
-    failed = [entry_of(Outcome(RULE["REG-01"], "fail", "wrong", case=small_case))]
+    failed = [entry_of(RuleResult(RULE["REG-01"], "fail", "wrong", case=small_case))]
     broken = diagnosed(CheckOptions(port="no_such_module:port"), failed)
     assert broken.message == "none: the process that asked the port broke off (exit status 1)"
     monkeypatch.setattr(apart, "SECONDS", 0)
@@ -181,7 +181,7 @@ def test_a_diagnosis_that_breaks_off_says_so(small_case, monkeypatch):
 
 
 def entry(name, step):
-    of_rule = entry_of(Outcome(RULE[name], "fail", "wrong"))
+    of_rule = entry_of(RuleResult(RULE[name], "fail", "wrong"))
     divergence = Divergence(step=step or "", what="cost", where=[0], expected="1", got="2", message="it differs")
     return msgspec.structs.replace(of_rule, divergence=None if step is None else divergence)
 
@@ -205,5 +205,5 @@ def test_a_decision_is_looked_at_by_the_families_that_are_about_it():
 def test_numbers_that_are_not_there_are_told():
     broken = Silent(ReferencePort())
     broken.loss = lambda case: replace(ReferencePort().loss(case), losses={"loss_class": np.array(np.nan)})
-    found = first_divergence(Judged(broken), CASES[0])
+    found = first_divergence(PortUnderTest(broken), CASES[0])
     assert (found.step, found.got) == ("keys", "the port returned no loss_bbox")

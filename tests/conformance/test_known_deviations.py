@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 import tomllib
 
+from detr_conformance.check_plan import CheckPlan
 from detr_conformance.errors import UsageError
-from detr_conformance.judgement import Judgement
 from detr_conformance.known_deviations import KnownDeviation, apply, draft, witnessed
 from detr_conformance.known_deviations_file import load
 from detr_conformance.options import CheckOptions
 from detr_conformance.packets.files import keep
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import Outcome, run
+from detr_conformance.properties.run import RuleResult, run
 from detr_conformance.reference import ULTRALYTICS
 from detr_conformance.reports.composing import compose, entry_of
 
@@ -105,7 +105,7 @@ def test_an_entry_about_a_dtype_that_a_port_does_not_take_is_no_entry(tmp_path):
 
 
 def entry(verdict, case=None):
-    return entry_of(Outcome(RULE, verdict, "" if verdict == "pass" else "off by 0.1", case=case))
+    return entry_of(RuleResult(RULE, verdict, "" if verdict == "pass" else "off by 0.1", case=case))
 
 
 KNOWN = {"CLASS-01": [KnownDeviation("CLASS-01", "too large", link="https://example.org", where="known.toml: 1")]}
@@ -123,7 +123,7 @@ def test_the_verdict_of_a_listed_rule(verdict, becomes):
 @pytest.mark.parametrize(("verdict", "becomes", "of_the_run"), [("fail", "xfail", True), ("pass", "stale", False)])
 def test_a_listed_should_is_no_reason_against_the_port_but_a_stale_entry_is(verdict, becomes, of_the_run):
     should = next(rule for rule in RULES if rule.obligation == "SHOULD")
-    found = apply(entry_of(Outcome(should, verdict)), {should.id: KNOWN["CLASS-01"]})
+    found = apply(entry_of(RuleResult(should, verdict)), {should.id: KNOWN["CLASS-01"]})
     assert (found.verdict, found.is_remark, found.is_broken) == (becomes, of_the_run, not of_the_run)
 
 
@@ -164,13 +164,13 @@ def test_a_witness_of_another_rule_is_refused(witness, tmp_path):
 
 
 def report_of(*entries):
-    return compose(Judgement(PORT, ULTRALYTICS), entries, {})
+    return compose(CheckPlan(PORT, ULTRALYTICS), entries, {})
 
 
 def test_a_draft_lists_the_failures_and_leaves_the_reasons_to_be_given(tmp_path):
     odd = replace(RULE, id="CLASS-02")
-    failing = entry_of(Outcome(odd, "fail", 'line "one"\n[[known-deviations]]'))
-    text = draft(report_of(entry("error"), failing, entry_of(Outcome(RULES[0], "pass"))), {"CLASS-02": 'a"b.json'})
+    failing = entry_of(RuleResult(odd, "fail", 'line "one"\n[[known-deviations]]'))
+    text = draft(report_of(entry("error"), failing, entry_of(RuleResult(RULES[0], "pass"))), {"CLASS-02": 'a"b.json'})
     first, second = tomllib.loads(text)["known-deviations"]
     assert first == {"rule": "CLASS-01", "reason": ""}
     assert second == {"rule": "CLASS-02", "reason": "", "witness": 'a"b.json'}

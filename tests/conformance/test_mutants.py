@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from detr_conformance.mutants import MUSEUM, Mutant
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged, OutOfScope
+from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
 from detr_conformance.properties.rule import FAMILIES, Rule
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import run
@@ -41,7 +41,7 @@ def cases_of_rules() -> list[tuple[Rule, LossCase]]:
 def test_a_mutant_answers_every_eighth_rule(mutant: Mutant, cases_of_rules: list[tuple[Rule, LossCase]]) -> None:
     for rule, case in cases_of_rules[MUSEUM.index(mutant) % 8 :: 8]:
         with suppress(AssertionError, OutOfScope):  # a PortError comes through
-            rule.check(Judged(mutant.port()), case)
+            rule.check(PortUnderTest(mutant.port()), case)
 
 
 def test_the_smallest_case_of_a_mutant_is_small() -> None:

@@ -21,7 +21,7 @@ from detr_conformance.packets.script import MOST_LINES
 from detr_conformance.power import recorded
 from detr_conformance.properties.rule import FAMILIES
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import Outcome, run
+from detr_conformance.properties.run import RuleResult, run
 from detr_conformance.reference import ULTRALYTICS
 from detr_conformance.resolve import resolve
 
@@ -33,7 +33,7 @@ HERE = Path(__file__).parent
 LONGEST_LINE = 150
 
 
-def failure(mutant) -> Outcome:
+def failure(mutant) -> RuleResult:
     """What a rule of its family says that fails it with a case; of those that are known to, the quickest."""
     kills = recorded().kills[mutant.id]
     of_family = [each for each in RULES if each.family == mutant.family and each.id in kills]
@@ -143,8 +143,8 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
 
 def test_what_passes_or_has_no_case_leaves_no_packet(tmp_path):
     options, port = CheckOptions(port="reference"), named("plausible-bce-hard-labels").port()
-    assert keep(Outcome(RULES[0], "pass"), port, ULTRALYTICS, options, str(tmp_path)) is None
-    assert keep(Outcome(RULES[0], "error", "hangs"), port, ULTRALYTICS, options, str(tmp_path)) is None
+    assert keep(RuleResult(RULES[0], "pass"), port, ULTRALYTICS, options, str(tmp_path)) is None
+    assert keep(RuleResult(RULES[0], "error", "hangs"), port, ULTRALYTICS, options, str(tmp_path)) is None
     assert not list(tmp_path.iterdir())
 
 

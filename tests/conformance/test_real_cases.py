@@ -11,7 +11,7 @@ import pytest
 from detr_conformance.coco import CocoTargets, ImageTargets, read_targets
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.case_json import to_document
-from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import run
 from detr_conformance.real_cases import BATCH, QUERIES_TO_SPARE, real_cases
@@ -31,7 +31,7 @@ def sample() -> CocoTargets:
 
 
 def cases(sample: CocoTargets, name: str, level: str = "standard", port: ReferencePort | None = None) -> list:
-    return list(real_cases(sample, RULES_BY_ID[name], Judged(port or ReferencePort()), level))
+    return list(real_cases(sample, RULES_BY_ID[name], PortUnderTest(port or ReferencePort()), level))
 
 
 def test_a_rule_that_takes_empty_images_sees_every_image_and_every_box(sample):
@@ -73,7 +73,7 @@ def test_smoke_sees_the_first_batches_of_what_standard_sees(sample):
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_a_rule_gets_cases_that_fit_it_or_none(sample, rule):
-    seen = list(real_cases(sample, rule, Judged(ReferencePort()), "smoke"))
+    seen = list(real_cases(sample, rule, PortUnderTest(ReferencePort()), "smoke"))
     assert len(seen) == (2 if rule in REAL else 0)
     assert all(rule.request.fits(case) for case in seen)
 
@@ -133,7 +133,7 @@ def test_a_file_without_boxes_gives_cases_without_targets():
 @pytest.mark.parametrize("name", ["MATCH-02", "CLASS-02", "REG-02", "AUX-01", "DN-01", "INV-05", "GRAD-03", "API-01"])
 def test_the_reference_passes_on_real_targets(sample, name):
     port = ReferencePort()
-    given = real_cases(sample, RULES_BY_ID[name], Judged(port), "smoke")
+    given = real_cases(sample, RULES_BY_ID[name], PortUnderTest(port), "smoke")
     outcome = run(RULES_BY_ID[name], port, real_cases=given, generate=False)
     assert (outcome.verdict, outcome.message, outcome.examples) == ("pass", "", 2)
 

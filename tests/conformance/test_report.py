@@ -6,12 +6,12 @@ from typing import get_args
 
 import pytest
 
-from detr_conformance.judgement import Judgement
+from detr_conformance.check_plan import CheckPlan
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.case_json import from_document
 from detr_conformance.properties.levels import EXAMPLES, Level
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import Outcome
+from detr_conformance.properties.run import RuleResult
 from detr_conformance.properties.verdict_words import VERDICTS
 from detr_conformance.reference import RTDETR, ULTRALYTICS
 from detr_conformance.reports.composing import compose, entry_of
@@ -46,7 +46,7 @@ def document(written):
 
 def composed(*outcomes, profile=ULTRALYTICS):
     entries = [entry_of(outcome) for outcome in outcomes]
-    return compose(Judgement(ReferencePort(), profile), entries, versions_for("reference"))
+    return compose(CheckPlan(ReferencePort(), profile), entries, versions_for("reference"))
 
 
 def test_a_report_follows_the_schema(document):
@@ -77,7 +77,7 @@ def test_a_worker_that_dies_is_an_error_of_its_rule(check):
 
 def test_rules_stand_in_their_order_and_those_without_a_verdict_are_named():
     first, second, *others = RULES
-    report = composed(Outcome(second, "pass"), Outcome(first, "pass"))
+    report = composed(RuleResult(second, "pass"), RuleResult(first, "pass"))
     assert [entry.id for entry in report.rules] == [first.id, second.id]
     assert report.not_judged == [rule.id for rule in others]
 
@@ -90,7 +90,9 @@ def test_rules_that_a_profile_leaves_open_are_no_part_of_the_counts():
 
 
 def test_numbers_that_json_lacks_become_null():
-    report = composed(Outcome(RULES[0], "pass", share=float("nan")), Outcome(RULES[1], "pass", share=float("inf")))
+    report = composed(
+        RuleResult(RULES[0], "pass", share=float("nan")), RuleResult(RULES[1], "pass", share=float("inf"))
+    )
     document = json.loads(report.to_json())
     validate(document)
     assert [rule["share"] for rule in document["rules"]] == [None, None]
@@ -116,7 +118,9 @@ SHOULD = next(rule for rule in RULES if rule.obligation == "SHOULD")
 
 @pytest.mark.parametrize(("must", "should", "complete", "verdict"), OVERALL)
 def test_one_broken_must_decides_and_only_a_complete_run_is_conformant(must, should, complete, verdict):
-    rules = [entry_of(Outcome(MUST, word)) for word in must] + [entry_of(Outcome(SHOULD, word)) for word in should]
+    rules = [entry_of(RuleResult(MUST, word)) for word in must] + [
+        entry_of(RuleResult(SHOULD, word)) for word in should
+    ]
     assert overall(rules, complete) == verdict
 
 

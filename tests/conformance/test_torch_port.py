@@ -10,7 +10,7 @@ import torch
 
 from detr_conformance.ports.torch_port import CaseTensors, TorchPort, tensors_of
 from detr_conformance.properties.case import Denoising, LossCase, LossConfig
-from detr_conformance.properties.judged import Judged, PortError
+from detr_conformance.properties.port_under_test import PortError, PortUnderTest
 from detr_conformance.properties.rule import FAMILIES
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import run
@@ -74,7 +74,7 @@ def giou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return inter / union - (hull - union) / hull
 
 
-JUDGED_ON = [rule for rule in RULES if not rule.missing(Judged(TinyPort()))]
+JUDGED_ON = [rule for rule in RULES if not rule.missing(PortUnderTest(TinyPort()))]
 
 
 def test_a_port_that_does_not_show_its_matching_is_judged_by_all_families():
@@ -179,7 +179,7 @@ def test_what_is_no_dictionary_of_tensors_is_an_error_of_the_port():
             return [1.0]
 
     with pytest.raises(PortError, match=r"loss\(case\) raised"):
-        Judged(Wrong()).loss(case_of())
+        PortUnderTest(Wrong()).loss(case_of())
 
 
 def test_several_calls_share_one_loss_object():

@@ -12,7 +12,7 @@ from collections import Counter
 from itertools import product
 
 from detr_conformance.options import CheckOptions
-from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import run
 from detr_conformance.resolve import resolve
@@ -24,7 +24,7 @@ ACCUSATIONS = ("fail", "error")
 
 def outcomes(port, level, seed, rules=RULES):
     """The outcome of every rule that the port's spec defines."""
-    judged = Judged(port)
+    judged = PortUnderTest(port)
     for rule in rules:
         if rule.applies(judged):
             yield run(rule, port, judged.spec, level=level, seed=seed)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, reject, settings
 
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged, OutOfScope
+from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.strategies import Domain, loss_cases
 
@@ -83,7 +83,7 @@ class Census:
                 self.judged_entries += int((~is_open).sum())
 
 
-def compare_all(judged: Judged, cases: int) -> Census:
+def compare_all(judged: PortUnderTest, cases: int) -> Census:
     """Compare every loss and gradient of so many drawn cases."""
     census = Census()
 
@@ -104,7 +104,7 @@ def compare_all(judged: Judged, cases: int) -> Census:
     return census
 
 
-def report(judged: Judged, census: Census, capsys: pytest.CaptureFixture[str]) -> None:
+def report(judged: PortUnderTest, census: Census, capsys: pytest.CaptureFixture[str]) -> None:
     """Print the figures, also when the test passes."""
     with capsys.disabled():
         print(  # noqa: T201  # the figures are what the run is for
@@ -131,7 +131,7 @@ def test_the_reference_agrees_with(
     package: str, module: str, corners: set[str], cases: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip(package, reason=f"needs the {package} package, which an environment of tox.ini has")
-    judged = Judged(importlib.import_module(f"detr_conformance.ports.{module}").port())
+    judged = PortUnderTest(importlib.import_module(f"detr_conformance.ports.{module}").port())
     census = compare_all(judged, cases)
     report(judged, census, capsys)
     assert judged.largest_share <= 1.0

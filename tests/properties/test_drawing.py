@@ -11,8 +11,8 @@ import pytest
 
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.drawing import Pool, pool
-from detr_conformance.properties.judged import PortTimeout
 from detr_conformance.properties.levels import EXAMPLES, wanted
+from detr_conformance.properties.port_under_test import PortTimeout
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import run

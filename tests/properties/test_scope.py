@@ -14,7 +14,7 @@ import pytest
 
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.power import RULE
-from detr_conformance.properties.judged import Judged, OutOfScope
+from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import run
 
@@ -79,7 +79,7 @@ ONLY_GIVEN = {  # what no drawn case is like, and one that a user gives may be
 def test_a_rule_leaves_out_what_a_user_may_give(name):
     case, reason = ONLY_GIVEN[name]
     with pytest.raises(OutOfScope, match=reason):
-        RULE[name].check(Judged(ReferencePort()), case)
+        RULE[name].check(PortUnderTest(ReferencePort()), case)
 
 
 if __name__ == "__main__":

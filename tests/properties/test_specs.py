@@ -13,7 +13,7 @@ from detr_conformance.properties import oracle
 from detr_conformance.properties.case import CLASSIFICATION, LossCase
 from detr_conformance.properties.divisors import denoising_divisor, divisor
 from detr_conformance.properties.given_case import undefined
-from detr_conformance.properties.judged import Judged, call_of, spec_of
+from detr_conformance.properties.port_under_test import PortUnderTest, call_of, spec_of
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import run
 from detr_conformance.reference import FAMILY, RTDETR, ULTRALYTICS
@@ -54,8 +54,8 @@ def test_a_spec_is_found_by_its_name_and_explains_each_difference(spec):
 
 def test_a_port_may_bring_a_spec_of_its_own():
     own = replace(RTDETR, name="ours")
-    assert Judged(ReferencePort(own)).spec is own
-    assert Judged(ReferencePort(own), ULTRALYTICS).spec is ULTRALYTICS
+    assert PortUnderTest(ReferencePort(own)).spec is own
+    assert PortUnderTest(ReferencePort(own), ULTRALYTICS).spec is ULTRALYTICS
 
 
 def test_the_base_spec_has_no_difference_and_leaves_nothing_open():
@@ -161,7 +161,7 @@ def test_a_port_of_one_classification_loss_is_accused_on_no_case_that_fits(spec,
     case = small_case(pred_bboxes=grid_of_boxes(*sizes), pred_scores=grid_of_logits(*sizes, 2))
     case = case.change(**CLASSIFICATION[kind])
     port = of_one_loss(spec, kind)
-    fitting = [rule for rule in RULES if rule.applies(Judged(port)) and rule.request.fits(case)]
+    fitting = [rule for rule in RULES if rule.applies(PortUnderTest(port)) and rule.request.fits(case)]
     outcomes = [run(rule, port, real_cases=[case], generate=False) for rule in fitting]
     assert accusations(outcomes) == []
     assert sum(each.examples for each in outcomes) > 20
@@ -171,7 +171,7 @@ def test_a_port_of_one_classification_loss_is_accused_on_no_case_that_fits(spec,
 @pytest.mark.parametrize(("name", "kind"), thorough_but([], list(product(FAMILY, CLASSIFICATION))))
 def test_a_port_of_one_classification_loss_is_conformant(name, kind):
     port = of_one_loss(FAMILY[name], kind)
-    judged = Judged(port)
+    judged = PortUnderTest(port)
     outcomes = [run(rule, port, level="smoke", shrink=False) for rule in RULES if rule.applies(judged)]
     assert accusations(outcomes) == []
 

@@ -10,8 +10,8 @@ import pytest
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.port import LossResult
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.staged import assert_layers_counted, marks, staged, staged_denoising
 from detr_conformance.properties.target_score import readable, target_score
 from detr_conformance.reference import ULTRALYTICS
@@ -80,21 +80,21 @@ class Holding(ReferencePort):
     ],
 )
 def test_a_layer_that_is_left_out_or_counted_twice_is_named(times, message):
-    port = Judged(Holding(times))
+    port = PortUnderTest(Holding(times))
     case = staged(wide_case(), marks(LAYERS))
     with pytest.raises(AssertionError, match=message):
         assert_layers_counted(port.loss(case), "loss_bbox_aux", [0, 1, 2], 5.0, port.expected(case))
 
 
 def test_every_layer_counted_once_is_right():
-    port = Judged(Holding([1, 1, 1, 0]))
+    port = PortUnderTest(Holding([1, 1, 1, 0]))
     case = staged(wide_case(), marks(LAYERS))
     assert_layers_counted(port.loss(case), "loss_bbox_aux", [0, 1, 2], 5.0, port.expected(case))
 
 
 @pytest.mark.parametrize("options", [{"use_fl": True, "use_vfl": True}, {"use_fl": False}])
 def test_the_target_score_can_be_read_off_the_classification_loss(options):
-    port = Judged(ReferencePort())
+    port = PortUnderTest(ReferencePort())
     case = readable(
         port,
         LossCase(

@@ -246,12 +246,12 @@ def test_a_request_of_which_the_domain_leaves_nothing_is_refused():
 
 def test_a_domain_is_what_the_port_declares_and_the_spec_defines():
     from detr_conformance.ports.reference_port import ReferencePort
-    from detr_conformance.properties.judged import Judged
+    from detr_conformance.properties.port_under_test import PortUnderTest
 
     port = ReferencePort()
-    assert Domain.of(Judged(port)) == Domain()
+    assert Domain.of(PortUnderTest(port)) == Domain()
     port.capabilities = frozenset({"varifocal", "denoising"})
-    domain = Domain.of(Judged(port, RTDETR))
+    domain = Domain.of(PortUnderTest(port, RTDETR))
     assert (domain.classification, domain.uni_match, domain.denoising) == ({"varifocal"}, False, True)
     assert (domain.areas, domain.least_layers, domain.denoising_layers[:4]) == (False, 2, (-1, 0, 1, 2))
 

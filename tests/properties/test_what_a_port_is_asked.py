@@ -9,8 +9,8 @@ import pytest
 
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.port import DenoisingGroup, LossResult, Matching
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import run
 from detr_conformance.reference import FAMILY, LossSpec
@@ -55,7 +55,7 @@ class HardCoded(ReferencePort):
 
 def verdicts(port: ReferencePort) -> dict[str, str]:
     """What each rule that the port's spec has says at level smoke."""
-    judged = Judged(port)
+    judged = PortUnderTest(port)
     return {rule.id: run(rule, port, level="smoke", shrink=False).verdict for rule in RULES if rule.applies(judged)}
 
 
@@ -79,7 +79,7 @@ def test_no_rule_asks_for_an_option_that_a_port_does_not_have(name):
 def test_a_rule_that_sets_an_option_itself_needs_a_choice_of_it(option):
     port = ReferencePort()
     port.options = {option: OPTIONS[option]}
-    judged = Judged(port)
+    judged = PortUnderTest(port)
     missing = {rule.id: rule.missing(judged) for rule in RULES if rule.missing(judged)}
     assert missing == {rule: [f"a choice of {option}"] for rule in NEED_A_CHOICE[option]}
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from detr_conformance.ports.reference_port import ReferencePort
-from detr_conformance.properties.judged import Judged
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import run
 from detr_conformance.reference import ULTRALYTICS, Guard, differs, wrap_in
@@ -93,7 +93,7 @@ UNION = differs(
 
 def test_a_union_of_the_matchings_of_all_layers():
     ids = "REG-01", "REG-02", "GRAD-02", "CLASS-01", "AUX-01", "DN-01"
-    assert not BY_ID["AUX-08"].applies(Judged(ReferencePort(UNION)))  # every layer has its own matching
+    assert not BY_ID["AUX-08"].applies(PortUnderTest(ReferencePort(UNION)))  # every layer has its own matching
     assert_right_by_its_own_spec_alone(UNION, *ids, caught_by=["REG-01", "REG-02"])
 
 

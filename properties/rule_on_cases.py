@@ -1,4 +1,4 @@
-"""Trial: one rule being checked against one port, case by case, down to the smallest case that fails."""
+"""One rule being checked against one port, case by case, down to the smallest case that fails."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from itertools import islice
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.drawing import Pool, pool
-from detr_conformance.properties.judged import Judged, OutOfScope, PortError
 from detr_conformance.properties.levels import PATIENCE, wanted
+from detr_conformance.properties.port_under_test import OutOfScope, PortError, PortUnderTest
 from detr_conformance.properties.rule import Listing, Rule
 from detr_conformance.properties.transforms import select_images
 from detr_conformance.properties.verdict_words import Verdict
@@ -21,7 +21,7 @@ class NothingToJudge(Exception):  # noqa: N818  # no error of the port's
     """No case could be drawn on which the rule can be checked."""
 
 
-class Trial:
+class RuleOnCases:
     """One rule being checked against one port; remembers on how many cases it held, and the last one that failed.
 
     Whoever looks for a smaller case checks the smallest last, so the last one is the one to report.
@@ -35,7 +35,7 @@ class Trial:
         earlier: the first and the last case that were checked before the one that failed.
     """
 
-    def __init__(self, rule: Rule, judged: Judged, shrink: bool = True) -> None:
+    def __init__(self, rule: Rule, judged: PortUnderTest, shrink: bool = True) -> None:
         """Start with nothing seen."""
         self.rule = rule
         self.judged = judged

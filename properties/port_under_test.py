@@ -51,7 +51,7 @@ def call_of(case: LossCase) -> Call:
     return Call(case.layers, case.config.aux_loss, denoising, case.config.classification)
 
 
-class Judged:
+class PortUnderTest:
     """One port and its spec, and the largest share of any budget that it has used; None before any comparison.
 
     Args:
@@ -88,20 +88,20 @@ class Judged:
         for name in sorted(set(CLASSIFICATION) & self.port.capabilities):
             yield case.change(**CLASSIFICATION[name])
 
-    def loss(self, case: LossCase) -> Returned:
+    def loss(self, case: LossCase) -> ReturnedLosses:
         """Call the loss.
 
         Raises:
             PortError: the port raised, or what it returned is no set of losses.
         """
-        return Returned(self._ask("loss", case, answers.loss_result), case, self)
+        return ReturnedLosses(self._ask("loss", case, answers.loss_result), case, self)
 
-    def losses_in_turn(self, cases: Sequence[LossCase]) -> list[Returned]:
+    def losses_in_turn(self, cases: Sequence[LossCase]) -> list[ReturnedLosses]:
         """Call one and the same loss object on several cases, one after the other."""
         results = self._ask("losses_in_turn", cases, answers.loss_results)
         if len(results) != len(cases):
             raise PortError(f"losses_in_turn(cases) returned {len(results)} results for {len(cases)} cases")
-        return [Returned(result, case, self) for result, case in zip(results, cases, strict=True)]
+        return [ReturnedLosses(result, case, self) for result, case in zip(results, cases, strict=True)]
 
     def match(self, case: LossCase) -> list[list[Matching]]:
         """Call the matcher; for each layer, and in it for each image, queries and targets."""
@@ -170,7 +170,7 @@ class Judged:
         self.use(share)
 
 
-class Returned:
+class ReturnedLosses:
     """What one call of the loss returned, under canonical keys.
 
     Args:
@@ -179,7 +179,7 @@ class Returned:
         judged: the port.
     """
 
-    def __init__(self, result: LossResult, case: LossCase, judged: Judged) -> None:
+    def __init__(self, result: LossResult, case: LossCase, judged: PortUnderTest) -> None:
         """Sum up the port's keys under the canonical ones."""
         self.result = result
         self.case = case
@@ -218,13 +218,15 @@ class Returned:
         wanted = expected.gradients.get(name, track(np.zeros(self.inputs()[name].shape)))
         self.judged.compare(f"gradient of {key} by {name}", self.gradient(key, name), wanted, self.case.dtype)
 
-    def assert_alike(self, other: Returned, key: str, expected: Loss, factor: float = 1.0, more: float = 0.0) -> None:
+    def assert_alike(
+        self, other: ReturnedLosses, key: str, expected: Loss, factor: float = 1.0, more: float = 0.0
+    ) -> None:
         """One loss equal to that of another call, times a factor, plus a number, within both budgets together."""
         __tracebackhide__ = True
         wanted = _around(factor * other.value(key) + more, expected, 2.0 * max(abs(factor), 1.0 if more else 0.0))
         self.judged.compare(key, self.value(key), wanted, self.case.dtype)
 
-    def assert_gradient_alike(self, other: Returned, key: str, name: str, expected: Loss, factor: float) -> None:
+    def assert_gradient_alike(self, other: ReturnedLosses, key: str, name: str, expected: Loss, factor: float) -> None:
         """The gradient of one loss equal to that of another call, times a factor, within both budgets together."""
         __tracebackhide__ = True
         wanted = factor * other.gradient(key, name)

@@ -1,4 +1,4 @@
-"""A judgement: one port, the conventions it is held to, and the cases it is tried on."""
+"""What a check is about to do: one port, the conventions it is held to, and the cases it is tried on."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from detr_conformance.options import CheckOptions
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseFormatError, from_json
 from detr_conformance.properties.given_case import needs_of, undefined
-from detr_conformance.properties.judged import Judged
 from detr_conformance.properties.levels import Level
 from detr_conformance.properties.oracle import expected_losses
 from detr_conformance.properties.port import Port
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import Outcome, run
+from detr_conformance.properties.run import RuleResult, run
 from detr_conformance.reading import read_text
 from detr_conformance.real_cases import real_cases
 from detr_conformance.reference import LossSpec
@@ -27,7 +27,7 @@ from detr_conformance.resolve import resolve
 
 
 @dataclass(frozen=True, eq=False)
-class Judgement:
+class CheckPlan:
     """What is judged, by what, and on which cases.
 
     Attributes:
@@ -53,7 +53,7 @@ class Judgement:
     @property
     def applicable(self) -> list[Rule]:
         """The rules that the profile does not leave open."""
-        judged = Judged(self.port, self.profile)
+        judged = PortUnderTest(self.port, self.profile)
         return [rule for rule in RULES if rule.applies(judged)]
 
     @property
@@ -67,7 +67,7 @@ class Judgement:
             rule for rule in self.applicable[part - 1 :: parts] if self.case is None or rule.request.fits(self.case)
         ]
 
-    def judge(self, rule: Rule) -> Outcome | None:
+    def judge(self, rule: Rule) -> RuleResult | None:
         """Judge the port by one rule; None if the given case lacks something that the rule assumes."""
         if self.case is not None:
             outcome = self._judge_on(self.case, rule)
@@ -75,19 +75,21 @@ class Judgement:
         shown = witnessed(rule, self.known, self.port, self.profile)
         if shown is not None:
             return shown
-        judged = Judged(self.port, self.profile)
+        judged = PortUnderTest(self.port, self.profile)
         cases = () if self.targets is None else real_cases(self.targets, rule, judged, self.level)
         return run(rule, self.port, self.profile, self.level, self.seed, cases)
 
-    def _judge_on(self, case: LossCase, rule: Rule) -> Outcome:
+    def _judge_on(self, case: LossCase, rule: Rule) -> RuleResult:
         lacking = needs_of(case) - self.port.capabilities - self.port.dtypes
         if lacking:
-            return Outcome(rule, "unsupported", f"the case needs {', '.join(sorted(lacking))}, which is not declared")
+            return RuleResult(
+                rule, "unsupported", f"the case needs {', '.join(sorted(lacking))}, which is not declared"
+            )
         return run(rule, self.port, self.profile, real_cases=[case], generate=False)
 
 
 @lru_cache(maxsize=1)
-def prepare(options: CheckOptions) -> Judgement:
+def prepare(options: CheckOptions) -> CheckPlan:
     """The judgement that `check` was asked for; the same one for the same options, so that a port is built once.
 
     Raises:
@@ -97,7 +99,7 @@ def prepare(options: CheckOptions) -> Judgement:
     targets = None if options.targets is None else _read_targets(options.targets)
     port, profile = resolve(options)
     known = load(options.known_deviations, port)
-    judgement = Judgement(port, profile, options.level, targets, case, options.seed, options.shard or (1, 1), known)
+    judgement = CheckPlan(port, profile, options.level, targets, case, options.seed, options.shard or (1, 1), known)
     if case is not None:
         _refuse_unfit(case, judgement, options)
     return judgement
@@ -117,7 +119,7 @@ def _read_targets(path: str) -> CocoTargets:
         raise UsageError(one_line(error)) from error
 
 
-def _refuse_unfit(case: LossCase, judgement: Judgement, options: CheckOptions) -> None:
+def _refuse_unfit(case: LossCase, judgement: CheckPlan, options: CheckOptions) -> None:
     """Refuse a case that nothing can be said about."""
     unknown = undefined(case, judgement.profile)
     if unknown:

@@ -9,8 +9,8 @@ import pytest
 
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judged import Judged, OutOfScope, PortError
 from detr_conformance.properties.port import DenoisingGroup, LossResult
+from detr_conformance.properties.port_under_test import OutOfScope, PortError, PortUnderTest
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.run import run
@@ -166,7 +166,7 @@ def cases_of_rules() -> list[tuple[Rule, LossCase]]:
 def verdict(rule: Rule, port: Stubborn, case: LossCase) -> str:
     """The message of a rule that was broken or not answered."""
     try:
-        rule.check(Judged(port), case)
+        rule.check(PortUnderTest(port), case)
     except (AssertionError, PortError) as failure:
         return str(failure) or "\n"
     except OutOfScope:
@@ -191,7 +191,7 @@ NO_LOSSES = [
 @pytest.mark.parametrize("name", NO_LOSSES)
 def test_what_is_no_set_of_losses_is_an_error_and_no_failure(name):
     with pytest.raises(PortError, match=r"^loss(\(case\) (returned|raised)| 'loss_class' has shape)"):
-        Judged(Stubborn(ANSWERS[name])).loss(small_case())
+        PortUnderTest(Stubborn(ANSWERS[name])).loss(small_case())
 
 
 @pytest.mark.parametrize("name", ["the end of the program", "an error", "a list of losses", "another group's sizes"])
@@ -202,7 +202,9 @@ def test_a_run_goes_on_to_an_outcome(name):
 
 
 def test_the_message_names_what_was_wrong():
-    returned = Judged(Stubborn(losses(1.0, gradients={"loss_class": {"pred_scores": np.zeros(3)}}))).loss(small_case())
+    returned = PortUnderTest(Stubborn(losses(1.0, gradients={"loss_class": {"pred_scores": np.zeros(3)}}))).loss(
+        small_case()
+    )
     with pytest.raises(
         PortError, match=r"gradient of 'loss_class' by pred_scores of shape \(3,\), expected \(2, 3, 4, 2\)"
     ):
@@ -215,12 +217,12 @@ def result(value: float, **others: object) -> LossResult:
 
 def test_a_gradient_that_is_absent_or_none_is_zero():
     for by_input in ({}, {"loss_class": {}}, {"loss_class": {"pred_scores": None}}, {"loss_class": None}):
-        returned = Judged(Stubborn(lambda by_input=by_input: result(1.0, gradients=by_input))).loss(small_case())
+        returned = PortUnderTest(Stubborn(lambda by_input=by_input: result(1.0, gradients=by_input))).loss(small_case())
         assert not returned.gradient("loss_class", "pred_scores").any()
 
 
 def test_a_loss_that_is_absent_is_named_with_what_came_instead():
-    returned = Judged(Stubborn(lambda: LossResult({"loss_iou": np.array(1.0)}))).loss(small_case())
+    returned = PortUnderTest(Stubborn(lambda: LossResult({"loss_iou": np.array(1.0)}))).loss(small_case())
     with pytest.raises(AssertionError, match=r"^the port returned no loss_giou; unknown here: loss_iou$"):
         returned.value("loss_giou")
     with pytest.raises(AssertionError, match=r"^the port returned no loss_bbox_aux_dn; unknown here: loss_iou$"):
@@ -233,7 +235,7 @@ def test_a_layer_that_is_absent_is_named_and_no_part_of_the_sum():
             losses = super().loss(case).losses
             return LossResult({key.replace("vfl_aux_0", "vfl_early_0"): loss for key, loss in losses.items()})
 
-    returned = Judged(Renaming(RTDETR)).loss(small_case(**THREE_LAYERS).change(use_vfl=True))
+    returned = PortUnderTest(Renaming(RTDETR)).loss(small_case(**THREE_LAYERS).change(use_vfl=True))
     with pytest.raises(AssertionError, match=r"^the port returned no loss_vfl_aux_0; unknown here: loss_vfl_early_0$"):
         returned.value("loss_class_aux")
     assert returned.value("loss_bbox_aux") > 0
@@ -242,37 +244,39 @@ def test_a_layer_that_is_absent_is_named_and_no_part_of_the_sum():
 def test_a_port_without_a_denoising_part_may_leave_its_keys_out():
     port = Stubborn(lambda: result(1.0))
     port.capabilities = frozenset({"focal"})
-    assert Judged(port).loss(small_case(denoising=None)).value("loss_giou_dn") == 0.0
+    assert PortUnderTest(port).loss(small_case(denoising=None)).value("loss_giou_dn") == 0.0
     with pytest.raises(AssertionError, match="returned no loss_giou"):
-        Judged(port).loss(small_case(denoising=None)).value("loss_giou")
+        PortUnderTest(port).loss(small_case(denoising=None)).value("loss_giou")
 
 
 def test_what_a_call_has_no_part_of_is_zero():
-    returned = Judged(ReferencePort(RTDETR)).loss(small_case(denoising=None))
+    returned = PortUnderTest(ReferencePort(RTDETR)).loss(small_case(denoising=None))
     assert returned.value("loss_class_dn") == returned.value("loss_class_aux_dn") == 0.0
 
 
 def test_half_precision_of_another_package_is_read():
     ml_dtypes = pytest.importorskip("ml_dtypes")
     half = np.array(1.5, dtype=ml_dtypes.bfloat16)
-    assert Judged(Stubborn(lambda: LossResult({"loss_class": half}))).loss(small_case()).value("loss_class") == 1.5
+    assert (
+        PortUnderTest(Stubborn(lambda: LossResult({"loss_class": half}))).loss(small_case()).value("loss_class") == 1.5
+    )
 
 
 def test_a_tensor_that_requires_a_gradient_is_an_error_that_says_so():
     torch = pytest.importorskip("torch")
     tensor = torch.ones((), requires_grad=True)
     with pytest.raises(PortError, match="requires grad"):
-        Judged(Stubborn(lambda: LossResult({"loss_class": tensor}))).loss(small_case())
+        PortUnderTest(Stubborn(lambda: LossResult({"loss_class": tensor}))).loss(small_case())
 
 
 @pytest.mark.parametrize(("factor", "off", "right"), [(1.0, 1.9, True), (2.0, 3.9, True), (2.0, 4.1, False)])
 def test_two_answers_may_be_off_by_the_budgets_of_both_together(factor, off, right):
     """Each of two answers at the opposite end of its own budget: that of the larger one is `factor` times as wide."""
-    judged = Judged(ReferencePort())
+    judged = PortUnderTest(ReferencePort())
     expected = judged.expected(small_case())["loss_class"]
     budget = UNITS * PRECISIONS["float32"].eps * expected.magnitude
-    base = Judged(Stubborn(lambda: result(float(expected)))).loss(small_case())
-    other = Judged(Stubborn(lambda: result(factor * float(expected) + off * budget))).loss(small_case())
+    base = PortUnderTest(Stubborn(lambda: result(float(expected)))).loss(small_case())
+    other = PortUnderTest(Stubborn(lambda: result(factor * float(expected) + off * budget))).loss(small_case())
     if right:
         return other.assert_alike(base, "loss_class", expected, factor=factor)
     with pytest.raises(AssertionError, match="times what rounding in float32 explains"):
@@ -282,10 +286,10 @@ def test_two_answers_may_be_off_by_the_budgets_of_both_together(factor, off, rig
 
 @pytest.mark.parametrize(("off", "right"), [(1.9, True), (2.1, False)])
 def test_a_number_worked_out_by_hand_has_the_budget_twice(off, right):
-    judged = Judged(ReferencePort())
+    judged = PortUnderTest(ReferencePort())
     expected = judged.expected(small_case())["loss_class"]
     budget = UNITS * PRECISIONS["float32"].eps * expected.magnitude
-    returned = Judged(Stubborn(lambda: result(float(expected) + off * budget))).loss(small_case())
+    returned = PortUnderTest(Stubborn(lambda: result(float(expected) + off * budget))).loss(small_case())
     if right:
         return returned.assert_number("loss_class", float(expected), expected)
     with pytest.raises(AssertionError, match="times what rounding in float32 explains"):
@@ -294,8 +298,10 @@ def test_a_number_worked_out_by_hand_has_the_budget_twice(off, right):
 
 
 def test_an_answer_may_be_another_one_and_a_number_more():
-    expected = Judged(ReferencePort()).expected(small_case())["loss_class"]
-    first, second = (Judged(Stubborn(lambda value=value: result(value))).loss(small_case()) for value in (1.5, 4.0))
+    expected = PortUnderTest(ReferencePort()).expected(small_case())["loss_class"]
+    first, second = (
+        PortUnderTest(Stubborn(lambda value=value: result(value))).loss(small_case()) for value in (1.5, 4.0)
+    )
     second.assert_alike(first, "loss_class", expected, factor=2.0, more=1.0)
     with pytest.raises(AssertionError, match="expected 2, the port returned 4"):
         second.assert_alike(first, "loss_class", expected, factor=0.0, more=2.0)
@@ -307,8 +313,8 @@ def with_slope(value: float) -> Stubborn:
 
 
 def test_a_gradient_may_be_another_one_times_a_factor_but_for_what_is_open():
-    expected = Judged(ReferencePort()).expected(small_case())["loss_class"]
-    one, three = (Judged(with_slope(value)).loss(small_case()) for value in (1.0, 3.0))
+    expected = PortUnderTest(ReferencePort()).expected(small_case())["loss_class"]
+    one, three = (PortUnderTest(with_slope(value)).loss(small_case()) for value in (1.0, 3.0))
     three.assert_gradient_alike(one, "loss_class", "pred_scores", expected, 3.0)
     with pytest.raises(AssertionError, match=r"by pred_scores\[0, 0, 0, 0\]: expected 0, the port returned 3"):
         three.assert_gradient_alike(one, "loss_class", "pred_scores", expected, 0.0)
@@ -317,10 +323,12 @@ def test_a_gradient_may_be_another_one_times_a_factor_but_for_what_is_open():
 
 
 def test_a_failure_names_the_entry_both_values_and_the_share():
-    judged = Judged(ReferencePort())
+    judged = PortUnderTest(ReferencePort())
     case = small_case()
     gradients = np.zeros(case.pred_scores.shape)
-    returned = Judged(Stubborn(lambda: result(1.0, gradients={"loss_class": {"pred_scores": gradients}}))).loss(case)
+    returned = PortUnderTest(Stubborn(lambda: result(1.0, gradients={"loss_class": {"pred_scores": gradients}}))).loss(
+        case
+    )
     with pytest.raises(
         AssertionError,
         match=r"gradient of loss_class by pred_scores\[1, \d, \d, \d\]: expected .*, the port returned 0",
@@ -335,11 +343,11 @@ def test_a_case_that_rounding_decides_is_out_of_scope():
         pred_scores=np.tile(twins.pred_scores[:, :, :1], (1, 1, 4, 1)),
     )
     with pytest.raises(OutOfScope):
-        Judged(ReferencePort()).expected(twins)
+        PortUnderTest(ReferencePort()).expected(twins)
 
 
 def test_a_profile_that_does_not_exist_is_refused():
     port = ReferencePort()
     port.profile = "yolo"
     with pytest.raises(ValueError, match="names the profile 'yolo', known are: ultralytics, rtdetr"):
-        Judged(port)
+        PortUnderTest(port)
