@@ -63,7 +63,7 @@ class Generator:
     Attributes:
         made: whether there are any, from `training` and `num_dn`.
         without_targets: what a batch without targets may get: `nothing`, or a `dummy` query for each image, which keeps
-            the ranks of a data-parallel run from waiting for each other.
+            the ranks of a data-parallel run from waiting for each other. It describes a port; `generate` gives nothing.
         randomness: the source of all random numbers, from the one that the caller gives.
         contributed: which of its targets an image contributes, from their number, `num_dn` and a source.
         groups: K, from `num_dn` and M.
@@ -73,7 +73,7 @@ class Generator:
         without_noise: what becomes of boxes where `box_noise_scale` is 0.
         logit_eps: boxes are clipped this far inside (0, 1) before the inverse sigmoid.
         padding_is_zero: padding slots hold zeros as boxes; otherwise the logits of an empty box.
-        capped: an image contributes at most `num_dn` targets.
+        capped: an image contributes at most `num_dn` targets. It describes `contributed`, for those who cannot ask it.
         mask: who must not see whom, from the layout and the number of ordinary queries.
         meta: what the loss needs to know, from the layout and the number of ordinary queries.
         handed_over: the last look at labels, boxes, mask and meta, with the embedding of each class.
@@ -334,7 +334,7 @@ def denoising_pairs(
     dn_pos_idx: Sequence[Int64[np.ndarray, " _slots"]],
     dn_num_group: int,
     gt_groups: Sequence[int],
-    dn_gt_idx: Sequence[Int64[np.ndarray, " _targets"]],
+    dn_gt_idx: Sequence[Int64[np.ndarray, " _targets"]] | None,
 ) -> list[Matching]:
     """Pair every positive denoising query with the target that it was made from.
 
@@ -342,7 +342,8 @@ def denoising_pairs(
         dn_pos_idx: for each image its positive slots, group after group.
         dn_num_group: number of groups, at least 1.
         gt_groups: number of targets of each image.
-        dn_gt_idx: for each image the targets, counted through the whole batch, that one group reconstructs.
+        dn_gt_idx: for each image the targets, counted through the whole batch, that one group reconstructs; None for
+            all of them in order.
 
     Returns:
         For each image its slots, and the target of each, counted through the whole batch.
@@ -350,6 +351,9 @@ def denoising_pairs(
     Raises:
         ValueError: an image has not as many slots as targets times groups; both numbers are named.
     """
+    if dn_gt_idx is None:
+        ends = np.cumsum(gt_groups)
+        dn_gt_idx = [np.arange(end - count, end) for end, count in zip(ends, gt_groups, strict=True)]
     matchings = []
     for image, (slots, one_group) in enumerate(zip(dn_pos_idx, dn_gt_idx, strict=True)):
         targets = np.tile(one_group, dn_num_group)

@@ -155,7 +155,7 @@ RTDETR = differs(
         dict.fromkeys(ULTRALYTICS.normaliser, targets),
         (
             "Every loss is divided by the number of targets, cross-entropy too, also where an image has more targets "
-            "than queries."
+            "than queries; a denoising loss by the targets times the groups."
         ),
         _CRITERION,
     ),
@@ -199,7 +199,8 @@ RTDETR = differs(
         _CRITERION,
     ),
 )
-"""RT-DETR as lyuwenyu's repositories and `transformers` compute it.
+"""RT-DETR as lyuwenyu's repositories and `transformers` compute it. Gamma, alpha and the gains are the caller's, as
+they are in every spec; its recipes train with gamma 2 and alpha 0.75.
 
 Reference: Zhao et al., RT-DETR, arXiv 2304.08069, section 4.
 """

@@ -1,4 +1,4 @@
-"""Keys: by which names the losses go."""
+"""Keys: the names of the losses."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ class PartLosses:
         main: of the main layer.
         auxiliary: of each auxiliary layer; empty where they are not asked for.
         total: of the auxiliary layers together.
+        layers: number of layers, the main one included.
     """
 
     main: LayerLosses
     auxiliary: Sequence[LayerLosses]
     total: LayerLosses
+    layers: int
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ class LayerKeys(KeyTable):
         """One set for each name of the classification loss, with and without a name of its own for the encoder."""
         count = call.layers - 1 if call.aux_loss else 0
         denoising = [f"_dn_{layer}" for layer in range(call.denoising_layers)]
+        denoising = denoising if call.aux_loss else denoising[-1:]
         auxiliary = [[f"_aux_{layer}" for layer in range(count)]]
         if count:
             auxiliary.append([*auxiliary[0][:-1], "_enc_0"])
@@ -163,9 +166,10 @@ class LayerKeys(KeyTable):
         encoder, decoder = losses.ordinary.auxiliary[:1], losses.ordinary.auxiliary[1:]
         for place, layer in enumerate([*decoder, *encoder]):
             named |= self._suffixed(layer, f"_aux_{place}", of_class)
-        part = losses.denoising
-        for place, layer in enumerate(() if part is None else (*part.auxiliary, part.main)):
-            named |= self._suffixed(layer, f"_dn_{place}", of_class)
+        if losses.denoising is not None:
+            for place, layer in enumerate(losses.denoising.auxiliary):
+                named |= self._suffixed(layer, f"_dn_{place}", of_class)
+            named |= self._suffixed(losses.denoising.main, f"_dn_{losses.denoising.layers - 1}", of_class)
         return named
 
     @staticmethod

@@ -8,7 +8,6 @@ from functools import reduce
 from operator import add
 from typing import Any, NamedTuple
 
-import numpy as np
 from jaxtyping import Float
 
 from detr_conformance.reference.tape import Array
@@ -56,7 +55,7 @@ def all_but_last(stack: Stack) -> Weights:
 
 
 def as_given(layers: Sequence[Layer]) -> Sequence[Layer]:
-    """Layers along the first axis."""
+    """All layers in the order in which they came."""
     return layers
 
 
@@ -90,8 +89,3 @@ class LayerPlan:
     denoising: Callable[[int], int] | None = None
     first_is_encoder: bool = False
     independent: bool = True
-
-
-def no_loss() -> Float[np.ndarray, ""]:
-    """The loss of nothing."""
-    return np.zeros(())

@@ -71,7 +71,7 @@ class Criterion:
     """A loss object: a spec with its options. Call it as often as you like."""
 
     def __init__(self, spec: LossSpec, config: LossConfig) -> None:
-        """Keep both."""
+        """Make the side effects of a new object."""
         self.spec = spec
         self.config = config
         self.side_effects = spec.side_effects()
@@ -193,7 +193,7 @@ def part_losses(
     weights = spec.layers.auxiliary(stack) if config.aux_loss else [0.0] * len(losses)
     auxiliary = [_counted(each, weight) for each, weight in zip(losses, weights, strict=True) if weight]
     nothing = dict.fromkeys(losses[0], np.zeros(()))
-    return PartLosses(_total(spec, main) or nothing, auxiliary, _total(spec, auxiliary) or nothing)
+    return PartLosses(_total(spec, main) or nothing, auxiliary, _total(spec, auxiliary) or nothing, len(layers))
 
 
 def _counted(losses: Mapping[str, Any], weight: float) -> dict[str, Any]:
@@ -211,7 +211,7 @@ def layer_losses(
 
     Each is a sum over the layer, divided by the normaliser of its term, times its gain:
 
-        class    sum_{images, queries, classes} term(x, y, q)
+        class    sum_{images, queries, classes} term(x, y, q)        symbols as in `classification`
         bbox     sum_{pairs} |b - b'|
         giou     sum_{pairs} (1 - GIoU(b, b'))
     """

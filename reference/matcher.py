@@ -86,7 +86,7 @@ def weighted_sum(terms: CostTerms, gain: Mapping[str, float]) -> Cost:
 
 
 def non_finite_is_zero(cost: Cost) -> Cost:
-    """quirk: NaN and infinity become 0, which makes a broken prediction cheap instead of dear."""
+    """quirk: NaN and infinity become 0, which makes a broken prediction cheap instead of expensive."""
     return np.where(np.isfinite(cost), cost, 0.0)
 
 

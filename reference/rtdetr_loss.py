@@ -113,7 +113,4 @@ class RTDETRDetectionLoss(DETRLoss):
         Reference: Zhang et al., DINO, arXiv 2203.03605, section 3.3 (contrastive denoising groups).
         """
         check_dn_indices(dn_pos_idx, dn_num_group, gt_groups, dn_gt_idx)
-        if dn_gt_idx is None:
-            ends = np.cumsum(gt_groups)
-            dn_gt_idx = [np.arange(end - count, end) for end, count in zip(ends, gt_groups, strict=True)]
         return denoising_pairs(dn_pos_idx, dn_num_group, gt_groups, dn_gt_idx)

@@ -61,7 +61,8 @@ class LossSpec:
 
     Attributes:
         name: how it is selected and reported.
-        options: what of the constructor's options is heeded: options to options.
+        options: what is made of the constructor's options before anything reads them; a loss with a hard-coded gamma
+            sets it here.
         choose_class_term: which of `class_terms` a layer uses, from the options and its number of pairs.
         class_terms: the classification losses that there are, by name.
         labels: the class of each query, from pairs, targets, images, queries and classes; background is one beyond the
@@ -123,7 +124,7 @@ class LossSpec:
         return id(self)
 
     def __eq__(self, other: object) -> bool:
-        """Likewise."""
+        """By identity, as the hash."""
         return self is other
 
 

@@ -28,13 +28,13 @@ def killers(name):
     return sorted(kills, key=order)
 
 
-def failures(mutant, spec=ULTRALYTICS, most=RULES_LOOKED_AT):
-    """Rules that fail the mutant under a spec, each with the first case on which it does."""
-    found = []
+def failures(mutant, spec=ULTRALYTICS, most=RULES_LOOKED_AT, port=None):
+    """Rules that fail the mutant, or a port that makes its mistake, each with the first case on which it does."""
+    found, port = [], port or mutant.port(spec)
     for rule in map(RULE.get, killers(mutant.id)):
-        if rule.applies(PortUnderTest(mutant.port(spec), spec)):
+        if rule.applies(PortUnderTest(port, spec)):
             level = KILLS[mutant.id][rule.id].level
-            outcome = run(rule, mutant.port(spec), spec, level=level, shrink=False)
+            outcome = run(rule, port, spec, level=level, shrink=False)
             if outcome.verdict == "fail":
                 found.append((rule, outcome.case))
         if len(found) == most:
@@ -52,11 +52,11 @@ def divergence(mutant, spec=ULTRALYTICS):
     return None
 
 
-def evidence(mutant, spec=ULTRALYTICS):
-    """What `check` asks about a port that fails so."""
-    judged, cases = PortUnderTest(mutant.port(spec), spec), []
+def evidence(mutant, spec=ULTRALYTICS, port=None):
+    """What `check` asks about a port that fails so: the mutant, or another port that makes its mistake."""
+    judged, cases = PortUnderTest(port or mutant.port(spec), spec), []
     domain = working(judged, Domain.of(judged))
-    for rule, case in failures(mutant, spec):
+    for rule, case in failures(mutant, spec, port=judged.port):
         cases += cases_asked_about(rule, judged.port, spec, case)[-3:]
         if rule.listing is None:
             cases += islice(pool(rule.request, domain, 0), 2)
