@@ -11,6 +11,7 @@ from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.tolerance import rounded
+from detr_conformance.properties.transforms import select_images
 
 TAME = Request(targets=(0, 4), special=(), logit_scale=3.0)
 THREADS = 4
@@ -18,14 +19,16 @@ THREADS = 4
 
 @rule("NUM-06", source="a loss is a function", request=Request(), needs={"one_object"})
 def calls_leave_no_trace(port: PortUnderTest, case: LossCase) -> None:
-    """A loss object answers the same when it is asked again, also after another batch in between, and that batch is
-    judged by its own targets."""
+    """A loss object answers the same when it is asked again, also after other batches in between, as large and larger,
+    and those are judged by their own targets."""
     other = case.change(gt_cls=(case.gt_cls + 1) % case.config.nc, pred_scores=-case.pred_scores, denoising=None)
+    larger = select_images(other, [*range(case.images)] * 2)
     expected = port.expected(case)
-    first, between, again = port.losses_in_turn([case, other, case])
+    first, as_large, twice_as_large, again = port.losses_in_turn([case, other, larger, case])
     for key in expected:
         again.assert_alike(first, key, expected[key])
-    between.assert_values(port.expected(other))
+    as_large.assert_values(port.expected(other))
+    twice_as_large.assert_values(port.expected(larger))
 
 
 @rule(
