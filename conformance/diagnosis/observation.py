@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +34,11 @@ class Observation:
     numbers: Mapping[str, np.ndarray]
     facts: Mapping[str, Any]
 
+    def without(self, names: Collection[str]) -> Observation:
+        """The rest."""
+        numbers = {name: array for name, array in self.numbers.items() if name not in names}
+        return Observation(numbers, {name: fact for name, fact in self.facts.items() if name not in names})
+
     def differences(self, other: Observation, dtype: str) -> set[str]:
         """Names of what this port answers and the other one does not, but for rounding.
 
@@ -49,6 +54,16 @@ class Observation:
         return unlike
 
 
+def drawn(case: LossCase) -> set[str]:
+    """Names of what is random on a case: nobody but the reference and its mutants draws as the reference does."""
+    generator = case.generator
+    noisy = {"denoising labels": generator.cls_noise_ratio, "denoising boxes": generator.box_noise_scale}
+    names = {name for name, noise in noisy.items() if noise}
+    if max(case.gt_groups, default=0) > generator.num_dn:
+        names |= {"denoised targets", "denoising labels", "denoising boxes"}
+    return names
+
+
 def observe(judged: PortUnderTest, case: LossCase) -> Observation:
     """Ask a port for everything that it declares and that the case has.
 
@@ -57,7 +72,7 @@ def observe(judged: PortUnderTest, case: LossCase) -> Observation:
     """
     returned = judged.loss(case)
     numbers = dict(returned.values)
-    if judged.can("gradients"):
+    if _has_gradients(judged, case):
         named = ((key, name) for key in returned.values for name in returned.inputs())
         numbers |= {f"{key} by {name}": returned.gradient(key, name) for key, name in named}
     return Observation(*_with_the_rest(judged, case, returned, numbers))
@@ -76,10 +91,15 @@ def observe_spec(spec: LossSpec, judged: PortUnderTest, case: LossCase) -> Obser
     for key in returned.values:
         parts = [loss for own, loss in losses.items() if returned.canonical(own) == key]
         numbers[key] = Tracked(returned.values[key], sum(loss.magnitude for loss in parts))
-        for name, array in returned.inputs().items() if judged.can("gradients") else ():
+        for name, array in returned.inputs().items() if _has_gradients(judged, case) else ():
             grads = [loss.gradients[name] for loss in parts if name in loss.gradients]
             numbers[f"{key} by {name}"] = sum(grads[1:], start=grads[0]) if grads else track(np.zeros(array.shape))
     return Observation(*_with_the_rest(of_spec, case, returned, numbers))
+
+
+def _has_gradients(judged: PortUnderTest, case: LossCase) -> bool:
+    """Whether gradients can be compared: a NaN among the predictions spreads as each library pleases."""
+    return judged.can("gradients") and all(np.isfinite(array).all() for array in case.float_arrays().values())
 
 
 class _Declaring(ReferencePort):
@@ -121,11 +141,10 @@ def _add_group(judged: PortUnderTest, case: LossCase, numbers: dict[str, np.ndar
 def _odd_losses(returned: ReturnedLosses) -> list[tuple[str, tuple[int, ...], str]]:
     """Losses under keys without a meaning, of another shape than (), or of less than single precision."""
     losses, dtypes = returned.result.losses, returned.result.dtypes
-    every = [(key, np.shape(loss), dtypes.get(key, USUAL[0])) for key, loss in losses.items()]
+    unusual = {key: dtype for key, dtype in dtypes.items() if dtype not in USUAL}
+    every = [(key, np.shape(loss), unusual.get(key, "")) for key, loss in losses.items()]
     return sorted(
-        (key, shape, dtype)
-        for key, shape, dtype in every
-        if returned.canonical(key) is None or shape or dtype not in USUAL
+        (key, shape, dtype) for key, shape, dtype in every if returned.canonical(key) is None or shape or dtype
     )
 
 
@@ -142,7 +161,13 @@ def _are_near(array: np.ndarray, rival: np.ndarray, dtype: str) -> bool:
 
     A wrong step that leaves the tape has no bound of its own; it rounds like everything else.
     """
-    values = rival.values if isinstance(rival, Tracked) else rival
+    array, values = _values(array), _values(rival)
+    if np.array_equal(array, values, equal_nan=True):
+        return True
     bound = rival.magnitude if isinstance(rival, Tracked) else np.zeros(rival.shape)
     both = np.maximum(np.nan_to_num(np.abs(values), posinf=0.0), bound)
     return bool((budget_shares(array, Tracked(values, 2.0 * both), dtype) <= 1.0).all())
+
+
+def _values(array: np.ndarray | Tracked) -> np.ndarray:
+    return array.values if isinstance(array, Tracked) else array

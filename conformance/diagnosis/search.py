@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from itertools import combinations, islice
 
 from detr_conformance import report
-from detr_conformance.diagnosis.observation import Observation, observe, observe_spec
+from detr_conformance.diagnosis.observation import Observation, drawn, observe, observe_spec
 from detr_conformance.mutants import MUSEUM, Mutant
 from detr_conformance.mutants.mutant import together
+from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port_under_test import PortError, PortUnderTest
 from detr_conformance.reference import FAMILY, LossSpec
@@ -22,6 +23,9 @@ PAIRS_TRIED = 100
 """So many pairs are tried in full, those first against which least speaks."""
 CASES_FOR_PAIRS = 8
 """Pairs are sorted by what single mutants do on so many cases."""
+CASES_AGAINST = 1
+"""A mutant is in no pair if on more cases than these it spoils an answer that the port has right. On one, the other
+mutant may hide it."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,18 @@ class Evidence:
                 continue
             self.cases.append(case)
         self.right = list(self.answers(judged.spec))
+        if not self._draws_like_the_reference():
+            self.observed = [each.without(drawn(case)) for each, case in zip(self.observed, self.cases, strict=True)]
+
+    def _draws_like_the_reference(self) -> bool:
+        """Whether draws can be compared: boxes with noise are the reference's somewhere, or labels everywhere."""
+        draws = [
+            (drawn(case) & self.observed[place].numbers.keys(), self.unlike(place, self.right[place]))
+            for place, case in enumerate(self.cases)
+        ]
+        alike = {name for names, unlike in draws for name in names - unlike}
+        differing = {name for names, unlike in draws for name in names & unlike}
+        return "denoising boxes" in alike or "denoising labels" not in differing
 
     def answers(self, spec: LossSpec, places: Iterable[int] | None = None) -> Iterator[Observation | None]:
         """What a spec answers case by case, or in these places; None where it raises."""
@@ -94,7 +110,10 @@ def diagnose(judged: PortUnderTest, cases: Sequence[LossCase]) -> Explanation | 
     Returns:
         What explains all of it; None if nothing does, or nothing is wrong.
     """
-    evidence = Evidence(judged, cases)
+    certain = [case for case in cases if oracle.matching_is_certain(case, judged.spec)]
+    evidence = Evidence(judged, certain)
+    if evidence.is_right():  # what is wrong shows in ties alone, which every solver breaks as it likes
+        evidence = Evidence(judged, cases)
     if evidence.is_right():
         return None
     for spec in FAMILY.values():
@@ -120,7 +139,7 @@ def _likely_pairs(evidence: Evidence) -> list[tuple[Mutant, Mutant]]:
     are exceptions: in what one of them has changed, such as the matching, the other does something else.
     """
     places, wrong = _telling_cases(evidence)
-    effects = [effect for each in MUSEUM if (effect := _effect(evidence, each, places)) is not None]
+    effects = [effect for each in MUSEUM if (effect := _effect(evidence, each, places, wrong)) is not None]
     found = [
         (_contradictions(one, other, wrong), number, (one.mutant, other.mutant))
         for number, (one, other) in enumerate(combinations(effects, 2))
@@ -161,14 +180,17 @@ class Effect:
     unlike: list[set[str]]
 
 
-def _effect(evidence: Evidence, mutant: Mutant, places: Sequence[int]) -> Effect | None:
-    """None where it does nothing, or gives no answer."""
-    changed, unlike = list[set[str]](), list[set[str]]()
-    for place, seen in zip(places, evidence.answers(mutant.of(evidence.judged.spec), places), strict=True):
+def _effect(evidence: Evidence, mutant: Mutant, places: Sequence[int], wrong: Sequence[set[str]]) -> Effect | None:
+    """None where it does nothing, gives no answer, or spoils what the port has right."""
+    changed, unlike, against = list[set[str]](), list[set[str]](), 0
+    for number, seen in enumerate(evidence.answers(mutant.of(evidence.judged.spec), places)):
         if seen is None:
             return None
-        changed.append(evidence.changed(place, seen))
-        unlike.append(evidence.unlike(place, seen))
+        changed.append(evidence.changed(places[number], seen))
+        unlike.append(evidence.unlike(places[number], seen))
+        against += bool(changed[-1] & unlike[-1] - wrong[number])
+        if against > CASES_AGAINST:
+            return None
     return Effect(mutant, changed, unlike) if any(changed) else None
 
 

@@ -14,10 +14,12 @@ from detr_conformance.diagnosis.search import diagnose
 from detr_conformance.mutants import MUSEUM, Mutant
 from detr_conformance.mutants.mutant import together
 from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.power import MUTANT
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.reference import FAMILY, ULTRALYTICS
 
 from .museum_evidence import divergence, evidence, failures
+from .torch_mutants import TORCH_MUTANTS
 
 PAIRS = 50
 
@@ -82,6 +84,11 @@ def pairs(spec=ULTRALYTICS):
     return found
 
 
+def in_torch():
+    """What each port in float32 torch is named that makes the mistake of a mutant."""
+    return {name: diagnosis_of(port, evidence(MUTANT[name], port=port)) for name, port in TORCH_MUTANTS.items()}
+
+
 def main(names):
     for spec in [FAMILY[name] for name in names] or FAMILY.values():
         tell(f"under {spec.name}")
@@ -96,6 +103,9 @@ def main(names):
         for pair, each in found.items():
             if list(pair) not in each:
                 tell(f"  {pair}: {each or 'nothing'}")
+    named = {name: [name] in found for name, found in in_torch().items()}
+    unnamed = ", ".join(name for name, known in named.items() if not known)
+    tell(f"{sum(named.values())} of {len(named)} mutants written in float32 torch are named; not: {unnamed or 'none'}")
 
 
 def alone(named):

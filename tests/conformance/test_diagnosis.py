@@ -110,6 +110,19 @@ def test_a_mutant_is_named(mutant):
     assert [mutant.id] in diagnosis_of(mutant.port(), evidence(mutant))
 
 
+class OtherDraws(ReferencePort):
+    """Draws noise of its own, as every port does but the reference."""
+
+    def denoising_group(self, case):
+        return super().denoising_group(case.change(generator=replace(case.generator, seed=case.generator.seed + 1)))
+
+
+def test_a_mistake_is_named_whatever_noise_the_port_draws():
+    mutant = MUTANT["plausible-class-gain-twice"]
+    port = OtherDraws(mutant.of(ULTRALYTICS), profile=ULTRALYTICS)
+    assert [mutant.id] in diagnosis_of(port, evidence(mutant))
+
+
 @pytest.mark.parametrize(
     "name",
     ["plausible-class-gain-twice", "hf-nan-cost-to-largest"],
