@@ -164,6 +164,8 @@ def _are_near(array: np.ndarray, rival: np.ndarray, dtype: str) -> bool:
     array, values = _values(array), _values(rival)
     if np.array_equal(array, values, equal_nan=True):
         return True
+    if (np.isfinite(array) != np.isfinite(values)).any():  # also where the bound is infinite
+        return False
     bound = rival.magnitude if isinstance(rival, Tracked) else np.zeros(rival.shape)
     both = np.maximum(np.nan_to_num(np.abs(values), posinf=0.0), bound)
     return bool((budget_shares(array, Tracked(values, 2.0 * both), dtype) <= 1.0).all())

@@ -39,6 +39,7 @@ NOT_NAMED = {
         ("hf-deformable-class-cost-gain", "plausible-loss-options-in-matcher"),
         "the adapter asks the loss's own matcher, and the mutant answers with a right one",
     ),
+    "ul-focal-gradient-nan": "a logit on the verge of saturation is NaN in float32 only",
     "hf-lwdetr-enc-coords-detached": "the mutant detaches denoising boxes of the first layer, too",
     **dict.fromkeys(
         ("plausible-label-noise-missing", "plausible-noise-scale-ignored"),
