@@ -46,7 +46,7 @@ class Evidence:
 
     Args:
         judged: the port, and the spec to hold it to.
-        cases: what it is asked; those on which it raises are left out.
+        cases: what it is asked; those on which it raises are left out. So is the noise of a port that draws its own.
     """
 
     def __init__(self, judged: PortUnderTest, cases: Sequence[LossCase]) -> None:
@@ -105,7 +105,7 @@ class Evidence:
 
 
 def diagnose(judged: PortUnderTest, cases: Sequence[LossCase]) -> Explanation | None:
-    """Explain what a port answers on these cases.
+    """Explain what a port answers on these cases: on those with ties only where the others show nothing wrong.
 
     Returns:
         What explains all of it; None if nothing does, or nothing is wrong.
