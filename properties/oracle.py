@@ -63,7 +63,7 @@ def matching_costs(
         own = case.of_image(image)
         # The cost of a pair does not depend on other queries: those of all layers go in one call.
         rows = boxes[:, image].reshape(-1, 4), logits[:, image].reshape(-1, case.config.nc)
-        cost = matcher.cost(config, *rows, case.gt_bboxes[own], case.gt_cls[own])
+        cost = matcher.cost(config, *rows, track(case.gt_bboxes[own], arithmetic), case.gt_cls[own])
         images.append(cost.reshape(case.layers, case.queries, -1))
     return [[cost[layer] for cost in images] for layer in range(case.layers)]
 

@@ -24,7 +24,7 @@ from detr_conformance.reference.matcher import Matching, Targets
 from detr_conformance.reference.normaliser import Tally
 from detr_conformance.reference.options import LossConfig, MatcherConfig
 from detr_conformance.reference.pairing import Pairs
-from detr_conformance.reference.rounding import FLOAT32, Arithmetic, Tracked
+from detr_conformance.reference.rounding import FLOAT32, Arithmetic, Tracked, track
 from detr_conformance.reference.spec import LossSpec, replace_in
 from detr_conformance.reference.validation import (
     check_gains,
@@ -372,11 +372,11 @@ class DETRLoss:
         Returns:
             `loss_bbox` and `loss_giou` with their gradients by `pred_bboxes`.
         """
-        spec, pairs = ULTRALYTICS, max(len(gt_bboxes), 1)
+        spec, pairs, wanted = ULTRALYTICS, max(len(gt_bboxes), 1), track(gt_bboxes, self.arithmetic)
 
         def formula(leaves: Leaves) -> dict[str, Any]:
             [boxes] = leaves["pred_bboxes"]
-            sums = {term: np.sum(of_pair(boxes, gt_bboxes, spec.guard)) for term, of_pair in spec.box_terms.items()}
+            sums = {term: np.sum(of_pair(boxes, wanted, spec.guard)) for term, of_pair in spec.box_terms.items()}
             return {term: spec.gain(total / pairs, term, self.config) for term, total in sums.items()}
 
         return self._of_layer(formula, {"pred_bboxes": pred_bboxes}, postfix)

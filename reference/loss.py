@@ -215,6 +215,8 @@ def layer_losses(
         bbox     sum_{pairs} |b - b'|
         giou     sum_{pairs} (1 - GIoU(b, b'))
     """
+    # Targets are not rounded, but their corners are.
+    targets = targets._replace(boxes=track(targets.boxes, stop_gradient(layer.boxes).arithmetic))
     (images, queries), chosen = flat(pairs.boxes)
     boxes, wanted = spec.matched_boxes(layer.boxes, images, queries), targets.boxes[chosen]
     tally = replace(tally, pairs=tuple(len(own) for own, _ in pairs.boxes))

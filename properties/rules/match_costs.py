@@ -191,8 +191,8 @@ def _exchange_rate(port: PortUnderTest, duel: LossCase, term: str, better: int) 
 
 def _terms(port: PortUnderTest, duel: LossCase, term: str) -> np.ndarray:
     """One term of the cost of both queries, before gains."""
-    boxes, logits = track(duel.pred_bboxes[0, 0]), track(duel.pred_scores[0, 0])
-    return getattr(port.spec.matcher.cost_terms(duel.matcher, boxes, logits, duel.gt_bboxes, duel.gt_cls), term)
+    boxes, logits, gt_boxes = map(track, (duel.pred_bboxes[0, 0], duel.pred_scores[0, 0], duel.gt_bboxes))
+    return getattr(port.spec.matcher.cost_terms(duel.matcher, boxes, logits, gt_boxes, duel.gt_cls), term)
 
 
 def _gains(term: str, gain: float) -> dict[str, float]:

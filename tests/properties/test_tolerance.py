@@ -7,8 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detr_conformance.properties import oracle
 from detr_conformance.properties.tolerance import PRECISIONS, UNITS, allowed_error, budget_shares, rounded
+from detr_conformance.reference import ULTRALYTICS, MatcherConfig
 from detr_conformance.reference.rounding import Tracked
+
+from .sample_cases import small_case
 
 DTYPES = sorted(PRECISIONS)
 BITS = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}
@@ -111,3 +115,16 @@ def test_a_share_is_the_error_over_the_budget(name):
 def test_a_loss_without_axes_has_a_share_without_axes():
     shares = budget_shares(np.array(1.0), Tracked(np.array(1.0), np.array(1.0)), "float32")
     assert shares.shape == ()
+
+
+def test_the_budget_of_a_cost_counts_the_corners_of_the_target_too():
+    large, small = np.array([0.5, 0.5, 0.375, 0.375]), np.array([0.5, 0.5, 2.0**-10, 2.0**-10])
+    config = MatcherConfig(cost_gain={"class": 0.0, "bbox": 0.0, "giou": 1.0})
+
+    def budget(pred, target):
+        case = small_case(
+            pred_bboxes=np.tile(pred, (2, 3, 4, 1)), gt_bboxes=np.tile(target, (3, 1)), matcher=config, denoising=None
+        )
+        return oracle.matching_costs(case, ULTRALYTICS)[0][0].magnitude
+
+    np.testing.assert_allclose(budget(large, small), budget(small, large), rtol=1e-3)

@@ -148,6 +148,32 @@ def test_gradients_of_class_losses_by_autograd_in_float32_stay_within_their_boun
     assert_within(pred.grad.numpy()[judged], expected[judged])
 
 
+def small_targets_in_large_boxes(count=500):
+    """Their intersection is the target, of whose width rounded corners leave few digits."""
+    rng = np.random.default_rng(0)
+    targets = np.concatenate([rng.uniform(0.4, 0.6, (count, 2)), 10.0 ** rng.uniform(-3, -2, (count, 2))], axis=1)
+    boxes = np.concatenate([rng.uniform(0.48, 0.52, (count, 2)), rng.uniform(0.3, 0.5, (count, 2))], axis=1)
+    return boxes.astype(np.float32), targets.astype(np.float32)
+
+
+def test_what_rounding_does_to_the_corners_of_targets_is_within_the_bounds():
+    boxes, targets = small_targets_in_large_boxes()
+    x = np.full((len(boxes), 1, 1), 2.0, dtype=np.float32)
+    one_each = [(np.array([0]), np.array([image])) for image in range(len(boxes))]
+    losses = DETRLoss(nc=1, use_vfl=True)._get_loss(
+        boxes[:, None],
+        x,
+        targets.astype(np.float64),
+        np.zeros(len(boxes), dtype=np.int64),
+        [1] * len(boxes),
+        match_indices=one_each,
+    )
+    logit, score = in_torch(x[:, 0, 0], overlaps(boxes, targets, area_from_corners, fold=False)["IoU"])
+    entropy = (1 - score) * logit - (logit.clamp(max=0) - logit.abs().neg().exp().log1p())
+    ((score * entropy).sum() / len(boxes)).backward()
+    assert_within(logit.grad.numpy(), losses["loss_class"].gradients["pred_scores"][:, 0, 0])
+
+
 @pytest.mark.parametrize("options", [{}, {"use_vfl": True}, {"use_fl": False}])
 def test_whole_class_losses_in_float32_stay_within_their_bounds(draw_step, options):
     torch = pytest.importorskip("torch")
