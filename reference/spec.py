@@ -182,14 +182,14 @@ def paths(record: Any, before: str = "") -> list[str]:  # as above
     return found
 
 
-def differing(one: LossSpec, other: LossSpec) -> list[str]:
-    """Paths at which two specs decide otherwise; where only one of them has a record, the path to that record."""
+def differing(one: Any, other: Any) -> list[str]:  # as above
+    """Paths at which two records decide otherwise; where only one of them has a record, the path to that record."""
     every = dict.fromkeys([*paths(one), *paths(other)])
     found = [path for path in every if path not in DESCRIBING and not _same(one, other, path)]
     return [path for path in found if not any(path.startswith(f"{each}.") for each in found)]
 
 
-def _same(one: LossSpec, other: LossSpec, path: str) -> bool:
+def _same(one: Any, other: Any, path: str) -> bool:
     try:
         return bool(value_in(one, path) == value_in(other, path))
     except KeyError:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from detr_conformance.diagnosis.trace import Event, Numbers, generator_trace_of, trace_of
+from detr_conformance.diagnosis.trace import Call, Event, Numbers, Return, generator_trace_of, trace_of
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase, MatcherConfig
 from detr_conformance.properties.matching import certify
@@ -77,39 +77,50 @@ def first_decision(right: LossSpec, wrong: LossSpec, case: LossCase) -> Divergen
 
 
 def _first_event(right: Sequence[Event], wrong: Sequence[Event], dtype: str) -> Divergence | None:
-    """The first call whose result differs though its inputs do not; if the inputs differ, the field that made the call.
+    """The field that gave a call other inputs, did not make it, or returned something else for the same inputs.
 
     The gradients of the whole are left to a look at those of every call.
     """
-    has_slopes = any(event.slopes for event in right)
+    has_slopes = any(isinstance(event, Return) and event.slopes for event in right)
     for expected, got in zip_longest(right, wrong):
-        if expected is None or got is None or expected.path != got.path:
-            return _other_calls(expected, got)
-        given = _difference(expected.parent or SIDE_EFFECTS, expected.inputs, got.inputs, dtype)
-        if given is not None and expected.parent == got.parent:
-            return given
-        found = _difference(expected.path, expected.result, got.result, dtype)
-        if found is not None and (expected.path != "gradients" or has_slopes):
+        if isinstance(expected, Call) and isinstance(got, Call) and expected.path == got.path:
+            found = _other_inputs(expected, got, dtype)
+        elif isinstance(expected, Return) and isinstance(got, Return) and expected.path == got.path:
+            found = None
+            if expected.path != "gradients" or has_slopes:
+                found = _difference(expected.path, expected.result, got.result, dtype)
+            found = found or _difference(expected.path, expected.slopes, got.slopes, dtype)
+        else:
+            found = _other_calls(expected, got)
+        if found is not None:
             return found
-        slopes = _difference(expected.path, expected.slopes, got.slopes, dtype)
-        if slopes is not None:
-            return slopes
     return None
 
 
+def _other_inputs(expected: Call, got: Call, dtype: str) -> Divergence | None:
+    """Other numbers, or numbers that are constants in one and not in the other."""
+    caller = expected.around or SIDE_EFFECTS
+    if expected.on_tape != got.on_tape:
+        kinds = ("differentiated" if each.on_tape else "constant" for each in (expected, got))
+        return diverging(caller, f"the input of {expected.path}", (), *kinds)
+    return _difference(caller, expected.inputs, got.inputs, dtype)
+
+
 def _other_calls(expected: Event | None, got: Event | None) -> Divergence:
-    """One calls what the other does not: the field that makes these calls decides otherwise."""
-    one = expected or got
-    assert one is not None  # noqa: S101  # there is at least one of them
-    names = [each.path if each is not None else "nothing" for each in (expected, got)]
-    parents = [each.parent for each in (got, expected) if each is not None and each.parent]
-    return diverging(parents[0] if parents else one.path, "the next call", (), *names)
+    """What was called last and has not returned, in both, decides otherwise what to do next."""
+    [one, *_] = (each for each in (expected, got) if each is not None)
+    step = one.around if isinstance(one, Call) else one.path
+    return diverging(step, "the next step", (), *map(_described, (expected, got)))
+
+
+def _described(event: Event | None) -> str:
+    return "nothing" if event is None else f"a {type(event).__name__.lower()} of {event.path}"
 
 
 def _difference(step: str, expected: Numbers, got: Numbers, dtype: str) -> Divergence | None:
     """The first of all numbers that differs."""
     for name, wanted in expected.items():
-        found = _worst(step, name, wanted, got.get(name), dtype) if name in got else _absent(step, name, wanted)
+        found = _worst(step, name, wanted, got[name], dtype) if name in got else _absent(step, name, wanted)
         if found is not None:
             return found
     for name in got.keys() - expected.keys():
@@ -119,17 +130,16 @@ def _difference(step: str, expected: Numbers, got: Numbers, dtype: str) -> Diver
 
 def _absent(step: str, name: str, wanted: Any) -> Divergence | None:
     """A derivative that is 0 everywhere may be missing."""
-    return (
-        None
-        if isinstance(wanted, np.ndarray) and not np.any(plain(wanted))
-        else diverging(step, name, (), "there", "missing")
-    )
+    if step == "gradients" and not np.any(plain(wanted)):
+        return None
+    return diverging(step, name, (), "there", "missing")
 
 
 def _worst(step: str, what: str, expected: Any, got: Any, dtype: str) -> Divergence | None:
     """The entry that is furthest off, in units of its budget; None if all are within theirs."""
-    if not isinstance(expected, np.ndarray) and not isinstance(expected, (int, float, np.number)):
-        return None if expected == got else diverging(step, what, (), str(expected), str(got))
+    if not all(isinstance(each, (np.ndarray, int, float, np.number)) for each in (expected, got)):
+        same = type(expected) is type(got) and expected == got
+        return None if same else diverging(step, what, (), str(expected), str(got))
     wanted, came = np.asarray(plain(expected)), np.asarray(plain(got))
     if wanted.shape != came.shape:
         return diverging(step, what, (), f"of shape {wanted.shape}", f"of shape {came.shape}")

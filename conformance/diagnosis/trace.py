@@ -17,7 +17,7 @@ import numpy as np
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.tolerance import arithmetic
-from detr_conformance.reference import ClassTerm, Criterion, LossSpec, Tracked, replace_in
+from detr_conformance.reference import ClassTerm, Criterion, LossSpec, Tracked, differing, replace_in
 from detr_conformance.reference.loss import matcher_for
 from detr_conformance.reference.matcher import Matcher
 from detr_conformance.reference.spec import paths, value_in
@@ -26,32 +26,46 @@ from detr_conformance.reference.tape import Variable, gradients, stop_gradient, 
 Numbers = dict[str, Any]
 """Arrays, numbers and words by what they are."""
 
-NOT_TRACED = ("matched", "background", "probe", "in_half", "side_effects", "denoising.generator.randomness")
-"""Ends of paths to functions that compute no part of a loss, or whose result is no number."""
+NOT_TRACED = ("matched", "background", "probe", "side_effects")
+"""Ends of paths to functions that compute no part of a loss."""
 
-
-DECISIONS = (LossSpec, ClassTerm, Matcher)
+NO_NUMBERS = (LossSpec, ClassTerm, Matcher, np.random.Generator)
+"""Arguments that are decisions themselves, and what draws: the draws are compared, not how it gets at them."""
 
 
 @dataclass(frozen=True)
-class Event:
-    """One call of a field.
+class Call:
+    """A field is called.
 
     Attributes:
         path: of the field.
-        parent: path of the field that was being called around it; empty for none.
-        inputs: what it was given.
-        result: what it returned.
-        slopes: derivative of a weighted sum of the result by each input that is a variable.
-        on_tape: whether it was given variables.
+        around: path of the field that is being called around it; empty for none.
+        inputs: what it is given.
+        on_tape: whether there are variables among them.
     """
 
     path: str
-    parent: str
+    around: str
     inputs: Numbers
+    on_tape: bool = False
+
+
+@dataclass(frozen=True)
+class Return:
+    """A field returns.
+
+    Attributes:
+        path: of the field.
+        result: what it returns.
+        slopes: derivative of a weighted sum of the result by each input that is a variable.
+    """
+
+    path: str
     result: Numbers
     slopes: Numbers = field(default_factory=dict)
-    on_tape: bool = False
+
+
+Event = Call | Return
 
 
 class Trace:
@@ -78,16 +92,19 @@ class Trace:
         def watched(*arguments: Any) -> Any:
             if self._is_paused:
                 return function(*arguments)
-            # Before the call, which may write into them; without the decisions that are passed on.
-            inputs = _flat([each for each in arguments if not isinstance(each, DECISIONS)])
+            # Before the call, which may write into them.
+            inputs = _flat([each for each in arguments if not isinstance(each, NO_NUMBERS)])
+            around = self._around[-1] if self._around else ""
+            self.events.append(Call(path, around, inputs, bool(_variables(arguments))))
             self._around.append(path)
             try:
                 result = function(*arguments)
             finally:
                 self._around.pop()
             slopes = self._slopes(function, arguments, result) if self.differentiate else {}
-            parent = self._around[-1] if self._around else ""
-            self.events.append(Event(path, parent, inputs, _flat(result), slopes, bool(_variables(arguments))))
+            # Of a matcher that is exchanged for another one, what that one does otherwise.
+            compared = differing(arguments[0], result) if isinstance(result, Matcher) else result
+            self.events.append(Return(path, _flat(compared), slopes))
             return result
 
         vars(watched).update({each: getattr(function, each) for each in getattr(function, "__dataclass_fields__", ())})
@@ -133,7 +150,7 @@ def _with_leaves(value: Any, leaves: list[Variable]) -> Any:
 
 
 def trace_of(case: LossCase, spec: LossSpec, differentiate: bool = False) -> list[Event]:
-    """The calls that compute the losses of a case; those of its own matcher; and what is returned.
+    """The calls that compute the losses of a case; those of its own matcher; and what comes back.
 
     Args:
         case: the case.
@@ -143,7 +160,7 @@ def trace_of(case: LossCase, spec: LossSpec, differentiate: bool = False) -> lis
     trace = Trace(spec, differentiate)
     losses = Criterion(trace.spec, case.config)(deepcopy(oracle.inputs_of(case)), named=True)
     by_input = {f"{key} by {name}": grad for key, loss in losses.items() for name, grad in loss.gradients.items()}
-    taped = list(dropwhile(lambda event: not event.on_tape, trace.events))
+    taped = list(dropwhile(lambda event: not (isinstance(event, Call) and event.on_tape), trace.events))
     del trace.events[len(trace.events) - len(taped) :]
     if case.matcher != spec.matcher.configured(case.config):
         matcher, targets = matcher_for(trace.spec, arithmetic(case.dtype)), oracle.targets_of(case)
@@ -152,9 +169,9 @@ def trace_of(case: LossCase, spec: LossSpec, differentiate: bool = False) -> lis
     forms = {key: _flat(spec.returned(key, loss.value.values, case.dtype)) for key, loss in losses.items()}
     return [
         *(taped if differentiate else trace.events),
-        Event("keys", "", {}, {key: loss.value for key, loss in losses.items()}),
-        Event("returned", "", {}, {f"{key}{what}": each for key, form in forms.items() for what, each in form.items()}),
-        Event("gradients", "", {}, by_input),
+        Return("keys", {key: loss.value for key, loss in losses.items()}),
+        Return("returned", {f"{key}{what}": each for key, form in forms.items() for what, each in form.items()}),
+        Return("gradients", by_input),
     ]
 
 
@@ -164,7 +181,7 @@ def generator_trace_of(case: LossCase, spec: LossSpec) -> list[Event]:
     rng = np.random.default_rng(case.generator.seed)
     generator = trace.spec.denoising.generator
     made = generator.generate(oracle.targets_of(case), classes, case.queries, np.eye(classes), case.generator, rng)
-    return [*trace.events, Event("denoising.generator", "", {}, _flat(made))]
+    return [*trace.events, Return("denoising.generator", _flat(made))]
 
 
 def _flat(values: Any, name: str = "") -> Numbers:
@@ -178,6 +195,8 @@ def _leaves(values: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield name, Tracked(values.values.copy(), values.magnitude.copy(), values.arithmetic)
     elif isinstance(values, np.ndarray):
         yield name, values.copy()
+    elif isinstance(values, np.random.Generator):
+        yield name, str(values.bit_generator.state)
     elif isinstance(values, (str, bool, int, float, np.number)) or values is None:
         yield name, values
     else:
