@@ -13,13 +13,13 @@ from detr_conformance.options import CheckOptions
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseFormatError, from_json
 from detr_conformance.properties.given_case import needs_of, undefined
+from detr_conformance.properties.judging import RuleResult, judge
 from detr_conformance.properties.levels import Level
 from detr_conformance.properties.oracle import expected_losses
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import RuleResult, run
 from detr_conformance.reading import read_text
 from detr_conformance.real_cases import real_cases
 from detr_conformance.reference import LossSpec
@@ -77,7 +77,7 @@ class CheckPlan:
             return shown
         judged = PortUnderTest(self.port, self.profile)
         cases = () if self.targets is None else real_cases(self.targets, rule, judged, self.level)
-        return run(rule, self.port, self.profile, self.level, self.seed, cases)
+        return judge(rule, self.port, self.profile, self.level, self.seed, cases)
 
     def _judge_on(self, case: LossCase, rule: Rule) -> RuleResult:
         lacking = needs_of(case) - self.port.capabilities - self.port.dtypes
@@ -85,7 +85,7 @@ class CheckPlan:
             return RuleResult(
                 rule, "unsupported", f"the case needs {', '.join(sorted(lacking))}, which is not declared"
             )
-        return run(rule, self.port, self.profile, real_cases=[case], generate=False)
+        return judge(rule, self.port, self.profile, real_cases=[case], generate=False)
 
 
 @lru_cache(maxsize=1)

@@ -15,9 +15,9 @@ from packaging.requirements import Requirement
 
 from detr_conformance.errors import UsageError, one_line
 from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judging import RuleResult, judge
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.rule import Rule
-from detr_conformance.properties.run import RuleResult, run
 from detr_conformance.reference import LossSpec
 from detr_conformance.report import FAILED, Report, RuleEntry
 
@@ -81,7 +81,7 @@ def witnessed(rule: Rule, known: Known, port: Port, profile: LossSpec) -> RuleRe
     for each in known.get(rule.id, ()):
         if each.witness:
             *earlier, case = each.witness
-            outcome = run(rule, port, profile, real_cases=[case], generate=False, earlier=earlier)
+            outcome = judge(rule, port, profile, real_cases=[case], generate=False, earlier=earlier)
             if outcome.verdict in FAILED:
                 return outcome
     return None

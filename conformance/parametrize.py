@@ -10,10 +10,10 @@ import pytest
 from detr_conformance.check_plan import CheckPlan
 from detr_conformance.coco import read_targets
 from detr_conformance.errors import visible
+from detr_conformance.properties.judging import RuleResult
 from detr_conformance.properties.levels import EXAMPLES, Level
 from detr_conformance.properties.port import Port, check_port
 from detr_conformance.properties.rule import Rule
-from detr_conformance.properties.run import RuleResult
 from detr_conformance.reference import FAMILY, LossSpec
 from detr_conformance.report import FAILED
 

@@ -14,10 +14,10 @@ import msgspec
 from detr_conformance import __version__
 from detr_conformance.mutants import MUSEUM, Mutant
 from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.properties.judging import judge
 from detr_conformance.properties.levels import EXAMPLES
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import run
 
 LEVELS = tuple(EXAMPLES)
 RULE = {rule.id: rule for rule in RULES}
@@ -149,7 +149,7 @@ def _trials(level: str, seed: int, rule: str, names: Sequence[str]) -> dict[str,
 
     One rule meets all mutants in one process, so that its cases are drawn, and the reference asked, only once.
     """
-    outcomes = {name: run(RULE[rule], port_of(name), level=level, seed=seed, shrink=False) for name in names}
+    outcomes = {name: judge(RULE[rule], port_of(name), level=level, seed=seed, shrink=False) for name in names}
     broken = [f"{rule} on {name}: {each.message}" for name, each in outcomes.items() if each.verdict == "error"]
     if broken:
         raise RuntimeError(f"mutants without an answer: {'; '.join(broken)}")
@@ -170,7 +170,7 @@ def _quickest(name: str, kills: dict[str, Kill]) -> tuple[str, str]:
 def _smallest(seed: int, of: tuple[tuple[str, str], str]) -> Size:
     """The size of the smallest case on which the rule fails the mutant."""
     (rule, level), name = of
-    case = run(RULE[rule], port_of(name), level=level, seed=seed).case
+    case = judge(RULE[rule], port_of(name), level=level, seed=seed).case
     assert case is not None  # noqa: S101  # it has just been failed by this rule
     return Size(case.images, case.queries, case.targets)
 
@@ -180,7 +180,7 @@ def replay(matrix: Matrix, pairs: Iterable[Pair]) -> list[str]:
     wrong = []
     for rule, name in pairs:
         level = matrix.kills[name][rule].level
-        outcome = run(RULE[rule], port_of(name), level=level, seed=matrix.seed, shrink=False)
+        outcome = judge(RULE[rule], port_of(name), level=level, seed=matrix.seed, shrink=False)
         if outcome.verdict != "fail":
             wrong.append(f"{rule} does not fail {name} at level {level}: {outcome.verdict} {outcome.message}")
     return wrong

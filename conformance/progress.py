@@ -16,7 +16,7 @@ from detr_conformance.console import Display
 from detr_conformance.errors import one_line
 from detr_conformance.isolation.workers import Workers
 from detr_conformance.known_deviations import apply
-from detr_conformance.properties.run import RuleResult
+from detr_conformance.properties.judging import RuleResult
 from detr_conformance.report import RuleEntry
 from detr_conformance.reports.composing import entry_of
 

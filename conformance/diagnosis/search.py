@@ -103,7 +103,7 @@ class Evidence:
 
     @cached_property
     def _quickest_to_refute(self) -> list[int]:
-        """The cases on which the port is wrong, where nearly every mutant answers otherwise, and the small ones first."""
+        """The cases on which the port is wrong, where nearly every mutant answers otherwise; the small ones first."""
 
         def cost(place: int) -> tuple[bool, int]:
             case = self.cases[place]

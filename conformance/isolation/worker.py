@@ -15,9 +15,9 @@ from detr_conformance.isolation.last_words import LEFT
 from detr_conformance.isolation.output import FLOOD, Sink
 from detr_conformance.isolation.watched_port import Watch, out_of_memory
 from detr_conformance.isolation.world import watched
+from detr_conformance.properties.judging import RuleResult
 from detr_conformance.properties.port_under_test import PortTimeout
 from detr_conformance.properties.rule import Rule
-from detr_conformance.properties.run import RuleResult
 
 PLUGIN = "detr_conformance_worker"
 WORDS, GIVEN_UP = "detr_conformance_words", "detr_conformance_given_up"

@@ -26,8 +26,8 @@ from detr_conformance.options import CheckOptions
 from detr_conformance.packets.composing import Told, told
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseDocument, from_document, to_document
+from detr_conformance.properties.judging import RuleResult
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import RuleResult
 from detr_conformance.resolve import BUILT_IN, resolve
 
 SECONDS = 30

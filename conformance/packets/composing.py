@@ -20,10 +20,10 @@ from detr_conformance.packets.losses import Result, loss_lines
 from detr_conformance.packets.packet import FORMAT, VERSION, Packet, PacketCall, PacketPort, PacketRule
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseDocument, to_document
+from detr_conformance.properties.judging import RuleResult, ask_first
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.port_under_test import PortError, PortUnderTest
 from detr_conformance.properties.rule import Rule
-from detr_conformance.properties.run import RuleResult, ask_first
 from detr_conformance.reference import LossSpec
 from detr_conformance.report import Suite
 

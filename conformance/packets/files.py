@@ -16,8 +16,8 @@ from detr_conformance.packets.packet import Packet, PacketPort
 from detr_conformance.packets.script import script, script_name
 from detr_conformance.picture import picture
 from detr_conformance.properties.case_json import from_document
+from detr_conformance.properties.judging import RuleResult
 from detr_conformance.properties.port import Port
-from detr_conformance.properties.run import RuleResult
 from detr_conformance.reference import LossSpec
 from detr_conformance.versions import versions_for
 

@@ -8,9 +8,9 @@ from detr_conformance import __version__
 from detr_conformance.check_plan import CheckPlan
 from detr_conformance.errors import visible
 from detr_conformance.properties.case_json import to_document
+from detr_conformance.properties.judging import RuleResult
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import RuleResult
 from detr_conformance.reference import LossSpec
 from detr_conformance.report import Diagnosis, LeftOpen, PortFacts, ProfileFacts, Report, RuleEntry, Suite
 from detr_conformance.reports.verdict import counts_of, overall

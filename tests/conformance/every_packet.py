@@ -15,8 +15,8 @@ from detr_conformance.options import CheckOptions
 from detr_conformance.packets.afresh import told_afresh
 from detr_conformance.packets.files import keep
 from detr_conformance.power import DEVIATION, RULE, recorded
+from detr_conformance.properties.judging import judge
 from detr_conformance.properties.profiles import ULTRALYTICS
-from detr_conformance.properties.run import run
 
 from .bare import bare_python
 
@@ -30,7 +30,7 @@ def packets(folder):
     for name, kills in recorded().kills.items():
         port, options = DEVIATION[name].port(), CheckOptions(port=f"museum_ports:{name.replace('-', '_')}")
         for rule, kill in kills.items():
-            outcome = run(RULE[rule], port, level=kill.level, shrink=False)
+            outcome = judge(RULE[rule], port, level=kill.level, shrink=False)
             if outcome.case is None:
                 continue
             account = told_afresh(outcome, options)

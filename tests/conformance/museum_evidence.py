@@ -8,8 +8,8 @@ from detr_conformance.diagnosis.divergence import first_decision
 from detr_conformance.diagnosis.explaining import cases_asked_about
 from detr_conformance.power import LEVELS, MUTANT, RULE, recorded
 from detr_conformance.properties.drawing import pool
+from detr_conformance.properties.judging import judge
 from detr_conformance.properties.port_under_test import PortUnderTest
-from detr_conformance.properties.run import run
 from detr_conformance.properties.strategies import Domain
 from detr_conformance.properties.working import working
 from detr_conformance.reference import ULTRALYTICS
@@ -34,7 +34,7 @@ def failures(mutant, spec=ULTRALYTICS, most=RULES_LOOKED_AT, port=None):
     for rule in map(RULE.get, killers(mutant.id)):
         if rule.applies(PortUnderTest(port, spec)):
             level = KILLS[mutant.id][rule.id].level
-            outcome = run(rule, port, spec, level=level, shrink=False)
+            outcome = judge(rule, port, spec, level=level, shrink=False)
             if outcome.verdict == "fail":
                 found.append((rule, outcome.case))
         if len(found) == most:

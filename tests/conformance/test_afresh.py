@@ -19,9 +19,9 @@ from detr_conformance.packets.afresh import Server, told_afresh
 from detr_conformance.packets.files import keep
 from detr_conformance.packets.packet import read
 from detr_conformance.packets.script import MOST_LINES
+from detr_conformance.properties.judging import RuleResult, judge
 from detr_conformance.properties.port_under_test import PortTimeout
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import RuleResult, run
 from detr_conformance.reference import ULTRALYTICS
 from detr_conformance.reports.composing import entry_of
 
@@ -136,7 +136,7 @@ def packet_path(tmp_path):
     """Of the mistake of a default that the first loss writes into."""
     asked_for = CheckOptions(port="museum_ports:paddle_mutable_default_gains")
     port = museum_ports.paddle_mutable_default_gains()
-    outcome = run(RULE, port, level="smoke")
+    outcome = judge(RULE, port, level="smoke")
     assert outcome.earlier
     return keep(outcome, port, ULTRALYTICS, asked_for, str(tmp_path), told_afresh(outcome, asked_for))
 

@@ -20,9 +20,9 @@ from detr_conformance.options import CheckOptions
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.power import MUTANT, RULE
 from detr_conformance.properties.drawing import pool
+from detr_conformance.properties.judging import RuleResult
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
-from detr_conformance.properties.run import RuleResult
 from detr_conformance.properties.strategies import Domain
 from detr_conformance.reference import FAMILY, RTDETR, ULTRALYTICS, wrap_in
 from detr_conformance.report import Divergence

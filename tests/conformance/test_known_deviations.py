@@ -14,8 +14,8 @@ from detr_conformance.known_deviations_file import load
 from detr_conformance.options import CheckOptions
 from detr_conformance.packets.files import keep
 from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.properties.judging import RuleResult, judge
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import RuleResult, run
 from detr_conformance.reference import ULTRALYTICS
 from detr_conformance.reports.composing import compose, entry_of
 
@@ -145,7 +145,7 @@ def test_a_failure_in_another_dtype_is_not_known(small_case):
 @pytest.fixture(scope="module")
 def witness(tmp_path_factory):
     options, port = CheckOptions(port="museum_ports:hf_focal_argument_shift"), museum_ports.hf_focal_argument_shift()
-    outcome = run(RULE, port, level="smoke")
+    outcome = judge(RULE, port, level="smoke")
     return keep(outcome, port, ULTRALYTICS, options, str(tmp_path_factory.mktemp("packets")))
 
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 
 from detr_conformance.mutants import MUSEUM, Mutant
 from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judging import judge
 from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
 from detr_conformance.properties.rule import FAMILIES, Rule
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import run
 from detr_conformance.properties.strategies import loss_cases
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # hundreds of calls for each mutant
@@ -47,7 +47,7 @@ def test_a_mutant_answers_every_eighth_rule(mutant: Mutant, cases_of_rules: list
 def test_the_smallest_case_of_a_mutant_is_small() -> None:
     mutant = next(each for each in MUSEUM if each.id == "khub-missing-target-offset")
     rule = next(each for each in RULES if each.id == "INV-03")
-    case = run(rule, mutant.port(), level="smoke").case
+    case = judge(rule, mutant.port(), level="smoke").case
     assert case is not None
     assert (case.images, case.queries) == (2, 1)
     assert case.targets <= 3

@@ -19,9 +19,9 @@ from detr_conformance.packets.files import keep, refuse_unwritable_folder, safe,
 from detr_conformance.packets.packet import FORMAT, read
 from detr_conformance.packets.script import MOST_LINES
 from detr_conformance.power import recorded
+from detr_conformance.properties.judging import RuleResult, judge
 from detr_conformance.properties.rule import FAMILIES
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import RuleResult, run
 from detr_conformance.reference import ULTRALYTICS
 from detr_conformance.resolve import resolve
 
@@ -38,7 +38,7 @@ def failure(mutant) -> RuleResult:
     kills = recorded().kills[mutant.id]
     of_family = [each for each in RULES if each.family == mutant.family and each.id in kills]
     for rule in sorted(of_family, key=lambda rule: kills[rule.id].cases):
-        outcome = run(rule, mutant.port(), level=kills[rule.id].level, shrink=False)
+        outcome = judge(rule, mutant.port(), level=kills[rule.id].level, shrink=False)
         if outcome.verdict in ("fail", "error") and outcome.case is not None:
             return outcome
     raise AssertionError(f"no rule of {mutant.family} fails {mutant.id}")
@@ -212,7 +212,7 @@ def test_the_script_of_a_loss_class_needs_torch_alone(rule_id, tmp_path, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     options = CheckOptions(port="loss_classes:Loss", adapter="ultralytics")
     port, profile = resolve(options)
-    outcome = run(next(rule for rule in RULES if rule.id == rule_id), port, profile, level="smoke")
+    outcome = judge(next(rule for rule in RULES if rule.id == rule_id), port, profile, level="smoke")
     script = script_of(keep(outcome, port, profile, options, str(tmp_path)))
     assert len(script.read_text().splitlines()) <= MOST_LINES
     assert ("detr_conformance" in script.read_text()) == (rule_id == "NUM-06"), "several calls of one object"

@@ -11,8 +11,8 @@ from detr_conformance.cli import main
 from detr_conformance.mutants import MUSEUM
 from detr_conformance.power import LEVELS, MUTANT, RULE, Kill, Matrix, Size, can_show, recorded, replay, witnesses
 from detr_conformance.power_text import markdown, shortcomings
+from detr_conformance.properties.judging import judge
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import run
 
 from ..thorough import thorough_but
 
@@ -64,7 +64,7 @@ def test_nothing_is_failed_by_a_rule_that_cannot_see_it():
 def test_the_smallest_case_is_as_small_as_recorded(name):
     rule = min(MATRIX.kills[name], key=lambda rule: (RULE[rule].family != MUTANT[name].family, rule))
     level = MATRIX.kills[name][rule].level
-    case = run(RULE[rule], MUTANT[name].port(), level=level).case
+    case = judge(RULE[rule], MUTANT[name].port(), level=level).case
     assert case.images <= 3
     assert case.queries <= 6
 

@@ -11,9 +11,9 @@ import pytest
 from detr_conformance.coco import CocoTargets, ImageTargets, read_targets
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.case_json import to_document
+from detr_conformance.properties.judging import judge
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import run
 from detr_conformance.real_cases import BATCH, QUERIES_TO_SPARE, real_cases
 from detr_conformance.reference import RTDETR, ULTRALYTICS, replace_in
 from detr_conformance.reference.layers import LayerPlan
@@ -134,7 +134,7 @@ def test_a_file_without_boxes_gives_cases_without_targets():
 def test_the_reference_passes_on_real_targets(sample, name):
     port = ReferencePort()
     given = real_cases(sample, RULES_BY_ID[name], PortUnderTest(port), "smoke")
-    outcome = run(RULES_BY_ID[name], port, real_cases=given, generate=False)
+    outcome = judge(RULES_BY_ID[name], port, real_cases=given, generate=False)
     assert (outcome.verdict, outcome.message, outcome.examples) == ("pass", "", 2)
 
 

@@ -14,8 +14,8 @@ from detr_conformance.errors import UsageError
 from detr_conformance.options import CheckOptions
 from detr_conformance.packets.files import keep
 from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.properties.judging import judge
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import run
 from detr_conformance.reference import ULTRALYTICS
 from detr_conformance.replay import PASSES, load, replayed_on
 
@@ -29,7 +29,7 @@ RULE = next(rule for rule in RULES if rule.id == "CLASS-01")
 def packet_path(tmp_path_factory):
     """A packet of a focal loss with its arguments in the wrong places."""
     options, port = CheckOptions(port="museum_ports:hf_focal_argument_shift"), museum_ports.hf_focal_argument_shift()
-    outcome = run(RULE, port, level="smoke")
+    outcome = judge(RULE, port, level="smoke")
     return keep(outcome, port, ULTRALYTICS, options, str(tmp_path_factory.mktemp("packets")))
 
 

@@ -9,9 +9,9 @@ import pytest
 from detr_conformance.check_plan import CheckPlan
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.case_json import from_document
+from detr_conformance.properties.judging import RuleResult
 from detr_conformance.properties.levels import EXAMPLES, Level
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import RuleResult
 from detr_conformance.properties.verdict_words import VERDICTS
 from detr_conformance.reference import RTDETR, ULTRALYTICS
 from detr_conformance.reports.composing import compose, entry_of

@@ -10,10 +10,10 @@ import torch
 
 from detr_conformance.ports.torch_port import CaseTensors, TorchPort, tensors_of
 from detr_conformance.properties.case import Denoising, LossCase, LossConfig
+from detr_conformance.properties.judging import judge
 from detr_conformance.properties.port_under_test import PortError, PortUnderTest
 from detr_conformance.properties.rule import FAMILIES
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import run
 from detr_conformance.reference import HungarianMatcher
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # hundreds of calls
@@ -84,7 +84,7 @@ def test_a_port_that_does_not_show_its_matching_is_judged_by_all_families():
 
 @pytest.mark.parametrize("rule", JUDGED_ON, ids=lambda rule: rule.id)
 def test_the_tiny_port_passes(rule):
-    outcome = run(rule, TinyPort(), level="smoke")
+    outcome = judge(rule, TinyPort(), level="smoke")
     assert (outcome.verdict, outcome.message) == ("pass", "")
 
 

@@ -12,9 +12,9 @@ from collections import Counter
 from itertools import product
 
 from detr_conformance.options import CheckOptions
+from detr_conformance.properties.judging import judge
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import run
 from detr_conformance.resolve import resolve
 
 from .ports import CORRECT
@@ -27,10 +27,10 @@ def outcomes(port, level, seed, rules=RULES):
     judged = PortUnderTest(port)
     for rule in rules:
         if rule.applies(judged):
-            yield run(rule, port, judged.spec, level=level, seed=seed)
+            yield judge(rule, port, judged.spec, level=level, seed=seed)
 
 
-def judge(ports, level, seeds, rules):
+def judge_all(ports, level, seeds, rules):
     """Print every accusation as it comes, and return for each port how often each verdict was given."""
     counts = {port.name: Counter() for port in ports}
     shares = dict.fromkeys(counts, 0.0)
@@ -68,7 +68,7 @@ def main(arguments=None):
     names, ids = (set(filter(None, each.split(","))) for each in (options.ports, options.rules))
     ports = [named(name) for name in sorted(names)] if names else CORRECT
     rules = [rule for rule in RULES if not ids or rule.id in ids]
-    counts, shares = judge(ports, options.level, range(first, end), rules)
+    counts, shares = judge_all(ports, options.level, range(first, end), rules)
     for name, verdicts in counts.items():
         false = sum(verdicts[verdict] for verdict in ACCUSATIONS)
         sys.stdout.write(f"{name}: {verdicts.total()} runs, {false} false accusations, {dict(verdicts)}, ")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from detr_conformance.properties.case_json import from_json
+from detr_conformance.properties.judging import judge
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import run
 
 FINDINGS = Path(__file__).parents[2] / "docs" / "findings"
 RULES_BY_ID = {rule.id: rule for rule in RULES}
@@ -20,7 +20,7 @@ def test_ultralytics_fails_the_rule_on_this_case(file: Path) -> None:
     from detr_conformance.ports.ultralytics import port
 
     rule = RULES_BY_ID[file.stem.removeprefix("ultralytics-").upper()]
-    outcome = run(rule, port(), real_cases=[from_json(file.read_text())], generate=False)
+    outcome = judge(rule, port(), real_cases=[from_json(file.read_text())], generate=False)
     assert outcome.verdict == "fail"
 
 

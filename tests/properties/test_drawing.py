@@ -11,11 +11,11 @@ import pytest
 
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.drawing import Pool, pool
+from detr_conformance.properties.judging import judge
 from detr_conformance.properties.levels import EXAMPLES, wanted
 from detr_conformance.properties.port_under_test import PortTimeout
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import run
 from detr_conformance.properties.strategies import Domain
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")
@@ -86,7 +86,7 @@ def test_a_rule_with_cheap_cases_sees_more():
 
 @pytest.mark.parametrize("rule", ["BOX-01", "MATCH-01", "AUX-01", "NUM-03"])
 def test_a_rule_is_checked_on_as_many_cases_as_the_level_says(rule):
-    outcome = run(RULE[rule], ReferencePort(), level="smoke")
+    outcome = judge(RULE[rule], ReferencePort(), level="smoke")
     assert (outcome.verdict, outcome.examples) == ("pass", wanted("smoke", RULE[rule].request))
 
 
@@ -103,7 +103,7 @@ class SlowToShrink(ReferencePort):
 
 
 def test_a_failure_that_takes_too_long_to_make_smaller_is_still_a_failure():
-    outcome = run(RULE["NUM-01"], SlowToShrink(name="slow"), level="smoke")
+    outcome = judge(RULE["NUM-01"], SlowToShrink(name="slow"), level="smoke")
     assert outcome.verdict == "fail"
     assert "expected" in outcome.message
     assert outcome.case is not None

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.properties.judging import judge
 from detr_conformance.properties.port import DenoisingGroup
 from detr_conformance.properties.rule import FAMILIES
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import run
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")
 
@@ -68,7 +68,7 @@ def families_failed_by(port):
     """The families of which some rule fails the port."""
     failed = set()
     for rule in RULES:
-        if rule.family not in failed and run(rule, port, level="smoke", shrink=False).verdict == "fail":
+        if rule.family not in failed and judge(rule, port, level="smoke", shrink=False).verdict == "fail":
             failed.add(rule.family)
     return failed
 

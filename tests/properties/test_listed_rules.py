@@ -12,10 +12,10 @@ from scipy.optimize import linear_sum_assignment
 
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judging import judge
 from detr_conformance.properties.port import Matching
 from detr_conformance.properties.rules import RULES, match_listed
 from detr_conformance.properties.rules.dn_listed import every_batch, every_subset
-from detr_conformance.properties.run import run
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # tens of thousands of small problems
 
@@ -92,11 +92,11 @@ class Unmatched(ReferencePort):
 
 @pytest.mark.parametrize(("place", "images"), [(0, 1), (2, 3)])
 def test_a_failing_list_of_images_is_cut_down_to_those_that_it_takes(place, images):
-    outcome = run(RULE["MATCH-13"], Unmatched(place), level="smoke")
+    outcome = judge(RULE["MATCH-13"], Unmatched(place), level="smoke")
     assert outcome.verdict == "fail"
     assert outcome.case.images == images
     assert "more than the cheapest matching" in outcome.message
-    again = run(RULE["MATCH-13"], Unmatched(place), real_cases=[outcome.case], generate=False)
+    again = judge(RULE["MATCH-13"], Unmatched(place), real_cases=[outcome.case], generate=False)
     assert again.verdict == "fail"
 
 
@@ -114,7 +114,7 @@ class Moody(ReferencePort):
 
 
 def test_a_port_that_fails_a_listed_case_only_once_is_failed():
-    outcome = run(RULE["MATCH-13"], Moody(name="moody"), level="smoke")
+    outcome = judge(RULE["MATCH-13"], Moody(name="moody"), level="smoke")
     assert outcome.verdict == "fail"
     assert outcome.message.startswith("the port answers differently when asked again: ")
     assert outcome.case is not None
@@ -123,4 +123,4 @@ def test_a_port_that_fails_a_listed_case_only_once_is_failed():
 def test_a_port_without_the_first_classification_loss_is_judged_on_one_that_it_has():
     port = ReferencePort()
     port.capabilities = frozenset({"varifocal", "denoising", "denoising_indices"})
-    assert run(RULE["DN-07"], port, level="smoke").verdict == "pass"
+    assert judge(RULE["DN-07"], port, level="smoke").verdict == "pass"

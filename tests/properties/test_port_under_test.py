@@ -9,11 +9,11 @@ import pytest
 
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judging import judge
 from detr_conformance.properties.port import DenoisingGroup, LossResult
 from detr_conformance.properties.port_under_test import OutOfScope, PortError, PortUnderTest
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import run
 from detr_conformance.properties.strategies import loss_cases
 from detr_conformance.properties.tolerance import PRECISIONS, UNITS
 from detr_conformance.reference import RTDETR, Tracked
@@ -196,7 +196,7 @@ def test_what_is_no_set_of_losses_is_an_error_and_no_failure(name):
 
 @pytest.mark.parametrize("name", ["the end of the program", "an error", "a list of losses", "another group's sizes"])
 def test_a_run_goes_on_to_an_outcome(name):
-    outcome = run(next(rule for rule in RULES if rule.id == "API-01"), Stubborn(ANSWERS[name]), level="smoke")
+    outcome = judge(next(rule for rule in RULES if rule.id == "API-01"), Stubborn(ANSWERS[name]), level="smoke")
     assert outcome.verdict == "error"
     assert outcome.message
 

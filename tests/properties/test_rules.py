@@ -8,16 +8,16 @@ from collections import Counter
 import pytest
 
 from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.properties.judging import judge
 from detr_conformance.properties.port import CAPABILITIES
 from detr_conformance.properties.rule import FAMILIES, Rule
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import run
 from detr_conformance.properties.tolerance import PRECISIONS
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_the_reference_passes(rule: Rule) -> None:
-    outcome = run(rule, ReferencePort(), level="smoke")
+    outcome = judge(rule, ReferencePort(), level="smoke")
     assert (outcome.verdict, outcome.message) == ("pass", "")
     assert outcome.examples > 0
 
@@ -49,5 +49,5 @@ def test_what_a_port_does_not_declare_is_unsupported() -> None:
     port = ReferencePort()
     port.capabilities = frozenset({"varifocal"})
     of_matching = [rule for rule in RULES if "match" in rule.needs]
-    assert {run(rule, port, level="smoke").verdict for rule in of_matching} == {"unsupported"}
+    assert {judge(rule, port, level="smoke").verdict for rule in of_matching} == {"unsupported"}
     assert len(of_matching) > 10

@@ -13,9 +13,9 @@ from detr_conformance.properties import oracle
 from detr_conformance.properties.case import CLASSIFICATION, LossCase
 from detr_conformance.properties.divisors import denoising_divisor, divisor
 from detr_conformance.properties.given_case import undefined
+from detr_conformance.properties.judging import judge
 from detr_conformance.properties.port_under_test import PortUnderTest, call_of, spec_of
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import run
 from detr_conformance.reference import FAMILY, RTDETR, ULTRALYTICS
 from detr_conformance.reference.keys import Call, SummedKeys
 
@@ -162,7 +162,7 @@ def test_a_port_of_one_classification_loss_is_accused_on_no_case_that_fits(spec,
     case = case.change(**CLASSIFICATION[kind])
     port = of_one_loss(spec, kind)
     fitting = [rule for rule in RULES if rule.applies(PortUnderTest(port)) and rule.request.fits(case)]
-    outcomes = [run(rule, port, real_cases=[case], generate=False) for rule in fitting]
+    outcomes = [judge(rule, port, real_cases=[case], generate=False) for rule in fitting]
     assert accusations(outcomes) == []
     assert sum(each.examples for each in outcomes) > 20
 
@@ -172,7 +172,7 @@ def test_a_port_of_one_classification_loss_is_accused_on_no_case_that_fits(spec,
 def test_a_port_of_one_classification_loss_is_conformant(name, kind):
     port = of_one_loss(FAMILY[name], kind)
     judged = PortUnderTest(port)
-    outcomes = [run(rule, port, level="smoke", shrink=False) for rule in RULES if rule.applies(judged)]
+    outcomes = [judge(rule, port, level="smoke", shrink=False) for rule in RULES if rule.applies(judged)]
     assert accusations(outcomes) == []
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.judging import judge
 from detr_conformance.properties.port import DenoisingGroup, LossResult, Matching
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import run
 from detr_conformance.reference import FAMILY, LossSpec
 
 from ..thorough import thorough_but
@@ -56,7 +56,7 @@ class HardCoded(ReferencePort):
 def verdicts(port: ReferencePort) -> dict[str, str]:
     """What each rule that the port's spec has says at level smoke."""
     judged = PortUnderTest(port)
-    return {rule.id: run(rule, port, level="smoke", shrink=False).verdict for rule in RULES if rule.applies(judged)}
+    return {rule.id: judge(rule, port, level="smoke", shrink=False).verdict for rule in RULES if rule.applies(judged)}
 
 
 NEED_A_CHOICE = {

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.properties.judging import judge
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.run import run
 from detr_conformance.reference import ULTRALYTICS, Guard, differs, wrap_in
 from detr_conformance.reference.keys import TERMS, KeyTable
 from detr_conformance.reference.pairing import Pairs, own_per_layer
@@ -26,7 +26,7 @@ BY_ID = {rule.id: rule for rule in RULES}
 
 def verdicts(port, spec, *ids) -> dict[str, str]:
     """What these rules say of a port under a spec."""
-    return {each: run(BY_ID[each], port, spec, level="smoke", shrink=False).verdict for each in ids}
+    return {each: judge(BY_ID[each], port, spec, level="smoke", shrink=False).verdict for each in ids}
 
 
 def assert_right_by_its_own_spec_alone(spec, *ids, port=None, caught_by) -> None:
@@ -156,7 +156,7 @@ def test_a_key_that_is_missing_is_named_by_the_ports_own_word(part):
             )
 
     rule = BY_ID["DN-01" if "dn" in part else "AUX-01" if part else "CLASS-01"]
-    outcome = run(rule, Forgetful(DECODER), DECODER, level="smoke", shrink=False)
+    outcome = judge(rule, Forgetful(DECODER), DECODER, level="smoke", shrink=False)
     assert outcome.verdict == "fail"
     assert f"the port returned no {part}loss_cls" in outcome.message
 

@@ -1,4 +1,4 @@
-"""Running one rule against one port: from a rule to a verdict with a minimal counterexample."""
+"""Judging a port by one rule: a verdict with a minimal counterexample."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class RuleResult:
     earlier: tuple[LossCase, ...] = ()
 
 
-def run(
+def judge(
     rule: Rule,
     port: Port,
     profile: LossSpec | None = None,
@@ -74,7 +74,7 @@ def run(
         return RuleResult(rule, "unsupported", f"the port does not declare {', '.join(missing)}")
     ask_first(port, earlier)
     trial = RuleOnCases(rule, judged, shrink)
-    verdict, message = _judged(trial, level, seed, real_cases, generate)
+    verdict, message = _verdict(trial, level, seed, real_cases, generate)
     return RuleResult(rule, verdict, message, trial.examples, judged.largest_share, trial.failing, trial.earlier)
 
 
@@ -85,7 +85,7 @@ def ask_first(port: Port, cases: Iterable[LossCase]) -> None:
             port.loss(case)
 
 
-def _judged(
+def _verdict(
     trial: RuleOnCases, level: str, seed: int, real_cases: Iterable[LossCase], generate: bool
 ) -> tuple[Verdict, str]:
     """The verdict, and why."""
