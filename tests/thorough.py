@@ -7,7 +7,7 @@ import pytest
 
 def thorough_but(quick, every):
     """All sets of parameters, each marked `thorough` but those that are quick, which every run takes."""
-    every = list(every)
+    quick, every = list(quick), list(every)
     unknown = [each for each in quick if each not in every]
     assert not unknown, f"{unknown} is among the quick parameters and not among all: {every}"
     return [each if each in quick else _marked(each) for each in every]

@@ -13,13 +13,10 @@ from detr_conformance.properties import oracle
 from detr_conformance.properties.case import CLASSIFICATION, LossCase
 from detr_conformance.properties.divisors import denoising_divisor, divisor
 from detr_conformance.properties.given_case import undefined
-from detr_conformance.properties.judging import judge
 from detr_conformance.properties.port_under_test import PortUnderTest, call_of, spec_of
-from detr_conformance.properties.rules import RULES
 from detr_conformance.reference import FAMILY, RTDETR, ULTRALYTICS
 from detr_conformance.reference.keys import Call, SummedKeys
 
-from ..thorough import thorough_but
 from .sample_cases import denoising, grid_of_boxes, grid_of_logits, small_case
 
 CALLS = [Call(*each) for each in product((1, 2, 5), (True, False), (0, 1, 4), CLASSIFICATION)]
@@ -133,47 +130,6 @@ def test_what_a_spec_leaves_open_is_named():
         "fewer than 2 layers",
         "1 layers of denoising queries instead of 0",
     ]
-
-
-# One classification loss at a time.
-
-
-def of_one_loss(spec, kind):
-    """The reference, declaring no other classification loss."""
-    port = ReferencePort(spec)
-    port.capabilities = port.capabilities - set(CLASSIFICATION) | {kind}
-    return port
-
-
-def accusations(outcomes):
-    return [f"{each.rule.id}: {each.message}" for each in outcomes if each.verdict in ("fail", "error")]
-
-
-QUERIES = {"fewer": 1, "as many": 2, "more": 4}
-
-
-@pytest.mark.usefixtures("shapes_unchecked")
-@pytest.mark.parametrize("queries", QUERIES)
-@pytest.mark.parametrize("kind", CLASSIFICATION)
-@pytest.mark.parametrize("spec", FAMILY.values(), ids=FAMILY)
-def test_a_port_of_one_classification_loss_is_accused_on_no_case_that_fits(spec, kind, queries):
-    sizes = (2, 3, QUERIES[queries])
-    case = small_case(pred_bboxes=grid_of_boxes(*sizes), pred_scores=grid_of_logits(*sizes, 2))
-    case = case.change(**CLASSIFICATION[kind])
-    port = of_one_loss(spec, kind)
-    fitting = [rule for rule in RULES if rule.applies(PortUnderTest(port)) and rule.request.fits(case)]
-    outcomes = [judge(rule, port, real_cases=[case], generate=False) for rule in fitting]
-    assert accusations(outcomes) == []
-    assert sum(each.examples for each in outcomes) > 20
-
-
-@pytest.mark.usefixtures("shapes_unchecked")
-@pytest.mark.parametrize(("name", "kind"), thorough_but([], list(product(FAMILY, CLASSIFICATION))))
-def test_a_port_of_one_classification_loss_is_conformant(name, kind):
-    port = of_one_loss(FAMILY[name], kind)
-    judged = PortUnderTest(port)
-    outcomes = [judge(rule, port, level="smoke", shrink=False) for rule in RULES if rule.applies(judged)]
-    assert accusations(outcomes) == []
 
 
 # The convention by hand: one layer, with the pairs given.
