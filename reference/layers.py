@@ -54,7 +54,7 @@ def all_but_last(stack: Stack) -> Weights:
     return [1.0] * (stack.count - 1) + [0.0]
 
 
-def as_given(layers: Sequence[Layer]) -> Sequence[Layer]:
+def as_given(layers: Sequence[Layer], is_denoising: bool) -> Sequence[Layer]:
     """All layers in the order in which they came."""
     return layers
 
@@ -69,7 +69,7 @@ class LayerPlan:
     """What is made of the layers of one part of the loss.
 
     Attributes:
-        arranged: the layers in the order of the plan.
+        arranged: the layers in the order of the plan; the flag says whether they are those of denoising queries.
         main: how often each layer counts in the main losses.
         auxiliary: how often each counts in the auxiliary losses.
         total: adds up layers.
@@ -81,7 +81,7 @@ class LayerPlan:
     Reference: Carion et al., DETR, arXiv 2005.12872, section 3.2 (auxiliary decoding losses).
     """
 
-    arranged: Callable[[Sequence[Layer]], Sequence[Layer]] = as_given
+    arranged: Callable[[Sequence[Layer], bool], Sequence[Layer]] = as_given
     main: Callable[[Stack], Weights] = last
     auxiliary: Callable[[Stack], Weights] = all_but_last
     total: Callable[[Sequence[Any]], Any] = summed

@@ -118,7 +118,7 @@ def pairs_of_step(spec: LossSpec, config: LossConfig, inputs: Inputs) -> StepPai
     dn = inputs.denoising
     ordinary = _layers(inputs.boxes, inputs.logits)
     denoising = [] if dn is None else _layers(dn.boxes, dn.logits)
-    layers = spec.layers.arranged(spec.denoising.ordinary(ordinary, denoising))
+    layers = spec.layers.arranged(spec.denoising.ordinary(ordinary, denoising), False)
     if inputs.given is not None:
         return StepPairs([Pairs.same(inputs.given)] * len(layers), ())
     matcher, options = matcher_for(spec, inputs.arithmetic), spec.matcher.configured(config)
@@ -131,7 +131,7 @@ def pairs_of_step(spec: LossSpec, config: LossConfig, inputs: Inputs) -> StepPai
     if dn is None:
         return StepPairs(paired, ())
     matching = spec.denoising.pairs(dn.pos_idx, dn.groups, inputs.targets.counts, dn.gt_idx)
-    return StepPairs(paired, [Pairs.same(matching)] * len(spec.layers.arranged(denoising)))
+    return StepPairs(paired, [Pairs.same(matching)] * len(spec.layers.arranged(denoising, True)))
 
 
 def _leaves(inputs: Inputs) -> Mapping[str, np.ndarray]:
@@ -174,7 +174,7 @@ def part_losses(
     groups: int | None = None,
 ) -> PartLosses:
     """The losses of the main layer, and those of the auxiliary layers; `groups` makes it the denoising part."""
-    layers = spec.layers.arranged(layers)
+    layers = spec.layers.arranged(layers, groups is not None)
     stack = Stack(len(layers), groups is not None, has_denoising)
     tally = Tally(
         pairs=(),

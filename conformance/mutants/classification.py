@@ -27,6 +27,11 @@ def detached_giou(boxes: Array, wanted: np.ndarray, guard: Guard) -> Array:
     return giou(stop_gradient(boxes), wanted, guard)
 
 
+def of_next_pair(targets: np.ndarray) -> np.ndarray:
+    """The target of the next pair, for each; that of the first for the last."""
+    return targets[[*range(1, len(targets)), *range(min(len(targets), 1))]]
+
+
 CLASSIFICATION_MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "plausible-background-is-last-class",
@@ -73,6 +78,6 @@ CLASSIFICATION_MUTANTS: tuple[Mutant, ...] = (
         "Predictions and targets come in different orders when their IoU is taken. Right: pair by pair. Shows with two "
         "targets.",
         f"{STEP_3}: target score",
-        wrapped("score", lambda right, boxes, wanted, guard: right(boxes, np.roll(wanted, -1, axis=0), guard)),
+        wrapped("score", lambda right, boxes, wanted, guard: right(boxes, of_next_pair(wanted), guard)),
     ),
 )

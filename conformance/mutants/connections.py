@@ -17,7 +17,7 @@ from detr_conformance.reference.normaliser import Tally
 from detr_conformance.reference.pairing import Pairs
 from detr_conformance.reference.tape import Array, stop_gradient, with_gradient_of
 
-Arranged = Callable[[Sequence[Layer]], Sequence[Layer]]
+Arranged = Callable[[Sequence[Layer], bool], Sequence[Layer]]
 Layered = Callable[..., dict[str, Array]]
 
 
@@ -26,15 +26,17 @@ def detached(layer: Layer) -> Layer:
     return Layer(stop_gradient(layer.boxes), stop_gradient(layer.logits))
 
 
-def encoder_boxes_detached(right: Arranged, layers: Sequence[Layer]) -> Sequence[Layer]:
-    """The boxes of the first layer, the encoder's proposals, carry no gradient."""
-    encoder, *decoder = right(layers)
-    return [encoder._replace(boxes=stop_gradient(encoder.boxes)), *decoder] if decoder else [encoder]
+def encoder_boxes_detached(right: Arranged, layers: Sequence[Layer], is_denoising: bool) -> Sequence[Layer]:
+    """The boxes of the first of several ordinary layers, the encoder's proposals, carry no gradient."""
+    encoder, *decoder = right(layers, is_denoising)
+    if decoder and not is_denoising:
+        encoder = encoder._replace(boxes=stop_gradient(encoder.boxes))
+    return [encoder, *decoder]
 
 
-def auxiliary_detached(right: Arranged, layers: Sequence[Layer]) -> Sequence[Layer]:
+def auxiliary_detached(right: Arranged, layers: Sequence[Layer], is_denoising: bool) -> Sequence[Layer]:
     """The auxiliary losses have no gradient."""
-    *auxiliary, main = right(layers)
+    *auxiliary, main = right(layers, is_denoising)
     return [*map(detached, auxiliary), main]
 
 

@@ -19,12 +19,14 @@ SHARED = "loss specification, DETRLoss, forward: use_uni_match"
 Pairing = Callable[[Match, int, LossConfig], Sequence[Pairs]]
 
 
-def images_for_layers(right: Callable[[Sequence[Layer]], Sequence[Layer]], layers: Sequence[Layer]) -> Sequence[Layer]:
+def images_for_layers(
+    right: Callable[[Sequence[Layer], bool], Sequence[Layer]], layers: Sequence[Layer], is_denoising: bool
+) -> Sequence[Layer]:
     """The axis of images is taken for that of layers: each image but the last is a layer, and its layers are images.
 
     Where there are fewer layers than images it raised; here the layers start over, and each is matched on its own.
     """
-    *auxiliary, main = right(layers)
+    *auxiliary, main = right(layers, is_denoising)
     images = range(len(main.boxes)) if auxiliary else range(0)
     chosen = [auxiliary[image % len(auxiliary)] for image in images]
     made = [

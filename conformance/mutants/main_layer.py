@@ -20,10 +20,12 @@ def main_included(spec: LossSpec) -> LossSpec:
     return wrapped("layers.auxiliary", lambda right, stack: np.add(right(stack), spec.layers.main(stack)))(spec)
 
 
-def main_is_first(right: Callable[..., Sequence[Layer]], *layers: Sequence[Layer]) -> Sequence[Layer]:
+def main_is_first(
+    right: Callable[[Sequence[Layer], bool], Sequence[Layer]], layers: Sequence[Layer], is_denoising: bool
+) -> Sequence[Layer]:
     """The first layer of ordinary queries is moved behind the last, where the main one is looked for."""
-    first, *others = right(*layers)
-    return [*others, first]
+    first, *others = right(layers, is_denoising)
+    return [first, *others] if is_denoising else [*others, first]
 
 
 def single_layer_is_auxiliary(right: Callable[[Stack], Weights], stack: Stack) -> Weights:
@@ -49,7 +51,7 @@ MAIN_LAYER_MUTANTS: tuple[Mutant, ...] = (
         "AUX",
         "The first layer is taken for the main one. Right: the last. Shows with two layers.",
         AUX,
-        wrapped("denoising.ordinary", main_is_first),
+        wrapped("layers.arranged", main_is_first),
     ),
     Mutant(
         "plausible-single-layer-is-auxiliary",

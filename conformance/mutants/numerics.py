@@ -105,7 +105,7 @@ NUMERICS_MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "dfine-losses-nan-to-zero",
         "NUM",
-        "A loss that is NaN became 0, with a gradient of 0. Right: NaN, for all to see. Shows with a NaN prediction.",
+        "A loss that is NaN became 0. Right: NaN, for all to see. Shows with a NaN prediction.",
         "Peterande/D-FINE, the criterion's forward",
         keyed(without_nan),
     ),

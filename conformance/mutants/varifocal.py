@@ -60,8 +60,8 @@ VARIFOCAL_MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "khub-vfl-options-of-matcher",
         "CLASS",
-        "The varifocal loss was built with the alpha of the matcher. Right: the loss has its own. Shows with any other "
-        "alpha.",
+        "The varifocal loss was built with alpha and gamma of the matcher. Right: the loss has its own. Shows with any "
+        "others.",
         "keras-team/keras-hub 0.32.0, models/d_fine/d_fine_loss.py",
         options_of_matcher,
     ),

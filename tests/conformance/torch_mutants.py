@@ -35,12 +35,7 @@ NOT_NAMED = {
         ("plausible-probability-clamped", "plausible-sums-in-float32", "plausible-losses-in-single"),
         "the mistake is one of rounding, and the mutant rounds elsewhere",
     ),
-    **dict.fromkeys(
-        ("hf-deformable-class-cost-gain", "plausible-loss-options-in-matcher"),
-        "the adapter asks the loss's own matcher, and the mutant answers with a right one",
-    ),
     "ul-focal-gradient-nan": "a logit on the verge of saturation is NaN in float32 only",
-    "hf-lwdetr-enc-coords-detached": "the mutant detaches denoising boxes of the first layer, too",
     **dict.fromkeys(
         ("plausible-label-noise-missing", "plausible-noise-scale-ignored"),
         "torch draws otherwise than NumPy, so what is drawn is not compared",
