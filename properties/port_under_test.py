@@ -255,9 +255,17 @@ class ReturnedLosses:
         return self.values.get(key, np.zeros(()))
 
     def gradient(self, key: str, name: str) -> np.ndarray:
-        """Gradient of a loss by an input; zeros where the port reports no connection."""
+        """Gradient of a loss by an input; zeros where the port reports no connection.
+
+        Raises:
+            AssertionError: as for `value`.
+        """
         __tracebackhide__ = True
         self._refuse_absent(key)
+        return self.gradient_of_parts(key, name)
+
+    def gradient_of_parts(self, key: str, name: str) -> np.ndarray:
+        """The same, of as much of the loss as the port has returned."""
         shape = self.inputs()[name].shape
         by_key = self.result.gradients
         try:
@@ -282,7 +290,7 @@ class ReturnedLosses:
         return call_of(self.case)
 
     @cached_property
-    def _absent(self) -> list[str]:
+    def absent(self) -> list[str]:
         """Keys that the port ought to have returned, by the names that it is nearest to."""
         came = set(self.result.losses)
         return sorted(min(self.judged.keys.expected(self.call), key=lambda keys: len(keys ^ came)) - came)
@@ -290,7 +298,7 @@ class ReturnedLosses:
     def _refuse_absent(self, key: str) -> None:
         """Fail if the port ought to have returned a part of this loss, and has not."""
         __tracebackhide__ = True
-        absent = [own for own in self._absent if self.canonical(own) == key]
+        absent = [own for own in self.absent if self.canonical(own) == key]
         if absent and (self.judged.can("denoising") or not key.endswith("_dn")):
             unknown = sorted(own for own in self.result.losses if self.canonical(own) is None)
             more = f"; unknown here: {', '.join(unknown)}" if unknown else ""

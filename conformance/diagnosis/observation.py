@@ -74,7 +74,7 @@ def observe(judged: PortUnderTest, case: LossCase) -> Observation:
     numbers = dict(returned.values)
     if _has_gradients(judged, case):
         named = ((key, name) for key in returned.values for name in returned.inputs())
-        numbers |= {f"{key} by {name}": returned.gradient(key, name) for key, name in named}
+        numbers |= {f"{key} by {name}": returned.gradient_of_parts(key, name) for key, name in named}
     return Observation(*_with_the_rest(judged, case, returned, numbers))
 
 
@@ -115,6 +115,7 @@ def _with_the_rest(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     facts: dict[str, Any] = {
         "keys": tuple(sorted(returned.values)),
+        "absent keys": tuple(returned.absent),
         "odd losses": _odd_losses(returned),
         "changed inputs": tuple(returned.result.mutated),
     }
