@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.port import Matching
+from detr_conformance.properties.port import DenoisingGroup, Matching
 from detr_conformance.properties.port_under_test import PortUnderTest, ReturnedLosses
 from detr_conformance.properties.tolerance import budget_shares
 from detr_conformance.reference import Criterion, LossSpec, Tracked, track
@@ -135,8 +135,16 @@ def _add_group(judged: PortUnderTest, case: LossCase, numbers: dict[str, np.ndar
     if group is not None:
         numbers |= {"denoising labels": group.labels, "denoising boxes": group.boxes}
         facts["denoising mask"] = group.blocked.tolist()
+        facts["the same noise again"] = _repeats(judged, case, group, case.generator.seed)
+        facts["the same noise from another seed"] = _repeats(judged, case, group, case.generator.seed + 1)
         facts["denoising slots"] = _lists(group.pos_idx)
         facts["denoised targets"] = None if group.gt_idx is None else _lists(group.gt_idx)
+
+
+def _repeats(judged: PortUnderTest, case: LossCase, group: DenoisingGroup, seed: int) -> bool:
+    """Whether a seed gives the boxes that the case's own gave."""
+    other = judged.denoising_group(case.change(generator=replace(case.generator, seed=seed)))
+    return other is not None and np.array_equal(group.boxes, other.boxes)
 
 
 def _odd_losses(returned: ReturnedLosses) -> list[tuple[str, tuple[int, ...], str]]:
