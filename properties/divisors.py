@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.reference import LossSpec
 from detr_conformance.reference.normaliser import Tally
 
@@ -11,6 +12,11 @@ def divisor(case: LossCase, spec: LossSpec, term: str) -> float:
     """Of `class`, `bbox` or `giou`, for ordinary queries."""
     pairs = tuple(min(case.queries, count) for count in case.gt_groups)
     return _divisor(case, spec, term, Tally(pairs, case.gt_groups, case.queries, case.config.nc, case.layers))
+
+
+def weight(port: PortUnderTest, case: LossCase, term: str) -> float:
+    """What one pair of ordinary queries counts: the gain of the term over what it is divided by."""
+    return port.config(case).loss_gain[term] / divisor(case, port.spec, term)
 
 
 def denoising_divisor(case: LossCase, spec: LossSpec, term: str) -> float:

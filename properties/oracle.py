@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from detr_conformance.properties import tolerance
-from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.case import LossCase, MatcherConfig
 from detr_conformance.properties.matching import is_unambiguous
 from detr_conformance.reference import Criterion, Inputs, Losses, LossSpec, magnitude, track
 from detr_conformance.reference.loss import DenoisingInputs, matcher_for
@@ -53,9 +53,12 @@ def matching_costs(
     Args:
         case: the predictions and targets.
         spec: the conventions.
-        inside_loss: by the options that the loss gives its matcher; otherwise by those of `case.matcher`.
+        inside_loss: by the options that the loss gives its matcher; otherwise by those of `case.matcher`, if it has any
+            of its own.
     """
-    config = spec.matcher.configured(spec.options(case.config)) if inside_loss else case.matcher
+    config = spec.matcher.configured(spec.options(case.config))
+    if not inside_loss and case.matcher != MatcherConfig():
+        config = case.matcher
     arithmetic = tolerance.arithmetic(cost_dtype(case.dtype))
     boxes, logits = track(case.pred_bboxes, arithmetic), track(case.pred_scores, arithmetic)
     matcher, images = matcher_for(spec, tolerance.arithmetic(case.dtype)), list[np.ndarray]()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import options_of
 from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.questions import heeds
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.verdict_words import Obligation
 from detr_conformance.reference import LossSpec
@@ -75,18 +76,23 @@ class Rule:
         """The part of the id before the dash; see `FAMILIES`."""
         return self.id.split("-")[0]
 
-    def missing(self, judged: PortUnderTest) -> list[str]:
-        """What the port would have to declare for the rule to be checked."""
+    def demands(self, judged: PortUnderTest) -> dict[str, bool]:
+        """What a port of this spec has to declare for the rule to be checked, and whether this one does."""
         has = judged.port.capabilities | judged.port.dtypes
         any_of = self._classification(judged.spec)
-        lacking = sorted(self.needs - has)
-        lacking += [f"a choice of {name}" for name in sorted(self.varies & options_of(judged.port).keys())]
-        return lacking if any_of & has else [*lacking, " or ".join(sorted(any_of))]
+        demands = {name: name in has for name in sorted(self.needs)}
+        demands |= {f"a choice of {name}": name not in options_of(judged.port) for name in sorted(self.varies)}
+        return demands | {" or ".join(sorted(any_of)): bool(any_of & has)}
+
+    def missing(self, judged: PortUnderTest) -> list[str]:
+        """What the port would have to declare for the rule to be checked."""
+        return [what for what, is_declared in self.demands(judged).items() if not is_declared]
 
     def applies(self, judged: PortUnderTest) -> bool:
-        """Whether the port's spec defines what the rule is about."""
+        """Whether the port's spec defines what the rule is about, and leaves the options that it sets to the caller."""
         spec = judged.spec
-        return self.convention not in spec.undefined and self.among(spec) and bool(self._classification(spec))
+        defined = self.convention not in spec.undefined and self.among(spec) and bool(self._classification(spec))
+        return defined and all(heeds(spec, option) for option in self.varies)
 
     def _classification(self, spec: LossSpec) -> set[str]:
         """Classification losses of the spec, one of which the port must have."""

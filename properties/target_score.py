@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.divisors import divisor
+from detr_conformance.properties.divisors import weight
 from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest, ReturnedLosses
 from detr_conformance.reference.classification import Probe
 
@@ -19,7 +19,7 @@ def target_score(returned: ReturnedLosses) -> tuple[float, float]:
     """The score q that the port uses in the main layer of a `readable` case, and how far off it may be."""
     case, port = returned.case, returned.judged
     probe = _probe(port, case)
-    factor = case.config.loss_gain["class"] / divisor(case, port.spec, "class")
+    factor = weight(port, case, "class")
     loss = float(returned.value("loss_class")) / factor
     budget = 2.0 * port.budget(port.expected(case)["loss_class"], case.dtype) / factor
     return probe.score(loss), budget / probe.slope

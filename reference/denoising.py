@@ -73,7 +73,6 @@ class Generator:
         without_noise: what becomes of boxes where `box_noise_scale` is 0.
         logit_eps: boxes are clipped this far inside (0, 1) before the inverse sigmoid.
         padding_is_zero: padding slots hold zeros as boxes; otherwise the logits of an empty box.
-        capped: an image contributes at most `num_dn` targets. It describes `contributed`, for those who cannot ask it.
         mask: who must not see whom, from the layout and the number of ordinary queries.
         meta: what the loss needs to know, from the layout and the number of ordinary queries.
         handed_over: the last look at labels, boxes, mask and meta, with the embedding of each class.
@@ -93,7 +92,6 @@ class Generator:
     without_noise: Callable[..., Float[np.ndarray, "slots 4"]]
     logit_eps: float
     padding_is_zero: bool
-    capped: bool
     mask: Callable[[Layout, int], Bool[np.ndarray, "all all"]]
     meta: Callable[[Layout, int], dict[str, Any]]
     handed_over: Callable[..., Generated]
@@ -111,7 +109,7 @@ class Generator:
         if not self.made(options.training, options.num_dn) or max(targets.counts, default=0) == 0:
             return None, None, None, None
         rng = self.randomness(rng)
-        layout = self._arrange(targets.counts, options.num_dn, rng)
+        layout = self.arranged(targets.counts, options.num_dn, rng)
         shape = (len(targets.counts), layout.queries)
         padding = 0.0 if self.padding_is_zero else logit(np.zeros(1), self.logit_eps)
         embedded, logits = np.zeros((*shape, class_embed.shape[1])), np.zeros((*shape, 4)) + padding
@@ -125,8 +123,8 @@ class Generator:
         made = embedded, logits, self.mask(layout, num_queries), self.meta(layout, num_queries)
         return self.handed_over(*made, class_embed)
 
-    def _arrange(self, counts: Sequence[int], num_dn: int, rng: np.random.Generator) -> Layout:
-        """Choose the targets, and how many groups of them fit."""
+    def arranged(self, counts: Sequence[int], num_dn: int, rng: np.random.Generator) -> Layout:
+        """The layout for images with so many targets, of which there are some."""
         chosen = [sum(counts[:image]) + self.contributed(count, num_dn, rng) for image, count in enumerate(counts)]
         width = max(map(len, chosen))
         return Layout(tuple(chosen), width, self.groups(num_dn, width))
@@ -322,7 +320,6 @@ GENERATOR = Generator(
     without_noise=as_they_are,
     logit_eps=LOGIT_EPS,
     padding_is_zero=True,
-    capped=True,
     mask=attention_mask,
     meta=indices_and_sizes,
     handed_over=nothing_more,

@@ -181,7 +181,6 @@ RTDETR = differs(
     ),
     denoising__generator__padding_is_zero=(False, "Padding boxes are the logits of an empty box.", _DENOISING),
     denoising__generator__contributed=(every_target, "Every target is denoised, however many there are.", _DENOISING),
-    denoising__generator__capped=(False, "An image may contribute more than num_dn targets.", _DENOISING),
     denoising__generator__without_targets=(
         frozenset({"nothing", "dummy"}),
         (

@@ -11,6 +11,8 @@ from detr_conformance.properties import answers
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import DenoisingGroup
 from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.rules.generated import layout_of
+from detr_conformance.reference.denoising import NEGATIVE, POSITIVE
 
 ROUNDING = 2.0**-20
 """How far float32 moves a number of a box before its logit is taken."""
@@ -26,10 +28,10 @@ def group_lines(answer: object, case: LossCase, judged: PortUnderTest) -> list[L
     if group is None or not wanted:
         kind = "DenoisingGroup" if wanted else "NoneType"
         return [text("type", "type of the answer", [], type(answer).__name__, kind)]
-    return list(Layout(group, case, judged).lines())
+    return list(GroupLines(group, case, judged).lines())
 
 
-class Layout:
+class GroupLines:
     """Denoising queries beside the slots that there have to be; see `detr_conformance.reference.get_cdn_group`.
 
     Args:
@@ -42,11 +44,8 @@ class Layout:
         """Work out the sizes."""
         self.group = group
         self.case = case
-        self.convention = judged.spec.denoising.generator
-        most, num_dn = max(case.gt_groups), case.generator.num_dn
-        self.width = min(most, num_dn) if self.convention.capped else most
-        self.groups = max(num_dn // self.width, 1)
-        self.slots = 2 * self.width * self.groups
+        self.generator = judged.spec.denoising.generator
+        self.layout = layout_of(case, judged.spec)
 
     def lines(self) -> Iterator[Line]:
         """Sizes; where those are right, slots, mask, labels and boxes."""
@@ -56,51 +55,44 @@ class Layout:
             for image in range(self.case.images):
                 yield from self._indices(image)
             blocked = np.asarray(self.group.blocked, dtype=float)
-            yield from entries("blocked", [["blocked"]], blocked, self._blocked(), 0.0)
+            wanted = self.generator.mask(self.layout, self.case.queries).astype(float)
+            yield from entries("blocked", [["blocked"]], blocked, wanted, 0.0)
             yield from self._contents()
         for name in ("labels", "boxes"):
             total = float(np.sum(getattr(self.group, name)))
             yield number(f"sum of {name}", [[name]], total, total, 0.0).recorded()
 
     def _sizes(self) -> Iterator[Line]:
-        case, every = self.case, self.slots + self.case.queries
+        case, layout = self.case, self.layout
+        every = layout.queries + case.queries
         shapes = {
-            "labels": (case.images, self.slots, case.config.nc),
-            "boxes": (case.images, self.slots, 4),
+            "labels": (case.images, layout.queries, case.config.nc),
+            "boxes": (case.images, layout.queries, 4),
             "blocked": (every, every),
         }
         for name, shape in shapes.items():
             yield text("shape", f"shape of {name}", [name], np.shape(getattr(self.group, name)), shape)
-        yield number("num_group", [["num_group"]], float(self.group.num_group), float(self.groups), 0.0)
-        yield text("list", "num_split", ["num_split"], list(self.group.num_split), [self.slots, case.queries])
+        yield number("num_group", [["num_group"]], float(self.group.num_group), float(layout.groups), 0.0)
+        yield text("list", "num_split", ["num_split"], list(self.group.num_split), [layout.queries, case.queries])
 
     def _indices(self, image: int) -> Iterator[Line]:
-        count, own = min(self.case.gt_groups[image], self.width), self.case.of_image(image)
-        wanted = (self._starts(0)[:, None] + np.arange(count)).reshape(-1).tolist()
+        count, own = len(self.layout.chosen[image]), self.case.of_image(image)
+        wanted = self.layout.slots(image, POSITIVE).tolist()
         yield text("list", f"pos_idx of image {image}", ["pos_idx", image], _listed(self.group.pos_idx[image]), wanted)
         if self.group.gt_idx is not None and count == self.case.gt_groups[image]:
             named = _listed(self.group.gt_idx[image])
             yield text("list", f"gt_idx of image {image}", ["gt_idx", image], named, list(range(own.start, own.stop)))
 
-    def _starts(self, half: int) -> np.ndarray:
-        """Where the positives of each group begin, or its negatives."""
-        return np.asarray(2 * self.width * np.arange(self.groups) + half * self.width)
-
-    def _blocked(self) -> np.ndarray:
-        owner = np.full(self.slots + self.case.queries, -1)
-        owner[: self.slots] = np.arange(self.slots) // (2 * self.width)
-        return np.asarray((owner[:, None] != owner[None, :]) & (owner[None, :] >= 0), dtype=float)
-
     def _contents(self) -> Iterator[Line]:
         """Labels and boxes, with infinite allowance where chance decides."""
         case = self.case
         labels, boxes = np.zeros(np.shape(self.group.labels)), np.zeros(np.shape(self.group.boxes))
-        eps = self.convention.logit_eps
-        if not self.convention.padding_is_zero and case.generator.box_noise_scale:
+        eps = self.generator.logit_eps
+        if not self.generator.padding_is_zero and case.generator.box_noise_scale:
             boxes[:] = np.log(eps / (1.0 - eps))
         of_labels, of_boxes = np.zeros(labels.shape), 1e-4 * np.abs(boxes)
         for image in range(case.images):
-            for half in (0, 1):
+            for half in (POSITIVE, NEGATIVE):
                 slots, sources = self._filled(image, half)
                 labels[image, slots] = case.gt_cls[sources][:, None] == np.arange(case.config.nc)
                 of_labels[image, slots] = np.inf if case.generator.cls_noise_ratio else 0.0
@@ -111,15 +103,15 @@ class Layout:
     def _filled(self, image: int, half: int) -> tuple[np.ndarray, np.ndarray]:
         """The slots of an image, and the target of each."""
         own = np.arange(self.case.targets)[self.case.of_image(image)]
-        if len(own) > self.width:
+        count = len(self.layout.chosen[image])
+        if len(own) > count:
             named = own if self.group.gt_idx is None else np.asarray(self.group.gt_idx[image])
-            own = named if np.isin(named, own).all() and len(named) == self.width else own[: self.width]
-        slots = (self._starts(half)[:, None] + np.arange(len(own))).reshape(-1)
-        return slots, np.tile(own, self.groups)
+            own = named if np.isin(named, own).all() and len(named) == count else own[:count]
+        return self.layout.slots(image, half), np.tile(own, self.layout.groups)
 
     def _range(self, boxes: np.ndarray, half: int) -> tuple[np.ndarray, np.ndarray]:
         """Middle and half width of where noise may take each number."""
-        scale, eps = self.case.generator.box_noise_scale, self.convention.logit_eps
+        scale, eps = self.case.generator.box_noise_scale, self.generator.logit_eps
         if not scale:
             return boxes, np.zeros(boxes.shape)
         reach = (half + 1) * scale * boxes[:, 2:] / 2.0

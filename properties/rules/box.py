@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.divisors import weight
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
@@ -93,8 +94,8 @@ def translation(port: PortUnderTest, case: LossCase) -> None:
     request=replace(ONE_PAIR, near=False, special=("tiny", "border", "equal")),
 )
 def giou_range(port: PortUnderTest, case: LossCase) -> None:
-    """The GIoU loss of one pair lies between 0 and twice the gain."""
-    gain = port.config(case).loss_gain["giou"]
+    """The GIoU loss of one pair lies between 0 and twice the gain, over the profile's normaliser."""
+    gain = weight(port, case, "giou")
     slack = float(port.budget(port.expected(case)["loss_giou"], case.dtype))
     value = float(port.loss(case).value("loss_giou"))
     assert -slack <= value <= 2.0 * gain + slack, f"loss_giou is {value:.9g}, expected 0 to {2.0 * gain:.9g}"

@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.divisors import weight
 from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.questions import counts_layers, divides_by_counts
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.target_score import readable, target_score
@@ -79,6 +81,7 @@ def boxes_apart(port: PortUnderTest, case: LossCase) -> None:
     "BOX-10",
     source=f"{GIOU}, section 3: GIoU is a lower bound of IoU",
     request=replace(ONE_PAIR, readable_score=True),
+    among=divides_by_counts,
 )
 def giou_is_at_most_iou(port: PortUnderTest, case: LossCase) -> None:
     """GIoU, as loss_giou shows it, is at most the IoU that serves as target score in the classification loss, and equal
@@ -88,7 +91,7 @@ def giou_is_at_most_iou(port: PortUnderTest, case: LossCase) -> None:
     within = np.array([x, y, width / 2, height / 2])
     for box in (within, within + np.array([width / 2, 0.0, width / 2, 0.0]), np.array([x, y, 2 * width, height / 2])):
         arranged = readable(port, _predicting(case.change(gt_bboxes=target[None]), box))
-        returned, gain = port.loss(arranged), port.config(case).loss_gain["giou"]
+        returned, gain = port.loss(arranged), weight(port, arranged, "giou")
         iou, reach = target_score(returned)
         giou = 1.0 - float(returned.value("loss_giou")) / gain
         reach += 2.0 * port.budget(port.expected(arranged)["loss_giou"], case.dtype) / gain
@@ -136,10 +139,9 @@ def _assert_pair(port: PortUnderTest, case: LossCase, box: np.ndarray, giou: flo
     """Both box losses of a prediction with known GIoU, in the main layer and in all others together."""
     __tracebackhide__ = True
     pair = _predicting(case, box)
-    gain, distance = port.config(case).loss_gain, float(np.abs(pair.pred_bboxes[-1, 0, 0] - pair.gt_bboxes[0]).sum())
+    distance = float(np.abs(pair.pred_bboxes[-1, 0, 0] - pair.gt_bboxes[0]).sum())
     expected, returned = port.expected(pair), port.loss(pair)
-    for suffix, layers in (("", 1), ("_aux", case.layers - 1)):
-        returned.assert_number(f"loss_bbox{suffix}", layers * gain["bbox"] * distance, expected[f"loss_bbox{suffix}"])
-        returned.assert_number(
-            f"loss_giou{suffix}", layers * gain["giou"] * (1.0 - giou), expected[f"loss_giou{suffix}"]
-        )
+    for suffix, layers in (("", 1.0), ("_aux", counts_layers(port.spec, case.layers - 1))):
+        for term, of_pair in (("bbox", distance), ("giou", 1.0 - giou)):
+            key = f"loss_{term}{suffix}"
+            returned.assert_number(key, layers * weight(port, pair, term) * of_pair, expected[key])

@@ -10,6 +10,7 @@ from detr_conformance.properties.additions import append_empty_image
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.divisors import divisor
 from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
+from detr_conformance.properties.questions import divides_by_counts, matches_alike
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 
@@ -72,9 +73,11 @@ def batch_without_targets(port: PortUnderTest, case: LossCase) -> None:
     source="Carion et al., DETR, arXiv 2005.12872, section 3.1: weighted sum",
     request=WITH_TARGETS,
     varies={"loss_gain"},
+    among=lambda spec: matches_alike(spec, "loss_gain"),
 )
 def class_gain(port: PortUnderTest, case: LossCase) -> None:
-    """Doubling the class gain doubles loss_class in the main, auxiliary and denoising part, and changes no box loss."""
+    """Where the profile's matcher does not follow the gains of the loss, doubling the class gain doubles loss_class in
+    the main, auxiliary and denoising part, and changes no box loss."""
     gain = dict(case.config.loss_gain)
     doubled = case.change(loss_gain=gain | {"class": 2.0 * gain["class"]})
     expected, once, twice = port.expected(case), port.loss(case), port.loss(doubled)
@@ -127,6 +130,7 @@ def alpha_is_a_balance(port: PortUnderTest, case: LossCase) -> None:
     "CLASS-12",
     source="Carion et al., DETR, arXiv 2005.12872, section 3.1: unmatched queries are background",
     request=replace(WITH_TARGETS, queries=(4, 8), layers=(1, 2), denoising="never"),
+    among=divides_by_counts,
 )
 def image_without_targets(port: PortUnderTest, case: LossCase) -> None:
     """An image without targets adds the background terms of all its logits to loss_class, over the profile's

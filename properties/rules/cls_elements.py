@@ -9,6 +9,7 @@ import numpy as np
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.divisors import divisor
 from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.questions import divides_by_counts
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.target_score import readable, target_score
@@ -34,6 +35,7 @@ APART = np.array([0.75, 0.75, 0.25, 0.25])
     "CLASS-07",
     source="Lin et al., Focal Loss, arXiv 1708.02002, equation 5",
     request=replace(ONE_QUERY, classification=("focal",)),
+    among=divides_by_counts,
 )
 def focal_loss_of_one_query(port: PortUnderTest, case: LossCase) -> None:
     """The focal loss of one matched query is alpha (1 - p)^gamma (-log p) for the class of its target plus, for each
@@ -45,6 +47,7 @@ def focal_loss_of_one_query(port: PortUnderTest, case: LossCase) -> None:
     "CLASS-08",
     source="Zhang et al., VarifocalNet, arXiv 2008.13367, equation 2",
     request=replace(ONE_QUERY, classification=("varifocal",)),
+    among=divides_by_counts,
 )
 def varifocal_loss_of_one_query(port: PortUnderTest, case: LossCase) -> None:
     """The varifocal loss of one matched query is q (-q log p - (1 - q) log(1 - p)) for the class of its target, q its
@@ -56,6 +59,7 @@ def varifocal_loss_of_one_query(port: PortUnderTest, case: LossCase) -> None:
     "CLASS-09",
     source="Ultralytics DETRLoss, use_fl=False: cross-entropy against the IoU",
     request=replace(ONE_QUERY, classification=("bce",)),
+    among=divides_by_counts,
 )
 def cross_entropy_of_one_query(port: PortUnderTest, case: LossCase) -> None:
     """The cross-entropy loss of one matched query is -q log p - (1 - q) log(1 - p) for the class of its target, plus
@@ -67,6 +71,7 @@ def cross_entropy_of_one_query(port: PortUnderTest, case: LossCase) -> None:
     "CLASS-11",
     source="Zhang et al., VarifocalNet, arXiv 2008.13367, section 3.2: the IoU-aware classification score",
     request=replace(ONE_QUERY, classes=(1, 1), readable_score=True),
+    among=divides_by_counts,
 )
 def target_score_is_the_iou(port: PortUnderTest, case: LossCase) -> None:
     """The target score of a matched query is the IoU of its box with its target: 1/2 for one half of it, 1/3 for two

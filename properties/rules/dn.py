@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from detr_conformance.properties import oracle
-from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.case import Denoising, LossCase
 from detr_conformance.properties.divisors import denoising_divisor, divisor, term_of
 from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest, ReturnedLosses
+from detr_conformance.properties.questions import adds_layers_up, divides_by_counts
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.staged import assert_layers_counted, marks, staged_denoising
@@ -26,8 +27,8 @@ DINO = "Zhang et al., DINO, arXiv 2203.03605, section 3.3"
 @rule("DN-01", source=DINO, request=ALWAYS)
 def denoising_losses(port: PortUnderTest, case: LossCase) -> None:
     """The denoising losses are those of the positive slots with the targets they were made from, in every layer and
-    without matching; negatives and padding are background. The normaliser is the number of pairs: the denoised
-    targets times the number of groups."""
+    without matching; negatives and padding are background. The normaliser is the profile's: by the base profile the
+    number of pairs, the denoised targets times the number of groups, or of BCE the number of slots."""
     port.loss(case).assert_values(port.expected(case), DN_KEYS)
 
 
@@ -55,8 +56,7 @@ def pairs(port: PortUnderTest, case: LossCase) -> None:
 def parts_do_not_mix(port: PortUnderTest, case: LossCase) -> None:
     """The main and auxiliary losses do not depend on the denoising predictions, nor the denoising losses on the
     others."""
-    if case.denoising is None:
-        return
+    denoising_of(case)
     expected, once = port.expected(case), port.loss(case)
     without = port.loss(case.change(denoising=None))
     for key in MAIN_KEYS:
@@ -67,16 +67,19 @@ def parts_do_not_mix(port: PortUnderTest, case: LossCase) -> None:
         again.assert_alike(once, key, expected[key])
 
 
-@rule("DN-05", source=f"{DINO}; normaliser: pairs of all groups", request=ALWAYS)
+@rule(
+    "DN-05",
+    source=f"{DINO}; normaliser: pairs of all groups",
+    request=ALWAYS,
+    among=divides_by_counts,
+)
 def equal_groups_count_once(port: PortUnderTest, case: LossCase) -> None:
     """When all groups predict the same, the denoising losses are those of a single group, as far as the profile's
     normaliser counts groups: the base profile divides by the pairs of all groups, or without use_fl by the slots."""
-    if case.denoising is None:
-        return
+    groups = denoising_of(case).num_group
     repeated = repeat_first_group(case)
     single = keep_first_group(repeated)
     expected, many, one = port.expected(repeated), port.loss(repeated), port.loss(single)
-    groups = case.denoising.num_group
     for key in DN_KEYS:
         once, all_together = (denoising_divisor(each, port.spec, term_of(key)) for each in (single, repeated))
         many.assert_alike(one, key, expected[key], factor=groups * once / all_together)
@@ -90,6 +93,8 @@ def equal_groups_count_once(port: PortUnderTest, case: LossCase) -> None:
 )
 def some_targets_denoised(port: PortUnderTest, case: LossCase) -> None:
     """Where dn_gt_idx names some of an image's targets, the slots belong to those, and the others take no part."""
+    if sum(map(len, denoising_of(case).gt_idx)) == case.targets:
+        raise OutOfScope("all targets are denoised")
     port.loss(case).assert_values(port.expected(case), DN_KEYS)
 
 
@@ -97,15 +102,16 @@ def some_targets_denoised(port: PortUnderTest, case: LossCase) -> None:
     "DN-09",
     source=f"{DINO}; auxiliary decoding losses: Carion et al., DETR, section 3.2",
     request=replace(ALWAYS, targets=(0, 3), queries=(3, 6), special=(), real=False),
+    among=adds_layers_up,
 )
 def every_denoising_layer_counts_once(port: PortUnderTest, case: LossCase) -> None:
     """Every layer of denoising predictions uses the given pairs and counts once: the last one in the main denoising
     losses, each of the others in the auxiliary ones, none left out and none twice."""
-    if case.denoising is None:
-        return
-    layers = len(case.denoising.bboxes)
+    denoising = denoising_of(case)
+    layers, pairs = len(denoising.bboxes), sum(map(len, denoising.pos_idx))
     marked = staged_denoising(case, marks(layers))
-    expected, returned, gain = port.expected(marked), port.loss(marked), port.config(case).loss_gain["bbox"]
+    expected, returned = port.expected(marked), port.loss(marked)
+    gain = port.config(case).loss_gain["bbox"] * pairs / denoising_divisor(marked, port.spec, "bbox")
     for key, which in (("loss_bbox_dn", [layers - 1]), ("loss_bbox_aux_dn", list(range(layers - 1)))):
         assert_layers_counted(returned, key, which, gain, expected)
 
@@ -115,6 +121,7 @@ def every_denoising_layer_counts_once(port: PortUnderTest, case: LossCase) -> No
     source="the losses of a pair do not depend on how it was found",
     request=replace(ALWAYS, layers=(2, 2), images=(1, 3), queries=(6, 8), targets=(0, 3), denoising="never"),
     needs={"denoising"},
+    among=divides_by_counts,
 )
 def same_pairs_same_losses(port: PortUnderTest, case: LossCase) -> None:
     """Denoising queries that predict what the ordinary ones do, and are paired as those are matched, have the same
@@ -130,18 +137,28 @@ def same_pairs_same_losses(port: PortUnderTest, case: LossCase) -> None:
             _assert_same_gradient(returned, key, name, expected[key], ordinary / dn)
 
 
+def denoising_of(case: LossCase) -> Denoising:
+    """The case's denoising queries.
+
+    Raises:
+        OutOfScope: it has none, which is so of every batch without targets.
+    """
+    if case.denoising is None:
+        raise OutOfScope("without targets there are no denoising queries")
+    return case.denoising
+
+
 def assert_paired(port: PortUnderTest, case: LossCase) -> None:
     """The pairs that the port makes of a case's denoising queries are those that its indices say."""
     __tracebackhide__ = True
-    if case.denoising is None:
-        return
+    denoising = denoising_of(case)
     images = port.denoising_indices(case)
     assert len(images) == case.images, f"expected pairs for {case.images} images, the port returned {len(images)}"
     for image, (slots, targets) in enumerate(images):
-        wanted = np.tile(case.denoising.gt_idx[image], case.denoising.num_group)
+        wanted = np.tile(denoising.gt_idx[image], denoising.num_group)
         assert len(slots) == len(targets), f"image {image}: {len(slots)} slots for {len(targets)} targets"
         came = sorted(zip(slots.tolist(), targets.tolist(), strict=True))
-        right = sorted(zip(case.denoising.pos_idx[image].tolist(), wanted.tolist(), strict=True))
+        right = sorted(zip(denoising.pos_idx[image].tolist(), wanted.tolist(), strict=True))
         assert came == right, f"image {image}: expected (slot, target) to be {right}, the port returned {came}"
 
 

@@ -8,9 +8,11 @@ import numpy as np
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.questions import leaves_boxes
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
-from detr_conformance.properties.rules.generated import NEGATIVE, POSITIVE, generate
+from detr_conformance.properties.rules.generated import generate
+from detr_conformance.reference.denoising import NEGATIVE, POSITIVE
 
 REQUEST = Request(
     layers=(2, 2), images=(1, 4), targets=(0, 4), denoising="never", special=("tiny", "border", "duplicate"), cheap=True
@@ -22,12 +24,12 @@ DN_DETR = "Li et al., DN-DETR, arXiv 2203.01305"
 
 @rule("DN-10", source=DINO, request=REQUEST, needs=NEEDS)
 def arrangement(port: PortUnderTest, case: LossCase) -> None:
-    """With M the largest number of targets that an image contributes there are K = max(num_dn // M, 1) groups of 2 M
-    slots; a profile with a cap lets an image contribute at most num_dn targets."""
+    """With M the largest number of targets that an image contributes there are K groups of 2 M slots. The profile says
+    how many targets an image contributes, num_dn at most by the base profile, and K: there max(num_dn // M, 1)."""
     made = generate(port, case)
     count, split = made.group.num_group, list(made.group.num_split)
-    assert count == made.groups, f"dn_num_group is {count}, expected {made.groups}"
-    wanted = [made.queries, case.queries]
+    assert count == made.layout.groups, f"dn_num_group is {count}, expected {made.layout.groups}"
+    wanted = [made.layout.queries, case.queries]
     assert split == wanted, f"dn_num_split is {split}, expected {wanted}"
 
 
@@ -44,17 +46,15 @@ def positive_slots(port: PortUnderTest, case: LossCase) -> None:
 
 @rule("DN-12", source=f"{DN_DETR}, section 4, attention mask", request=REQUEST, needs=NEEDS)
 def attention_mask(port: PortUnderTest, case: LossCase) -> None:
-    """Ordinary queries do not see denoising ones, a group does not see another group, and everything else is open."""
+    """The attention mask is the profile's: ordinary queries do not see denoising ones, a group does not see another
+    group, and everything else is open."""
     made = generate(port, case)
-    slots, width = made.queries, 2 * made.width
-    owner = np.full(slots + case.queries, -1)
-    owner[:slots] = np.arange(slots) // width
-    blocked = np.asarray(made.group.blocked)
-    wanted = (owner[:, None] != owner[None, :]) & (owner[None, :] >= 0)
+    layout, blocked = made.layout, np.asarray(made.group.blocked)
+    wanted = port.spec.denoising.generator.mask(layout, case.queries)
     wrong = np.argwhere(blocked != wanted)
     assert not len(wrong), (
         f"query {wrong[0][0]} must {'not ' if wanted[tuple(wrong[0])] else ''}see query {wrong[0][1]}, "
-        f"where the first {slots} are denoising queries in {made.groups} groups of {width}"
+        f"where the first {layout.queries} are denoising queries in {layout.groups} groups of {2 * layout.width}"
     )
 
 
@@ -65,7 +65,7 @@ def labels_without_noise(port: PortUnderTest, case: LossCase) -> None:
     quiet = case.change(generator=replace(case.generator, cls_noise_ratio=0.0))
     made = generate(port, quiet)
     for image in range(case.images):
-        classes = np.full(made.queries, -1)
+        classes = np.full(made.layout.queries, -1)
         for half in (POSITIVE, NEGATIVE):
             classes[made.slots(image, half)] = made.sources(image, quiet.gt_cls)
         wanted = classes[:, None] == np.arange(case.config.nc)
@@ -75,7 +75,7 @@ def labels_without_noise(port: PortUnderTest, case: LossCase) -> None:
         )
 
 
-@rule("DN-16", source="Ultralytics get_cdn_group, box_noise_scale=0", request=REQUEST, needs=NEEDS)
+@rule("DN-16", source="Ultralytics get_cdn_group, box_noise_scale=0", request=REQUEST, needs=NEEDS, among=leaves_boxes)
 def boxes_without_noise(port: PortUnderTest, case: LossCase) -> None:
     """With box_noise_scale 0 the boxes of targets come back as they are, and not as logits."""
     quiet = case.change(generator=replace(case.generator, box_noise_scale=0.0))

@@ -10,9 +10,10 @@ from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.rules.dn_generator import NEEDS, REQUEST
-from detr_conformance.properties.rules.generated import NEGATIVE, POSITIVE, generate
+from detr_conformance.properties.rules.generated import generate
 from detr_conformance.properties.tolerance import arithmetic
 from detr_conformance.reference import Tracked, track
+from detr_conformance.reference.denoising import NEGATIVE, POSITIVE
 
 HARDLY_ANY = 2.0**-30
 """Of noise: edges move by a sixty-fourth of a rounding in float32 of their box's size, at most. At 0 there are no

@@ -11,10 +11,12 @@ from scipy.special import bdtr, bdtrc, expit
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.questions import caps_targets, hides_groups
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.rules.dn_generator import DINO, DN_DETR, NEEDS, REQUEST
-from detr_conformance.properties.rules.generated import NEGATIVE, POSITIVE, Generated, generate
+from detr_conformance.properties.rules.generated import Generated, generate
 from detr_conformance.properties.tolerance import FALSE_ALARM
+from detr_conformance.reference.denoising import NEGATIVE, POSITIVE
 
 MANY = 400
 """Positives of an image, where a distribution is to be seen."""
@@ -62,15 +64,16 @@ def box_noise(port: PortUnderTest, case: LossCase) -> None:
     source=f"{DINO}: a positive and a negative query for each target in every group",
     request=replace(REQUEST, images=(1, 3), targets=(0, 3), cheap=False),
     needs=NEEDS,
+    among=hides_groups,
 )
 def positives_and_negatives_in_pairs(port: PortUnderTest, case: LossCase) -> None:
     """Among the denoising queries that may see each other, every image has one positive and one negative query for each
     target that it contributes: as many of either, of the same classes."""
     made = generate(port, case.change(generator=replace(case.generator, cls_noise_ratio=0.0, num_dn=12)))
-    seen = ~np.asarray(made.group.blocked)[: made.queries, : made.queries]
+    seen = ~np.asarray(made.group.blocked)[: made.layout.queries, : made.layout.queries]
     for members in np.unique(seen & seen.T, axis=0):
         for image in range(case.images):
-            positive = np.isin(np.arange(made.queries), np.asarray(made.group.pos_idx[image]))
+            positive = np.isin(np.arange(made.layout.queries), np.asarray(made.group.pos_idx[image]))
             labels = np.asarray(made.group.labels[image])
             wanted = np.bincount(case.gt_cls[made.targets(image)], minlength=case.config.nc)
             for kind, chosen in (("positive", members & positive), ("negative", members & ~positive)):
@@ -128,12 +131,11 @@ def replaced_labels_are_uniform(port: PortUnderTest, case: LossCase) -> None:
     source="Ultralytics get_cdn_group: an image with more targets than num_dn contributes a random subset",
     request=replace(REQUEST, images=(1, 1), targets=(4, 4), cheap=False, real=False),
     needs=NEEDS,
+    among=caps_targets,
 )
 def subset_is_drawn_anew(port: PortUnderTest, case: LossCase) -> None:
     """Where the profile has a cap, the targets that an image with more than num_dn of them contributes are drawn anew
     in each call, and not always the same."""
-    if not port.spec.denoising.generator.capped:
-        return
     made = [generate(port, _on_one_box(case, num_dn=1, seed=call)) for call in range(CALLS)]
     seen = {tuple(each.targets(0).tolist()) for each in made}
     assert len(seen) > 1, f"{CALLS} calls all denoised the same of {case.gt_groups[0]} targets: {seen}"

@@ -9,6 +9,7 @@ import numpy as np
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import DenoisingGroup
 from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.questions import makes_many_groups
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.rules.dn_generator import NEEDS, REQUEST
 from detr_conformance.properties.rules.generated import generate
@@ -26,6 +27,7 @@ An image with four targets has 61 positives at least, and as many negatives: (5/
     source="reproducible training: a run is repeated by its seed",
     request=replace(REQUEST, classes=(2, 5), targets=(1, 4)),
     needs=NEEDS,
+    among=makes_many_groups,
 )
 def the_seed_decides(port: PortUnderTest, case: LossCase) -> None:
     """Asked again with the same seed, a generator makes the same denoising queries of the same targets, also after a

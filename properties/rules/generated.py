@@ -7,13 +7,17 @@ import numpy as np
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import DenoisingGroup
 from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
+from detr_conformance.reference import LossSpec
+from detr_conformance.reference.denoising import Layout
 
-POSITIVE, NEGATIVE = 0, 1
-"""The two halves of a group."""
+
+def layout_of(case: LossCase, spec: LossSpec) -> Layout:
+    """Where the denoising queries of a case with targets have to be; which targets are chosen is left to chance."""
+    return spec.denoising.generator.arranged(case.gt_groups, case.generator.num_dn, np.random.default_rng(0))
 
 
 class Generated:
-    """Denoising queries of a case: M = `width` targets of an image at most, in K = `groups` groups of 2 M slots.
+    """Denoising queries of a case, beside the layout that its spec gives them.
 
     Args:
         port: the port that made them.
@@ -30,16 +34,13 @@ class Generated:
         __tracebackhide__ = True
         self.case = case
         self.group = group
-        most, num_dn = max(case.gt_groups), case.generator.num_dn
-        self.width = min(most, num_dn) if port.spec.denoising.generator.capped else most
-        self.groups = max(num_dn // self.width, 1)
-        self.queries = 2 * self.width * self.groups
+        self.layout = layout_of(case, port.spec)
         self._assert_sizes()
 
     def targets(self, image: int) -> np.ndarray:
         """The targets that an image contributes, counted through the batch."""
         own = np.arange(self.case.targets)[self.case.of_image(image)]
-        wanted = min(len(own), self.width)
+        wanted = len(self.layout.chosen[image])
         if self.group.gt_idx is None:
             assert wanted == len(own), (
                 f"image {image}: no dn_gt_idx says which {wanted} of {len(own)} targets are denoised"
@@ -52,12 +53,11 @@ class Generated:
 
     def slots(self, image: int, half: int) -> np.ndarray:
         """The filled slots of an image's positives or negatives, group after group."""
-        starts = 2 * self.width * np.arange(self.groups) + half * self.width
-        return (starts[:, None] + np.arange(len(self.targets(image)))).reshape(-1)
+        return self.layout.slots(image, half)
 
     def sources(self, image: int, of_targets: np.ndarray) -> np.ndarray:
         """What belongs to the target of each of these slots."""
-        return np.concatenate([of_targets[self.targets(image)]] * self.groups)
+        return np.concatenate([of_targets[self.targets(image)]] * self.layout.groups)
 
     def boxes(self, image: int, half: int) -> np.ndarray:
         """The boxes of an image's positives or negatives, as the port returned them."""
@@ -69,14 +69,14 @@ class Generated:
 
     def _assert_sizes(self) -> None:
         __tracebackhide__ = True
-        case, group = self.case, self.group
-        first = (case.images, self.queries)
+        case, group, layout = self.case, self.group, self.layout
+        first = (case.images, layout.queries)
         for name, array, last in (("labels", group.labels, case.config.nc), ("boxes", group.boxes, 4)):
             assert array.shape == (*first, last), (
                 f"{name} have shape {array.shape}, expected {(*first, last)}: "
-                f"{self.groups} groups of 2 times {self.width} slots"
+                f"{layout.groups} groups of 2 times {layout.width} slots"
             )
-        every = self.queries + case.queries
+        every = layout.queries + case.queries
         assert group.blocked.shape == (every, every), (
             f"the attention mask has shape {group.blocked.shape}, expected {(every, every)}"
         )

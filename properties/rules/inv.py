@@ -7,6 +7,7 @@ from dataclasses import replace
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.divisors import divisor, term_of
 from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest, ReturnedLosses
+from detr_conformance.properties.questions import divides_by_counts
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.tolerance import PRECISIONS
@@ -62,6 +63,7 @@ def mirrored_image(port: PortUnderTest, case: LossCase) -> None:
     "INV-06",
     source="Carion et al., DETR, arXiv 2005.12872, section 3.1: normalised by the number of objects in the batch",
     request=replace(ANY, images=(2, 4), queries=(4, 8), targets=(1, 4), denoising="never"),
+    among=divides_by_counts,
 )
 def batch_is_the_mean_of_its_images(port: PortUnderTest, case: LossCase) -> None:
     """Where all images have a target, and enough queries, the loss of a batch is made of those of its images: each

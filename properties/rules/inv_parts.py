@@ -12,6 +12,7 @@ from detr_conformance.properties.additions import (
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.divisors import divisor, term_of
 from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
+from detr_conformance.properties.questions import adds_layers_up, divides_by_counts, matches_alike
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.transforms import select_images
@@ -26,7 +27,7 @@ FACTORS = {"class": 0.0, "bbox": 3.0, "giou": 0.5}
     "INV-07",
     source="Carion et al., DETR, arXiv 2005.12872, section 3.2: the auxiliary losses are added up",
     request=replace(ORDINARY, layers=(2, 4)),
-    among=lambda spec: spec.layers.independent,
+    among=lambda spec: spec.layers.independent and adds_layers_up(spec),
 )
 def layer_given_twice(port: PortUnderTest, case: LossCase) -> None:
     """A copy of a layer among the auxiliary ones adds that layer's losses to the auxiliary losses, and changes no main
@@ -43,6 +44,7 @@ def layer_given_twice(port: PortUnderTest, case: LossCase) -> None:
     "INV-08",
     source="Carion et al., DETR, arXiv 2005.12872, section 3.1: unmatched queries are background",
     request=replace(ORDINARY, queries=(3, 6), special=()),
+    among=divides_by_counts,
 )
 def hopeless_queries(port: PortUnderTest, case: LossCase) -> None:
     """Further queries, far from every target and sure of being background, change no loss: there is no term that only
@@ -63,14 +65,16 @@ def hopeless_queries(port: PortUnderTest, case: LossCase) -> None:
     source="Carion et al., DETR, arXiv 2005.12872, section 3.1 and appendix A.2: weighted sum",
     request=Request(targets=(0, 3)),
     varies={"loss_gain"},
+    among=lambda spec: matches_alike(spec, "loss_gain"),
 )
 def linear_in_each_gain(port: PortUnderTest, case: LossCase) -> None:
-    """Every loss, and every gradient of it, is its own gain times something that no gain enters: 0 for a gain of 0,
-    three times as much for three times the gain, half for half."""
+    """Where the profile's matcher does not follow the gains of the loss, every loss, and every gradient of it, is its
+    own gain times something that no gain enters: 0 for a gain of 0, three times as much for three times the gain, half
+    for half."""
     gains = {term: factor * case.config.loss_gain[term] for term, factor in FACTORS.items()}
     expected, once, scaled = port.expected(case), port.loss(case), port.loss(case.change(loss_gain=gains))
     for key in expected:
-        factor = FACTORS[key.split("_")[1]]
+        factor = FACTORS[term_of(key)]
         scaled.assert_alike(once, key, expected[key], factor)
         for name in scaled.inputs() if port.can("gradients") else ():
             scaled.assert_gradient_alike(once, key, name, expected[key], factor)
@@ -80,6 +84,7 @@ def linear_in_each_gain(port: PortUnderTest, case: LossCase) -> None:
     "INV-11",
     source="Carion et al., DETR, arXiv 2005.12872, section 3.1: normalised by the number of objects in the batch",
     request=replace(ORDINARY, layers=(1, 2), images=(1, 2)),
+    among=divides_by_counts,
 )
 def batch_given_twice(port: PortUnderTest, case: LossCase) -> None:
     """A batch in which every image occurs twice has the losses of one in which each occurs once, where there is a

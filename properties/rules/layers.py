@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.divisors import weight
 from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.questions import adds_layers_up, counts_layers
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.staged import assert_layers_counted, marks, staged
@@ -44,12 +46,12 @@ def order_of_auxiliary_layers(port: PortUnderTest, case: LossCase) -> None:
 )
 def main_layer_is_the_last(port: PortUnderTest, case: LossCase) -> None:
     """The main losses depend on the last layer alone: when every other layer becomes a copy of it, they stay, and
-    each auxiliary loss is the main one times the number of auxiliary layers."""
+    each auxiliary loss is that of so many equal layers: where the profile adds them up, as many times the main one."""
     expected = port.expected(case)
     once, copied = port.loss(case), port.loss(repeat_main_layer(case))
     for key, auxiliary in zip(MAIN_KEYS, AUX_KEYS, strict=True):
         copied.assert_alike(once, key, expected[key])
-        copied.assert_multiple(auxiliary, key, float(case.layers - 1), expected[key])
+        copied.assert_multiple(auxiliary, key, counts_layers(port.spec, case.layers - 1), expected[key])
 
 
 @rule(
@@ -97,13 +99,14 @@ def shared_matching(port: PortUnderTest, case: LossCase) -> None:
     "AUX-07",
     source="Carion et al., DETR, arXiv 2005.12872, section 3.2, auxiliary decoding losses",
     request=replace(SEVERAL_LAYERS, queries=(3, 6), targets=(1, 3), special=(), real=False),
+    among=adds_layers_up,
 )
 def every_layer_counts_once(port: PortUnderTest, case: LossCase) -> None:
     """The last layer is the main one, and each of the others counts once in the auxiliary losses: none is left out,
     none counted twice, and their sum is not a mean."""
     marked = staged(case, marks(case.layers))
-    expected, returned, gain = port.expected(marked), port.loss(marked), port.config(case).loss_gain["bbox"]
-    last = case.layers - 1
+    expected, returned = port.expected(marked), port.loss(marked)
+    last, gain = case.layers - 1, weight(port, marked, "bbox") * marked.targets
     for key, layers in (("loss_bbox", [last]), ("loss_bbox_aux", list(range(last)))):
         assert_layers_counted(returned, key, layers, gain, expected)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.divisors import weight
 from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
@@ -78,8 +79,15 @@ class Rivals:
 )
 def matching_inside_the_loss(port: PortUnderTest, case: LossCase) -> None:
     """Whatever classification loss is chosen, with whatever alpha, gamma and gains, queries are matched inside the loss
-    by one and the same cost: of two queries, one with the better class and one with the better box, the cheaper is
-    matched, however little the two costs differ."""
+    by the cost that the profile gives it, by the base profile one and the same: of two queries, one with the better
+    class and one with the better box, the cheaper is matched, however little the two costs differ."""
+    for same in port.each_classification(case):
+        _assert_cheaper_matched(port, same)
+
+
+def _assert_cheaper_matched(port: PortUnderTest, case: LossCase) -> None:
+    """The duel under one classification loss, decided by a little for the one and then for the other."""
+    __tracebackhide__ = True
     rivals = _rivals(port, case)
     shift = _shift_of_equal_costs(port, rivals)
     gain = port.spec.matcher.configured(port.config(case)).cost_gain["bbox"]
@@ -88,8 +96,7 @@ def matching_inside_the_loss(port: PortUnderTest, case: LossCase) -> None:
         raise OutOfScope("the classes of the two queries are worth the same")
     duels = rivals.apart([shift - step, shift + step])
     port.require_certain_matching(duels)
-    for same in port.each_classification(duels):
-        _assert_matched(port, same, shift - step)
+    _assert_matched(port, duels, shift - step)
 
 
 def _assert_matched(port: PortUnderTest, case: LossCase, distance: float) -> None:
@@ -98,7 +105,7 @@ def _assert_matched(port: PortUnderTest, case: LossCase, distance: float) -> Non
     Which of both are matched is read from the L1 loss: a single wrong pair moves it by twice the slack.
     """
     __tracebackhide__ = True
-    returned, gain = port.loss(case), port.config(case).loss_gain["bbox"]
+    returned, gain = port.loss(case), weight(port, case, "bbox") * case.targets
     slack = gain * distance / (2 * case.targets)
     for key, better, wanted in (("loss_bbox_aux", "class", gain * distance), ("loss_bbox", "box", 0.0)):
         came = float(returned.value(key))

@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.divisors import weight
 from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.questions import counts_layers, matches_alike
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.staged import staged
@@ -60,10 +62,11 @@ def more_targets_than_queries(port: PortUnderTest, case: LossCase) -> None:
     source="Carion et al., DETR, arXiv 2005.12872, appendix A.2: weighted sum",
     request=WITH_TARGETS,
     varies={"loss_gain"},
+    among=lambda spec: matches_alike(spec, "loss_gain"),
 )
 def box_gains(port: PortUnderTest, case: LossCase) -> None:
-    """Doubling the bbox gain doubles loss_bbox alone, doubling the giou gain doubles loss_giou alone; the matching
-    does not follow the gains of the loss."""
+    """Where the profile's matcher does not follow the gains of the loss, doubling the bbox gain doubles loss_bbox
+    alone, and doubling the giou gain doubles loss_giou alone."""
     gain = dict(case.config.loss_gain)
     expected, once = port.expected(case), port.loss(case)
     for term in ("bbox", "giou"):
@@ -81,13 +84,13 @@ def box_gains(port: PortUnderTest, case: LossCase) -> None:
 )
 def l1_loss_of_one_pair(port: PortUnderTest, case: LossCase) -> None:
     """For one query and one target loss_bbox is the gain times |x - x'| + |y - y'| + |w - w'| + |h - h'|, each counted
-    once, whatever its sign, and none scaled by the size of the box."""
+    once, whatever its sign, none scaled by the size of the box, divided by the profile's normaliser."""
     target = snap(case).gt_bboxes
     offsets = np.array([2.0**-6, -(2.0**-5), 2.0**-7, 2.0**-4])
     for offset in (offsets, -offsets * np.array([1.0, 1.0, 0.0, -1.0])):
         pair = case.change(gt_bboxes=target, pred_bboxes=np.tile(target + offset, (case.layers, 1, 1, 1)))
-        gain, expected = port.config(case).loss_gain["bbox"], port.expected(pair)
-        port.loss(pair).assert_number("loss_bbox", gain * float(np.abs(offset).sum()), expected["loss_bbox"])
+        distance, expected = float(np.abs(offset).sum()), port.expected(pair)
+        port.loss(pair).assert_number("loss_bbox", weight(port, pair, "bbox") * distance, expected["loss_bbox"])
 
 
 @rule(
@@ -96,10 +99,11 @@ def l1_loss_of_one_pair(port: PortUnderTest, case: LossCase) -> None:
     request=replace(WITH_TARGETS, queries=(3, 6), targets=(1, 3), denoising="never", special=(), real=False),
 )
 def equal_pairs_count_once(port: PortUnderTest, case: LossCase) -> None:
-    """Where all predictions are equally far off, loss_bbox is the gain times that distance, in each auxiliary layer
-    too, however many pairs, images and unmatched queries there are."""
+    """Where all predictions are equally far off, loss_bbox is the gain times that distance, times the pairs over the
+    profile's normaliser, which is 1 by most; the auxiliary loss is that of as many layers."""
     distance = 2.0**-6
     equal = staged(case, [distance] * case.layers)
-    expected, returned, gain = port.expected(equal), port.loss(equal), port.config(case).loss_gain["bbox"]
-    returned.assert_number("loss_bbox", gain * distance, expected["loss_bbox"])
-    returned.assert_number("loss_bbox_aux", (case.layers - 1) * gain * distance, expected["loss_bbox_aux"])
+    expected, returned = port.expected(equal), port.loss(equal)
+    of_layer, others = weight(port, equal, "bbox") * equal.targets * distance, counts_layers(port.spec, case.layers - 1)
+    returned.assert_number("loss_bbox", of_layer, expected["loss_bbox"])
+    returned.assert_number("loss_bbox_aux", others * of_layer, expected["loss_bbox_aux"])

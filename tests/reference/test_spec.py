@@ -55,7 +55,12 @@ def test_a_path_that_leads_nowhere_is_refused_with_what_there_is(change, path, m
 def test_paths_lead_to_every_single_value():
     found = paths(ULTRALYTICS)
     assert len(found) == len(set(found))
-    assert {"gain", "class_terms.bce.entropy", "matcher.class_costs.softmax", "denoising.generator.capped"} <= {*found}
+    assert {
+        "gain",
+        "class_terms.bce.entropy",
+        "matcher.class_costs.softmax",
+        "denoising.generator.mask",
+    } <= {*found}
     for path in found:
         assert replace_in(ULTRALYTICS, path, value_in(ULTRALYTICS, path)) is not None
 

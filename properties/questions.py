@@ -1,0 +1,74 @@
+"""Questions about a spec whose answer decides whether it has what a rule is about."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from detr_conformance.reference import LossConfig, LossSpec, MatcherConfig
+from detr_conformance.reference.denoising import Layout
+from detr_conformance.reference.normaliser import Tally
+
+TWO_VALUES: dict[str, tuple[Any, Any]] = {
+    "alpha": (0.25, 0.75),
+    "gamma": (1.5, 3.0),
+    "loss_gain": ({"class": 1.0, "bbox": 5.0, "giou": 2.0}, {"class": 2.0, "bbox": 4.0, "giou": 1.0}),
+}
+"""Two values of each option that the rules set."""
+
+
+def heeds(spec: LossSpec, option: str) -> bool:
+    """Whether the loss takes an option from its caller, instead of a value of its own."""
+    given = TWO_VALUES[option]
+    return all(getattr(spec.options(replace(LossConfig(), **{option: value})), option) == value for value in given)
+
+
+def matches_alike(spec: LossSpec, option: str) -> bool:
+    """Whether the matcher inside the loss is the same whatever the caller asks for."""
+    one, other = (_matcher_of(spec, replace(LossConfig(), **{option: value})) for value in TWO_VALUES[option])
+    return one == other
+
+
+def _matcher_of(spec: LossSpec, config: LossConfig) -> MatcherConfig:
+    return spec.matcher.configured(spec.options(config))
+
+
+def adds_layers_up(spec: LossSpec) -> bool:
+    """Whether the losses of the auxiliary layers are added, instead of averaged, say."""
+    return float(spec.layers.total([1.0, 2.0])) == 3.0
+
+
+def counts_layers(spec: LossSpec, layers: int) -> float:
+    """How often the loss of one of so many equal layers is in that of all: so often in a sum, once in a mean."""
+    return float(spec.layers.total([1.0] * layers)) if layers else 0.0
+
+
+def divides_by_counts(spec: LossSpec) -> bool:
+    """Whether the normalisers count pairs, targets or queries; rules work out no sum of target scores."""
+    few, many = (Tally((3,), (3,), 4, 2, 1, scores=scores) for scores in (0.5, 50.0))
+    return all(normaliser(few) == normaliser(many) for normaliser in spec.normaliser.values())
+
+
+def makes_many_groups(spec: LossSpec) -> bool:
+    """Whether there are as many groups of denoising queries as `num_dn` has room for."""
+    return spec.denoising.generator.groups(60, 2) >= 30
+
+
+def hides_groups(spec: LossSpec) -> bool:
+    """Whether the denoising queries of one group do not see those of another."""
+    layout = Layout((np.zeros(1, dtype=np.int64),), width=1, groups=2)
+    blocked = spec.denoising.generator.mask(layout, 1)
+    return bool(blocked[:2, 2:4].all() and blocked[2:4, :2].all())
+
+
+def leaves_boxes(spec: LossSpec) -> bool:
+    """Whether boxes without noise come back as they are."""
+    boxes = np.array([[0.5, 0.25, 0.125, 0.75]])
+    return np.array_equal(spec.denoising.generator.without_noise(boxes), boxes)
+
+
+def caps_targets(spec: LossSpec) -> bool:
+    """Whether an image contributes at most `num_dn` of its targets to a group of denoising queries."""
+    return len(spec.denoising.generator.contributed(4, 1, np.random.default_rng(0))) < 4
