@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float, Int, Int64, Integer
 
-from detr_conformance.reference.classification import FOCAL, VARIFOCAL, ClassTerm
+from detr_conformance.reference.classification import FOCAL, SCORE_ENTROPY, VARIFOCAL, ClassTerm
 from detr_conformance.reference.family import ULTRALYTICS
+from detr_conformance.reference.keys import TERMS
 from detr_conformance.reference.layers import Layer
-from detr_conformance.reference.loss import (
-    Criterion,
-    Inputs,
-    class_loss_of,
-    flat,
-    layer_losses,
-)
+from detr_conformance.reference.loss import Criterion, Inputs, box_losses_of, classes_and_scores, flat
 from detr_conformance.reference.loss_value import Leaves, Loss, Losses, losses_of
 from detr_conformance.reference.matcher import Matching, Targets
 from detr_conformance.reference.normaliser import Tally
 from detr_conformance.reference.options import LossConfig, MatcherConfig
 from detr_conformance.reference.pairing import Pairs
-from detr_conformance.reference.rounding import FLOAT32, Arithmetic, Tracked, track
+from detr_conformance.reference.rounding import FLOAT32, Arithmetic, Tracked, plain, track
 from detr_conformance.reference.spec import LossSpec, replace_in
+from detr_conformance.reference.tape import Array
 from detr_conformance.reference.validation import (
     check_gains,
     check_matching,
@@ -169,12 +165,30 @@ def _mean_over_queries(term: ClassTerm, logits: Numbers, label: Numbers, score: 
     return losses_of(formula, {"pred_scores": logits[None]}, FLOAT32)["loss"].map_gradients(_of_only_layer)
 
 
+def _settled(losses: Losses) -> Losses:
+    """The losses with their gradients computed: the object that they are of may change before anybody asks."""
+    for loss in losses.values():
+        loss.gradients  # noqa: B018  # computed when it is first asked for
+    return losses
+
+
 def _of_only_layer(gradient: Tracked) -> Tracked:
     return gradient[0]
 
 
 def _of_all_but_last(gradient: Tracked) -> Tracked:
     return gradient[:-1]
+
+
+def _into(own: slice, layers: int) -> Callable[[Tracked], Tracked]:
+    """From the gradient by some layers, or by one, to that by all of them."""
+
+    def by_all(gradient: Tracked) -> Tracked:
+        whole = track(np.zeros((layers, *gradient.shape[-3:])), gradient.arithmetic)
+        whole[own] = gradient
+        return whole
+
+    return by_all
 
 
 class DETRLoss:
@@ -228,28 +242,28 @@ class DETRLoss:
 
     @property
     def config(self) -> LossConfig:
-        """The options as they are now."""
-        read = self.vfl if self.fl and self.vfl else self.fl or FocalLoss()
-        return LossConfig(
-            self.nc,
-            self.loss_gain,
-            self.aux_loss,
-            self.fl is not None,
-            self.vfl is not None,
-            self.use_uni_match,
-            self.uni_match_ind,
-            read.gamma,
-            read.alpha,
-        )
+        """The options as they are now; gamma and alpha are those of `fl` and `vfl`."""
+        kinds = self.fl is not None, self.vfl is not None
+        return LossConfig(self.nc, self.loss_gain, self.aux_loss, *kinds, self.use_uni_match, self.uni_match_ind)
 
     @property
     def spec(self) -> LossSpec:
-        """The base spec with this loss's matcher."""
+        """The base spec by this object's matcher and methods, whatever has been made of them."""
 
         def batch(_matcher: Any, _config: Any, boxes: np.ndarray, logits: np.ndarray, targets: Targets) -> Any:
             return self.matcher(boxes, logits, *targets)
 
-        return replace_in(ULTRALYTICS, "matcher.batch", batch)
+        def of_layer(
+            _spec: LossSpec, _config: LossConfig, layer: Layer, pairs: Pairs, targets: Targets, _tally: Tally
+        ) -> dict[str, Array]:
+            inputs = {"pred_bboxes": layer.boxes, "pred_scores": layer.logits}
+            boxes, logits = (plain(each) for each in inputs.values())
+            losses = self._get_loss(
+                boxes, logits, targets.boxes, targets.classes, targets.counts, match_indices=pairs.boxes
+            )
+            return {term: losses[f"loss_{term}"].in_formula(inputs) for term in TERMS}
+
+        return replace(replace_in(ULTRALYTICS, "matcher.batch", batch), layer=of_layer)
 
     def forward(
         self,
@@ -281,9 +295,15 @@ class DETRLoss:
         if match_indices is not None:
             _, images, queries, _ = pred_bboxes.shape
             check_matching(match_indices, images, queries, len(targets.classes))
-        inputs = Inputs(pred_bboxes, pred_scores, targets, given=match_indices, arithmetic=self.arithmetic)
-        losses = Criterion(self.spec, self.config)(inputs)
-        return {f"{key}{postfix}": loss for key, loss in losses.items() if not key.endswith("_dn")}
+        given: dict[str, Any] = {"match_indices": match_indices, "postfix": postfix}
+        auxiliary, main = slice(-1), slice(-1, None)
+        of_main = self._get_loss(pred_bboxes[-1], pred_scores[-1], *targets, **given)
+        losses = {key: loss.map_gradients(_into(main, len(pred_bboxes))) for key, loss in of_main.items()}
+        if self.aux_loss:
+            of_auxiliary = self._get_loss_aux(pred_bboxes[auxiliary], pred_scores[auxiliary], *targets, **given)
+            place = _into(auxiliary, len(pred_bboxes))
+            losses |= {key: loss.map_gradients(place) for key, loss in of_auxiliary.items()}
+        return losses
 
     def _targets(self, batch: Mapping[str, Any], images: int) -> Targets:
         """Boxes, classes and counts out of the batch, all checked."""
@@ -307,18 +327,24 @@ class DETRLoss:
 
         `masks` and `gt_mask` are accepted and not read.
         """
-        targets = Targets(gt_bboxes, gt_cls, gt_groups)
-        matching: Sequence[Matching] = match_indices or self.matcher(pred_bboxes, pred_scores, *targets)
-        if match_indices is not None:
-            images, queries, _ = pred_bboxes.shape
+        images, queries, _ = pred_bboxes.shape
+        if match_indices is None:
+            match_indices = self.matcher(pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups)
+        else:
             check_matching(match_indices, images, queries, len(gt_cls))
-        tally = Tally((), tuple(gt_groups), pred_bboxes.shape[1], self.nc)
+        (image, query), target = self._get_index(match_indices)
+        boxes, wanted = track(pred_bboxes, self.arithmetic), track(gt_bboxes, self.arithmetic)
+        layer, targets = Layer(boxes, pred_scores), Targets(wanted, gt_cls, gt_groups)
+        classes, scores = classes_and_scores(ULTRALYTICS, layer, match_indices, targets, self.nc)
+        of_class = self._get_loss_class(pred_scores, classes, cast("Tracked", scores), len(target), postfix)
+        of_boxes = self._get_loss_bbox(pred_bboxes[image, query], gt_bboxes[target], postfix)
 
-        def formula(leaves: Leaves) -> dict[str, Any]:
-            layer = Layer(*(leaves[name][0] for name in ("pred_bboxes", "pred_scores")))
-            return layer_losses(self.spec, self.config, layer, Pairs.same(matching), targets, tally)
+        def of_all_queries(gradient: Tracked) -> Tracked:
+            whole = track(np.zeros(pred_bboxes.shape), self.arithmetic)
+            whole[image, query] = gradient
+            return whole
 
-        return self._of_layer(formula, {"pred_bboxes": pred_bboxes, "pred_scores": pred_scores}, postfix)
+        return of_class | {key: loss.map_gradients(of_all_queries) for key, loss in of_boxes.items()}
 
     def _get_loss_class(
         self,
@@ -346,13 +372,15 @@ class DETRLoss:
         Returns:
             `loss_class` with its gradient by `pred_scores`.
         """
-        tally = Tally((num_gts,), (num_gts,), pred_scores.shape[1], self.nc)
-
-        def formula(leaves: Leaves) -> dict[str, Any]:
-            [logits] = leaves["pred_scores"]
-            return {"class": class_loss_of(self.spec, self.config, logits, targets, gt_scores, tally)}
-
-        return self._of_layer(formula, {"pred_scores": pred_scores}, postfix)
+        label = (targets[..., None] == np.arange(self.nc)).astype(np.float64)
+        score, queries = gt_scores[..., None] * label, pred_scores.shape[1]
+        if self.fl is None:
+            loss = _mean_over_queries(SCORE_ENTROPY, pred_scores, label, score, self.config)
+        else:
+            with_scores = self.vfl if num_gts > 0 else None
+            mean = with_scores(pred_scores, score, label) if with_scores else self.fl(pred_scores, label)
+            loss = mean * (queries / max(num_gts, 1))
+        return _settled({f"loss_class{postfix}": loss * self.loss_gain["class"]})
 
     def _get_loss_bbox(
         self,
@@ -372,19 +400,14 @@ class DETRLoss:
         Returns:
             `loss_bbox` and `loss_giou` with their gradients by `pred_bboxes`.
         """
-        spec, pairs, wanted = ULTRALYTICS, max(len(gt_bboxes), 1), track(gt_bboxes, self.arithmetic)
+        tally, wanted = Tally((len(gt_bboxes),), (), 0, self.nc), track(gt_bboxes, self.arithmetic)
 
         def formula(leaves: Leaves) -> dict[str, Any]:
             [boxes] = leaves["pred_bboxes"]
-            sums = {term: np.sum(of_pair(boxes, wanted, spec.guard)) for term, of_pair in spec.box_terms.items()}
-            return {term: spec.gain(total / pairs, term, self.config) for term, total in sums.items()}
+            return box_losses_of(ULTRALYTICS, self.config, boxes, wanted, tally)
 
-        return self._of_layer(formula, {"pred_bboxes": pred_bboxes}, postfix)
-
-    def _of_layer(self, formula: Any, inputs: Mapping[str, np.ndarray], postfix: str) -> Losses:
-        """Losses and gradients of one layer, whose inputs have no axis of layers."""
-        losses = losses_of(formula, {name: each[None] for name, each in inputs.items()}, self.arithmetic)
-        return {f"loss_{term}{postfix}": loss.map_gradients(_of_only_layer) for term, loss in losses.items()}
+        losses = losses_of(formula, {"pred_bboxes": pred_bboxes[None]}, self.arithmetic)
+        return _settled({f"loss_{term}{postfix}": loss.map_gradients(_of_only_layer) for term, loss in losses.items()})
 
     def _get_loss_aux(
         self,
@@ -409,7 +432,7 @@ class DETRLoss:
         inputs = Inputs(boxes, logits, targets, given=match_indices, arithmetic=self.arithmetic)
         losses = Criterion(self.spec, replace(self.config, aux_loss=True))(inputs)
         auxiliary = {key: losses[key] for key in ("loss_class_aux", "loss_bbox_aux", "loss_giou_aux")}
-        return {f"{key}{postfix}": loss.map_gradients(_of_all_but_last) for key, loss in auxiliary.items()}
+        return _settled({f"{key}{postfix}": loss.map_gradients(_of_all_but_last) for key, loss in auxiliary.items()})
 
     @staticmethod
     def _get_index(

@@ -217,23 +217,33 @@ def layer_losses(
     """
     # Targets are not rounded, but their corners are.
     targets = targets._replace(boxes=track(targets.boxes, stop_gradient(layer.boxes).arithmetic))
+    classes, scores = classes_and_scores(spec, layer, pairs.classes, targets, config.nc)
+    own = replace(tally, pairs=_counts(pairs.classes))
+    losses = {"class": class_loss_of(spec, config, layer.logits, classes, scores, own)}
     (images, queries), chosen = flat(pairs.boxes)
-    boxes, wanted = spec.matched_boxes(layer.boxes, images, queries), targets.boxes[chosen]
-    tally = replace(tally, pairs=tuple(len(own) for own, _ in pairs.boxes))
-    losses = {"class": class_loss(spec, config, layer, pairs.classes, targets, tally)}
-    for term, of_pair in spec.box_terms.items():
-        with np.errstate(all="ignore"):
-            loss = np.sum(of_pair(boxes, wanted, spec.guard)) / spec.normaliser[term](tally)
-            losses[term] = spec.gain(loss, term, config)
-    return losses
+    boxes, own = spec.matched_boxes(layer.boxes, images, queries), replace(tally, pairs=_counts(pairs.boxes))
+    return losses | box_losses_of(spec, config, boxes, targets.boxes[chosen], own)
 
 
-def class_loss(
-    spec: LossSpec, config: LossConfig, layer: Layer, pairs: Sequence[Matching], targets: Targets, tally: Tally
-) -> Array:
-    """The classification loss of one layer."""
+def box_losses_of(
+    spec: LossSpec,
+    config: LossConfig,
+    boxes: Float[Array, "pairs 4"],
+    wanted: Float[np.ndarray, "pairs 4"],
+    tally: Tally,
+) -> dict[str, Array]:
+    """The losses of matched boxes and their targets, pair by pair."""
+    with np.errstate(all="ignore"):
+        sums = {term: np.sum(of_pair(boxes, wanted, spec.guard)) for term, of_pair in spec.box_terms.items()}
+        return {term: spec.gain(total / spec.normaliser[term](tally), term, config) for term, total in sums.items()}
+
+
+def classes_and_scores(
+    spec: LossSpec, layer: Layer, pairs: Sequence[Matching], targets: Targets, nc: int
+) -> tuple[Int64[np.ndarray, "images queries"], Float[Array, "images queries"]]:
+    """What each query is classified as, `nc` for background, and its target score, 0 for background."""
     (images, queries), chosen = flat(pairs)
-    classes = spec.labels(pairs, targets, *layer.boxes.shape[:2], config.nc)
+    classes = spec.labels(pairs, targets, *layer.boxes.shape[:2], nc)
     scores: Array = track(np.zeros(classes.shape), stop_gradient(layer.boxes).arithmetic)
     with np.errstate(all="ignore"):
         scored = spec.score(layer.boxes[images, queries], targets.boxes[chosen], spec.guard)
@@ -241,7 +251,7 @@ def class_loss(
         scores[images, queries] = scored
     else:  # a score that is not detached
         scores = _scattered(scored, images, queries, classes.shape)
-    return class_loss_of(spec, config, layer.logits, classes, scores, replace(tally, pairs=_counts(pairs)))
+    return classes, scores
 
 
 def class_loss_of(

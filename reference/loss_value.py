@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from detr_conformance.reference.rounding import Arithmetic, Tracked, magnitude, track
-from detr_conformance.reference.tape import Variable, gradients, stop_gradient, variable
+from detr_conformance.reference.tape import Array, Variable, gradients, stop_gradient, variable
 
 Gradients = Mapping[str, Float[Tracked, "..."]]
 Leaves = Mapping[str, Sequence[Any]]
@@ -41,6 +41,21 @@ class Loss:
     def map_gradients(self, change: Callable[[Tracked], Tracked]) -> Loss:
         """The same value with every gradient passed through a function, such as one that selects a layer."""
         return Loss(self.value, lambda: {name: change(each) for name, each in self.gradients.items()})
+
+    def __mul__(self, factor: float) -> Loss:
+        """Value and gradients times a number."""
+        scaled = self.map_gradients(lambda grad: cast("Tracked", grad * factor))
+        return Loss(cast("Tracked", self.value * factor), lambda: scaled.gradients)
+
+    def renamed(self, names: Mapping[str, str]) -> Loss:
+        """The same loss, its inputs by other names."""
+        return Loss(self.value, lambda: {names[name]: each for name, each in self.gradients.items()})
+
+    def in_formula(self, inputs: Mapping[str, Array]) -> Array:
+        """The value as a formula uses it: with these gradients, where the inputs are variables."""
+        leaves = {name: leaf for name, leaf in inputs.items() if isinstance(leaf, Variable) and name in self.gradients}
+        parents = [(leaf, lambda grad, name=name: grad * self.gradients[name]) for name, leaf in leaves.items()]
+        return Variable(self.value, parents) if parents else self.value
 
     def __float__(self) -> float:
         """The value as a Python float."""

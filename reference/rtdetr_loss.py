@@ -10,11 +10,12 @@ from jaxtyping import Float, Int
 
 from detr_conformance.reference.denoising import denoising_pairs
 from detr_conformance.reference.detr_loss import DETRLoss
-from detr_conformance.reference.loss import Criterion, DenoisingInputs, Inputs
-from detr_conformance.reference.loss_value import Losses
+from detr_conformance.reference.loss_value import Loss, Losses
 from detr_conformance.reference.matcher import Matching
-from detr_conformance.reference.spec import replace_in
-from detr_conformance.reference.validation import check_dn_indices, check_matching, check_predictions, entry
+from detr_conformance.reference.rounding import track
+from detr_conformance.reference.validation import check_dn_indices, check_predictions, entry
+
+DENOISING_NAMES = {"pred_bboxes": "dn_bboxes", "pred_scores": "dn_scores"}
 
 
 class RTDETRDetectionLoss(DETRLoss):
@@ -57,34 +58,18 @@ class RTDETRDetectionLoss(DETRLoss):
         except (TypeError, ValueError) as error:
             raise TypeError(f"preds is {preds!r}, expected the pair (pred_bboxes, pred_scores)") from error
         check_predictions(pred_bboxes, pred_scores, "layers images queries", self.nc)
-        targets = self._targets(batch, images=pred_bboxes.shape[1])
-        denoising = None if dn_meta is None else self._denoising(dn_bboxes, dn_scores, batch, dn_meta)
-        inputs = Inputs(pred_bboxes, pred_scores, targets, denoising, arithmetic=self.arithmetic)
-        spec = self.spec
-        if dn_meta is not None and denoising is not None:
-            pos_idx, groups = (dn_meta[key] for key in ("dn_pos_idx", "dn_num_group"))
-            matching = self.get_dn_match_indices(pos_idx, groups, targets.counts, dn_meta.get("dn_gt_idx"))
-            _, images, slots, _ = denoising.boxes.shape
-            check_matching(matching, images, slots, len(targets.classes))
-            spec = replace_in(spec, "denoising.pairs", lambda *_: matching)
-        return Criterion(spec, self.config)(inputs)
-
-    def _denoising(
-        self,
-        dn_bboxes: np.ndarray | None,
-        dn_scores: np.ndarray | None,
-        batch: Mapping[str, Any],
-        dn_meta: Mapping[str, Any],
-    ) -> DenoisingInputs:
-        """The denoising queries, all checked."""
+        losses = super().forward(pred_bboxes, pred_scores, batch)
+        if dn_meta is None:
+            return losses | {f"{key}_dn": Loss(track(np.zeros(()), self.arithmetic)) for key in losses}
         if dn_bboxes is None or dn_scores is None:
             absent = "dn_bboxes" if dn_bboxes is None else "dn_scores"
             raise ValueError(f"{absent} is None, expected the denoising queries' predictions beside dn_meta")
         names = ("dn_bboxes", "dn_scores")
         check_predictions(dn_bboxes, dn_scores, "layers images denoising", self.nc, names)
         pos_idx, groups = (entry(dn_meta, "dn_meta", key) for key in ("dn_pos_idx", "dn_num_group"))
-        entry(batch, "batch", "gt_groups")
-        return DenoisingInputs(dn_bboxes, dn_scores, pos_idx, dn_meta.get("dn_gt_idx"), groups)
+        matching = self.get_dn_match_indices(pos_idx, groups, batch["gt_groups"], dn_meta.get("dn_gt_idx"))
+        of_denoising = super().forward(dn_bboxes, dn_scores, batch, postfix="_dn", match_indices=matching)
+        return losses | {key: loss.renamed(DENOISING_NAMES) for key, loss in of_denoising.items()}
 
     @staticmethod
     def get_dn_match_indices(
