@@ -23,13 +23,14 @@ from detr_conformance.console import Display
 from detr_conformance.diagnosis.apart import diagnosed
 from detr_conformance.diagnosis.explaining import with_consequences
 from detr_conformance.errors import UsageError, described, one_line
-from detr_conformance.isolation.workers import EVER, Workers
+from detr_conformance.isolation.workers import MOST_RESTARTS, Workers
 from detr_conformance.known_deviations import draft
 from detr_conformance.options import TIMEOUTS, CheckOptions
 from detr_conformance.packets.files import refuse_unwritable_folder, written
 from detr_conformance.progress import Progress
 from detr_conformance.report import Diagnosis
 from detr_conformance.reports.composing import compose
+from detr_conformance.reports.facts import exit_status
 from detr_conformance.versions import versions_for
 from detr_conformance.writing import refuse_unwritable, write
 
@@ -56,25 +57,25 @@ def check(options: CheckOptions, json_path: str | None, draft_path: str | None, 
     refuse_unwritable(draft_path, "--write-known-deviations")
     refuse_unwritable_folder(options.packets)
     prepare.cache_clear()
-    judgement = prepare(options)
+    plan = prepare(options)
     versions = versions_for(options.port)
-    progress = Progress(judgement, Display(), Workers())
+    progress = Progress(plan, Display(), Workers())
     started = time.monotonic()
     broken = _run_pytest(options, pytest_arguments, progress)
     entries = with_consequences(progress.entries.values())
     diagnosis = _diagnosed(options, progress)
-    report = compose(judgement, entries, versions, diagnosis, options.naming_the_port())
+    report = compose(plan, entries, versions, diagnosis, options.naming_the_port())
     progress.show(progress.display.closing, report, time.monotonic() - started, progress.interrupted)
     write(json_path, report.to_json(), "--json")
     if draft_path is not None:
-        packets = written([entry.id for entry in report.rules], judgement.port.name, options.packets, draft_path)
+        packets = written([entry.id for entry in report.rules], plan.port.name, options.packets, draft_path)
         write(draft_path, draft(report, packets), "--write-known-deviations")
     for problem in (broken, _unshown(progress)):
         if problem is not None:
             raise problem
     if progress.interrupted:
         return INTERRUPTED
-    return 1 if report.verdict == "non-conformant" else 0
+    return exit_status(report)
 
 
 def _run_pytest(options: CheckOptions, pytest_arguments: Sequence[str], progress: Progress) -> UsageError | None:
@@ -83,7 +84,7 @@ def _run_pytest(options: CheckOptions, pytest_arguments: Sequence[str], progress
     arguments = [
         *("--pyargs", "detr_conformance.rule_items", "-p", "detr_conformance.check_plugin"),
         *(OPTION, options.encoded(), f"--timeout={TIMEOUTS[options.level]}"),
-        *("-n", "1", f"--max-worker-restart={EVER}", "--maxschedchunk=1", "--assert=plain"),
+        *("-n", "1", f"--max-worker-restart={MOST_RESTARTS}", "--maxschedchunk=1", "--assert=plain"),
         *("-c", str(settings), f"--rootdir={settings.parent}"),
         *pytest_arguments,
     ]

@@ -12,8 +12,8 @@ from detr_conformance.known_deviations_file import load
 from detr_conformance.options import CheckOptions
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseFormatError, from_json
-from detr_conformance.properties.given_case import needs_of, undefined
-from detr_conformance.properties.judging import RuleResult, judge
+from detr_conformance.properties.given_case import undefined
+from detr_conformance.properties.judging import RuleResult, judge, judge_on
 from detr_conformance.properties.levels import Level
 from detr_conformance.properties.oracle import expected_losses
 from detr_conformance.properties.port import Port
@@ -70,7 +70,7 @@ class CheckPlan:
     def judge(self, rule: Rule) -> RuleResult | None:
         """Judge the port by one rule; None if the given case lacks something that the rule assumes."""
         if self.case is not None:
-            outcome = self._judge_on(self.case, rule)
+            outcome = judge_on(self.case, rule, self.port, self.profile)
             return None if outcome.verdict == "pass" and outcome.examples == 0 else outcome
         shown = witnessed(rule, self.known, self.port, self.profile)
         if shown is not None:
@@ -78,14 +78,6 @@ class CheckPlan:
         judged = PortUnderTest(self.port, self.profile)
         cases = () if self.targets is None else real_cases(self.targets, rule, judged, self.level)
         return judge(rule, self.port, self.profile, self.level, self.seed, cases)
-
-    def _judge_on(self, case: LossCase, rule: Rule) -> RuleResult:
-        lacking = needs_of(case) - self.port.capabilities - self.port.dtypes
-        if lacking:
-            return RuleResult(
-                rule, "unsupported", f"the case needs {', '.join(sorted(lacking))}, which is not declared"
-            )
-        return judge(rule, self.port, self.profile, real_cases=[case], generate=False)
 
 
 @lru_cache(maxsize=1)

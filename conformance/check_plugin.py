@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import pytest
 
-from detr_conformance.isolation.worker import GIVEN_UP, GRACE, PLUGIN, WORDS, Worker
+from detr_conformance.isolation.worker import EXIT_LOG, GIVEN_UP, GRACE, PLUGIN, Worker
 from detr_conformance.options import CheckOptions
 from detr_conformance.properties.port_under_test import PortTimeout
 
@@ -39,14 +39,14 @@ def options_of(config: pytest.Config) -> CheckOptions:
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     """In a worker process contain what the port does; after pytest's own plugins, two of which it stands in for."""
-    told = getattr(config, "workerinput", None)
-    if told is None:
+    workerinput = getattr(config, "workerinput", None)
+    if workerinput is None:
         return
     capture = config.pluginmanager.get_plugin("capturemanager")
     if capture is not None:
         capture.stop_global_capturing()  # it would keep all that a port writes, on disk and in memory
         config.pluginmanager.unregister(capture)
-    worker = Worker(Path(told[WORDS]), options_of(config).memory, told[GIVEN_UP])
+    worker = Worker(Path(workerinput[EXIT_LOG]), options_of(config).memory, workerinput[GIVEN_UP])
     config.pluginmanager.register(worker, PLUGIN)
 
 
@@ -61,10 +61,10 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: TimeoutSettings) -> bo
     worker = Worker.of(item.config)
     if settings.method != "signal":
         if worker is not None:
-            worker.watch(settings.timeout)
+            worker.start_watchdog(settings.timeout)
         return None if worker is None else True
     if worker is not None:
-        worker.watch(settings.timeout + GRACE)
+        worker.start_watchdog(settings.timeout + GRACE)
 
     def give_up(_signal: int, _frame: object) -> None:
         if worker is not None:
@@ -83,7 +83,7 @@ def pytest_timeout_cancel_timer(item: pytest.Item) -> None:
     """Stop the clock."""
     worker = Worker.of(item.config)
     if worker is not None:
-        worker.rest()
+        worker.stop_watchdog()
     if hasattr(signal, "SIGALRM"):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -9,8 +9,9 @@ from rich.text import Text
 
 from detr_conformance.check_plan import CheckPlan
 from detr_conformance.errors import one_line, shortened, visible
-from detr_conformance.report import Report, RuleEntry
+from detr_conformance.report import PortFacts, Report, RuleEntry
 from detr_conformance.reports import facts
+from detr_conformance.reports.composing import port_facts
 
 STYLES = {
     "pass": "green",
@@ -44,6 +45,7 @@ class Display:
         """What is about to be judged, and the head of the table."""
         conditions = f"profile {judgement.profile.name}, level {judgement.level}, seed {judgement.seed}"
         self._say(f"{one_line(judgement.port.name, LONGEST_NAME)}, {conditions}: {len(judgement.rules)} rules")
+        self._restrictions(port_facts(judgement.port, {}))
         if judgement.targets is not None:
             self._say(f"{visible(str(judgement.targets.path))}: {judgement.targets.summary}")
         self._head()
@@ -52,6 +54,7 @@ class Display:
         """A report that was made earlier, or elsewhere, as its run would have shown it."""
         conditions = f"profile {one_line(report.profile.name)}, level {report.level}, seed {report.seed}"
         self._say(f"{one_line(report.port.name, LONGEST_NAME)}, {conditions}: {len(report.rules)} rules")
+        self._restrictions(report.port)
         self._head()
         for entry in report.rules:
             self.row(entry)
@@ -70,6 +73,11 @@ class Display:
         self._say("\ninterrupted" if interrupted else "")
         counted = Text(f"{facts.remarked(report)}: {_counted(report, seconds)}")
         self.console.print(Text(report.verdict, STYLES[report.verdict]), counted, sep="")
+
+    def _restrictions(self, port: PortFacts) -> None:
+        said = facts.restrictions(port)
+        if said:
+            self._say(one_line(said))
 
     def _explanation(self, entry: RuleEntry) -> None:
         self._say("")

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 
 from detr_conformance.errors import UsageError, one_line
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.judging import RuleResult, judge
+from detr_conformance.properties.judging import RuleResult, judge_on
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.rule import Rule
 from detr_conformance.reference import LossSpec
@@ -81,7 +81,7 @@ def witnessed(rule: Rule, known: Known, port: Port, profile: LossSpec) -> RuleRe
     for each in known.get(rule.id, ()):
         if each.witness:
             *earlier, case = each.witness
-            outcome = judge(rule, port, profile, real_cases=[case], generate=False, earlier=earlier)
+            outcome = judge_on(case, rule, port, profile, earlier)
             if outcome.verdict in FAILED:
                 return outcome
     return None

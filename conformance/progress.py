@@ -25,7 +25,7 @@ class Progress:
     """A pytest plugin that collects the entries of the report and shows each as it arrives.
 
     Args:
-        judgement: what is being judged.
+        plan: what is being judged.
         display: where rows are shown.
         workers: the processes that judge.
 
@@ -37,11 +37,11 @@ class Progress:
         chatter: what pytest would have printed.
     """
 
-    def __init__(self, judgement: CheckPlan, display: Display, workers: Workers) -> None:
+    def __init__(self, plan: CheckPlan, display: Display, workers: Workers) -> None:
         """Nothing has happened yet."""
-        self.judgement = judgement
+        self.plan = plan
         self.workers = workers
-        self.rules = {rule.id: rule for rule in judgement.rules}
+        self.rules = {rule.id: rule for rule in plan.rules}
         self.display = display
         self.entries: dict[str, RuleEntry] = {}
         self.interrupted = self.cut_short = False
@@ -58,7 +58,7 @@ class Progress:
 
     def pytest_sessionstart(self) -> None:
         """Pytest has understood its arguments."""
-        self.show(self.display.opening, self.judgement)
+        self.show(self.display.opening, self.plan)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -76,7 +76,7 @@ class Progress:
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
         """Give the report of an item whose process has ended an entry: its own last, or one that says why it ended."""
         node: Any = getattr(report, "node")  # noqa: B009  # pytest-xdist adds it; pytest's class has no such attribute
-        text, cause = self.workers.bury(node, node.config.getoption("timeout"))
+        text, cause = self.workers.lose(node, node.config.getoption("timeout"))
         rule = self.rules.get(_rule_id(crashitem))
         if rule is not None:
             entry = msgspec.json.decode(text, type=RuleEntry) if text else entry_of(RuleResult(rule, "error", cause))
@@ -107,7 +107,7 @@ class Progress:
 
     def _add(self, entry: RuleEntry) -> None:
         # Once more for rules whose worker died: what is applied already stays as it is.
-        entry = apply(entry, self.judgement.known, on_all_cases=self.judgement.case is None)
+        entry = apply(entry, self.plan.known, on_all_cases=self.plan.case is None)
         self.entries[entry.id] = entry
         self.workers.answered += entry.verdict in ("pass", "fail")
         self.show(self.display.row, entry)

@@ -66,7 +66,7 @@ def _case(images: Sequence[ImageTargets], classes: int, request: Request, domain
     """One batch of images as a case."""
     gt_groups = tuple(len(image.classes) for image in images)
     layers = max(2, request.layers[0], domain.least_layers)
-    denoising_layers = domain.denoising_layers[layers] if domain.denoising_layers else layers - 1
+    denoising_layers = domain.denoising_layers(layers) if domain.denoising_layers else layers - 1
     numbers = Numbers(np.random.default_rng(batch), grid=0, special=(), dtype=request.dtype)
     sizes = Sizes(layers, denoising_layers, max(gt_groups) + QUERIES_TO_SPARE, classes, gt_groups)
     boxes = rounded(

@@ -14,7 +14,7 @@ from detr_conformance.packets.packet import Packet, PacketCall
 from detr_conformance.packets.packet import read as read_packet
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import from_document
-from detr_conformance.properties.judging import RuleResult, judge
+from detr_conformance.properties.judging import RuleResult, judge_on
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.rules import RULES
@@ -91,7 +91,7 @@ def replayed_on(packet: Packet, case: LossCase, port: Port, profile: LossSpec) -
     """
     rule = rule_of(packet)
     earlier = [from_document(each) for each in packet.earlier]
-    outcome = judge(rule, port, profile, real_cases=[case], generate=False, earlier=earlier)
+    outcome = judge_on(case, rule, port, profile, earlier)
     if outcome.verdict == "unsupported" or (outcome.verdict == "pass" and not outcome.examples):
         reason = outcome.message or "rounding decides who is matched with whom"
         raise UsageError(f"{rule.id} cannot judge the case of this packet: {one_line(reason)}")

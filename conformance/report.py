@@ -41,6 +41,8 @@ class PortFacts(msgspec.Struct, frozen=True, kw_only=True):
         name: of the port.
         capabilities: what it declares.
         dtypes: in which it takes predictions.
+        options: for each option that it restricts the values that it may be asked for, gains by term.
+        keys: class of its own table of keys; null where its losses go by the names of the profile.
         versions: of Python, and of each package that can change what the port returns or which cases are drawn.
         asked: the arguments of `check` that name the port; empty where it was judged in a test suite of its own.
     """
@@ -48,6 +50,8 @@ class PortFacts(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     capabilities: list[str]
     dtypes: Annotated[list[str], msgspec.Meta(min_length=1)]
+    options: dict[str, list[float | dict[str, float]]] = {}
+    keys: str | None = None
     versions: dict[str, str]
     asked: list[str] = []
 

@@ -120,7 +120,7 @@ def _own(options: CheckOptions) -> Port:
 def _checked(spec: str, candidate: object) -> Port:
     try:
         return check_port(candidate)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         hint = "" if isinstance(candidate, Port) else "; a loss class is judged with --adapter ultralytics"
         raise UsageError(f"{spec} cannot be judged: {one_line(error)}{hint}") from error
 

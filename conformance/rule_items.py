@@ -14,9 +14,9 @@ from detr_conformance.diagnosis.explaining import compared_with, explained
 from detr_conformance.errors import UsageError
 from detr_conformance.isolation.worker import Worker
 from detr_conformance.known_deviations import apply
-from detr_conformance.packets.afresh import told_afresh
 from detr_conformance.packets.composing import Told
 from detr_conformance.packets.files import keep
+from detr_conformance.packets.new_process import told_in_new_process
 from detr_conformance.properties.port_under_test import PortTimeout
 from detr_conformance.properties.rule import Rule
 from detr_conformance.reports.composing import entry_of
@@ -31,26 +31,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def test_rule(rule: Rule, pytestconfig: pytest.Config, record_property: Callable[[str, object], None]) -> None:
     """Judge the port by the rule. The entry travels as text: pytest-xdist carries it from worker to controller."""
     options, worker = options_of(pytestconfig), Worker.of(pytestconfig)
-    judgement = prepare(options)
-    outcome = judgement.judge(rule) if worker is None else worker.judge(judgement, rule)
+    plan = prepare(options)
+    outcome = plan.judge(rule) if worker is None else worker.judge(plan, rule)
     if outcome is None:
         record_property(ENTRY, "")
         pytest.skip("the case lacks something that the rule assumes")
     entry = entry_of(outcome)
     account: Told | None = None
     if outcome.verdict == "fail" and outcome.case is not None:
-        entry = explained(entry, rule, judgement.port, judgement.profile, outcome.case)
+        entry = explained(entry, rule, plan.port, plan.profile, outcome.case)
         with suppress(PortTimeout):  # the time of the rule is over
-            account = told_afresh(outcome, options)
+            account = told_in_new_process(outcome, options)
             entry = compared_with(entry, account)
-    entry = apply(entry, judgement.known, on_all_cases=judgement.case is None)
+    entry = apply(entry, plan.known, on_all_cases=plan.case is None)
     text = msgspec.json.encode(entry).decode()
-    if worker is not None and worker.spoilt:
-        worker.leave(text)
+    if worker is not None and worker.unusable:
+        worker.end_with(text)
     record_property(ENTRY, text)
     if options.packets is not None:
         with suppress(PortTimeout, UsageError):  # a port that hangs now, or a disk that is full: the entry is safe
-            keep(outcome, judgement.port, judgement.profile, options, options.packets, account)
+            keep(outcome, plan.port, plan.profile, options, options.packets, account)
     if entry.verdict == "unsupported":
         pytest.skip(entry.message)
     if entry.verdict == "xfail" or entry.is_remark:

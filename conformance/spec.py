@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from detr_conformance.mutants import MUSEUM
+from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.power import Matrix, recorded
 from detr_conformance.properties.case import CLASSIFICATION
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.rule import FAMILIES, Rule
 from detr_conformance.properties.rules import RULES
+from detr_conformance.reference import FAMILY, ULTRALYTICS, LossSpec
 from detr_conformance.resolve import BUILT_IN
 
 HEAD = """# The rules
@@ -22,7 +25,12 @@ A rule is a MUST or a SHOULD, as [RFC 2119](https://www.rfc-editor.org/rfc/rfc21
 training step needs. A SHOULD is what a careful implementation gives besides; the reason beside it says why no training
 run by the recipes of the family depends on it. A port that misses only SHOULDs is conformant, and its report lists them
 as remarks.
+
+Each rule says what a port has to declare before it is judged by it. Every rule also needs a classification loss, and
+names it only where not all of them will do. *A choice of* an option means that the port must not restrict that option
+in its `options`.
 """
+ANY_LOSS = " or ".join(sorted(CLASSIFICATION))
 
 CATCHES = """## What each rule catches
 
@@ -47,11 +55,9 @@ def listing() -> str:
     return "\n".join([head, *rules, "", "Built-in ports:", *ports, ""])
 
 
-def needs(rule: Rule) -> list[str]:
-    """What a port must declare before it is judged by the rule."""
-    any_of = rule.request.classification
-    alternatives = [" or ".join(any_of)] if set(any_of) < set(CLASSIFICATION) else []
-    return sorted(rule.needs) + alternatives
+def needs(rule: Rule, spec: LossSpec = ULTRALYTICS) -> list[str]:
+    """What a port of the spec must declare before it is judged by the rule, besides some classification loss."""
+    return [what for what in rule.demands(_port_of(spec)) if what != ANY_LOSS]
 
 
 def _families() -> Iterator[str]:
@@ -85,4 +91,17 @@ def _section(rule: Rule) -> str:
     facts = [f"{obligation}.", f"Source: {rule.source}.", f"Since {rule.added}.", f"Needs {', '.join(needs(rule))}."]
     if rule.convention is not None:
         facts.append(f"Not asked where a profile leaves open: {rule.convention}.")
-    return f"### {rule.id} {rule.title}\n\n{rule.statement}\n\n*{' '.join(facts)}*\n"
+    return f"### {rule.id} {rule.title}\n\n{rule.statement}\n\n*{' '.join([*facts, *_in_other_profiles(rule)])}*\n"
+
+
+def _in_other_profiles(rule: Rule) -> Iterator[str]:
+    """Where the other profiles differ from the base one: they leave the rule out, or it needs something else."""
+    for name, spec in FAMILY.items():
+        if not rule.applies(_port_of(spec)):
+            yield f"Not part of a run with the profile `{name}`."
+        elif needs(rule, spec) != needs(rule):
+            yield f"With the profile `{name}` it needs {', '.join(needs(rule, spec))}."
+
+
+def _port_of(spec: LossSpec) -> PortUnderTest:
+    return PortUnderTest(ReferencePort(spec))

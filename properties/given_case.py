@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from detr_conformance.properties.case import Denoising, LossCase, MatcherConfig
+from detr_conformance.properties.port import OPTIONS, options_of
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.reference import LossSpec
 from detr_conformance.reference.family import NO_AREA, NON_FINITE
 
@@ -20,6 +22,18 @@ def needs_of(case: LossCase) -> frozenset[str]:
         "matcher_options": case.matcher != MatcherConfig(),
     }
     return frozenset({case.dtype, config.classification} | {name for name, needed in optional.items() if needed})
+
+
+def refusal(case: LossCase, judged: PortUnderTest) -> str:
+    """Why a port cannot be given this case: what it asks for that the port does not declare. Empty if it can."""
+    lacking = needs_of(case) - judged.port.capabilities - judged.port.dtypes
+    if lacking:
+        return f"the case needs {', '.join(sorted(lacking))}, which is not declared"
+    asked = {name: getattr(case.config, name) for name in OPTIONS}
+    refused = {name: value for name, value in asked.items() if not judged.may_be_asked(**{name: value})}
+    taken = {name: " or ".join(map(str, options_of(judged.port)[name])) for name in refused}
+    told = [f"{name} {value}, and the port's options allow only {taken[name]}" for name, value in refused.items()]
+    return f"the case asks for {'; for '.join(told)}" if told else ""
 
 
 def undefined(case: LossCase, spec: LossSpec) -> list[str]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from hypothesis.errors import Flaky
 
 from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.given_case import refusal
+from detr_conformance.properties.levels import check_level
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.port_under_test import PortError, PortTimeout, PortUnderTest
 from detr_conformance.properties.rule import Rule
@@ -67,7 +69,12 @@ def judge(
 
     Returns:
         The outcome. Whatever the port raises becomes part of it.
+
+    Raises:
+        ValueError: there is no such level, or no profile of the name that the port gives.
+        TypeError: what the port has as its keys is no table of keys.
     """
+    check_level(level)
     judged = PortUnderTest(port, profile)
     missing = rule.missing(judged)
     if missing:
@@ -76,6 +83,22 @@ def judge(
     trial = RuleOnCases(rule, judged, shrink)
     verdict, message = _verdict(trial, level, seed, real_cases, generate)
     return RuleResult(rule, verdict, message, trial.examples, judged.largest_share, trial.failing, trial.earlier)
+
+
+def judge_on(case: LossCase, rule: Rule, port: Port, profile: LossSpec, earlier: Iterable[LossCase] = ()) -> RuleResult:
+    """Judge a port by one rule on a case that somebody brings, and on no other.
+
+    Args:
+        case: the case; a port that does not declare what it asks for is `unsupported`.
+        rule: the rule.
+        port: the port.
+        profile: the conventions to hold it to.
+        earlier: cases whose loss is asked for first, and not judged.
+    """
+    reason = refusal(case, PortUnderTest(port, profile))
+    if reason:
+        return RuleResult(rule, "unsupported", reason)
+    return judge(rule, port, profile, real_cases=[case], generate=False, earlier=earlier)
 
 
 def ask_first(port: Port, cases: Iterable[LossCase]) -> None:

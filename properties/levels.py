@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 from detr_conformance.properties.request import Request
 
@@ -16,6 +16,17 @@ CHEAP = 4
 
 PATIENCE = 100
 """So many times the cases that are wanted are drawn before a rule makes do with those that it could judge."""
+
+
+def check_level(level: str) -> Level:
+    """The level.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if level not in EXAMPLES:
+        raise ValueError(f"level is {level!r}, expected one of {', '.join(EXAMPLES)}")
+    return cast("Level", level)
 
 
 def wanted(level: str, request: Request) -> int:

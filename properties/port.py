@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float, Int
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.tolerance import PRECISIONS
 from detr_conformance.reference import LossSpec
+from detr_conformance.reference.keys import TERMS, KeyTable
+from detr_conformance.reference.validation import check_number
 
 CAPABILITIES = {
     "varifocal": "computes the varifocal classification loss (use_fl and use_vfl)",
@@ -34,7 +36,7 @@ CAPABILITIES = {
 OPTIONS = {
     "gamma": "exponent of the classification loss",
     "alpha": "balance of the classification loss",
-    "loss_gain": "gains of class, bbox and giou: a mapping",
+    "loss_gain": "gains of class, bbox and giou, each above 0: a mapping",
 }
 """What a port may restrict, each with its meaning."""
 
@@ -140,6 +142,21 @@ def options_of(port: Port) -> Mapping[str, Sequence[Any]]:
     return getattr(port, "options", {})
 
 
+def keys_of(port: Port) -> KeyTable | None:
+    """The port's own table of keys; None if its losses go by the names of its spec.
+
+    Raises:
+        TypeError: what the port has under this name is no such table.
+    """
+    table: Any = getattr(port, "keys", None)
+    if table is None or isinstance(table, KeyTable):
+        return table
+    raise TypeError(
+        f"{type(port).__name__}.keys is {table!r}, expected a KeyTable of detr_conformance.reference.keys, "
+        "or no such attribute where the losses go by the names of the spec"
+    )
+
+
 METHODS = {
     "one_object": "losses_in_turn",
     "match": "match",
@@ -153,7 +170,9 @@ def check_port(candidate: Any) -> Port:
     """The candidate, if it can be judged.
 
     Raises:
-        TypeError: an attribute or a declared method is missing, or a capability is unknown; the message names it.
+        TypeError: an attribute or a declared method is missing or of a wrong type, or a capability is unknown; the
+            message names it.
+        ValueError: an option is restricted to a value that no loss can have.
     """
     if isinstance(candidate, type) or not isinstance(candidate, Port):
         absent = [
@@ -178,6 +197,7 @@ def _check_declarations(port: Port) -> None:
         if not isinstance(value, kind):  # type: ignore[arg-type]  # a class, or several
             raise TypeError(f"{type(port).__name__}.{name} is {value!r}, expected {expected[name]}")
     _check_options(port)
+    keys_of(port)
     for what, declared, known in (
         ("capability", port.capabilities, CAPABILITIES),
         ("dtype", port.dtypes, PRECISIONS),
@@ -200,3 +220,28 @@ def _check_options(port: Port) -> None:
             )
         if isinstance(values, (str, Mapping)) or not isinstance(values, Sequence) or not values:
             raise TypeError(f"port {port.name!r}: options[{name!r}] is {values!r}, expected a row of values")
+        for place, value in enumerate(values):
+            _check_value(f"port {port.name!r}: options[{name!r}][{place}]", name, value)
+
+
+def _check_value(where: str, name: str, value: Any) -> None:  # whatever the port declares
+    """A value that a loss can have as this option."""
+    if name == "loss_gain":
+        _check_gains(where, value)
+        return
+    check_number(where, value)
+    if name == "gamma" and value < 0:
+        raise ValueError(f"{where} is {value}, expected at least 0")
+
+
+def _check_gains(where: str, gains: Any) -> None:  # see above
+    """A number above 0 for each term: a loss of gain 0 says nothing about the step that computed it."""
+    expected = f"expected a gain for each of {', '.join(TERMS)}"
+    if not isinstance(gains, Mapping):
+        raise TypeError(f"{where} is {gains!r}, {expected}")
+    for term in TERMS:
+        if term not in gains:
+            raise ValueError(f"{where} is {gains!r} and lacks {term!r}, {expected}")
+        check_number(f"{where}[{term!r}]", gains[term])
+        if gains[term] <= 0:
+            raise ValueError(f"{where}[{term!r}] is {gains[term]}, expected a number above 0")

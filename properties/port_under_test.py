@@ -10,10 +10,10 @@ import numpy as np
 
 from detr_conformance.properties import answers, oracle
 from detr_conformance.properties.case import CLASSIFICATION, LossCase, LossConfig
-from detr_conformance.properties.port import DenoisingGroup, LossResult, Matching, Port, options_of
+from detr_conformance.properties.port import DenoisingGroup, LossResult, Matching, Port, keys_of, options_of
 from detr_conformance.properties.tolerance import allowed_error, budget_shares
 from detr_conformance.reference import FAMILY, ClassTerm, Loss, Losses, LossSpec, Tracked, track
-from detr_conformance.reference.keys import Call, KeyTable
+from detr_conformance.reference.keys import TERMS, Call, KeyTable
 
 INPUTS = ("pred_bboxes", "pred_scores", "dn_bboxes", "dn_scores")
 
@@ -63,7 +63,8 @@ class PortUnderTest:
         """Look up the spec that the port names."""
         self.port = port
         self.spec = spec_of(port) if spec is None else spec
-        self.keys: KeyTable = getattr(port, "keys", self.spec.keys)
+        own_keys = keys_of(port)
+        self.keys: KeyTable = self.spec.keys if own_keys is None else own_keys
         self.largest_share: float | None = None
 
     def can(self, *capabilities: str) -> bool:
@@ -71,9 +72,9 @@ class PortUnderTest:
         return set(capabilities) <= self.port.capabilities
 
     def may_be_asked(self, **options: Any) -> bool:
-        """Whether the port takes these values of its options."""
+        """Whether the port takes these values of its options; of gains those count that a loss reads."""
         restricted = options_of(self.port)
-        return all(value in restricted.get(name, (value,)) for name, value in options.items())
+        return all(_read_of(value) in map(_read_of, restricted.get(name, (value,))) for name, value in options.items())
 
     def config(self, case: LossCase) -> LossConfig:
         """The options of the case, as far as the spec heeds them."""
@@ -84,8 +85,8 @@ class PortUnderTest:
         return self.spec.class_term(case.config)
 
     def each_classification(self, case: LossCase) -> Iterator[LossCase]:
-        """The case once for each classification loss that the port has."""
-        for name in sorted(set(CLASSIFICATION) & self.port.capabilities):
+        """The case once for each classification loss that the port and its spec have."""
+        for name in sorted(self.spec.class_terms.keys() & CLASSIFICATION.keys() & self.port.capabilities):
             yield case.change(**CLASSIFICATION[name])
 
     def loss(self, case: LossCase) -> ReturnedLosses:
@@ -318,6 +319,11 @@ class ReturnedLosses:
         if value.size != 1:
             raise PortError(f"loss {key!r} has shape {value.shape}, expected a scalar")
         return value.reshape(())
+
+
+def _read_of(value: Any) -> Any:  # of any option
+    """The value of an option, of gains those of class, bbox and giou: Ultralytics' mappings hold others as well."""
+    return {term: value.get(term) for term in TERMS} if isinstance(value, Mapping) else value
 
 
 def _around(value: np.ndarray | np.float64, expected: Loss, budgets: float) -> Tracked:

@@ -42,10 +42,6 @@ COST_GAINS = ((2.0, 5.0, 2.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 GRIDS = (16, 0, 0, 0)
 """Mostly no grid: on a grid many matchings tie, and rules on the loss itself cannot use such cases."""
 
-
-MOST_LAYERS = 8
-"""Of ordinary queries, in any request."""
-
 _ALPHAS, _COST_GAINS, _GRIDS = map(st.sampled_from, (ALPHAS, COST_GAINS, GRIDS))
 _MATCHER_GAMMAS = st.sampled_from((2.0, 1.0, 0.0, 3.0))
 _SEEDS = st.integers(0, 2**16 - 1)
@@ -74,7 +70,7 @@ class Domain:
         uni_match: whether auxiliary layers may share a matching; `no_aux`, `denoising` and `denoising_subset` likewise.
         areas: whether boxes without area, or turned inside out, are defined.
         least_layers: least number of layers.
-        denoising_layers: how many layers denoising queries have beside 0, 1, 2, … others; None for any number.
+        denoising_layers: number of layers of denoising queries beside so many others; None for any number.
         surplus: whether slots may be left over after all denoising groups.
         gammas: values of gamma; alphas likewise, and gains by term.
     """
@@ -88,7 +84,7 @@ class Domain:
     denoising_subset: bool = True
     areas: bool = True
     least_layers: int = 1
-    denoising_layers: tuple[int, ...] | None = None
+    denoising_layers: Callable[[int], int] | None = None
     surplus: bool = True
     gammas: tuple[float, ...] = GAMMAS
     alphas: tuple[float, ...] = ALPHAS
@@ -110,7 +106,7 @@ class Domain:
             denoising_subset=judged.can("denoising_subset"),
             areas=NO_AREA not in judged.spec.undefined,
             least_layers=plan.least,
-            denoising_layers=None if plan.denoising is None else tuple(map(plan.denoising, range(MOST_LAYERS + 1))),
+            denoising_layers=plan.denoising,
             surplus=not judged.spec.denoising.regular,
             gammas=tuple(options.get("gamma", GAMMAS)),
             alphas=tuple(options.get("alpha", ALPHAS)),
@@ -210,7 +206,7 @@ def _sizes(draw: Draw, request: Request, domain: Domain) -> Sizes:
     counts = [draw(st.integers(fewest, most)) for _ in range(images)]
     return Sizes(
         layers=layers,
-        denoising_layers=domain.denoising_layers[layers] if domain.denoising_layers else draw(st.integers(1, 4)),
+        denoising_layers=domain.denoising_layers(layers) if domain.denoising_layers else draw(st.integers(1, 4)),
         queries=draw(st.integers(*request.queries)),
         classes=draw(st.integers(*request.classes)),
         gt_groups=tuple(counts),

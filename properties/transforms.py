@@ -140,11 +140,13 @@ def keep_first_group(case: LossCase) -> LossCase:
 
 
 def as_denoising(case: LossCase, matched: Sequence[np.ndarray]) -> LossCase:
-    """The main layer's queries as one group of denoising queries too, in every layer with the matched ones in front.
+    """The main layer's queries a second time, as one group of denoising queries.
+
+    In every layer the matched queries come first, and only 2 n queries are kept, n being the number of targets of the
+    image that has most.
 
     Args:
-        case: a case of which an image with n targets has at least 2 n queries, all but 2 n of the largest of which are
-            left out.
+        case: a case with at least 2 n queries.
         matched: for each image the query that belongs to each target.
     """
     width = 2 * max(case.gt_groups)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from detr_conformance.reference.tape import Array
+from detr_conformance.reference.tape import Array, stop_gradient
 
 Boxes = Float[Array, "*#batch 4"]
 Points = Float[Array, "*#batch 2"]
@@ -162,7 +162,7 @@ def bbox_iou(
         IoU  = inter / union
         GIoU = IoU - (hull - union) / hull
         DIoU = IoU - d^2 / diagonal^2
-        CIoU = DIoU - alpha v,   alpha = v / (1 - IoU + v + eps),
+        CIoU = DIoU - alpha v,   alpha = v / (1 - IoU + v + eps), a constant,
                v = 4 / pi^2 (atan(w_b / h_b) - atan(w_a / h_a))^2
 
     with d the distance of the two centres and the diagonal that of the hull (its square plus eps). The first of
@@ -208,4 +208,4 @@ def _shape_mismatch(iou: Coordinate, size_a: Points, size_b: Points, eps: float)
     """The term alpha v of CIoU: how much the aspect ratios differ, weighed by how well the boxes overlap."""
     angle_a, angle_b = (np.arctan(size[..., 0] / size[..., 1]) for size in (size_a, size_b))
     v = 4 / np.pi**2 * (angle_b - angle_a) ** 2
-    return v * (v / (1 - iou + v + eps))
+    return v * stop_gradient(v / (1 - iou + v + eps))

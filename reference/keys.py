@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
@@ -139,7 +139,7 @@ class LayerKeys(KeyTable):
         auxiliary = [[f"_aux_{layer}" for layer in range(count)]]
         if count:
             auxiliary.append([*auxiliary[0][:-1], "_enc_0"])
-        names = self.class_names.get(call.classification, ("class",))
+        names = self._names(call.classification)
         return [
             frozenset(f"loss_{term}{part}" for term in (name, *TERMS[1:]) for part in ("", *layers, *denoising))
             for name, layers in product(names, auxiliary)
@@ -148,10 +148,8 @@ class LayerKeys(KeyTable):
     def canonical(self, key: str, call: Call) -> str | None:
         """Main, auxiliary or denoising, by how the key ends."""
         match = re.fullmatch(r"loss_([a-z]+)(?:_(aux|enc|dn)_(\d+))?", key)
-        names = {name: "class" for each in self.class_names.values() for name in each} | {
-            "bbox": "bbox",
-            "giou": "giou",
-        }
+        of_class = {*self._names(call.classification), *chain.from_iterable(self.class_names.values())}
+        names = dict.fromkeys(of_class, "class") | {term: term for term in TERMS[1:]}
         if match is None or match[1] not in names:
             return None
         loss = f"loss_{names[match[1]]}"
@@ -161,7 +159,7 @@ class LayerKeys(KeyTable):
 
     def named(self, losses: StepLosses) -> dict[str, Any]:
         """Every layer by itself."""
-        [of_class, *_] = self.class_names.get(losses.classification, ("class",))
+        [of_class, *_] = self._names(losses.classification)
         named = self._suffixed(losses.ordinary.main, "", of_class)
         encoder, decoder = losses.ordinary.auxiliary[:1], losses.ordinary.auxiliary[1:]
         for place, layer in enumerate([*decoder, *encoder]):
@@ -171,6 +169,10 @@ class LayerKeys(KeyTable):
                 named |= self._suffixed(layer, f"_dn_{place}", of_class)
             named |= self._suffixed(losses.denoising.main, f"_dn_{losses.denoising.layers - 1}", of_class)
         return named
+
+    def _names(self, classification: str) -> Sequence[str]:
+        """What the classification loss may be called."""
+        return self.class_names.get(classification, TERMS[:1])
 
     @staticmethod
     def _suffixed(layer: LayerLosses, suffix: str, of_class: str) -> dict[str, Any]:

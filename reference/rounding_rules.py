@@ -92,6 +92,8 @@ def _quotient(result: Reals, arithmetic: Arithmetic, a: Operand, b: Operand) -> 
 
 def _power(result: Reals, arithmetic: Arithmetic, base: Operand, exponent: Operand) -> Reals:
     """For a base >= 0 and a constant exponent >= 0; the slope is taken where it is steepest within reach."""
+    if np.ndim(exponent.value) == 0 and exponent.value == 0:
+        return np.zeros(np.shape(result))
     reach = arithmetic.reach(base.bound)
     near_zero = (base.value <= 2.0 * reach) & (exponent.value < 1.0)
     steepest = np.where(exponent.value < 1.0, base.value / 2.0, base.value + reach)

@@ -99,10 +99,12 @@ class Variable(NDArrayOperatorsMixin):
         shape = self.shape
 
         def scatter(grad: Tracked) -> Tracked:
-            whole, bounds = np.zeros(shape), np.zeros(shape)
+            whole, bounds, times = np.zeros(shape), np.zeros(shape), np.zeros(shape)
             np.add.at(whole, key, grad.values)
             np.add.at(bounds, key, grad.magnitude)
-            return Tracked(whole, bounds, grad.arithmetic)
+            np.add.at(times, key, 1.0)
+            roundings = np.maximum(times - 1.0, 0.0)  # of an entry that is selected several times
+            return Tracked(whole, bounds + scaled(roundings, np.abs(whole)), grad.arithmetic)
 
         return Variable(self.tracked[key], [(self, scatter)])
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from detr_conformance.diagnosis.trace import Call, Event, Numbers, Return, generator_trace_of, trace_of
+from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase, MatcherConfig
 from detr_conformance.properties.matching import certify
@@ -56,9 +57,8 @@ def first_divergence(judged: PortUnderTest, case: LossCase) -> Divergence | None
     Raises:
         PortError: the port gives no answer.
     """
-    spec: LossSpec | None = getattr(judged.port, "spec", None)
-    if isinstance(spec, LossSpec):
-        return first_decision(judged.spec, spec, case)
+    if type(judged.port) is ReferencePort:
+        return first_decision(judged.spec, judged.port.spec, case)
     return _layout_difference(judged, case) or _first_wrong_pair(judged, case) or _returned_difference(judged, case)
 
 
@@ -123,8 +123,9 @@ def _difference(step: str, expected: Numbers, got: Numbers, dtype: str) -> Diver
         found = _worst(step, name, wanted, got[name], dtype) if name in got else _absent(step, name, wanted)
         if found is not None:
             return found
-    for name in got.keys() - expected.keys():
-        return diverging(step, name, (), "nothing", "there")
+    for name in got:
+        if name not in expected:
+            return diverging(step, name, (), "nothing", "there")
     return None
 
 
@@ -163,8 +164,6 @@ def _layout_difference(judged: PortUnderTest, case: LossCase) -> Divergence | No
     """The first difference in where denoising queries are; which of too many targets are chosen is left to chance."""
     if not judged.can("denoising_group"):
         return None
-    from detr_conformance.ports.reference_port import ReferencePort
-
     wanted, came = (each.denoising_group(case) for each in (ReferencePort(judged.spec), judged))
     return _difference("denoising layout", _layout(wanted), _layout(came), case.dtype)
 
@@ -188,7 +187,8 @@ def _first_wrong_pair(judged: PortUnderTest, case: LossCase) -> Divergence | Non
             found = certify(plain(cost), oracle.allowed_cost_error(cost, case.dtype), np.asarray(queries), own)
             if found.share > 1.0 or found.defect is not None:
                 what = f"the matching of layer {layer}, image {image}"
-                return diverging("matching", what, (), "the cheapest", str(found.defect))
+                why = found.defect or f"{found.share:.3g} times dearer than rounding explains"
+                return diverging("matching", what, (), "one of the cheapest", f"wrong ({why})")
     return None
 
 

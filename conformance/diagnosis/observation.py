@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from detr_conformance.ports.reference_port import ReferencePort
-from detr_conformance.properties import oracle
+from detr_conformance.ports.reference_port import GradientsOfReference, ReferencePort
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import DenoisingGroup, Matching
 from detr_conformance.properties.port_under_test import PortUnderTest, ReturnedLosses
 from detr_conformance.properties.tolerance import budget_shares
-from detr_conformance.reference import Criterion, LossSpec, Tracked, track
+from detr_conformance.reference import LossSpec, Tracked, track
 
 USUAL = ("float32", "float64")
 """What a loss may be in without a word: of these ports choose freely."""
@@ -87,7 +85,7 @@ def observe_spec(spec: LossSpec, judged: PortUnderTest, case: LossCase) -> Obser
     of_spec = PortUnderTest(_Declaring(spec, judged), judged.spec)
     returned = of_spec.loss(case)
     numbers = dict(returned.values)
-    losses = Criterion(spec, case.config)(deepcopy(oracle.inputs_of(case)), named=True)
+    losses = cast("GradientsOfReference", returned.result.gradients).losses
     for key in returned.values:
         parts = [loss for own, loss in losses.items() if returned.canonical(own) == key]
         numbers[key] = Tracked(returned.values[key], sum(loss.magnitude for loss in parts))
@@ -115,7 +113,7 @@ def _with_the_rest(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     facts: dict[str, Any] = {
         "keys": tuple(sorted(returned.values)),
-        "absent keys": tuple(returned.absent),
+        "parts of losses that are absent": sorted(str(returned.canonical(key)) for key in returned.absent),
         "odd losses": _odd_losses(returned),
         "changed inputs": tuple(returned.result.mutated),
     }
@@ -138,7 +136,8 @@ def _add_group(judged: PortUnderTest, case: LossCase, numbers: dict[str, np.ndar
         facts["the same noise again"] = _repeats(judged, case, group, case.generator.seed)
         facts["the same noise from another seed"] = _repeats(judged, case, group, case.generator.seed + 1)
         facts["denoising slots"] = _lists(group.pos_idx)
-        facts["denoised targets"] = None if group.gt_idx is None else _lists(group.gt_idx)
+        if group.gt_idx is not None:  # older generators do not say
+            facts["denoised targets"] = _lists(group.gt_idx)
 
 
 def _repeats(judged: PortUnderTest, case: LossCase, group: DenoisingGroup, seed: int) -> bool:

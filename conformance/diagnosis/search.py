@@ -31,6 +31,7 @@ CASES_FOR_PAIRS = 8
 CASES_TO_TELL_APART = 24
 """So many further cases are asked about if more than one mutant explains all others."""
 SEVERAL = Request(layers=(2, 4), images=(2, 4), queries=(2, 8), targets=(0, 3))
+"""What those cases look like."""
 CASES_AGAINST = 1
 """A mutant is in no pair if on more cases than these it spoils an answer that the port has right. On one, the other
 mutant may hide it."""
@@ -156,10 +157,17 @@ def _further_cases(judged: PortUnderTest) -> list[LossCase]:
 
 def _pairs(evidence: Evidence) -> tuple[tuple[Mutant, ...], ...]:
     """The first pair that explains everything."""
+    spec = evidence.judged.spec
     for pair in islice(_likely_pairs(evidence), PAIRS_TRIED):
-        if evidence.is_explained_by(together(pair, evidence.judged.spec)):
+        if any(evidence.is_explained_by(together(order, spec)) for order in _orders(pair, spec)):
             return (pair,)
     return ()
+
+
+def _orders(pair: tuple[Mutant, Mutant], spec: LossSpec) -> list[tuple[Mutant, ...]]:
+    """A mutant that replaces a decision undoes what another one has made of it before: then the order matters."""
+    one, other = pair
+    return [pair, (other, one)] if {*one.changes(spec)} & {*other.changes(spec)} else [pair]
 
 
 def _likely_pairs(evidence: Evidence) -> list[tuple[Mutant, Mutant]]:

@@ -1,5 +1,5 @@
-"""Isolation: a port that crashes, hangs, floods or meddles gets `error` for that rule, and the run goes on.
+"""Isolation: a port that crashes, hangs, floods the output or changes process state fails one rule, not the run.
 
 Rules are judged in worker processes of pytest-xdist. `worker` contains what the port does in one of them, `workers`
-watches them from the process that was started, and `last_words` is what a process leaves behind when it ends.
+watches them from the main process, and `exit_log` is the file that a worker leaves when it ends early.
 """

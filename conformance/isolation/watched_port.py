@@ -1,4 +1,4 @@
-"""A port as the rules see it in a worker process: what a call does beyond answering is noticed, and undone."""
+"""A port as the rules see it in a worker process: a call that changes its input or exhausts the memory is noticed."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import METHODS, Port
 from detr_conformance.properties.port_under_test import PortTimeout
 
-CALLS = {"loss", *METHODS.values()}
+CALLS = frozenset({"loss", *METHODS.values()})
+"""The methods of a port that rules call."""
 
 
 class PortLost(PortTimeout):
-    """Nothing more is to be asked of the port for this rule: as with a timeout, nobody shall try a smaller case."""
+    """The port can be called no more for this rule. As after a timeout, the case is not made smaller."""
 
 
-class Watch:
-    """Stands between the rules and a port, which never knows.
+class WatchedPort:
+    """A port whose calls are watched; in all else it behaves as the port itself.
 
     Args:
         port: the port.
         gigabytes: how much memory it may take.
 
     Attributes:
-        exhausted: a call has taken all of it.
+        exhausted: a call has used up the memory.
     """
 
     def __init__(self, port: Port, gigabytes: float) -> None:
@@ -45,7 +46,7 @@ class Watch:
         return self._watched(name, found) if name in CALLS else found
 
     def as_port(self) -> Port:
-        """This object, which has all that the port has."""
+        """This object, with the type of a port: it has every attribute that the port has."""
         return cast("Port", self)
 
     def _watched(self, name: str, method: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -56,7 +57,7 @@ class Watch:
                 return self._answer(name, method, argument)
             finally:
                 if os.getpid() != self._process:
-                    os._exit(0)  # a process that the port has forked must not go on judging, and report as well
+                    os._exit(0)  # a process that the port forked must not go on judging, or there are two reports
                 _refuse_changes(name, cases, before)
 
         return call
@@ -77,7 +78,7 @@ class Watch:
 
 
 def out_of_memory(gigabytes: float) -> str:
-    """What is said where the limit was reached."""
+    """The message for a port that has reached the memory limit."""
     return f"out of memory: more than {gigabytes:g} GB above the start"
 
 
@@ -95,7 +96,7 @@ def _arrays(case: LossCase) -> Mapping[str, np.ndarray]:
 
 
 def _refuse_changes(call: str, cases: Sequence[LossCase], before: Sequence[Mapping[str, np.ndarray]]) -> None:
-    """Put the inputs back if a port got around their lock, which a view of their memory does."""
+    """Restore inputs that the port has changed, which it can through a view that is not locked, and raise PortLost."""
     touched: dict[str, None] = {}
     for case, contents in zip(cases, before, strict=True):
         for name, array in _arrays(case).items():

@@ -1,4 +1,4 @@
-"""One worker process of a run, from inside: judges rules, and contains what the port does meanwhile."""
+"""One worker process of a run, from inside: it judges rules, and survives or reports what the port does meanwhile."""
 
 from __future__ import annotations
 
@@ -11,100 +11,108 @@ import pytest
 
 from detr_conformance.check_plan import CheckPlan
 from detr_conformance.isolation import memory
-from detr_conformance.isolation.last_words import LEFT
+from detr_conformance.isolation.exit_log import ENTRY
 from detr_conformance.isolation.output import FLOOD, Sink
-from detr_conformance.isolation.watched_port import Watch, out_of_memory
-from detr_conformance.isolation.world import watched
+from detr_conformance.isolation.process_state import restored_state
+from detr_conformance.isolation.watched_port import WatchedPort, out_of_memory
 from detr_conformance.properties.judging import RuleResult
+from detr_conformance.properties.port import Port
 from detr_conformance.properties.port_under_test import PortTimeout
 from detr_conformance.properties.rule import Rule
 
 PLUGIN = "detr_conformance_worker"
-WORDS, GIVEN_UP = "detr_conformance_words", "detr_conformance_given_up"
-"""What a worker is told: where to leave its last words; why the port is to be asked no more, or nothing."""
+EXIT_LOG, GIVEN_UP = "detr_conformance_exit_log", "detr_conformance_given_up"
+"""Inputs of a worker: the path of its exit log; why the port is not called any more, or an empty text."""
 GRACE = 5.0
-"""Seconds between the signal that stops a rule, which Python has to take, and the end of a process that does not."""
+"""Seconds between the signal that stops a rule and the end of a process in which Python has not handled it."""
 START = 300.0
-"""Seconds that a process may take to build the port, as the one that was started has done before."""
+"""Seconds that a worker may take to build the port, which the main process has built before."""
 
 
 class Worker:
     """A worker process.
 
     Args:
-        words: file for its last words.
+        exit_log: the file to write to if the process ends early.
         gigabytes: memory that the port may take.
-        given_up: why the port is to be asked no more; empty if it is.
+        given_up: why the port is not called any more; empty if it is.
 
     Attributes:
         timed_out: a rule was stopped because it took too long.
     """
 
-    def __init__(self, words: Path, gigabytes: float, given_up: str = "") -> None:
-        """Take what the process needs to be ended alone, and its output out of everybody's way."""
-        self.words = words.open("w", encoding="utf-8")
+    def __init__(self, exit_log: Path, gigabytes: float, given_up: str = "") -> None:
+        """Put the process into a group of its own, redirect its output, and start the watchdog."""
+        self.exit_log = exit_log.open("w", encoding="utf-8")
         self.gigabytes = gigabytes
         self.given_up = given_up
         self.timed_out = self.exhausted = False
+        self._port: WatchedPort | None = None
         if hasattr(os, "setpgid"):
-            os.setpgid(0, 0)  # a terminal's ctrl-C is for the process that was started; what the port starts is in it
+            os.setpgid(0, 0)  # ctrl-C reaches the main process alone, and what the port starts ends with the group
         self.sink = Sink()
-        faulthandler.enable(self.words)
-        self.watch(START)
+        faulthandler.enable(self.exit_log)
+        self.start_watchdog(START)
 
     @staticmethod
     def of(config: pytest.Config) -> Worker | None:
-        """The one that a session runs in; None in the process that was started."""
+        """The worker that a session runs in; None in the main process."""
         found: Worker | None = config.pluginmanager.get_plugin(PLUGIN)
         return found
 
     def pytest_collection_finish(self) -> None:
-        """The port is built: from here on counts what it takes."""
-        self.rest()
+        """The port is built: memory is counted from here on."""
+        self.stop_watchdog()
         memory.limit(self.gigabytes)
 
-    def watch(self, seconds: float) -> None:
-        """End the process if it is still at it then: without Python's help, which a port can hold up."""
-        faulthandler.dump_traceback_later(seconds, exit=True, file=self.words)
+    def start_watchdog(self, seconds: float) -> None:
+        """End the process after this time, even where the port blocks the interpreter."""
+        faulthandler.dump_traceback_later(seconds, exit=True, file=self.exit_log)
 
-    def rest(self) -> None:
+    def stop_watchdog(self) -> None:
         """Nothing is being judged."""
         faulthandler.cancel_dump_traceback_later()
 
-    def judge(self, judgement: CheckPlan, rule: Rule) -> RuleResult | None:
-        """Judge the port by one rule; None as with `Judgement.judge`."""
+    def judge(self, plan: CheckPlan, rule: Rule) -> RuleResult | None:
+        """What `CheckPlan.judge` returns, or an error for what the port did to the process."""
         if self.given_up:
             return RuleResult(rule, "error", self.given_up)
-        outcome, touched = self._watched(judgement, rule)
-        if touched and not self.spoilt:
-            # Once is set-up: what a first call imports may set variables and filters. A second time is a habit.
-            _, touched = self._watched(judgement, rule)
+        outcome, touched = self._watched(plan, rule)
+        if touched and not self.unusable:
+            # A first call may import modules, and those may set variables and filters: only a second time counts.
+            _, touched = self._watched(plan, rule)
         return self._blamed(outcome, touched)
 
     @property
-    def spoilt(self) -> bool:
-        """Whether the process is in no state to judge another rule: locks are held, or memory is."""
+    def unusable(self) -> bool:
+        """Whether the process can judge no other rule: a lock may be held, or the memory is used up."""
         return self.timed_out or self.exhausted
 
-    def leave(self, entry: str) -> None:
-        """End the process, and leave the entry of the rule that it has judged."""
-        self.words.write(f"\n{LEFT}{entry}")
-        self.words.flush()
+    def end_with(self, entry: str) -> None:
+        """Write the entry of the rule that was judged into the exit log, and end the process."""
+        self.exit_log.write(f"\n{ENTRY}{entry}")
+        self.exit_log.flush()
         os._exit(0)
 
-    def _watched(self, judgement: CheckPlan, rule: Rule) -> tuple[RuleResult | None, list[str]]:
-        """Judge by a rule; what it has come to, and which global settings were others afterwards."""
-        watch = Watch(judgement.port, self.gigabytes)
-        with watched(may_draw="denoising_group" in rule.needs) as touched:
-            outcome = self._contained(replace(judgement, port=watch.as_port()), rule)
+    def _watched(self, plan: CheckPlan, rule: Rule) -> tuple[RuleResult | None, list[str]]:
+        """The result of a rule, and the global settings that had changed after it."""
+        watch = self._watch_of(plan.port)
+        with restored_state(may_draw="denoising_group" in rule.needs) as touched:
+            outcome = self._contained(replace(plan, port=watch.as_port()), rule)
         self.exhausted |= watch.exhausted
         return outcome, touched
 
-    def _contained(self, judgement: CheckPlan, rule: Rule) -> RuleResult | None:
-        """What the rule has come to, also where it broke off in the suite's own code."""
+    def _watch_of(self, port: Port) -> WatchedPort:
+        """The port as the rules see it: one object for all of them, since `properties.working` remembers by object."""
+        if self._port is None or self._port.port is not port:
+            self._port = WatchedPort(port, self.gigabytes)
+        return self._port
+
+    def _contained(self, plan: CheckPlan, rule: Rule) -> RuleResult | None:
+        """The result of a rule, also where judging it broke off outside of the port."""
         try:
-            return judgement.judge(rule)
-        except MemoryError:  # what the port keeps leaves nothing for anybody else
+            return plan.judge(rule)
+        except MemoryError:  # the port has used up the memory, and the suite gets none
             memory.lift()
             self.exhausted = True
             return RuleResult(rule, "error", out_of_memory(self.gigabytes))
@@ -112,11 +120,11 @@ class Worker:
             return RuleResult(rule, "error", str(timeout))
 
     def _blamed(self, outcome: RuleResult | None, touched: list[str]) -> RuleResult | None:
-        """The outcome, or an error for what the port has done besides."""
+        """The result, or an error for a port that flooded the output or changed global settings."""
         flooded = self.sink.flooded()
         if outcome is None or outcome.verdict == "fail":
             return outcome
-        if flooded:  # its writes were refused in the end, and whatever it raised came from that
+        if flooded:  # an exception of the port may come from its refused writes
             reason = f"the port wrote more than {FLOOD // 10**6} MB to stdout or stderr"
             return replace(outcome, verdict="error", message=reason)
         if touched and outcome.verdict == "pass":

@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from detr_conformance.errors import UsageError
-from detr_conformance.isolation.last_words import LastWords
-from detr_conformance.isolation.worker import GIVEN_UP, START, WORDS
+from detr_conformance.isolation.exit_log import ExitLog
+from detr_conformance.isolation.worker import EXIT_LOG, GIVEN_UP, START
 
 if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
 
-PATIENCE = 8
-"""So many processes may end early. More only while at least as many rules get an answer."""
-STILLBORN = 3
+MOST_LOST = 8
+"""So many processes may end early; more only while more rules than that get an answer."""
+MOST_FAILED_STARTS = 3
 """So many processes may end before they can judge anything."""
 POLL = 0.5
 """Seconds between two looks at the processes."""
-EVER = 100_000
-"""Restarts that pytest-xdist is allowed; when it is enough is decided here."""
+MOST_RESTARTS = 100_000
+"""Restarts that pytest-xdist is allowed: any number, since this module decides when to stop."""
 
 
 class Workers:
@@ -47,14 +47,14 @@ class Workers:
         self.lost = self.answered = 0
         self.last_cause = ""
         self._ready: set[str] = set()
-        self._stillborn = 0
+        self._failed_starts = 0
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._finished = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep, daemon=True)
 
     def pytest_sessionstart(self) -> None:
-        """Begin to look after what processes leave behind."""
+        """Start to end what worker processes leave running."""
         self._sweeper.start()
 
     @pytest.hookimpl(optionalhook=True)
@@ -63,7 +63,7 @@ class Workers:
         process = getattr(getattr(node.gateway, "_io", None), "popen", None)
         if process is not None:
             self._processes[node.gateway.id] = process
-        node.workerinput |= {WORDS: str(self._words(node)), GIVEN_UP: self.given_up}
+        node.workerinput |= {EXIT_LOG: str(self._log_path(node)), GIVEN_UP: self.given_up}
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: WorkerController, ids: Sequence[str]) -> None:
@@ -73,16 +73,16 @@ class Workers:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: WorkerController, error: object) -> None:
-        """Do not start processes for ever that the port ends before they can judge."""
+        """Stop the run if the port ends every process before it can judge."""
         if not error or node.gateway.id in self._ready:
             return
-        self._stillborn += 1
+        self._failed_starts += 1
         self.last_cause = self._cause(node, START)
-        if self._stillborn == STILLBORN:
+        if self._failed_starts == MOST_FAILED_STARTS:
             pytest.exit(f"{self.last_cause}, while it was built")
 
-    def bury(self, node: WorkerController, timeout: float) -> tuple[str, str]:
-        """What a process leaves that ended while it judged a rule.
+    def lose(self, node: WorkerController, timeout: float) -> tuple[str, str]:
+        """Count a process that ended while it judged a rule, and read its exit log.
 
         Args:
             node: the process.
@@ -93,12 +93,12 @@ class Workers:
         """
         self.lost += 1
         self.last_cause = self._cause(node, timeout)
-        return LastWords.of(self._words(node)).entry, self.last_cause
+        return ExitLog.read(self._log_path(node)).entry, self.last_cause
 
     @property
     def given_up(self) -> str:
-        """Why the port is to be asked no more; empty as long as it is."""
-        if self.lost < PATIENCE or self.lost <= self.answered:
+        """Why the port is not called any more; empty while it is."""
+        if self.lost < MOST_LOST or self.lost <= self.answered:
             return ""
         return (
             f"not tried: the port had crashed, hung or run out of memory in {self.lost} rules by then, "
@@ -107,14 +107,14 @@ class Workers:
 
     @property
     def abandoned(self) -> str:
-        """Why rules were left without anybody to judge them; empty if pytest had its way."""
-        if self._stillborn == STILLBORN:
+        """Why no process was left to judge the remaining rules; empty if that is not why they were not judged."""
+        if self._failed_starts == MOST_FAILED_STARTS:
             return f"not tried: {self.last_cause}, while it was built"
         return f"not tried: {self.last_cause}, and no other was to be started" if self.lost else ""
 
     def refuse_a_port_that_cannot_be_built(self) -> None:
         """Raise UsageError if every process has ended before it could judge."""
-        if self._stillborn and not self._ready:
+        if self._failed_starts and not self._ready:
             raise UsageError(f"{self.last_cause}, while it was built in a worker: make that work first, or use -- -n 0")
 
     def end(self) -> None:
@@ -132,7 +132,7 @@ class Workers:
             self._folder.cleanup()
 
     def _sweep(self) -> None:
-        """End what a process that has ended leaves running: it would hold the connection open, and the run up."""
+        """End what a process that has ended leaves running: it would hold the connection open, and block the run."""
         swept: set[str] = set()
         while not self._finished.wait(POLL):
             for name, process in list(self._processes.items()):
@@ -140,24 +140,24 @@ class Workers:
                     _kill_group(process)
                     swept.add(name)
 
-    def _words(self, node: WorkerController) -> Path:
-        """The file for the last words of a process; the folder is made for the first one."""
+    def _log_path(self, node: WorkerController) -> Path:
+        """The exit log of a process; the folder is made for the first one."""
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="detr-conformance-", ignore_cleanup_errors=True)
         return Path(self._folder.name) / str(node.gateway.id)
 
     def _cause(self, node: WorkerController, seconds: float) -> str:
         """Why a process ended, in a few words."""
-        words, process = LastWords.of(self._words(node)), self._processes.get(node.gateway.id)
+        log, process = ExitLog.read(self._log_path(node)), self._processes.get(node.gateway.id)
         status = None
         if process is not None:
             with suppress(subprocess.TimeoutExpired):  # it has closed the connection and lives on
                 status = process.wait(timeout=POLL)
-        return words.cause(status, seconds)
+        return log.cause(status, seconds)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it has started, which is a group of its own once it has come so far."""
+    """End a process and all that it has started: its process group, if it lived long enough to make one."""
     if hasattr(os, "killpg"):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -52,7 +52,7 @@ BOX_MUTANTS: tuple[Mutant, ...] = (
         "keras-hub's D-FINE (0.32.0) computes CIoU where GIoU is meant. Right: IoU - (hull - union) / hull. Shows on "
         "any two boxes of different shape.",
         "keras-team/keras-hub, models/d_fine/d_fine_loss.py",
-        by_boxes(lambda boxes, wanted, _guard: bbox_iou(boxes, wanted, CIoU=True)[..., 0]),
+        by_boxes(lambda boxes, wanted, guard: bbox_iou(boxes, wanted, CIoU=True, eps=guard.eps)[..., 0]),
     ),
     Mutant(
         "rtdetrv2-giou-weighted-by-itself",

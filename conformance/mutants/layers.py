@@ -39,7 +39,7 @@ LAYER_MUTANTS: tuple[Mutant, ...] = (
         "The encoder's losses were computed and had no weight, and later were not computed at all. Right: the first "
         "layer is an auxiliary layer like the others. Shows in the sum over layers.",
         "huggingface/transformers, modeling_deformable_detr.py 4.35 to 4.44, loss/loss_deformable_detr.py since 4.46",
-        weighed(lambda layer, _stack: layer > 0),
+        weighed(lambda layer, stack: layer > 0 or stack.is_denoising),
     ),
     Mutant(
         "hf-enc-loss-only-with-dn",

@@ -112,7 +112,7 @@ NORMALISER_MUTANTS: tuple[Mutant, ...] = (
         "Targets were padded to the same number in every image, and the normaliser counted the padding. Right: the "
         "targets there are. Shows where images have different numbers of targets.",
         "keras-team/keras-hub 0.32.0, models/d_fine/d_fine_loss.py",
-        counted(lambda _right, tally: max(len(tally.targets) * max(tally.targets), 1)),
+        counted(lambda _right, tally: max(len(tally.targets) * max(tally.targets), 1) * tally.groups),
     ),
     Mutant(
         "plausible-divided-by-targets",
@@ -133,8 +133,8 @@ NORMALISER_MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "plausible-divided-by-pairs-of-all-layers",
         "REG",
-        "All layers are flattened into one batch, whose pairs the normaliser counts. Right: the pairs of one layer. "
-        "Shows with two layers.",
+        "All layers of ordinary queries are flattened into one batch, and the divisor counts that batch. Right: one "
+        "layer. Shows with two layers.",
         f"{STEP_2}: matched pairs in this call",
         divided(lambda right, tally: right(tally) * (1 if tally.is_denoising else tally.layers), *TERMS),
     ),

@@ -1,4 +1,4 @@
-"""What a rule asks a port, call by call: a port that takes down what goes through it."""
+"""What a rule asks a port, call by call: a port that records its calls."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 
 from detr_conformance.errors import described, visible
+from detr_conformance.isolation.watched_port import CALLS
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.global_state import changed, snapshot
-from detr_conformance.properties.port import METHODS, LossResult, Port
+from detr_conformance.properties.port import LossResult, Port
 from detr_conformance.properties.port_under_test import OutOfScope, PortError, PortUnderTest
 from detr_conformance.properties.rule import Rule
 from detr_conformance.reference import LossSpec, Tracked
-
-ASKED = frozenset({"loss", *METHODS.values()})
-"""The methods of a port that rules call."""
 
 
 @dataclass(eq=False)
@@ -31,7 +29,7 @@ class Call:
         answer: what came back, as it came; None where the port raised.
         raised: what the port raised instead.
         asked: for each result the losses whose gradients the rule has looked at.
-        touched: what in the world around it the call has changed.
+        touched: names of the global random generators and settings that the call has changed.
     """
 
     method: str
@@ -53,12 +51,12 @@ class RecordingPort:
     """
 
     def __init__(self, port: Port) -> None:
-        """Nothing was asked yet."""
+        """Nothing was called yet."""
         self.port = port
         self.calls: list[Call] = []
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever the port has there
-        if name in ASKED:
+        if name in CALLS:
             return partial(self._ask, name)
         return getattr(self.port, name)
 
@@ -80,15 +78,15 @@ class Watching(PortUnderTest):
     """A port under judgement that remembers whether it failed, and in which comparison.
 
     Attributes:
-        broken: it broke the rule that it was asked by.
-        failed: what was compared last, and its expectation, if that is how it broke it.
+        broken: whether it broke the rule.
+        failed: what was compared last, and its expectation, if that comparison failed.
     """
 
     broken = False
     failed: tuple[str, Tracked] | None = None
 
     def compare(self, what: str, got: np.ndarray, expected: Tracked, dtype: str) -> None:
-        """As always, with what was compared and what it was expected to be."""
+        """Compare, and keep what was compared if it fails."""
         __tracebackhide__ = True
         try:
             super().compare(what, got, expected, dtype)
@@ -111,7 +109,7 @@ def watched(rule: Rule, port: Port, profile: LossSpec, case: LossCase) -> tuple[
 
 
 def _watched(answer: object, call: Call) -> object:
-    """The answer, with gradients that tell the call who asks for them. Anything but losses stays as it is."""
+    """The answer, with gradients that note which losses they are asked for. Anything but losses stays as it is."""
     if isinstance(answer, list | tuple) and answer and all(isinstance(each, LossResult) for each in answer):
         return [_watched(each, call) for each in answer]
     if not isinstance(answer, LossResult) or not isinstance(answer.gradients, Mapping):
@@ -121,7 +119,7 @@ def _watched(answer: object, call: Call) -> object:
 
 
 class _Gradients(Mapping[str, Any]):
-    """Gradients of each loss, and a set of the losses that they were asked for."""
+    """Gradients of each loss, which add to a set the losses that they are asked for."""
 
     def __init__(self, gradients: Mapping[str, Any], asked: set[str]) -> None:
         self._gradients = gradients

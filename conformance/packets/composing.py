@@ -1,4 +1,4 @@
-"""A packet made of a failure: the rule is asked once more, and what tells most of its calls is taken down."""
+"""A packet made of a failure: the rule is checked once more, and those of its calls are kept that show most."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MOST_CALLS = 4
 """So many calls before the one that shows the failure are kept: any of them may have led to it."""
 INTERFACE_FIRST = ("raised", "type", "keys", "shape", "list")
 RECORDED = ("number", "pairs", "cost", "type")
-"""What is kept of calls in which nothing is off."""
+"""Readings to keep of calls in which nothing is wrong."""
 NUMBERS_FIRST = ("raised", "type", "number", "gradient", "cost", "pairs")
 
 
@@ -77,7 +77,7 @@ class Told(msgspec.Struct, frozen=True):
         left_out: the number of the others.
         reading: how their lines are read; None if there is nothing to read.
         shown: whether they show what is wrong.
-        again: whether what is wrong is that the same question got two answers.
+        again: whether what is wrong is that two equal calls had different answers.
         broken: whether the port broke the rule.
         earlier: cases whose loss was asked for first.
     """
@@ -92,10 +92,10 @@ class Told(msgspec.Struct, frozen=True):
 
 
 def told(rule: Rule, port: Port, profile: LossSpec, case: LossCase, earlier: Sequence[LossCase] = ()) -> Told:
-    """Ask the port what the rule asks it about the case, and keep what tells most.
+    """Check the rule on the case once more, and keep the calls that show most.
 
     All calls that are kept are of one method, and all lines are read in one way, so that a script of a few lines can
-    show them. They lead up to the first call in which something is off.
+    show them. They lead up to the first call in which something is wrong.
 
     Args:
         rule: the rule.
@@ -119,7 +119,7 @@ def told(rule: Rule, port: Port, profile: LossSpec, case: LossCase, earlier: Seq
 
 
 class _Kept(NamedTuple):
-    """The part of an account that is about calls."""
+    """What is kept of the calls."""
 
     calls: list[PacketCall]
     reading: str | None = None
@@ -128,7 +128,7 @@ class _Kept(NamedTuple):
 
 
 def _kept(calls: Sequence[Call], judged: Watching, preferred: Sequence[str]) -> _Kept:
-    """Those of these calls that tell most."""
+    """The calls that show most."""
     of_calls = [lines_of(call, judged) for call in calls]
     readings = [telling(lines, preferred) for lines in of_calls]
     if not any(readings):
@@ -143,7 +143,7 @@ def _kept(calls: Sequence[Call], judged: Watching, preferred: Sequence[str]) -> 
 
 
 def _as_the_rule(calls: Sequence[Call], of_calls: list[list[Line]], judged: Watching) -> list[list[Line]]:
-    """Where the reference has no single answer to a call, but the rule has one: that."""
+    """The lines, with the rule's own expectation for a call to which the reference has no single answer."""
     for place, call in enumerate(calls):
         if call.method == "loss" and call.raised is None and judged.failed is not None:
             with suppress(TypeError, ValueError, PortError):
@@ -154,7 +154,7 @@ def _as_the_rule(calls: Sequence[Call], of_calls: list[list[Line]], judged: Watc
 
 
 def _two_answers(calls: Sequence[Call], of_calls: Sequence[list[Line]]) -> _Kept | None:
-    """Two calls that ask the same, and are answered differently."""
+    """Two equal calls with different answers."""
     for one, other in combinations(range(len(calls)), 2):
         if (calls[one].method, calls[one].cases) == (calls[other].method, calls[other].cases):
             for reading in RECORDED:
@@ -165,7 +165,7 @@ def _two_answers(calls: Sequence[Call], of_calls: Sequence[list[Line]]) -> _Kept
 
 
 def _as_recorded(calls: Sequence[Call], of_calls: Sequence[list[Line]]) -> _Kept:
-    """The first calls, where no line says what is wrong."""
+    """The first calls, for a failure of which no line shows what is wrong."""
     for place, lines in enumerate(of_calls):
         for reading in RECORDED:
             if _recorded(lines, reading):
@@ -176,12 +176,12 @@ def _as_recorded(calls: Sequence[Call], of_calls: Sequence[list[Line]]) -> _Kept
 
 
 def _recorded(lines: Sequence[Line], reading: str) -> list[Line]:
-    """What came, of lines that are read in this way."""
+    """The lines of this reading, without an expectation."""
     return [line.recorded() for line in lines if line.reading == reading]
 
 
 def lines_of(call: Call, judged: PortUnderTest) -> list[Line]:
-    """What can be told of one call."""
+    """The lines about one call."""
     if call.raised is not None:
         return [text("raised", "the call", [], call.raised, "an answer")]
     lines = [text(_reader(name), name, [], "changed", "as before") for name in call.touched if _reader(name)]
@@ -195,11 +195,9 @@ def lines_of(call: Call, judged: PortUnderTest) -> list[Line]:
     return [*lines, *loss_lines(call.answer, call.cases, judged, call.asked)]
 
 
-def _reader(of_the_world: str) -> str:
-    """How a script sees that a global thing has changed; empty for what it cannot see."""
-    return {"NumPy's global random generator": "numpy", "PyTorch's global random generator": "torch"}.get(
-        of_the_world, ""
-    )
+def _reader(state: str) -> str:
+    """The reading by which a script sees that this was changed; empty if it cannot see it."""
+    return {"NumPy's global random generator": "numpy", "PyTorch's global random generator": "torch"}.get(state, "")
 
 
 def _packed(call: Call, lines: Iterable[Line]) -> PacketCall:

@@ -19,11 +19,10 @@ from detr_conformance.properties.case_json import from_document
 from detr_conformance.properties.judging import RuleResult
 from detr_conformance.properties.port import Port
 from detr_conformance.reference import LossSpec
+from detr_conformance.report import FAILED
 from detr_conformance.versions import versions_for
 
 LONGEST_NAME = 60
-FAILED = ("fail", "error")
-"""Verdicts that a packet is written for."""
 
 
 def keep(
@@ -34,9 +33,9 @@ def keep(
     directory: str,
     account: Told | None = None,
 ) -> Path | None:
-    """Write what is needed to show a failure; None for an outcome that is none, or that has no case.
+    """Write what is needed to show a failure; None for a result that is no failure, or that has no case.
 
-    Where the port may end its process it is to be called from one that may end.
+    The port is called, and may end the process in which this runs.
 
     Args:
         outcome: what came of a rule.
@@ -44,7 +43,8 @@ def keep(
         profile: the conventions that it is held to.
         options: how the port was asked for.
         directory: where to; it is made if there is none.
-        account: of the calls in a new process; the port is asked here if there is none, or the failure not in it.
+        account: of the calls in a new process. If there is none, or it does not show the failure, the rule is checked
+            here once more.
 
     Raises:
         UsageError: the folder cannot be made or written into.

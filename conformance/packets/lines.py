@@ -1,4 +1,4 @@
-"""Lines of a packet: one number or text of a port's answer each, beside what it has to be."""
+"""Lines of a packet: each has one number or text of a port's answer, beside what it has to be."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from detr_conformance.errors import visible
 
 Step = str | int
-"""An attribute, a key or an index: one step of the way from an answer to what a line is about."""
+"""An attribute, a key or an index: one step of the path from an answer to what a line is about."""
 
 READINGS = ("raised", "type", "keys", "shape", "list", "number", "gradient", "cost", "pairs", "numpy", "torch")
-"""How the thing at the end of the way is read; `detr_conformance.packets.script` has the code for each."""
+"""How what stands at the end of the path is read; `detr_conformance.packets.script` has the code for each."""
 
 MOST = 6
 """So many lines of one kind a call has; the rest is counted."""
@@ -27,7 +27,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         what: its name, for people.
         reading: how it is read, of `READINGS`.
-        at: ways to it through the answer; several are added up.
+        at: paths to it through the answer; several are added up.
         expected: what it has to be, or the texts that are legal; None where the suite has no single answer.
         allowed: how far off a number may be; None for a text.
         got: what it was when the packet was written.
@@ -55,7 +55,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         return self.got != self.expected and not abs(float(self.got) - float(self.expected)) <= float(self.allowed)
 
     def recorded(self) -> Line:
-        """The same without an opinion on what it has to be."""
+        """The same without an expectation."""
         return msgspec.structs.replace(self, expected=None, allowed=None)
 
 
@@ -102,5 +102,5 @@ def telling(lines: Iterable[Line], preferred: Iterable[str]) -> str | None:
 
 
 def read_as(lines: Iterable[Line], reading: str) -> list[Line]:
-    """The lines of one reading of which it is known what they have to be."""
+    """The lines of one reading that have an expectation."""
     return [line for line in lines if line.reading == reading and line.expected is not None]

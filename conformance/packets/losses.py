@@ -11,10 +11,9 @@ from detr_conformance.packets.lines import Line, Step, entries, number, text
 from detr_conformance.properties import answers, oracle
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port_under_test import PortError, PortUnderTest, ReturnedLosses
+from detr_conformance.properties.rules.api import legal_dtypes, legal_keys
 from detr_conformance.properties.tolerance import allowed_error
 from detr_conformance.reference import Losses, Tracked
-
-PRECISE = ("float32", "float64")
 
 
 class Result:
@@ -24,7 +23,7 @@ class Result:
         answer: what the port returned.
         case: what it was asked.
         judged: the port.
-        way: to this result, from what the call returned.
+        way: the path to this result from what the call returned.
 
     Raises:
         PortError, TypeError, ValueError: it is no set of losses.
@@ -40,7 +39,7 @@ class Result:
         self.expected = _expected(case, judged)
 
     def as_the_rule(self, key: str, expected: Tracked) -> list[Line]:
-        """A line about one loss beside what a rule expected of it; none if the loss is not that far off."""
+        """A line about one loss beside what a rule expected of it; none if the loss is within that budget."""
         ways, allowed = self._ways(key), float(allowed_error(expected, self.case.dtype))
         line = number(self.name + key, ways, float(self.returned.values.get(key, 0.0)), float(expected.values), allowed)
         return [line] if ways and line.off else []
@@ -53,7 +52,7 @@ class Result:
         yield from self._forms()
 
     def _ways(self, key: str, *part: Step) -> list[list[Step]]:
-        """Ways to the port's own losses that make up one under a canonical key."""
+        """Paths to the port's own losses that make up one under a canonical key."""
         own = [each for each in self.returned.result.losses if self.returned.canonical(each) == key]
         return [[*self.way, "gradients" if part else "losses", each, *part] for each in own]
 
@@ -94,8 +93,7 @@ class Result:
 
     def _keys(self) -> Iterator[Line]:
         came = set(self.returned.result.losses)
-        known = min(self.judged.keys.expected(self.returned.call), key=lambda keys: len(keys ^ came))
-        wanted = known if self.judged.can("denoising") else {key for key in known if "_dn" not in key}
+        wanted, known = legal_keys(self.returned)
         if not wanted <= came <= known:
             yield text("keys", f"{self.name}keys", [*self.way, "losses"], sorted(came), sorted(came & known | wanted))
 
@@ -106,7 +104,7 @@ class Result:
             if np.shape(loss):
                 yield text("shape", f"{self.name}shape of {key}", [*self.way, "losses", key], np.shape(loss), ())
         for key, dtype in result.dtypes.items():
-            legal = PRECISE if self.case.dtype != "float64" or not np.any(result.losses.get(key, 1.0)) else PRECISE[1:]
+            legal = legal_dtypes(result.losses.get(key), self.case.dtype)
             if dtype not in legal:
                 yield text("list", f"{self.name}dtype of {key}", [*self.way, "dtypes", key], dtype, *legal)
         if result.mutated:

@@ -81,7 +81,7 @@ class Packet(msgspec.Struct, frozen=True, kw_only=True):
             failed, and only the message says what is wrong with it.
         calls: those calls that lead up to the failure. Rules make them of the case.
         calls_left_out: how many others the rule made.
-        again: whether what is wrong is that two calls, which ask the same, were answered differently.
+        again: whether what is wrong is that two equal calls had different answers.
         earlier: cases whose loss is asked for first. A port that keeps something from one call to the next does
             nothing wrong without them.
     """

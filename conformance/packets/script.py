@@ -42,14 +42,13 @@ came = float(sum(np.asarray(each)[tuple(way[{key} + 2 :])] for each, way in ways
 """Likewise of a loss, where a key may be missing, and an input without a gradient has the gradient 0."""
 
 SEED = {"numpy": "np.random.seed(1)", "torch": "torch.manual_seed(1)"}
-"""What goes before a call, to look at what is drawn after it."""
-
+"""What goes before a call, so that a number drawn after it shows whether the call drew any."""
 
 DECODERS = ("from_document", "from_documents")
 """What makes cases of a packet's documents."""
 
 EARLIER = '_ = [port.loss(from_document(each)) for each in packet["earlier"]]'
-"""What has to go before; the port does nothing wrong without it."""
+"""The calls without which the port does nothing wrong."""
 
 
 class Imported(NamedTuple):
@@ -57,7 +56,7 @@ class Imported(NamedTuple):
 
     Attributes:
         imports: what to import.
-        port: what is the port, or the loss class, then.
+        port: the expression for the port, or for the loss class.
     """
 
     imports: list[str]

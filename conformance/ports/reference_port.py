@@ -48,7 +48,7 @@ class ReferencePort:
         returned = {key: self.spec.returned(key, loss.value.values, case.dtype) for key, loss in losses.items()}
         return LossResult(
             losses={key: array for key, (array, _) in returned.items()},
-            gradients=_Gradients(losses),
+            gradients=GradientsOfReference(losses),
             dtypes={key: dtype for key, (_, dtype) in returned.items()},
             mutated=_mutated(given, oracle.inputs_of(case)),
         )
@@ -87,8 +87,12 @@ class ReferencePort:
         )
 
 
-class _Gradients(Mapping[str, Mapping[str, np.ndarray]]):
-    """Gradient of each loss by each input, taken when it is asked for: many rules never do."""
+class GradientsOfReference(Mapping[str, Mapping[str, np.ndarray]]):
+    """Gradient of each loss by each input, taken when it is asked for: many rules never do.
+
+    Attributes:
+        losses: with their bounds.
+    """
 
     def __init__(self, losses: Losses) -> None:
         self.losses = losses

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from detr_conformance.errors import one_line
+from detr_conformance.properties.port import OPTIONS
 from detr_conformance.properties.verdict_words import Obligation
 from detr_conformance.report import FAILED, Report
-from detr_conformance.reports.facts import NOT_JUDGED, rule_order
+from detr_conformance.reports.facts import NOT_JUDGED, options, rule_order
 
 RANKS = {"pass": 0, "unsupported": 1, "xfail": 1, NOT_JUDGED: 1, "fail": 2, "error": 2, "stale": 2}
 """What the verdict of a MUST makes of the whole run at best: conformant, partial, non-conformant."""
@@ -105,12 +106,15 @@ def _obligations(report: Report) -> dict[str, Obligation]:
 
 def _conditions(report: Report) -> dict[str, object]:
     port, profile = report.port, report.profile
+    asked = dict.fromkeys(OPTIONS, "any") | options(port)
     return {
         "port": port.name,
         "profile": profile.name,
         "level": report.level,
         "seed": report.seed,
         "version of detr-conformance": report.suite.version,
+        **{f"{name} that may be asked for": values for name, values in asked.items()},
+        "table of keys": port.keys or "that of the profile",
         **{f"version of {package}": version for package, version in port.versions.items()},
         **{f"convention {what}": how for what, how in profile.differences.items()},
         **{f"left open: {what}": ", ".join(each.rules) for what, each in profile.left_open.items()},

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from detr_conformance import __version__
 from detr_conformance.check_plan import CheckPlan
 from detr_conformance.errors import visible
 from detr_conformance.properties.case_json import to_document
 from detr_conformance.properties.judging import RuleResult
-from detr_conformance.properties.port import Port
+from detr_conformance.properties.port import Port, keys_of, options_of
 from detr_conformance.properties.rules import RULES
 from detr_conformance.reference import LossSpec
+from detr_conformance.reference.keys import TERMS
 from detr_conformance.report import Diagnosis, LeftOpen, PortFacts, ProfileFacts, Report, RuleEntry, Suite
 from detr_conformance.reports.verdict import counts_of, overall
 
@@ -56,7 +58,7 @@ def compose(
     return Report(
         schema_version=1,
         suite=Suite(name="detr-conformance", version=__version__),
-        port=_port(judgement.port, versions, asked),
+        port=port_facts(judgement.port, versions, asked),
         profile=_profile(judgement.profile),
         level=judgement.level,
         seed=judgement.seed,
@@ -68,14 +70,23 @@ def compose(
     )
 
 
-def _port(port: Port, versions: dict[str, str], asked: Sequence[str]) -> PortFacts:
+def port_facts(port: Port, versions: dict[str, str], asked: Sequence[str] = ()) -> PortFacts:
+    """What a port declares, and where it comes from."""
+    keys = keys_of(port)
     return PortFacts(
         name=visible(port.name),
         capabilities=sorted(port.capabilities),
         dtypes=sorted(port.dtypes),
+        options={name: [_value(value) for value in values] for name, values in sorted(options_of(port).items())},
+        keys=None if keys is None else type(keys).__name__,
         versions=versions,
         asked=list(asked),
     )
+
+
+def _value(value: Any) -> float | dict[str, float]:  # noqa: ANN401  # a number of any type, or gains
+    """A value of an option: a number, or the gains that a loss reads."""
+    return {term: float(value[term]) for term in TERMS} if isinstance(value, Mapping) else float(value)
 
 
 def _profile(profile: LossSpec) -> ProfileFacts:

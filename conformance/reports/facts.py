@@ -6,7 +6,7 @@ import re
 
 from detr_conformance.properties.rule import FAMILIES
 from detr_conformance.properties.rules import RULES
-from detr_conformance.report import Divergence, KnownMistake, Report, RuleEntry
+from detr_conformance.report import Divergence, KnownMistake, PortFacts, Report, RuleEntry
 
 MEANING = {
     "conformant": "Every rule that applies to this port was judged, and holds.",
@@ -68,6 +68,21 @@ def message(entry: RuleEntry) -> str:
 def obligation(entry: RuleEntry) -> str:
     """Why a rule is a SHOULD; empty for a MUST."""
     return "" if entry.obligation == "MUST" else f"SHOULD, not MUST: {entry.obligation_reason}"
+
+
+def options(port: PortFacts) -> dict[str, str]:
+    """For each option that the port restricts the values that it may be asked for."""
+    return {name: " or ".join(map(_value, values)) for name, values in port.options.items()}
+
+
+def _value(value: float | dict[str, float]) -> str:
+    return ", ".join(f"{term} {gain}" for term, gain in value.items()) if isinstance(value, dict) else str(value)
+
+
+def restrictions(port: PortFacts) -> str:
+    """The options that the port restricts, and its own keys; empty where there are neither."""
+    said = [f"{name} only {values}" for name, values in options(port).items()]
+    return "; ".join([*said, f"keys of its own, {port.keys}"] if port.keys else said)
 
 
 def place(divergence: Divergence) -> str:

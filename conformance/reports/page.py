@@ -69,6 +69,7 @@ def page(report: Report) -> str:
         meaning=facts.meaning(report),
         exit_status=facts.exit_status(report),
         counted=facts.counted(report),
+        options=facts.options(report.port),
         total=facts.total(report),
         examples=sum(entry.examples for entry in report.rules),
         remarked=facts.remarked(report),

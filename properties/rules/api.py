@@ -9,14 +9,13 @@ import numpy as np
 
 from detr_conformance.properties.additions import empty_images
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.port_under_test import PortUnderTest, call_of
+from detr_conformance.properties.port_under_test import PortUnderTest, ReturnedLosses
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.staged import staged
 from detr_conformance.properties.tolerance import PRECISIONS
 
 ANY = Request(targets=(0, 4))
-PRECISE_ENOUGH = ("float32", "float64")
 
 
 @rule("API-01", source="the profile's names of the losses", request=ANY)
@@ -40,7 +39,7 @@ def scalars(port: PortUnderTest, case: LossCase) -> None:
 )
 def losses_in_single_precision(port: PortUnderTest, case: LossCase) -> None:
     """Float16 predictions give losses in float32 or better; one that is exactly 0 loses nothing in float16."""
-    _assert_dtypes(port, case, PRECISE_ENOUGH)
+    _assert_dtypes(port, case)
 
 
 @rule("API-04", source="the caller's tensors are the caller's", request=ANY)
@@ -69,7 +68,7 @@ def keys_without_targets(port: PortUnderTest, case: LossCase) -> None:
 )
 def losses_of_brain_floats(port: PortUnderTest, case: LossCase) -> None:
     """Bfloat16 predictions give losses in float32 or better; one that is exactly 0 loses nothing in bfloat16."""
-    _assert_dtypes(port, case, PRECISE_ENOUGH)
+    _assert_dtypes(port, case)
 
 
 @rule(
@@ -79,7 +78,7 @@ def losses_of_brain_floats(port: PortUnderTest, case: LossCase) -> None:
 )
 def losses_of_doubles(port: PortUnderTest, case: LossCase) -> None:
     """Float64 predictions give losses in float64; one that is exactly 0 loses nothing in another format."""
-    _assert_dtypes(port, case, ("float64",))
+    _assert_dtypes(port, case)
 
 
 @rule(
@@ -95,20 +94,35 @@ def keys_do_not_depend_on_numbers(port: PortUnderTest, case: LossCase) -> None:
         assert not odd, f"a batch with {what} differs from others in having, or not having, {', '.join(odd)}"
 
 
-def _assert_dtypes(port: PortUnderTest, case: LossCase, wanted: Sequence[str]) -> None:
+def legal_dtypes(loss: np.ndarray | None, of_predictions: str) -> Sequence[str]:
+    """Dtypes in which a loss may come; any for one that is exactly 0, which loses nothing."""
+    if loss is not None and not np.any(loss):
+        return tuple(PRECISIONS)
+    return ("float64",) if of_predictions == "float64" else ("float32", "float64")
+
+
+def legal_keys(returned: ReturnedLosses) -> tuple[frozenset[str], frozenset[str]]:
+    """The keys that the port must return, and those that it may: the set of its profile that is nearest to its own."""
+    port, came = returned.judged, set(returned.result.losses)
+    known = min(port.keys.expected(returned.call), key=lambda keys: len(keys ^ came))
+    # Who has no denoising part may leave its keys out, or return them as zeros.
+    wanted = known if port.can("denoising") else frozenset(key for key in known if "_dn" not in key)
+    return wanted, known
+
+
+def _assert_dtypes(port: PortUnderTest, case: LossCase) -> None:
     __tracebackhide__ = True
     returned = port.loss(case).result
     for key, dtype in returned.dtypes.items():
-        is_exact = dtype in PRECISIONS and not np.any(returned.losses[key])
-        assert dtype in wanted or is_exact, f"loss {key!r} has dtype {dtype}, expected {' or '.join(wanted)}"
+        legal = legal_dtypes(returned.losses.get(key), case.dtype)
+        assert dtype in legal, f"loss {key!r} has dtype {dtype}, expected {' or '.join(legal)}"
 
 
 def _assert_keys(port: PortUnderTest, case: LossCase) -> None:
     __tracebackhide__ = True
-    came = set(port.loss(case).result.losses)
-    known = min(port.keys.expected(call_of(case)), key=lambda keys: len(keys ^ came))
-    # Who has no denoising part may leave its keys out, or return them as zeros.
-    wanted = known if port.can("denoising") else {key for key in known if "_dn" not in key}
+    returned = port.loss(case)
+    wanted, known = legal_keys(returned)
+    came = set(returned.result.losses)
     absent, extra = sorted(wanted - came), sorted(came - known)
     assert not absent, f"the port returned no {', '.join(absent)}; it returned {', '.join(sorted(came))}"
     assert not extra, f"the port returned {', '.join(extra)}, which the profile {port.spec.name} does not know"

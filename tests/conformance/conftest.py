@@ -146,7 +146,12 @@ def hostile_report(make_report):
     deviations = [KnownMistake(id=hostile, story=long, link=link) for link in links]
     report = make_report(said, diagnosis=Diagnosis(message=tall, profile=hostile, deviations=deviations))
     port = msgspec.structs.replace(
-        report.port, name=hostile + long, versions={"python": hostile, hostile: long}, capabilities=[long]
+        report.port,
+        name=hostile + long,
+        versions={"python": hostile, hostile: long},
+        capabilities=[long],
+        options={hostile: [0.5], "gamma": [{long: 1.0}]},
+        keys=long,
     )
     left_open = {hostile: LeftOpen(reason=long, rules=[])}
     profile = ProfileFacts(name=hostile, differences={hostile: long}, left_open=left_open)

@@ -1,6 +1,6 @@
 """Run the script of every failure that the museum is known for where there is no Hypothesis and no pytest.
 
-`python -m tests.conformance.every_packet FOLDER` writes a packet for each rule and deviation of
+`python -m tests.conformance.every_packet FOLDER` writes a packet for each rule and mutant of
 `conformance/kills.json` into the folder, makes a bare environment, and counts the scripts that show what is wrong.
 """
 
@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 
 from detr_conformance.options import CheckOptions
-from detr_conformance.packets.afresh import told_afresh
 from detr_conformance.packets.files import keep
-from detr_conformance.power import DEVIATION, RULE, recorded
+from detr_conformance.packets.new_process import told_in_new_process
+from detr_conformance.power import MUTANT, RULE, recorded
 from detr_conformance.properties.judging import judge
-from detr_conformance.properties.profiles import ULTRALYTICS
+from detr_conformance.reference import ULTRALYTICS
 
 from .bare import bare_python
 
@@ -28,12 +28,12 @@ AT_ONCE = 100
 def packets(folder):
     """The script of each failure that has a case, with the rule and the deviation that it is about."""
     for name, kills in recorded().kills.items():
-        port, options = DEVIATION[name].port(), CheckOptions(port=f"museum_ports:{name.replace('-', '_')}")
+        port, options = MUTANT[name].port(), CheckOptions(port=f"museum_ports:{name.replace('-', '_')}")
         for rule, kill in kills.items():
             outcome = judge(RULE[rule], port, level=kill.level, shrink=False)
             if outcome.case is None:
                 continue
-            account = told_afresh(outcome, options)
+            account = told_in_new_process(outcome, options)
             path = keep(outcome, port, ULTRALYTICS, options, str(folder / name), account)
             if path is not None:
                 yield str(path.with_name(f"replay_{path.stem}.py")), f"{rule} on {name}"

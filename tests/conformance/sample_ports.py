@@ -140,6 +140,10 @@ class NamelessPort(FewerThings):
     name = None
 
 
+class LacksGain(FewerThings):
+    options = {"loss_gain": ({"class": 1.0},)}  # noqa: RUF012  # see above
+
+
 class UnknownProfile(FewerThings):
     profile = "ultra"
 

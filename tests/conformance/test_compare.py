@@ -72,6 +72,13 @@ def test_runs_of_other_conditions_are_said_to_be_so(make_report, compared):
         assert line in out
 
 
+def test_what_a_port_may_be_asked_for_and_its_keys_are_conditions(make_report, compared):
+    restricted = msgspec.structs.replace(make_report().port, options={"gamma": [2.0, 3.0]}, keys="DecoderKeys")
+    _, out = compared({}, {}, port=restricted)
+    assert "gamma that may be asked for: any -> 2.0 or 3.0" in out
+    assert "table of keys: that of the profile -> DecoderKeys" in out
+
+
 KINDS = [
     ("pass", "fail", "worse"),
     ("pass", "stale", "worse"),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from detr_conformance.isolation.workers import PATIENCE
+from detr_conformance.isolation.workers import MOST_LOST
 
 from . import deadly_ports, dtype_ports, hostile_ports
 
@@ -110,9 +110,9 @@ def test_a_port_that_always_ends_its_process_is_given_up_after_a_while(check, tm
     messages = [rule["message"] for rule in report["rules"]]
     assert report["counts"]["error"] == len(messages)
     assert report["not_judged"] == []
-    assert sum(message.startswith("the port ended the process (exit status 1)") for message in messages) == PATIENCE
-    rest = f"not tried: the port had crashed, hung or run out of memory in {PATIENCE} rules by then, and answered in 0"
-    assert messages.count(rest) == len(messages) - PATIENCE
+    assert sum(message.startswith("the port ended the process (exit status 1)") for message in messages) == MOST_LOST
+    rest = f"not tried: the port had crashed, hung or run out of memory in {MOST_LOST} rules by then, and answered in 0"
+    assert messages.count(rest) == len(messages) - MOST_LOST
 
 
 def test_rules_that_pytest_lets_nobody_judge_are_errors_as_well(check):

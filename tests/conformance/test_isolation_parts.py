@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 import warnings
 
@@ -10,9 +12,9 @@ import numpy as np
 import pytest
 
 from detr_conformance.isolation import memory
-from detr_conformance.isolation.last_words import LEFT, LastWords
-from detr_conformance.isolation.watched_port import PortLost, Watch
-from detr_conformance.isolation.world import watched
+from detr_conformance.isolation.exit_log import ENTRY, ExitLog
+from detr_conformance.isolation.process_state import restored_state
+from detr_conformance.isolation.watched_port import PortLost, WatchedPort
 from detr_conformance.ports.reference_port import ReferencePort
 
 CRASH = """Fatal Python error: Segmentation fault
@@ -37,18 +39,18 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_global_setting_that_was_changed_is_named_and_put_back(name, monkeypatch):
-    with watched(may_draw=False) as before:
+    with restored_state(may_draw=False) as before:
         pass
-    with watched(may_draw=False) as touched:
+    with restored_state(may_draw=False) as touched:
         CHANGES[name](monkeypatch)
-    with watched(may_draw=False) as after:
+    with restored_state(may_draw=False) as after:
         pass
     assert (before, touched, after) == ([], [name], [])
 
 
 def test_settings_of_pytorch_are_put_back_as_well():
     torch = pytest.importorskip("torch")
-    with watched(may_draw=False) as touched:
+    with restored_state(may_draw=False) as touched:
         torch.set_default_dtype(torch.float64)
         torch.set_grad_enabled(False)
         torch.manual_seed(1)
@@ -57,16 +59,50 @@ def test_settings_of_pytorch_are_put_back_as_well():
 
 
 def test_a_generator_of_denoising_queries_may_draw():
-    with watched(may_draw=True) as touched:
+    with restored_state(may_draw=True) as touched:
         np.random.rand()  # noqa: NPY002  # the global one is meant
     assert touched == []
 
 
 def test_a_call_is_passed_on_with_all_that_the_port_has(small_case):
     port = ReferencePort()
-    watch = Watch(port, 1.0)
+    watch = WatchedPort(port, 1.0)
     assert (watch.name, watch.capabilities) == (port.name, port.capabilities)
     assert watch.loss(small_case).losses == port.loss(small_case).losses
+
+
+JUDGED_TWICE = """
+from pathlib import Path
+
+from detr_conformance.check_plan import CheckPlan
+from detr_conformance.isolation.worker import Worker
+from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.properties.rules import RULES
+from detr_conformance.properties.working import CASES
+from detr_conformance.reference import ULTRALYTICS
+
+calls = []
+
+
+class Counting(ReferencePort):
+    def loss(self, case):
+        calls.append(case)
+        return super().loss(case)
+
+
+plan, worker = CheckPlan(Counting(), ULTRALYTICS, "smoke"), Worker(Path("log"), 4.0)
+rule = next(rule for rule in RULES if rule.id == "REG-02")
+worker.judge(plan, rule)
+first = len(calls)
+worker.judge(plan, rule)
+Path("counts").write_text(f"[{first}, {len(calls) - first}, {2 * 3 * CASES}]")
+"""
+
+
+def test_a_worker_finds_out_once_which_classification_losses_work(tmp_path):
+    subprocess.run([sys.executable, "-c", JUDGED_TWICE], cwd=tmp_path, check=True)
+    first, second, to_find_out = json.loads((tmp_path / "counts").read_text())
+    assert first - second == to_find_out
 
 
 class Rude(ReferencePort):
@@ -85,7 +121,7 @@ def test_an_input_that_was_changed_is_named_and_put_back(as_view, small_case):
     classes = np.array([1, 1])
     case = small_case.change(gt_cls=classes[:1] if as_view else classes[:1].copy())
     with pytest.raises(PortLost, match=r"^loss\(case\) changed its input gt_cls$"):
-        Watch(Rude(), 1.0).loss(case)
+        WatchedPort(Rude(), 1.0).loss(case)
     assert case.gt_cls.tolist() == [1]
     assert not case.gt_cls.flags.writeable
 
@@ -106,10 +142,10 @@ def test_an_exception_of_a_framework_that_was_refused_memory_is_recognised(error
 
 def test_a_crash_is_placed_in_the_innermost_call_of_the_port(monkeypatch):
     monkeypatch.setattr("sysconfig.get_path", lambda _: "/usr/lib/python")
-    words = LastWords(CRASH.format(library="/usr/lib/python"))
-    assert words.cause(-11, 60.0) == "the port ended the process (segmentation fault) in forward, loss.py line 12"
-    assert not words.hung
-    assert words.entry == ""
+    log = ExitLog(CRASH.format(library="/usr/lib/python"))
+    assert log.cause(-11, 60.0) == "the port ended the process (segmentation fault) in forward, loss.py line 12"
+    assert not log.hung
+    assert log.entry == ""
 
 
 CAUSES = {
@@ -123,15 +159,15 @@ CAUSES = {
 
 @pytest.mark.parametrize(("status", "cause"), CAUSES.items())
 def test_how_a_process_ended_is_said_in_words(status, cause):
-    assert LastWords("").cause(status, 60.0) == cause
+    assert ExitLog("").cause(status, 60.0) == cause
 
 
 def test_what_a_process_has_left_is_read_back(tmp_path):
-    (tmp_path / "words").write_text(f'\n{LEFT}{{"id": "BOX-01"}}')
-    assert LastWords.of(tmp_path / "words").entry == '{"id": "BOX-01"}'
-    assert LastWords.of(tmp_path / "none").entry == ""
+    (tmp_path / "log").write_text(f'\n{ENTRY}{{"id": "BOX-01"}}')
+    assert ExitLog.read(tmp_path / "log").entry == '{"id": "BOX-01"}'
+    assert ExitLog.read(tmp_path / "none").entry == ""
 
 
 def test_a_process_that_the_watchdog_has_ended_gave_no_answer():
-    words = LastWords("Timeout (0:01:05)!\nThread 0x")
-    assert words.cause(1, 60.0).startswith("no answer within 60 s, not even to a signal: the port hangs")
+    log = ExitLog("Timeout (0:01:05)!\nThread 0x")
+    assert log.cause(1, 60.0).startswith("no answer within 60 s, not even to a signal: the port hangs")

@@ -157,6 +157,14 @@ def test_a_witness_is_judged_before_anything_is_drawn(witness, tmp_path):
     assert witnessed(RULES[0], known, PORT, ULTRALYTICS) is None, "that rule is not listed"
 
 
+def test_a_witness_with_an_option_that_the_port_does_not_have_is_no_witness(witness, tmp_path):
+    known = load(written(tmp_path, f'{GOOD}witness = "{witness}"'), PORT)
+    port = museum_ports.hf_focal_argument_shift()
+    [*_, case] = known["CLASS-01"][0].witness
+    port.options = {"gamma": (case.config.gamma + 1.0,)}
+    assert witnessed(RULE, known, port, ULTRALYTICS) is None
+
+
 def test_a_witness_of_another_rule_is_refused(witness, tmp_path):
     path = written(tmp_path, f'{GOOD.replace("CLASS-01", "CLASS-02")}witness = "{witness}"')
     with pytest.raises(UsageError, match="its witness is about CLASS-01, expected a packet of CLASS-02"):

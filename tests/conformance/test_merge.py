@@ -74,6 +74,13 @@ def test_a_port_that_runs_on_another_version_is_another_run(make_report, write_r
     assert "version of python is 3.11 in the first, and 3.12 in another" in sentence
 
 
+def test_a_port_that_may_be_asked_for_something_else_is_another_run(make_report, write_report, refusal, tmp_path):
+    port = msgspec.structs.replace(make_report().port, options={"alpha": [0.25]})
+    parts = write_report("a.json", judged=EVEN), write_report("b.json", judged=ODD, port=port)
+    sentence = refusal("merge", *parts, "--json", str(tmp_path / "whole.json"))
+    assert "alpha that may be asked for is any in the first, and 0.25 in another" in sentence
+
+
 def test_reports_that_know_other_rules_are_refused(write_report, refusal, tmp_path):
     parts = write_report("a.json", judged=EVEN), write_report("b.json", judged=ODD, not_judged=[])
     out = str(tmp_path / "whole.json")

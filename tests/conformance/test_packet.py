@@ -6,6 +6,7 @@ import json
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -16,10 +17,13 @@ from detr_conformance.errors import UsageError
 from detr_conformance.mutants import MUSEUM
 from detr_conformance.options import CheckOptions
 from detr_conformance.packets.files import keep, refuse_unwritable_folder, safe, written
+from detr_conformance.packets.losses import loss_lines
 from detr_conformance.packets.packet import FORMAT, read
 from detr_conformance.packets.script import MOST_LINES
+from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.power import recorded
 from detr_conformance.properties.judging import RuleResult, judge
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.rule import FAMILIES
 from detr_conformance.properties.rules import RULES
 from detr_conformance.reference import ULTRALYTICS
@@ -114,6 +118,17 @@ def test_a_right_port_changes_what_the_script_says(packet_path, capsys):
     )
     assert not status(script)
     assert "expected" in capsys.readouterr().out
+
+
+def test_a_packet_allows_the_dtypes_that_the_rules_allow(small_case):
+    port = ReferencePort()
+    answer = port.loss(small_case.change(aux_loss=False))
+    in_half = replace(answer, dtypes=dict.fromkeys(answer.losses, "float16"))
+    lines = loss_lines(in_half, (small_case.change(aux_loss=False),), PortUnderTest(port), [])
+    wrong = {line.what for line in lines if line.off}
+    assert wrong == {f"dtype of {key}" for key, loss in answer.losses.items() if loss}
+    assert wrong, "some losses are not 0"
+    assert len(wrong) < len(answer.losses), "those of denoising queries are 0"
 
 
 def test_the_picture_lies_beside_the_packet(packet_path):

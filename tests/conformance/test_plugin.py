@@ -57,6 +57,33 @@ def test_a_should_that_does_not_hold_fails_no_test_and_is_counted_as_a_remark(ru
     result.stdout.fnmatch_lines_random(["*remark: NUM-05 non finite predictions stay visible: *", counted])
 
 
+LISTED = '[[tool.detr-conformance.known-deviations]]\nrule = "{}"\nreason = "a thousandth too large"\n'
+
+
+def test_a_rule_that_the_port_is_known_to_break_is_an_expected_failure(run_rules, pytester):
+    pytester.makepyprojecttoml(LISTED.format("CLASS-01"))
+    result = run_rules("wrong", "-rx", "-k", "CLASS-01 or API-01")
+    result.assert_outcomes(passed=1, xfailed=1, deselected=len(RULES) - 2)
+    counted = COUNTED.format("wrong", "1 xfail, 1 pass")
+    result.stdout.fnmatch_lines_random(["*CLASS-01 focal loss: known: a thousandth too large*", counted])
+
+
+def test_a_rule_that_is_listed_and_holds_fails_its_test(run_rules, pytester):
+    pytester.makepyprojecttoml(LISTED.format("API-01"))
+    result = run_rules("good", "-k", "API-01")
+    result.assert_outcomes(failed=1, deselected=len(RULES) - 1)
+    result.stdout.fnmatch_lines(["*listed as a known deviation, but it passes: remove it from the list*"])
+
+
+def test_a_list_in_a_file_of_its_own_is_read(tmp_path):
+    path = tmp_path / "known.toml"
+    path.write_text(LISTED.format("API-01").replace("tool.detr-conformance.", ""))
+    rules = parametrize_with_rules(ReferencePort(), level="smoke", known_deviations=path).args[1]
+    [check] = next(each.values for each in rules if each.id == "API-01")
+    with pytest.raises(AssertionError, match="listed as a known deviation, but it passes"):
+        check()
+
+
 def test_an_error_in_another_process_is_counted(run_rules):
     pytest.importorskip("xdist")
     result = run_rules("raising", "-n", "1", "-k", "API-01")
@@ -81,6 +108,7 @@ def test_loading_the_plugin_imports_nothing_that_a_conftest_may_want_to_hook_int
         ({"level": "huge"}, "level is 'huge', expected one of smoke"),
         ({"profile": "nobody"}, "profile is 'nobody', expected one of ultralytics"),
         ({"targets": "no/such/file"}, "cannot be read"),
+        ({"known_deviations": "no/such/file"}, "no/such/file cannot be read"),
     ],
 )
 def test_an_argument_that_does_not_exist_is_refused(options, reason):

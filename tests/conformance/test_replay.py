@@ -98,6 +98,14 @@ def test_a_port_that_does_not_declare_what_the_rule_needs_is_refused(packet_path
         replayed_on(packet, case, Modest(name="modest"), ULTRALYTICS)
 
 
+def test_a_port_that_does_not_have_the_options_of_the_case_is_refused(packet_path):
+    packet, case = load(packet_path)
+    port = ReferencePort(name="hard-coded")
+    port.options = {"gamma": (case.config.gamma + 1.0,)}
+    with pytest.raises(UsageError, match="cannot judge the case of this packet: the case asks for gamma"):
+        replayed_on(packet, case, port, ULTRALYTICS)
+
+
 def test_control_characters_of_a_packet_do_not_reach_the_terminal(packet_path, capsys, tmp_path):
     path = changed(packet_path, tmp_path, message="\x1b[31mred")
     main(["replay", path, "--port", "reference"])

@@ -4,6 +4,7 @@ import json
 from importlib import resources
 from typing import get_args
 
+import numpy as np
 import pytest
 
 from detr_conformance.check_plan import CheckPlan
@@ -87,6 +88,22 @@ def test_rules_that_a_profile_leaves_open_are_no_part_of_the_counts():
     ids = {rule for entry in left_open.values() for rule in entry.rules}
     assert ids == {rule.id for rule in RULES if rule.convention in RTDETR.undefined}
     assert not ids & set(composed(profile=RTDETR).not_judged)
+
+
+def test_what_the_port_restricts_is_told():
+    port = ReferencePort()
+    port.options = {"gamma": (np.float32(2.0),), "loss_gain": ({"giou": 2, "bbox": 5, "class": 1, "no_object": 0.1},)}
+    port.keys = RTDETR.keys
+    document = json.loads(compose(CheckPlan(port, ULTRALYTICS), [], {}).to_json())
+    validate(document)
+    gains = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
+    assert document["port"]["options"] == {"gamma": [2.0], "loss_gain": [gains]}
+    assert document["port"]["keys"] == "LayerKeys"
+
+
+def test_a_port_that_restricts_nothing_says_so():
+    port = json.loads(composed().to_json())["port"]
+    assert (port["options"], port["keys"]) == ({}, None)
 
 
 def test_numbers_that_json_lacks_become_null():

@@ -7,10 +7,14 @@ from xml.etree import ElementTree as ET
 import msgspec
 import pytest
 
+from detr_conformance.check_plan import CheckPlan
 from detr_conformance.cli import main
+from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.rules import RULES
+from detr_conformance.reference import RTDETR, ULTRALYTICS
 from detr_conformance.report import Diagnosis, Divergence, KnownMistake
 from detr_conformance.reports.badge import badge
+from detr_conformance.reports.composing import compose
 from detr_conformance.reports.junit import junit
 from detr_conformance.reports.markdown import LARGEST, markdown
 from detr_conformance.reports.packet import replay
@@ -172,6 +176,23 @@ def test_a_diagnosis_and_a_divergence_are_told_in_every_form(make_report, capsys
         for word in ("one mistake", "focal-alpha", "alpha is swapped", "https://example.org/1", "first at the cost"):
             assert word in text
     assert "first at the cost" in junit(report)
+
+
+def test_what_the_port_restricts_is_told_by_the_run_the_report_and_the_page(capsys):
+    from detr_conformance.console import Display
+    from detr_conformance.reports.page import page
+
+    port = ReferencePort()
+    port.options = {"gamma": (2.0, 3.0), "loss_gain": ({"class": 1.0, "bbox": 5.0, "giou": 2.0},)}
+    port.keys = RTDETR.keys
+    plan = CheckPlan(port, ULTRALYTICS)
+    Display().opening(plan)
+    Display().again(compose(plan, [], {}))
+    said = "gamma only 2.0 or 3.0; loss_gain only class 1.0, bbox 5.0, giou 2.0; keys of its own, LayerKeys"
+    assert " ".join(capsys.readouterr().out.split()).count(said) == 2
+    text = page(compose(plan, [], {}))
+    assert "<dt>loss_gain</dt><dd>only class 1.0, bbox 5.0, giou 2.0</dd>" in text
+    assert "<dt>keys of its own</dt><dd>LayerKeys</dd>" in text
 
 
 def test_what_follows_from_another_failure_comes_last(make_report, capsys):

@@ -29,10 +29,18 @@ class SlicedTwice(PlainLoss):
 
 
 class WithoutEncoder(PlainLoss):
-    """The first layer has no loss."""
+    """The first layer of ordinary queries has no loss."""
+
+    def __call__(self, *args, **named):
+        self.first = 1
+        return super().__call__(*args, **named)
+
+    def get_dn_match_indices(self, *args):
+        self.first = 0
+        return super().get_dn_match_indices(*args)
 
     def over_layers(self, losses, boxes):
-        return super().over_layers(losses[1:], boxes)
+        return super().over_layers(losses[self.first :], boxes)
 
 
 class LayerTwice(PlainLoss):

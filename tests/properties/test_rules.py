@@ -57,6 +57,12 @@ def test_a_rule_is_a_must_unless_it_says_why_not() -> None:
     assert all((rule.reason is None) == (rule.obligation == "MUST") for rule in RULES)
 
 
+@pytest.mark.parametrize("generate", [True, False])
+def test_a_level_that_does_not_exist_is_refused(generate: bool) -> None:
+    with pytest.raises(ValueError, match=r"level is 'fast', expected one of smoke, standard, exhaustive"):
+        judge(RULES[0], ReferencePort(), level="fast", generate=generate)
+
+
 def test_what_a_port_does_not_declare_is_unsupported() -> None:
     port = ReferencePort()
     port.capabilities = frozenset({"varifocal"})

@@ -16,7 +16,6 @@ from detr_conformance.properties.strategies import (
     COST_GAINS,
     GAINS,
     GAMMAS,
-    MOST_LAYERS,
     Domain,
     by_term,
     loss_cases,
@@ -187,7 +186,7 @@ def test_a_case_keeps_to_its_request(data, request):
             no_aux=False,
             areas=False,
             least_layers=2,
-            denoising_layers=tuple(range(-1, MOST_LAYERS)),
+            denoising_layers=RTDETR.layers.denoising,
             surplus=False,
             gammas=(2.0,),
             alphas=(0.75,),
@@ -253,7 +252,13 @@ def test_a_domain_is_what_the_port_declares_and_the_spec_defines():
     port.capabilities = frozenset({"varifocal", "denoising"})
     domain = Domain.of(PortUnderTest(port, RTDETR))
     assert (domain.classification, domain.uni_match, domain.denoising) == ({"varifocal"}, False, True)
-    assert (domain.areas, domain.least_layers, domain.denoising_layers[:4]) == (False, 2, (-1, 0, 1, 2))
+    assert (domain.areas, domain.least_layers, domain.denoising_layers(6)) == (False, 2, 5)
+
+
+def test_a_request_may_ask_for_any_number_of_layers():
+    domain = Domain(least_layers=2, denoising_layers=RTDETR.layers.denoising)
+    [case, *_] = drawn_cases(loss_cases(Request(layers=(10, 10), denoising="always", targets=(1, 2)), domain), 1)
+    assert (case.layers, len(case.denoising.bboxes)) == (10, 9)
 
 
 def on_grid(case: LossCase) -> bool:

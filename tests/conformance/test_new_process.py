@@ -14,9 +14,9 @@ from detr_conformance.diagnosis.explaining import compared_with
 from detr_conformance.known_deviations import witnessed
 from detr_conformance.known_deviations_file import load
 from detr_conformance.options import CheckOptions
-from detr_conformance.packets import afresh
-from detr_conformance.packets.afresh import Server, told_afresh
+from detr_conformance.packets import new_process
 from detr_conformance.packets.files import keep
+from detr_conformance.packets.new_process import Server, told_in_new_process
 from detr_conformance.packets.packet import read
 from detr_conformance.packets.script import MOST_LINES
 from detr_conformance.properties.judging import RuleResult, judge
@@ -25,7 +25,7 @@ from detr_conformance.properties.rules import RULES
 from detr_conformance.reference import ULTRALYTICS
 from detr_conformance.reports.composing import entry_of
 
-from . import afresh_ports, museum_ports
+from . import museum_ports, new_process_ports
 
 HERE = Path(__file__).parent
 RULE = next(rule for rule in RULES if rule.id == "REG-01")
@@ -34,14 +34,14 @@ RULE = next(rule for rule in RULES if rule.id == "REG-01")
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch):
     monkeypatch.syspath_prepend(HERE)
-    afresh_ports.asked.clear()
-    kept = afresh._server
+    new_process_ports.asked.clear()
+    kept = new_process._server
     yield
     kept.cache_clear()
 
 
 def options(name):
-    return CheckOptions(port=f"afresh_ports:{name}")
+    return CheckOptions(port=f"new_process_ports:{name}")
 
 
 def failure(case, earlier=()):
@@ -49,7 +49,7 @@ def failure(case, earlier=()):
 
 
 def told(name, case, earlier=()):
-    return told_afresh(failure(case, earlier), options(name))
+    return told_in_new_process(failure(case, earlier), options(name))
 
 
 def test_what_is_wrong_at_once_needs_nothing_before(small_case):
@@ -87,10 +87,10 @@ def test_a_hanging_port_is_asked_once(small_case, monkeypatch):
     slow = Server(options("hanging"), sys.path)
     slow.end()
     slow.program = slow.program.replace(
-        "import serve;", "import serve; import detr_conformance.packets.afresh as module; module.SECONDS = 1;"
+        "import serve;", "import serve; import detr_conformance.packets.new_process as module; module.SECONDS = 1;"
     )
     slow.process = slow._started()
-    monkeypatch.setattr(afresh, "_server", lambda *_: slow)
+    monkeypatch.setattr(new_process, "_server", lambda *_: slow)
     assert told("hanging", small_case) is None
     assert slow.lost
     monkeypatch.setattr(slow, "_answer", None)
@@ -103,8 +103,8 @@ def test_where_processes_cannot_be_copied_each_answers_once(small_case, monkeypa
     single.end()
     single.program = f"import os; del os.fork; {single.program}"
     single.process = single._started()
-    monkeypatch.setattr(afresh, "_server", lambda *_: single)
-    monkeypatch.setattr(afresh, "COPIES", False)
+    monkeypatch.setattr(new_process, "_server", lambda *_: single)
+    monkeypatch.setattr(new_process, "COPIES", False)
     assert told("wrong_later", small_case).earlier
     assert told("wrong_later", small_case).earlier
     single.end()
@@ -118,7 +118,7 @@ def test_when_time_is_up_no_answer_is_left_for_the_next_question(small_case, mon
         patched.setattr(Server, "ask", interrupted)
         with pytest.raises(PortTimeout):
             told("wrong", small_case)
-    assert afresh._server.cache_info().currsize == 0
+    assert new_process._server.cache_info().currsize == 0
     assert told("wrong", small_case).shown
 
 
@@ -138,12 +138,12 @@ def packet_path(tmp_path):
     port = museum_ports.paddle_mutable_default_gains()
     outcome = judge(RULE, port, level="smoke")
     assert outcome.earlier
-    return keep(outcome, port, ULTRALYTICS, asked_for, str(tmp_path), told_afresh(outcome, asked_for))
+    return keep(outcome, port, ULTRALYTICS, asked_for, str(tmp_path), told_in_new_process(outcome, asked_for))
 
 
 def test_a_failure_that_no_new_process_shows_is_told_as_it_is_here(small_case, tmp_path):
     account = told("right", small_case)
-    path = keep(failure(small_case), afresh_ports.wrong, ULTRALYTICS, options("wrong"), str(tmp_path), account)
+    path = keep(failure(small_case), new_process_ports.wrong, ULTRALYTICS, options("wrong"), str(tmp_path), account)
     packet, _ = read(path.read_text())
     assert (packet.shown, packet.earlier) == (True, [])
 

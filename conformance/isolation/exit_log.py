@@ -1,7 +1,7 @@
-"""What a worker process leaves behind in a file when it ends early, and how it is read.
+"""The file that a worker process leaves when it ends early.
 
-It is either the entry of the report that the process had reached before it ended itself, or what Python's
-`faulthandler` wrote: it needs neither the interpreter nor its lock, and so has the last word in a crash or a hang.
+It holds either the report entry of the rule that the process had judged before it ended itself, or the traceback that
+Python's `faulthandler` wrote in a crash or a hang: that works without the interpreter and its lock.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import signal
 import sysconfig
 from pathlib import Path
 
-LEFT = "left: "
-"""Begins the file of a process that ended itself, after the entry was made."""
+ENTRY = "entry: "
+"""Stands before the entry of a process that ended itself."""
 FRAME = re.compile(r"^  File \"(.*)\", line (\d+) in (.*)$", re.MULTILINE)
-LOUD = {signal.SIGKILL: "killed from outside, as a system out of memory does"} if hasattr(signal, "SIGKILL") else {}
+SIGNALS = {signal.SIGKILL: "killed from outside, as a system out of memory does"} if hasattr(signal, "SIGKILL") else {}
 
 
-class LastWords:
-    """The file of one worker process.
+class ExitLog:
+    """The exit log of one worker process.
 
     Args:
         text: what is in it.
@@ -29,22 +29,22 @@ class LastWords:
         self.text = text
 
     @staticmethod
-    def of(path: Path) -> LastWords:
-        """Read the file; nothing, if it was never written."""
+    def read(path: Path) -> ExitLog:
+        """Read the file; an empty log if there is none."""
         try:
-            return LastWords(path.read_text(encoding="utf-8", errors="replace"))
+            return ExitLog(path.read_text(encoding="utf-8", errors="replace"))
         except OSError:
-            return LastWords("")
+            return ExitLog("")
 
     @property
     def entry(self) -> str:
         """The entry of the report, if the process had made one."""
-        _, found, entry = self.text.partition(LEFT)
+        _, found, entry = self.text.partition(ENTRY)
         return entry if found else ""
 
     @property
     def hung(self) -> bool:
-        """Whether the watchdog has ended the process."""
+        """Whether the watchdog ended the process."""
         return self.text.startswith("Timeout (")
 
     @property
@@ -61,8 +61,8 @@ class LastWords:
         """Why the process ended, in a few words.
 
         Args:
-            status: how it ended, as `subprocess` has it; None if that is not known.
-            seconds: how long it had for what it was doing.
+            status: its exit status, as `subprocess` gives it; None if it is not known.
+            seconds: the time limit of what it was doing.
         """
         if self.hung:
             return f"no answer within {seconds:g} s, not even to a signal: the port hangs, or needs a longer limit"
@@ -74,4 +74,4 @@ class LastWords:
 
 
 def _signal(number: int) -> str:
-    return LOUD.get(number) or (signal.strsignal(number) or f"signal {number}").lower()  # type: ignore[call-overload]
+    return SIGNALS.get(number) or (signal.strsignal(number) or f"signal {number}").lower()  # type: ignore[call-overload]

@@ -1,9 +1,9 @@
-"""A failure in a new process, where nothing was asked of the port before: what its packet has to show.
+"""A failure in a new process, in which the port was not called before: what its packet has to show.
 
 A port that keeps something from one call to the next, in a default argument, a cache or a module, is right until it has
-been asked something else. Its failure then belongs to the calls before as much as to the one that shows it.
+been called with something else. Its failure then depends on the calls before as much as on the one that shows it.
 
-Run as a program this module imports the port once, and answers each line that it reads by a process of its own.
+Run as a program, this module imports the port once, and answers each line that it reads in a process of its own.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ class Question(msgspec.Struct, frozen=True):
     cases: list[CaseDocument]
 
 
-def told_afresh(outcome: RuleResult, options: CheckOptions) -> Told | None:
-    """What a new process tells of a failure.
+def told_in_new_process(outcome: RuleResult, options: CheckOptions) -> Told | None:
+    """What a packet says of a failure, found out in a new process.
 
-    Asked alone, or else after the first or the last case before the failure, after both, or after its own case with
-    other gains: where a port keeps anything it mostly is an option.
+    Its case is tried alone, or else after the last or the first case before the failure, after both, or after itself
+    with other gains: what a port keeps is most often an option.
 
     Args:
         outcome: a failure with a case.
         options: how the port was asked for.
 
     Returns:
-        The first account that shows the failure. If there is none, the last one, in which the port breaks no rule: it
-        draws at random, or was made to fail by something else. None if there is no answer.
+        The first account in which the port breaks the rule. If there is none, the last one: the port draws at random,
+        or something else made it fail. None if there is no answer.
     """
     account: Told | None = None
     for earlier in _before(outcome):
@@ -74,7 +74,7 @@ def told_afresh(outcome: RuleResult, options: CheckOptions) -> Told | None:
 
 
 def _before(outcome: RuleResult) -> Iterator[tuple[LossCase, ...]]:
-    """What may have to be asked first."""
+    """Cases that may have to come before it."""
     case, first, last = _case(outcome), outcome.earlier[:1], outcome.earlier[-1:]
     doubled = case.change(loss_gain={term: 2.0 * gain for term, gain in case.config.loss_gain.items()})
     yield from dict.fromkeys(((), last, first, (*first, *last), (doubled,)))
@@ -103,7 +103,7 @@ def _server(options: CheckOptions, path: tuple[str, ...]) -> Server:
 
 
 class Server:
-    """A process that asks the port nothing itself, and starts those that do.
+    """A process that never calls the port itself, and starts those that do.
 
     Args:
         options: how the port is asked for.
@@ -169,7 +169,7 @@ def serve() -> None:
     The line is null where a process ended without an answer. After one that took too long there is none.
     """
     questions, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
-    for stream in (0, 1):  # what the port reads and writes is its own affair
+    for stream in (0, 1):  # the port must not read questions, nor write among answers
         os.dup2(os.open(os.devnull, os.O_RDWR), stream)
     _import_what_it_needs(msgspec.json.decode(questions.readline(), type=CheckOptions))
     for line in questions:
@@ -192,7 +192,7 @@ def _answer_of_a_copy(question: Question) -> bytes:
     with TemporaryFile(buffering=0) as file:
         copy = os.fork()
         if copy == 0:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the system ends the process, whatever the port is at
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the system ends the process, whatever the port is doing
             signal.alarm(SECONDS)
             try:
                 file.write(_answer(question))

@@ -1,4 +1,4 @@
-"""Global settings that a port could change for everybody after it: watched while it is asked, and put back."""
+"""Process state that a port may change for everything that runs after it: compared, reported and restored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from detr_conformance.properties.global_state import changed, generators_elsewhere, snapshot
 
 GENERATORS = "global random generator"
-"""Ends the names of generators in `snapshot`."""
+"""How the names of generators in `snapshot` end."""
 
 
 class Setting(NamedTuple):
@@ -78,13 +78,13 @@ def _settings() -> tuple[Setting, ...]:
 
 
 @contextmanager
-def watched(may_draw: bool) -> Iterator[list[str]]:
-    """A stretch of time after which every global setting is as it was; gives the names of those that were not.
+def restored_state(may_draw: bool) -> Iterator[list[str]]:
+    """Restore every global setting on exit; the list that it gives then names those that had changed.
 
-    Global random generators begin every stretch in the same state, so that no verdict depends on what came before it.
+    On entry the global random generators are set to the same state each time: no verdict depends on earlier calls.
 
     Args:
-        may_draw: random numbers may be drawn from them.
+        may_draw: the code inside may draw from the global random generators.
     """
     touched: list[str] = []
     with generators_elsewhere(), warnings.catch_warnings():
@@ -95,11 +95,11 @@ def watched(may_draw: bool) -> Iterator[list[str]]:
         finally:
             drawn = [name for name in changed(generators, snapshot()) if name.endswith(GENERATORS)]
             touched += [] if may_draw else drawn
-            touched += _put_back(settings, before)
+            touched += _restored(settings, before)
 
 
-def _put_back(settings: tuple[Setting, ...], before: list[Any]) -> list[str]:
-    """Undo what has changed; gives its names."""
+def _restored(settings: tuple[Setting, ...], before: list[Any]) -> list[str]:
+    """Restore what has changed, and return its names."""
     touched = []
     for setting, value in zip(settings, before, strict=True):
         now = setting.read()

@@ -1,0 +1,34 @@
+"""The document of the rules says what a port has to declare, as the rules themselves decide it."""
+
+from __future__ import annotations
+
+import pytest
+
+from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.rules import RULES
+from detr_conformance.properties.tolerance import PRECISIONS
+from detr_conformance.reference import FAMILY
+from detr_conformance.spec import markdown, needs
+
+SAID = {
+    "CLASS-05": "Needs float32, a choice of loss_gain.",
+    "BOX-10": "Needs float32, bce or varifocal. With the profile `rtdetr` it needs float32, varifocal.",
+    "AUX-04": "Not part of a run with the profile `rtdetr`.",
+    "BOX-05": "Not asked where a profile leaves open: boxes without area. Not part of a run with the profile `rtdetr`.",
+}
+
+
+@pytest.mark.parametrize("rule", SAID)
+def test_the_document_says_what_a_rule_needs_and_where_it_is_left_out(rule):
+    section = markdown().partition(f"### {rule} ")[2].partition("###")[0]
+    assert section.endswith(f" {SAID[rule]}*\n\n")
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_port_that_declares_what_a_rule_needs_and_some_classification_loss_is_judged_by_it(name):
+    port = ReferencePort(FAMILY[name])
+    for rule in RULES:
+        declared = {what.split(" or ")[0] for what in needs(rule, FAMILY[name])}
+        port.capabilities, port.dtypes = frozenset(declared | {"bce"}), frozenset(declared & PRECISIONS.keys())
+        assert rule.missing(PortUnderTest(port)) == []
