@@ -30,6 +30,17 @@ def rotate_images(case: LossCase) -> LossCase:
     return select_images(case, np.roll(np.arange(case.images), 1).tolist())
 
 
+def in_bfloat16(case: LossCase) -> LossCase:
+    """The case with predictions rounded to bfloat16, without denoising queries."""
+    boxes, logits = (rounded(each, "bfloat16") for each in (case.pred_bboxes, case.pred_scores))
+    return case.change(pred_bboxes=boxes, pred_scores=logits, dtype="bfloat16", denoising=None)
+
+
+def with_other_targets(case: LossCase) -> LossCase:
+    """The case with other labels and other logits, as many of them, without denoising queries."""
+    return case.change(gt_cls=(case.gt_cls + 1) % case.config.nc, pred_scores=-case.pred_scores, denoising=None)
+
+
 def select_images(case: LossCase, order: list[int]) -> LossCase:
     """Only these images, in this order."""
     own = [np.arange(case.targets)[case.of_image(image)] for image in order]

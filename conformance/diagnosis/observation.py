@@ -13,7 +13,8 @@ from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import DenoisingGroup, Matching
 from detr_conformance.properties.port_under_test import PortUnderTest, ReturnedLosses
 from detr_conformance.properties.tolerance import budget_shares
-from detr_conformance.reference import LossSpec, Tracked, track
+from detr_conformance.properties.transforms import in_bfloat16, select_images, with_other_targets
+from detr_conformance.reference import Loss, LossSpec, Tracked, track
 
 USUAL = ("float32", "float64")
 """What a loss may be in without a word: of these ports choose freely."""
@@ -85,14 +86,64 @@ def observe_spec(spec: LossSpec, judged: PortUnderTest, case: LossCase) -> Obser
     of_spec = PortUnderTest(_Declaring(spec, judged), judged.spec)
     returned = of_spec.loss(case)
     numbers = dict(returned.values)
-    losses = cast("GradientsOfReference", returned.result.gradients).losses
     for key in returned.values:
-        parts = [loss for own, loss in losses.items() if returned.canonical(own) == key]
-        numbers[key] = Tracked(returned.values[key], sum(loss.magnitude for loss in parts))
+        parts = _parts(returned, key)
+        numbers[key] = _with_bound(returned, key)
         for name, array in returned.inputs().items() if _has_gradients(judged, case) else ():
             grads = [loss.gradients[name] for loss in parts if name in loss.gradients]
             numbers[f"{key} by {name}"] = sum(grads[1:], start=grads[0]) if grads else track(np.zeros(array.shape))
     return Observation(*_with_the_rest(of_spec, case, returned, numbers))
+
+
+def _parts(returned: ReturnedLosses, key: str) -> list[Loss]:
+    """The losses of the reference that a canonical key adds up."""
+    losses = cast("GradientsOfReference", returned.result.gradients).losses
+    return [loss for own, loss in losses.items() if returned.canonical(own) == key]
+
+
+def _with_bound(returned: ReturnedLosses, key: str) -> Tracked:
+    return Tracked(returned.values[key], sum(loss.magnitude for loss in _parts(returned, key)))
+
+
+def observe_in_turn(judged: PortUnderTest, case: LossCase) -> Observation:
+    """Ask one object of a port for the losses of several cases, one after the other, and of the first once more.
+
+    Raises:
+        PortError: it gives no answer.
+    """
+    calls = judged.losses_in_turn(_in_turn(judged, case))
+    numbers = {f"{key} of call {n}": one.values[key] for n, one in enumerate(calls) for key in one.values}
+    return Observation(numbers, _keys_of(calls))
+
+
+def observe_spec_in_turn(spec: LossSpec, judged: PortUnderTest, case: LossCase) -> Observation:
+    """The same of a port of a spec, with bounds.
+
+    Raises:
+        PortError: it gives no answer.
+    """
+    of_spec = PortUnderTest(_Declaring(spec, judged), judged.spec)
+    calls = of_spec.losses_in_turn(_in_turn(judged, case))
+    numbers = {f"{key} of call {n}": _with_bound(one, key) for n, one in enumerate(calls) for key in one.values}
+    return Observation(numbers, _keys_of(calls))
+
+
+def _keys_of(calls: Sequence[ReturnedLosses]) -> dict[str, Any]:
+    """Which losses came, and of which a part is missing."""
+    return {
+        "keys": [sorted(returned.values) for returned in calls],
+        "parts of losses that are absent": [
+            sorted(str(returned.canonical(key)) for key in returned.absent) for returned in calls
+        ],
+    }
+
+
+def _in_turn(judged: PortUnderTest, case: LossCase) -> list[LossCase]:
+    """Batches as large and larger, first of all one in half precision, with an alpha that it cannot hold."""
+    case = case.change(alpha=0.1) if judged.may_be_asked(alpha=0.1) else case
+    half = [in_bfloat16(case)] if "bfloat16" in judged.port.dtypes else []
+    other = with_other_targets(case)
+    return [*half, case, other, select_images(other, [*range(case.images)] * 2), case]
 
 
 def _has_gradients(judged: PortUnderTest, case: LossCase) -> bool:
@@ -112,8 +163,7 @@ def _with_the_rest(
     judged: PortUnderTest, case: LossCase, returned: ReturnedLosses, numbers: dict[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     facts: dict[str, Any] = {
-        "keys": tuple(sorted(returned.values)),
-        "parts of losses that are absent": sorted(str(returned.canonical(key)) for key in returned.absent),
+        **_keys_of([returned]),
         "odd losses": _odd_losses(returned),
         "changed inputs": tuple(returned.result.mutated),
     }

@@ -12,7 +12,14 @@ from functools import cached_property
 from itertools import combinations, islice
 
 from detr_conformance import report
-from detr_conformance.diagnosis.observation import Observation, drawn, observe, observe_spec
+from detr_conformance.diagnosis.observation import (
+    Observation,
+    drawn,
+    observe,
+    observe_in_turn,
+    observe_spec,
+    observe_spec_in_turn,
+)
 from detr_conformance.mutants import MUSEUM, Mutant
 from detr_conformance.mutants.mutant import together
 from detr_conformance.properties import oracle
@@ -56,16 +63,19 @@ class Evidence:
     Args:
         judged: the port, and the spec to hold it to.
         cases: what it is asked; those on which it raises are left out. So is the noise of a port that draws its own.
+        in_turn: one object is asked for several losses one after the other; otherwise everything is asked once.
     """
 
-    def __init__(self, judged: PortUnderTest, cases: Sequence[LossCase]) -> None:
+    def __init__(self, judged: PortUnderTest, cases: Sequence[LossCase], in_turn: bool = False) -> None:
         """Ask the port, and the reference."""
         self.judged = judged
+        self.in_turn = in_turn
+        observe_port = observe_in_turn if in_turn else observe
         self.cases: list[LossCase] = []
         self.observed: list[Observation] = []
         for case in cases:
             try:
-                self.observed.append(observe(judged, case))
+                self.observed.append(observe_port(judged, case))
             except PortError:
                 continue
             self.cases.append(case)
@@ -85,9 +95,10 @@ class Evidence:
 
     def answers(self, spec: LossSpec, places: Iterable[int] | None = None) -> Iterator[Observation | None]:
         """What a spec answers case by case, or in these places; None where it raises."""
+        of_spec = observe_spec_in_turn if self.in_turn else observe_spec
         for place in range(len(self.cases)) if places is None else places:
             try:
-                seen: Observation | None = observe_spec(spec, self.judged, self.cases[place])
+                seen: Observation | None = of_spec(spec, self.judged, self.cases[place])
             except PortError:
                 seen = None
             yield seen
@@ -135,14 +146,18 @@ def diagnose(judged: PortUnderTest, cases: Sequence[LossCase]) -> Explanation | 
     evidence = Evidence(judged, certain)
     if evidence.is_right():  # what is wrong shows in ties alone, which every solver breaks as it likes
         evidence = Evidence(judged, cases)
+    if evidence.is_right() and judged.can("one_object"):  # it shows in what is kept from one call to the next
+        evidence = Evidence(judged, certain, in_turn=True)
     if evidence.is_right():
         return None
     for spec in FAMILY.values():
-        if spec is not judged.spec and Evidence(PortUnderTest(judged.port, spec), evidence.cases).is_right():
-            return Explanation(spec=spec)
+        if spec is not judged.spec:
+            by_spec = Evidence(PortUnderTest(judged.port, spec), evidence.cases, evidence.in_turn)
+            if by_spec.cases == evidence.cases and by_spec.is_right():
+                return Explanation(spec=spec)
     single = [each for each in MUSEUM if evidence.is_explained_by(each.of(judged.spec))]
     if len(single) > 1:
-        evidence = Evidence(judged, [*evidence.cases, *_further_cases(judged)])
+        evidence = Evidence(judged, [*evidence.cases, *_further_cases(judged)], evidence.in_turn)
         single = [each for each in single if evidence.is_explained_by(each.of(judged.spec))]
     explanations = tuple((each,) for each in single) or _pairs(evidence)
     return Explanation(explanations) if explanations else None

@@ -10,8 +10,7 @@ from detr_conformance.properties.global_state import changed, generators_elsewhe
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
-from detr_conformance.properties.tolerance import rounded
-from detr_conformance.properties.transforms import select_images
+from detr_conformance.properties.transforms import in_bfloat16, select_images, with_other_targets
 
 TAME = Request(targets=(0, 4), special=(), logit_scale=3.0)
 THREADS = 4
@@ -21,7 +20,7 @@ THREADS = 4
 def calls_leave_no_trace(port: PortUnderTest, case: LossCase) -> None:
     """A loss object answers the same when it is asked again, also after other batches in between, as large and larger,
     and those are judged by their own targets."""
-    other = case.change(gt_cls=(case.gt_cls + 1) % case.config.nc, pred_scores=-case.pred_scores, denoising=None)
+    other = with_other_targets(case)
     larger = select_images(other, [*range(case.images)] * 2)
     expected = port.expected(case)
     first, as_large, twice_as_large, again = port.losses_in_turn([case, other, larger, case])
@@ -39,12 +38,7 @@ def calls_leave_no_trace(port: PortUnderTest, case: LossCase) -> None:
 )
 def half_precision_leaves_no_trace(port: PortUnderTest, case: LossCase) -> None:
     """A loss object that has seen a bfloat16 batch treats the next float32 batch in full precision."""
-    half = case.change(
-        pred_bboxes=rounded(case.pred_bboxes, "bfloat16"),
-        pred_scores=rounded(case.pred_scores, "bfloat16"),
-        dtype="bfloat16",
-        denoising=None,
-    )
+    half = in_bfloat16(case)
     for kind in port.each_classification(case):
         # An alpha that bfloat16 cannot hold; most round numbers it can.
         same = kind.change(alpha=0.1) if port.may_be_asked(alpha=0.1) else kind

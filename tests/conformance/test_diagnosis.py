@@ -115,7 +115,11 @@ def part_of_the_museum(request, monkeypatch):
     monkeypatch.setattr(search, "MUSEUM", tuple(chosen))
 
 
-@pytest.mark.parametrize("mutant", [MUSEUM[0], MUTANT["plausible-noise-of-one-seed"]], ids=lambda mutant: mutant.id)
+@pytest.mark.parametrize(
+    "mutant",
+    [MUSEUM[0], MUTANT["plausible-noise-of-one-seed"], MUTANT["ul-focal-alpha-state-leak"]],
+    ids=lambda mutant: mutant.id,
+)
 def test_a_mutant_is_named(mutant):
     assert [mutant.id] in diagnosis_of(mutant.port(), evidence(mutant))
 
