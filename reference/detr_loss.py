@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -13,15 +12,13 @@ from detr_conformance.reference.classification import FOCAL, SCORE_ENTROPY, VARI
 from detr_conformance.reference.family import ULTRALYTICS
 from detr_conformance.reference.keys import TERMS
 from detr_conformance.reference.layers import Layer
-from detr_conformance.reference.loss import Criterion, Inputs, box_losses_of, classes_and_scores, flat
-from detr_conformance.reference.loss_value import Leaves, Loss, Losses, losses_of
+from detr_conformance.reference.loss import box_losses_of, classes_and_scores, flat
+from detr_conformance.reference.loss_value import Leaves, Loss, Losses, losses_of, sum_over_layers
 from detr_conformance.reference.matcher import Matching, Targets
 from detr_conformance.reference.normaliser import Tally
 from detr_conformance.reference.options import LossConfig, MatcherConfig
-from detr_conformance.reference.pairing import Pairs
-from detr_conformance.reference.rounding import FLOAT32, Arithmetic, Tracked, plain, track
-from detr_conformance.reference.spec import LossSpec, replace_in
-from detr_conformance.reference.tape import Array
+from detr_conformance.reference.pairing import check_shared_layer
+from detr_conformance.reference.rounding import FLOAT32, Arithmetic, Tracked, track
 from detr_conformance.reference.validation import (
     check_gains,
     check_matching,
@@ -165,19 +162,11 @@ def _mean_over_queries(term: ClassTerm, logits: Numbers, label: Numbers, score: 
     return losses_of(formula, {"pred_scores": logits[None]}, FLOAT32)["loss"].map_gradients(_of_only_layer)
 
 
-def _settled(losses: Losses) -> Losses:
-    """The losses with their gradients computed: the object that they are of may change before anybody asks."""
-    for loss in losses.values():
-        loss.gradients  # noqa: B018  # computed when it is first asked for
-    return losses
-
-
 def _of_only_layer(gradient: Tracked) -> Tracked:
     return gradient[0]
 
 
-def _of_all_but_last(gradient: Tracked) -> Tracked:
-    return gradient[:-1]
+MAIN_KEYS = tuple(f"loss_{term}" for term in TERMS)
 
 
 def _into(own: slice, layers: int) -> Callable[[Tracked], Tracked]:
@@ -239,31 +228,6 @@ class DETRLoss:
     def __call__(self, *args: Any, **options: Any) -> Losses:
         """The same as `forward`."""
         return self.forward(*args, **options)
-
-    @property
-    def config(self) -> LossConfig:
-        """The options as they are now; gamma and alpha are those of `fl` and `vfl`."""
-        kinds = self.fl is not None, self.vfl is not None
-        return LossConfig(self.nc, self.loss_gain, self.aux_loss, *kinds, self.use_uni_match, self.uni_match_ind)
-
-    @property
-    def spec(self) -> LossSpec:
-        """The base spec by this object's matcher and methods, whatever has been made of them."""
-
-        def batch(_matcher: Any, _config: Any, boxes: np.ndarray, logits: np.ndarray, targets: Targets) -> Any:
-            return self.matcher(boxes, logits, *targets)
-
-        def of_layer(
-            _spec: LossSpec, _config: LossConfig, layer: Layer, pairs: Pairs, targets: Targets, _tally: Tally
-        ) -> dict[str, Array]:
-            inputs = {"pred_bboxes": layer.boxes, "pred_scores": layer.logits}
-            boxes, logits = (plain(each) for each in inputs.values())
-            losses = self._get_loss(
-                boxes, logits, targets.boxes, targets.classes, targets.counts, match_indices=pairs.boxes
-            )
-            return {term: losses[f"loss_{term}"].in_formula(inputs) for term in TERMS}
-
-        return replace(replace_in(ULTRALYTICS, "matcher.batch", batch), layer=of_layer)
 
     def forward(
         self,
@@ -375,12 +339,12 @@ class DETRLoss:
         label = (targets[..., None] == np.arange(self.nc)).astype(np.float64)
         score, queries = gt_scores[..., None] * label, pred_scores.shape[1]
         if self.fl is None:
-            loss = _mean_over_queries(SCORE_ENTROPY, pred_scores, label, score, self.config)
+            loss = _mean_over_queries(SCORE_ENTROPY, pred_scores, label, score, LossConfig(self.nc))
         else:
             with_scores = self.vfl if num_gts > 0 else None
             mean = with_scores(pred_scores, score, label) if with_scores else self.fl(pred_scores, label)
             loss = mean * (queries / max(num_gts, 1))
-        return _settled({f"loss_class{postfix}": loss * self.loss_gain["class"]})
+        return {f"loss_class{postfix}": loss * self.loss_gain["class"]}
 
     def _get_loss_bbox(
         self,
@@ -401,13 +365,14 @@ class DETRLoss:
             `loss_bbox` and `loss_giou` with their gradients by `pred_bboxes`.
         """
         tally, wanted = Tally((len(gt_bboxes),), (), 0, self.nc), track(gt_bboxes, self.arithmetic)
+        config = LossConfig(self.nc, dict(self.loss_gain))
 
         def formula(leaves: Leaves) -> dict[str, Any]:
             [boxes] = leaves["pred_bboxes"]
-            return box_losses_of(ULTRALYTICS, self.config, boxes, wanted, tally)
+            return box_losses_of(ULTRALYTICS, config, boxes, wanted, tally)
 
         losses = losses_of(formula, {"pred_bboxes": pred_bboxes[None]}, self.arithmetic)
-        return _settled({f"loss_{term}{postfix}": loss.map_gradients(_of_only_layer) for term, loss in losses.items()})
+        return {f"loss_{term}{postfix}": loss.map_gradients(_of_only_layer) for term, loss in losses.items()}
 
     def _get_loss_aux(
         self,
@@ -426,13 +391,17 @@ class DETRLoss:
         Each layer is matched on its own, unless a matching is given or `use_uni_match` lets all of them share that
         of layer `uni_match_ind`. Arguments as in `forward`, without the main layer.
         """
-        # A main layer that nobody looks at goes last.
-        boxes, logits = (np.concatenate([each, np.zeros((1, *each.shape[1:]))]) for each in (pred_bboxes, pred_scores))
-        targets = Targets(gt_bboxes, gt_cls, gt_groups)
-        inputs = Inputs(boxes, logits, targets, given=match_indices, arithmetic=self.arithmetic)
-        losses = Criterion(self.spec, replace(self.config, aux_loss=True))(inputs)
-        auxiliary = {key: losses[key] for key in ("loss_class_aux", "loss_bbox_aux", "loss_giou_aux")}
-        return _settled({f"{key}{postfix}": loss.map_gradients(_of_all_but_last) for key, loss in auxiliary.items()})
+        shared = match_indices
+        if shared is None and self.use_uni_match and len(pred_bboxes):
+            chosen = self.uni_match_ind
+            check_shared_layer(chosen, len(pred_bboxes))
+            shared = self.matcher(pred_bboxes[chosen], pred_scores[chosen], gt_bboxes, gt_cls, gt_groups)
+        layers = [
+            self._get_loss(boxes, logits, gt_bboxes, gt_cls, gt_groups, match_indices=shared)
+            for boxes, logits in zip(pred_bboxes, pred_scores, strict=True)
+        ]
+        sums = {key: sum_over_layers([each[key] for each in layers], self.arithmetic) for key in MAIN_KEYS}
+        return {f"{key}_aux{postfix}": loss for key, loss in sums.items()}
 
     @staticmethod
     def _get_index(

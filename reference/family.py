@@ -155,7 +155,7 @@ RTDETR = differs(
         dict.fromkeys(ULTRALYTICS.normaliser, targets),
         (
             "Every loss is divided by the number of targets, cross-entropy too, also where an image has more targets "
-            "than queries; a denoising loss by the targets times the groups."
+            "than queries; a denoising loss by its pairs, which are the targets times the groups."
         ),
         _CRITERION,
     ),

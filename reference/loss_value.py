@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from detr_conformance.reference.rounding import Arithmetic, Tracked, magnitude, track
-from detr_conformance.reference.tape import Array, Variable, gradients, stop_gradient, variable
+from detr_conformance.reference.tape import Variable, gradients, stop_gradient, variable
 
 Gradients = Mapping[str, Float[Tracked, "..."]]
 Leaves = Mapping[str, Sequence[Any]]
@@ -51,12 +51,6 @@ class Loss:
         """The same loss, its inputs by other names."""
         return Loss(self.value, lambda: {names[name]: each for name, each in self.gradients.items()})
 
-    def in_formula(self, inputs: Mapping[str, Array]) -> Array:
-        """The value as a formula uses it: with these gradients, where the inputs are variables."""
-        leaves = {name: leaf for name, leaf in inputs.items() if isinstance(leaf, Variable) and name in self.gradients}
-        parents = [(leaf, lambda grad, name=name: grad * self.gradients[name]) for name, leaf in leaves.items()]
-        return Variable(self.value, parents) if parents else self.value
-
     def __float__(self) -> float:
         """The value as a Python float."""
         return float(self.value)
@@ -94,6 +88,21 @@ def losses_of(
         return Loss(track(values[key], arithmetic), lambda: taped()[key])
 
     return {key: loss(key) for key in values}
+
+
+def sum_over_layers(losses: Sequence[Loss], arithmetic: Arithmetic) -> Loss:
+    """The sum of one loss over layers; its gradients are those of the layers, stacked. 0 over none."""
+
+    def stacked() -> Gradients:
+        names = dict.fromkeys(name for loss in losses for name in loss.gradients)
+        return {name: _stacked_gradients(losses, name) for name in names}
+
+    return Loss(sum((loss.value for loss in losses), start=track(np.zeros(()), arithmetic)), stacked)
+
+
+def _stacked_gradients(losses: Sequence[Loss], name: str) -> Tracked:
+    known = next(loss.gradients[name] for loss in losses if name in loss.gradients)
+    return _stacked([loss.gradients.get(name, np.zeros_like(known)) for loss in losses])
 
 
 def _gradients(output: Any, leaves: Mapping[str, Sequence[Variable]]) -> Gradients:

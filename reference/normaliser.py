@@ -40,8 +40,8 @@ def matched_pairs(tally: Tally) -> int:
 
 
 def targets(tally: Tally) -> int:
-    """The targets, matched or not, times the groups, at least 1."""
-    return max(sum(tally.targets) * tally.groups, 1)
+    """The targets, matched or not, at least 1; with denoising, the pairs of all groups."""
+    return matched_pairs(tally) if tally.is_denoising else max(sum(tally.targets), 1)
 
 
 def queries(tally: Tally) -> int:

@@ -30,6 +30,12 @@ Match = Callable[[int], Sequence[Matching]]
 """The matching of one layer by its own costs."""
 
 
+def check_shared_layer(uni_match_ind: int, auxiliary: int) -> None:
+    """ValueError unless it is one of so many auxiliary layers."""
+    if not 0 <= uni_match_ind < auxiliary:
+        raise ValueError(f"uni_match_ind is {uni_match_ind}, expected a layer from 0 to {auxiliary - 1}")
+
+
 def own_per_layer(match: Match, layers: int, config: LossConfig) -> list[Pairs]:
     """Every layer by its own costs.
 
@@ -42,7 +48,5 @@ def shared_if_asked(match: Match, layers: int, config: LossConfig) -> list[Pairs
     """With `use_uni_match` all auxiliary layers share the matching of one of them; the main layer keeps its own."""
     if not config.use_uni_match or layers == 1:
         return own_per_layer(match, layers, config)
-    shared = config.uni_match_ind
-    if not 0 <= shared < layers - 1:
-        raise ValueError(f"uni_match_ind is {shared}, expected a layer from 0 to {layers - 2}")
-    return [Pairs.same(match(shared))] * (layers - 1) + [Pairs.same(match(layers - 1))]
+    check_shared_layer(config.uni_match_ind, layers - 1)
+    return [Pairs.same(match(config.uni_match_ind))] * (layers - 1) + [Pairs.same(match(layers - 1))]
