@@ -86,16 +86,23 @@ def non_finite_predictions_stay_visible(port: PortUnderTest, case: LossCase) -> 
 
 
 def _infinite_backgrounds(port: PortUnderTest, case: LossCase) -> list[LossCase]:
-    """The case with one infinite logit of a class that its image has no target of; none where it has them all."""
+    """The case with one infinite logit of a class that its image has no target of; none where it has them all, or the
+    background has no weight."""
     absent = sorted(set(range(case.config.nc)) - set(case.gt_cls[case.of_image(0)].tolist()))
     if not absent:
         return []
     logits = case.pred_scores.copy()
     logits[-1, 0, -1, absent[0]] = np.inf
-    # With alpha 1 the background has no weight, and 0 times infinity is what each port makes of it.
-    if case.config.alpha == 1.0:
-        return [case.change(pred_scores=logits, alpha=0.25)] if port.may_be_asked(alpha=0.25) else []
-    return [case.change(pred_scores=logits)]
+    for alpha in (case.config.alpha, 0.25, 0.75):
+        infinite = case.change(pred_scores=logits, alpha=alpha)
+        if port.may_be_asked(alpha=alpha) and _weighs_background(port, infinite):
+            return [infinite]
+    return []
+
+
+def _weighs_background(port: PortUnderTest, case: LossCase) -> bool:
+    """Whether the background has a weight: 0 times infinity is what each port makes of it."""
+    return bool(port.class_term(case).background(np.ones(1), port.config(case)) > 0)
 
 
 @rule(
