@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import islice
 
 import msgspec
@@ -24,7 +24,8 @@ from detr_conformance.properties.judging import RuleResult
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.strategies import Domain
-from detr_conformance.reference import FAMILY, RTDETR, ULTRALYTICS, wrap_in
+from detr_conformance.reference import FAMILY, RTDETR, ULTRALYTICS, LossSpec, wrap_in
+from detr_conformance.reference.spec import DESCRIBING
 from detr_conformance.report import Divergence
 from detr_conformance.reports.composing import entry_of
 
@@ -221,6 +222,11 @@ def test_a_rule_that_fails_only_in_consequence_says_of_which():
 def test_without_a_rule_that_is_about_the_step_nothing_is_blocked():
     entries = [entry("INV-01", "matching"), entry("REG-01", "box_terms.bbox"), entry("BOX-01", None)]
     assert [each.blocked_by for each in with_consequences(entries)] == [None, None, None]
+
+
+def test_every_decision_has_families_that_are_about_it():
+    decisions = {each.name for each in fields(LossSpec)} - {*DESCRIBING, "undefined"}
+    assert {name for name in decisions if not families_of(name)} == set()
 
 
 def test_a_decision_is_looked_at_by_the_families_that_are_about_it():
