@@ -58,7 +58,7 @@ def makes_many_groups(spec: LossSpec) -> bool:
 
 def hides_groups(spec: LossSpec) -> bool:
     """Whether the denoising queries of one group do not see those of another."""
-    layout = Layout((np.zeros(1, dtype=np.int64),), width=1, groups=2)
+    layout = Layout((np.zeros(1, dtype=np.int64),), width=1, groups=2, first=(0,))
     blocked = spec.denoising.generator.mask(layout, 1)
     return bool(blocked[:2, 2:4].all() and blocked[2:4, :2].all())
 

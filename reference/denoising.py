@@ -39,11 +39,13 @@ class Layout:
         chosen: for each image the targets it contributes, counted through the whole batch, ascending.
         width: M, the largest number of targets that an image contributes.
         groups: K, the number of groups.
+        first: the first target of each image.
     """
 
     chosen: tuple[Int64[np.ndarray, " _targets"], ...]
     width: int
     groups: int
+    first: tuple[int, ...]
 
     @property
     def queries(self) -> int:
@@ -125,9 +127,10 @@ class Generator:
 
     def arranged(self, counts: Sequence[int], num_dn: int, rng: np.random.Generator) -> Layout:
         """The layout for images with so many targets, of which there are some."""
-        chosen = [sum(counts[:image]) + self.contributed(count, num_dn, rng) for image, count in enumerate(counts)]
+        first = tuple(sum(counts[:image]) for image in range(len(counts)))
+        chosen = tuple(start + self.contributed(count, num_dn, rng) for start, count in zip(first, counts, strict=True))
         width = max(map(len, chosen))
-        return Layout(tuple(chosen), width, self.groups(num_dn, width))
+        return Layout(chosen, width, self.groups(num_dn, width), first)
 
     def _boxes(self, boxes: np.ndarray, scale: float, half: int, rng: np.random.Generator) -> np.ndarray:
         """Noisy boxes as logits."""

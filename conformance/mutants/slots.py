@@ -51,9 +51,9 @@ def packed(meta: Meta, layout: Layout) -> Meta:
     return {"dn_pos_idx": [own - own // (2 * layout.width) * layout.width for own in meta["dn_pos_idx"]]}
 
 
-def within_images(meta: Meta, _layout: Layout) -> Meta:
+def within_images(meta: Meta, layout: Layout) -> Meta:
     """Targets counted from the first one of each image."""
-    return {"dn_gt_idx": [own - own.min(initial=own.max(initial=0)) for own in meta["dn_gt_idx"]]}
+    return {"dn_gt_idx": [own - first for own, first in zip(meta["dn_gt_idx"], layout.first, strict=True)]}
 
 
 def padding_of_class_0(labels: Numbers, boxes: Numbers, blocked: Numbers, meta: Meta, embed: Numbers) -> Generated:
