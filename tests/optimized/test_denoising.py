@@ -65,7 +65,8 @@ def test_the_chosen_targets_fill_both_halves_of_every_group_and_nothing_else_doe
     batch = make_batch(gt_groups)
     labels, boxes, blocked, meta = generate(None, num_dn, batch=batch, box_noise_scale=0.0)
     width = min(max(gt_groups), num_dn)
-    layout = Layout(tuple(row.numpy() for row in meta["dn_gt_idx"]), width, num_dn // width)
+    first = tuple(sum(gt_groups[:image]) for image in range(len(gt_groups)))
+    layout = Layout(tuple(row.numpy() for row in meta["dn_gt_idx"]), width, num_dn // width, first)
     assert meta["dn_num_split"] == [layout.queries, QUERIES]
     assert np.array_equal(blocked, attention_mask(layout, QUERIES))
     for image, chosen in enumerate(layout.chosen):
