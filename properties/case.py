@@ -155,6 +155,11 @@ class LossCase:
             arrays |= {"dn_bboxes": self.denoising.bboxes, "dn_scores": self.denoising.scores}
         return arrays
 
+    @property
+    def changes_matcher(self) -> bool:
+        """Whether the case asks for a matcher with other options than the loss's own."""
+        return self.matcher != MatcherConfig()
+
     def change(self, **changes: Any) -> LossCase:
         """The same case with some fields replaced; a change of a single option goes by the option's name.
 

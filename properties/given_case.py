@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detr_conformance.properties.case import Denoising, LossCase, MatcherConfig
+from detr_conformance.properties.case import Denoising, LossCase
 from detr_conformance.properties.port import OPTIONS, options_of
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.reference import LossSpec
@@ -19,7 +19,7 @@ def needs_of(case: LossCase) -> frozenset[str]:
         "no_aux": not config.aux_loss,
         "denoising": denoising is not None,
         "denoising_subset": denoising is not None and not _denoises_all(denoising, case),
-        "matcher_options": case.matcher != MatcherConfig(),
+        "matcher_options": case.changes_matcher,
     }
     return frozenset({case.dtype, config.classification} | {name for name, needed in optional.items() if needed})
 

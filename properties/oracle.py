@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from detr_conformance.properties import tolerance
-from detr_conformance.properties.case import LossCase, MatcherConfig
+from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.matching import is_unambiguous
 from detr_conformance.reference import Criterion, Inputs, Losses, LossSpec, magnitude, track
 from detr_conformance.reference.loss import DenoisingInputs, matcher_for
@@ -57,7 +57,7 @@ def matching_costs(
             of its own.
     """
     config = spec.matcher.configured(spec.options(case.config))
-    if not inside_loss and case.matcher != MatcherConfig():
+    if not inside_loss and case.changes_matcher:
         config = case.matcher
     arithmetic = tolerance.arithmetic(cost_dtype(case.dtype))
     boxes, logits = track(case.pred_bboxes, arithmetic), track(case.pred_scores, arithmetic)

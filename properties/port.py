@@ -113,7 +113,10 @@ class MatchingPort(Port, Protocol):
     """A port that declares `match`."""
 
     def match(self, case: LossCase) -> Sequence[Sequence[Matching]]:
-        """For each layer, and in it for each image, the pairs that a matcher built from `case.matcher` finds."""
+        """For each layer, and in it for each image, the pairs that the matcher finds.
+
+        It is the loss's own, or where `case.changes_matcher` one built with the options `case.matcher`.
+        """
 
 
 class ReusablePort(Port, Protocol):

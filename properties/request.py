@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from detr_conformance.properties.case import LossCase, MatcherConfig
+from detr_conformance.properties.case import LossCase
 
 Range = tuple[int, int]
 """Smallest and largest number, both included."""
@@ -78,7 +78,7 @@ class Request:
             config.use_uni_match in self.uni_match,
             case.dtype == self.dtype,
             self.denoising == "sometimes" or (self.denoising == "always") == (case.denoising is not None),
-            self.matcher_options or case.matcher == MatcherConfig(),
+            self.matcher_options or not case.changes_matcher,
         )
         return (
             all(options)

@@ -11,7 +11,7 @@ import numpy as np
 from detr_conformance.diagnosis.trace import Call, Event, Numbers, Return, generator_trace_of, trace_of
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties import oracle
-from detr_conformance.properties.case import LossCase, MatcherConfig
+from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.matching import certify
 from detr_conformance.properties.port import DenoisingGroup
 from detr_conformance.properties.port_under_test import PortUnderTest
@@ -178,7 +178,7 @@ def _layout(group: DenoisingGroup | None) -> Numbers:
 
 def _first_wrong_pair(judged: PortUnderTest, case: LossCase) -> Divergence | None:
     """The first layer and image whose matching is not one of the cheapest, where the port shows it."""
-    if not judged.can("match") or case.matcher != MatcherConfig():
+    if not judged.can("match") or case.changes_matcher:
         return None
     costs = oracle.matching_costs(case, judged.spec)
     for layer, (of_layer, images) in enumerate(zip(costs, judged.match(case), strict=True)):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from detr_conformance.properties import oracle
-from detr_conformance.properties.case import LossCase, MatcherConfig
+from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.tolerance import arithmetic
 from detr_conformance.reference import ClassTerm, Criterion, LossSpec, Tracked, differing, replace_in
 from detr_conformance.reference.loss import matcher_for
@@ -162,7 +162,7 @@ def trace_of(case: LossCase, spec: LossSpec, differentiate: bool = False) -> lis
     by_input = {f"{key} by {name}": grad for key, loss in losses.items() for name, grad in loss.gradients.items()}
     taped = list(dropwhile(lambda event: not (isinstance(event, Call) and event.on_tape), trace.events))
     del trace.events[len(trace.events) - len(taped) :]
-    if case.matcher != MatcherConfig():
+    if case.changes_matcher:
         matcher, targets = matcher_for(trace.spec, arithmetic(case.dtype)), oracle.targets_of(case)
         for boxes, logits in zip(case.pred_bboxes, case.pred_scores, strict=True):
             matcher.match(case.matcher, boxes, logits, targets)

@@ -8,7 +8,7 @@ from copy import deepcopy
 import numpy as np
 
 from detr_conformance.properties import oracle
-from detr_conformance.properties.case import LossCase, MatcherConfig
+from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import CAPABILITIES, DenoisingGroup, LossResult, Matching
 from detr_conformance.properties.tolerance import PRECISIONS, arithmetic
 from detr_conformance.reference import ULTRALYTICS, Criterion, Losses, LossSpec
@@ -57,7 +57,7 @@ class ReferencePort:
         """Every layer through the matcher of the loss, or one with the options of the case if it has some."""
         matcher, targets = matcher_for(self.spec, arithmetic(case.dtype)), oracle.targets_of(case)
         own = self.spec.matcher.configured(self.spec.options(case.config))
-        options = own if case.matcher == MatcherConfig() else case.matcher
+        options = case.matcher if case.changes_matcher else own
         layers = zip(case.pred_bboxes, case.pred_scores, strict=True)
         return [matcher.match(options, boxes, logits, targets) for boxes, logits in layers]
 

@@ -95,7 +95,7 @@ class UltralyticsPort(TorchPort):
     def match(self, case: LossCase) -> Sequence[Sequence[Matching]]:
         """Every layer's predictions through the matcher of the loss."""
         matcher = self.build(case).matcher
-        if case.matcher != MatcherConfig():
+        if case.changes_matcher:
             matcher = type(matcher)(**asdict(case.matcher))
         tensors = tensors_of(case, self.device)
         layers = zip(tensors.predictions["pred_bboxes"], tensors.predictions["pred_scores"], strict=True)
