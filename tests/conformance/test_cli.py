@@ -146,10 +146,10 @@ def test_the_output_fits_80_columns_and_holds_no_control_characters(check):
 
 
 def test_a_port_that_gives_no_answer_is_an_error_and_the_run_goes_on(check):
-    run = check("sample_ports:hopeless", "--", "-k", "API-01 or MATCH-01 or DN-10", "--timeout", "1")
+    run = check("sample_ports:hopeless", "--", "-k", "API-01 or MATCH-01 or DN-10", "--timeout", "3")
     assert run.returncode == 1
     assert "loss(case) returned dict, expected a LossResult" in run.stdout
-    assert "no answer within 1 s: the port hangs" in run.stdout
+    assert "no answer within 3 s: the port hangs" in run.stdout
     assert "1 pass, 0 fail, 2 error" in run.stdout
 
 
