@@ -98,6 +98,7 @@ class Variable(NDArrayOperatorsMixin):
         """Select entries; an entry that is selected twice gets both derivatives."""
         shape = self.shape
 
+        @np.errstate(invalid="ignore")  # 0 times infinity: see `scaled`
         def scatter(grad: Tracked) -> Tracked:
             whole, bounds, times = np.zeros(shape), np.zeros(shape), np.zeros(shape)
             np.add.at(whole, key, grad.values)

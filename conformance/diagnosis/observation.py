@@ -183,8 +183,9 @@ def _add_group(judged: PortUnderTest, case: LossCase, numbers: dict[str, np.ndar
     if group is not None:
         numbers |= {"denoising labels": group.labels, "denoising boxes": group.boxes}
         facts["denoising mask"] = group.blocked.tolist()
-        facts["the same noise again"] = _repeats(judged, case, group, case.generator.seed)
-        facts["the same noise from another seed"] = _repeats(judged, case, group, case.generator.seed + 1)
+        if case.generator.box_noise_scale:  # without it only the choice of targets is left to chance, and may recur
+            facts["the same noise again"] = _repeats(judged, case, group, case.generator.seed)
+            facts["the same noise from another seed"] = _repeats(judged, case, group, case.generator.seed + 1)
         facts["denoising slots"] = _lists(group.pos_idx)
         if group.gt_idx is not None:  # older generators do not say
             facts["denoised targets"] = _lists(group.gt_idx)

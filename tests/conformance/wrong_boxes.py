@@ -95,7 +95,8 @@ class CompleteIoU(PlainLoss):
         distance = (matched - wanted)[..., :2].square().sum(dim=-1)
         angle, wanted_angle = ((size[..., 0] / size[..., 1]).atan() for size in (matched[..., 2:], wanted[..., 2:]))
         shape = 4 / math.pi**2 * (wanted_angle - angle).square()
-        return iou - distance / diagonal - shape / (shape - iou + 1 + EPS) * shape
+        weight = (shape / (shape - iou + 1 + EPS)).detach()
+        return iou - distance / diagonal - weight * shape
 
 
 class PredictionsClamped(PlainLoss):

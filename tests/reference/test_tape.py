@@ -100,6 +100,11 @@ def test_an_entry_that_is_selected_twice_gets_both_derivatives_both_bounds_and_t
     assert slope.magnitude.tolist() == [4.0 + 4.0, 0.0, 3.5, 0.0]
 
 
+def test_an_infinite_derivative_of_a_selected_entry_is_no_reason_for_a_warning():
+    slope = gradient(lambda a: a[[0, 1]] * np.array([np.inf, 1.0]), numbers(2))
+    assert slope.values.tolist() == [np.inf, 1.0]
+
+
 def test_where_passes_nothing_of_the_branch_that_was_not_taken():
     with np.errstate(divide="ignore", invalid="ignore"):
         slope = gradient(lambda a: np.where(plain(a) > 0, np.sqrt(a), 0.0), np.array([4.0, 9.0]))
