@@ -197,6 +197,8 @@ class DETRLoss:
     Attributes:
         matcher: what every layer is matched by; `fl` and `vfl` the loss objects, None where they are off.
         device: None, as everything here is in NumPy.
+
+    Any of these may be replaced, and any method overridden: the next call shows it.
     """
 
     arithmetic: Arithmetic = FLOAT32
