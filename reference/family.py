@@ -162,7 +162,7 @@ RTDETR = differs(
     guard=(Guard(0.0), "Nothing is added to the union or to the enclosing area.", _BOXES),
     matcher__guard=(Guard(0.0), "Nothing is added to them in the matching cost either.", _BOXES),
     layers=(
-        LayerPlan(least=2, denoising=lambda layers: layers - 1, first_is_encoder=True),
+        LayerPlan(least=2, denoising=lambda layers: layers - 1),
         "The first layer is the encoder's, which has no denoising queries.",
         _CRITERION,
     ),

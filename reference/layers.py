@@ -75,7 +75,6 @@ class LayerPlan:
         total: adds up layers.
         least: least number of layers of ordinary queries, for which the convention defines the loss.
         denoising: number of layers of denoising queries beside so many ordinary ones; None for any number.
-        first_is_encoder: the first ordinary layer is the encoder's.
         independent: the losses of a layer depend on the predictions of no other, unless a shared matching is asked for.
 
     Reference: Carion et al., DETR, arXiv 2005.12872, section 3.2 (auxiliary decoding losses).
@@ -87,5 +86,4 @@ class LayerPlan:
     total: Callable[[Sequence[Any]], Any] = summed
     least: int = 1
     denoising: Callable[[int], int] | None = None
-    first_is_encoder: bool = False
     independent: bool = True
