@@ -48,11 +48,11 @@ def pair_evidence(pair, spec=ULTRALYTICS):
 
 
 def random_pairs(spec=ULTRALYTICS) -> Iterator[list[Mutant]]:
-    """Always the same pairs of mutants that take different decisions otherwise."""
-    chance = np.random.default_rng(0)
+    """Always the same pairs of mutants that a rule can see and that take different decisions otherwise."""
+    chance, seen = np.random.default_rng(0), shown(spec)
     tried = 0
     while tried < PAIRS:
-        one, other = (MUSEUM[place] for place in chance.choice(len(MUSEUM), 2, replace=False))
+        one, other = (seen[place] for place in chance.choice(len(seen), 2, replace=False))
         if not set(one.changes(spec)) & set(other.changes(spec)):
             tried += 1
             yield [one, other]
