@@ -227,7 +227,7 @@ def _check_options(port: Port) -> None:
             _check_value(f"port {port.name!r}: options[{name!r}][{place}]", name, value)
 
 
-def _check_value(where: str, name: str, value: Any) -> None:  # whatever the port declares
+def _check_value(where: str, name: str, value: Any) -> None:
     """A value that a loss can have as this option."""
     if name == "loss_gain":
         _check_gains(where, value)
@@ -237,7 +237,7 @@ def _check_value(where: str, name: str, value: Any) -> None:  # whatever the por
         raise ValueError(f"{where} is {value}, expected at least 0")
 
 
-def _check_gains(where: str, gains: Any) -> None:  # see above
+def _check_gains(where: str, gains: Any) -> None:
     """A number above 0 for each term: a loss of gain 0 says nothing about the step that computed it."""
     expected = f"expected a gain for each of {', '.join(TERMS)}"
     if not isinstance(gains, Mapping):
