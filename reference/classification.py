@@ -56,11 +56,13 @@ def _entropy_by_score(x: Numbers, q: Numbers) -> Numbers:
 def binary_cross_entropy(x: Numbers, q: Numbers) -> Numbers:
     """Cross-entropy of a logit against a target score, term by term.
 
-        BCE(x, q) = -q log p - (1 - q) log(1 - p) = (1 - q) x - log p
+        BCE(x, q) = -q log p - (1 - q) log(1 - p) = x - q x - log p
 
-    Range [0, inf).
+    Range [0, inf). Libraries sum these terms in several orders, and some lose all digits of a small result: written
+    out, they give the bound that covers each.
     """
-    return (1.0 - q) * x + softplus(-x)
+    scored = np.where(q == 0, 0.0, q * x)  # not 0 times infinity where nothing is scored
+    return x - scored + softplus(-x)
 
 
 def truth(x: Numbers, y: Numbers) -> Numbers:

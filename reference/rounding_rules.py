@@ -62,7 +62,7 @@ def sum_rule(values: np.ndarray, bound: np.ndarray, axis: Any) -> np.ndarray:
 
 
 def _sum_or_difference(result: Reals, _: Arithmetic, a: Operand, b: Operand) -> Reals:
-    """A constant plus an exact 0, as 1 - q in the background, is not rounded."""
+    """A constant plus an exact 0, as 1 - y in the background, is not rounded."""
     if a.bound is EXACT:
         return b.bound + np.where((b.value == 0) & (b.bound == 0), 0.0, np.abs(result))
     return a.bound + b.bound + np.abs(result)

@@ -59,8 +59,8 @@ class SetCriterion:
 
     def loss_bce(self, logits, positive, _iou):
         """-log p at the positives, -log(1 - p) elsewhere."""
-        background = logsigmoid(-logits).masked_fill(self.mask(logits, positive), 0)
-        return -background.sum() - logsigmoid(logits[positive]).sum()
+        background = logsigmoid(-logits)
+        return -background.sum() + (background - logsigmoid(logits))[positive].sum()
 
     def loss_focal(self, logits, positive, _iou):
         alpha, gamma = self.config.alpha, self.config.gamma

@@ -90,7 +90,12 @@ def entropy_by_log_sigmoid(x, q):
     return (1 - q) * x - (np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x))))
 
 
-ENTROPIES = [entropy_by_maximum, entropy_by_log_sigmoid]
+def entropy_by_softplus(x, q):
+    """Cross-entropy as MLX evaluates it: for a label it is a small difference of large numbers."""
+    return np.logaddexp(np.float32(0), x) - x * q
+
+
+ENTROPIES = [entropy_by_maximum, entropy_by_log_sigmoid, entropy_by_softplus]
 
 
 def probability(x):
