@@ -72,6 +72,8 @@ class HungarianMatcher:
         if with_mask:
             check_mask_gains("cost_gain", self.cost_gain, "with_mask")
             check_count("num_sample_points", num_sample_points, least=1)
+        if generator is not None and not isinstance(generator, np.random.Generator):
+            raise TypeError(f"generator is a {type(generator).__name__}, expected a numpy.random.Generator or None")
         self.with_mask = with_mask
         self.generator = generator
         self.use_fl = use_fl

@@ -58,7 +58,7 @@ def taps(positions: Float[np.ndarray, " values"], pixels: int) -> list[Tap]:
     return found
 
 
-def resized(masks: Map, height: int, width: int) -> Map:
+def resized(masks: Float[Array, "*batch h w"], height: int, width: int) -> Float[Array, "*batch {height} {width}"]:
     """Masks in another size, bilinearly, corners not aligned.
 
         row of the result i  ->  (i + 1/2) h / H - 1/2, moved to the outermost row if it is beyond; columns likewise
@@ -177,23 +177,25 @@ def mask_costs(
     Reference: Cheng et al., Mask2Former, arXiv 2112.01527, section 3.3 (costs on sampled points).
     """
     x, t = sampled(masks, points), sampled(gt_mask, points)
-    as_object, as_rest = focal(x, np.ones(x.shape)), focal(x, np.zeros(x.shape))
-    costs = [(_focal_cost(as_object, as_rest, own), _dice_cost(sigmoid(x), own)) for own in t]
-    mask, dice = (np.stack([cost[term] for cost in costs], axis=1) for term in (0, 1))
-    return MaskCosts(mask, dice)
+    as_object, as_rest, p = focal(x, np.ones(x.shape)), focal(x, np.zeros(x.shape)), sigmoid(x)
+    queries = range(len(x))
+    return MaskCosts(
+        mask=np.stack([_focal_costs(as_object[query], as_rest[query], t) for query in queries]),
+        dice=np.stack([_dice_costs(p[query], t) for query in queries]),
+    )
 
 
-def _focal_cost(
-    as_object: Float[np.ndarray, "queries points"],
-    as_rest: Float[np.ndarray, "queries points"],
-    t: Float[np.ndarray, " points"],
-) -> Float[np.ndarray, " queries"]:
-    """Of every query with one target."""
-    return np.sum(as_object * t + as_rest * (1.0 - t), axis=-1) / len(t)
+def _focal_costs(
+    as_object: Float[np.ndarray, " points"],
+    as_rest: Float[np.ndarray, " points"],
+    t: Float[np.ndarray, "targets points"],
+) -> Float[np.ndarray, " targets"]:
+    """Of one query with every target."""
+    return np.sum(t * as_object + (1.0 - t) * as_rest, axis=-1) / len(as_rest)
 
 
-def _dice_cost(
-    p: Float[np.ndarray, "queries points"], t: Float[np.ndarray, " points"]
-) -> Float[np.ndarray, " queries"]:
-    """Of every query with one target."""
-    return 1.0 - (2.0 * np.sum(p * t, axis=-1) + 1.0) / (np.sum(p, axis=-1) + np.sum(t) + 1.0)
+def _dice_costs(
+    p: Float[np.ndarray, " points"], t: Float[np.ndarray, "targets points"]
+) -> Float[np.ndarray, " targets"]:
+    """Of one query with every target."""
+    return 1.0 - (2.0 * np.sum(t * p, axis=-1) + 1.0) / (np.sum(p) + np.sum(t, axis=-1) + 1.0)
