@@ -107,16 +107,13 @@ def pair_losses(
 ) -> tuple[Float[Tensor, "*pairs"], Float[Tensor, "*pairs"]]:
     """Focal and dice loss of each pair; see `mask_losses`.
 
-    Both follow from u = |p - t|, by how much a pixel is wrong: with z = x beside the object and -x on it, u is
-    sigmoid(z), and the cross-entropy is softplus(z). Nothing is a small difference of large numbers:
-
-        focal = a_t u^2 softplus(z),    1 - (2 sum p t + 1) / (sum p + sum t + 1) = sum u / (sum p + sum t + 1)
+    With z = x beside the object and -x on it, sigmoid(z) = 1 - p_t is by how much a pixel is wrong, and softplus(z) its
+    cross-entropy: no digits are lost where p is near 1.
     """
-    z = torch.where(on_object, -x, x)
-    u = z.sigmoid()
-    terms = u.square() * F.softplus(z, threshold=LINEAR_ABOVE)
-    pixels, size = (-2, -1), x.shape[-2] * x.shape[-1]
+    z, p, axes = torch.where(on_object, -x, x), x.sigmoid(), (-2, -1)
+    terms = z.sigmoid().square() * F.softplus(z, threshold=LINEAR_ABOVE)
     # Of two Python numbers `where` would make torch's default dtype.
     balance = torch.full_like(x, 1 - ALPHA).masked_fill_(on_object, ALPHA)
-    areas = x.sigmoid().sum(pixels) + on_object.sum(pixels, dtype=x.dtype)
-    return (balance * terms).sum(pixels) / size, u.sum(pixels) / (areas + 1)
+    focal = (balance * terms).sum(axes) / (x.shape[-2] * x.shape[-1])
+    both, areas = p.masked_fill(~on_object, 0.0).sum(axes), p.sum(axes) + on_object.sum(axes, dtype=x.dtype)
+    return focal, 1 - (2 * both + 1) / (areas + 1)
