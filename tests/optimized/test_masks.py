@@ -202,8 +202,9 @@ def test_without_a_pair_the_losses_are_zeros_in_the_graph(layers):
     assert not by_masks.any()
 
 
-def test_masks_change_no_other_loss_and_denoising_queries_have_none():
-    example = step()
+@pytest.mark.parametrize("groups", [0, 2])
+def test_masks_change_no_other_loss_and_denoising_queries_have_none(groups):
+    example = step(groups=groups)
     boxes, scores, *denoising = example.predictions
     loss, given = RTDETRDetectionLoss(4), masks_for(example)
     losses = loss((boxes, scores), example.batch, *denoising, dn_meta=example.dn_meta, **given)

@@ -227,8 +227,9 @@ def test_a_shared_matching_is_shared_by_the_masks(masked, uni):
     assert [float(losses["loss_mask_aux"]), float(losses["loss_dice_aux"])] == pytest.approx(expected)
 
 
-def test_masks_change_nothing_else(masked):
-    step, given = masked(groups=2)
+@pytest.mark.parametrize("groups", [0, 2])
+def test_masks_change_nothing_else(masked, groups):
+    step, given = masked(groups=groups)
     loss = RTDETRDetectionLoss(nc=4)
     without, losses = loss(*step.arguments), loss(*step.arguments, **given)
     assert {key: float(losses[key]) for key in without} == {key: float(each) for key, each in without.items()}
