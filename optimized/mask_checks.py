@@ -67,13 +67,3 @@ def check_mask_gains(name: str, gains: Mapping[str, float], asked_by: str) -> tu
             keys = sorted(map(str, gains))
             raise KeyError(f"{name} has the keys {keys}: {term!r} is missing, needed for {asked_by}")
     return check_number(f"{name}['mask']", gains["mask"]), check_number(f"{name}['dice']", gains["dice"])
-
-
-def check_generator(generator: object) -> None:
-    """A generator of random numbers, or None.
-
-    Raises:
-        TypeError: it is something else.
-    """
-    if generator is not None and not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator is a {type(generator).__name__}, expected a torch.Generator or None")

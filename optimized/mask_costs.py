@@ -16,13 +16,7 @@ Points = Float[Tensor, "points 2"]
 def draw_points(
     images: int, count: int, generator: torch.Generator | None, device: torch.device
 ) -> Float[Tensor, "images points 2"]:
-    """Points of each image, uniformly from all of it: x and y as shares of width and height.
-
-    Raises:
-        ValueError: the generator is on another device.
-    """
-    if generator is not None and generator.device.type != device.type:
-        raise ValueError(f"generator is on {generator.device}, expected {device}, where masks is")
+    """Points of each image, uniformly from all of it: x and y as shares of width and height."""
     return torch.rand(images, count, 2, generator=generator, device=device, dtype=torch.float32)
 
 
@@ -42,14 +36,13 @@ def add_mask_costs(
         points: where the masks are compared, in every layer alike.
         gains: of the focal and of the dice cost.
     """
-    with torch.autocast(costs.device.type, enabled=False):
-        end = 0
-        for image, count in enumerate(counts):
-            own, end = slice(end, end + count), end + count
-            t = sampled(masks.of_targets[own], points[image])
-            for layer, logits in enumerate(masks.logits[:, image]):
-                of_mask, of_dice = mask_costs(sampled(logits, points[image]), t)
-                costs[layer, own] += gains[0] * of_mask + gains[1] * of_dice
+    end = 0
+    for image, count in enumerate(counts):
+        own, end = slice(end, end + count), end + count
+        t = sampled(masks.of_targets[own], points[image])
+        for layer, logits in enumerate(masks.logits[:, image] if count else ()):
+            of_mask, of_dice = mask_costs(sampled(logits, points[image]), t)
+            costs[layer, own] += gains[0] * of_mask + gains[1] * of_dice
 
 
 def mask_costs(
@@ -77,7 +70,7 @@ def mask_costs(
 def sampled(masks: Shaped[Tensor, "masks height width"], points: Points) -> Float[Tensor, "masks points"]:
     """Values of masks at points, bilinearly; around a mask everything is 0.
 
-    In float64: what is multiplied in float32 has three digits on a device that was told to use TF32.
+    In float64: what is multiplied in float32 has three digits on a device that was told to use TF32, or under autocast.
     """
     grid = (2 * points.to(torch.float64) - 1)[None, None]
     maps = masks.to(torch.float64)[None]

@@ -86,11 +86,9 @@ def mask_losses(masks: Masks, pairs: Pairs, weights: tuple[Weight, Weight]) -> M
     Reference: Carion et al., DETR, arXiv 2005.12872, section 4.4; Lin et al., Focal Loss, arXiv 1708.02002, equation 5;
     Milletari et al., V-Net, arXiv 1606.04797, section 3.
     """
-    with torch.autocast(masks.logits.device.type, enabled=False):
-        of_pairs = pair_losses(_resized(masks, pairs), masks.of_targets[pairs.targets])
+    of_pairs = pair_losses(_resized(masks, pairs), masks.of_targets[pairs.targets])
     of_mask, of_dice = (each.sum(1) * weight for each, weight in zip(of_pairs, weights, strict=True))
-    # Copies: a caller may write into a loss, which torch does not allow for one of several views.
-    return MaskLosses(of_mask[-1].clone(), of_dice[-1].clone(), of_mask[:-1].sum(), of_dice[:-1].sum())
+    return MaskLosses(of_mask[-1], of_dice[-1], of_mask[:-1].sum(), of_dice[:-1].sum())
 
 
 def _resized(masks: Masks, pairs: Pairs) -> Float[Tensor, "layers pairs gt_height gt_width"]:

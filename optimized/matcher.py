@@ -10,14 +10,21 @@ from torch import Tensor, nn
 
 from detr_conformance.optimized.assignment import solve_stack
 from detr_conformance.optimized.backends import backend_for, check_backend
-from detr_conformance.optimized.mask_checks import check_generator, check_mask_gains
+from detr_conformance.optimized.mask_checks import check_mask_gains
 from detr_conformance.optimized.mask_costs import add_mask_costs, draw_points
 from detr_conformance.optimized.masks import Masks, checked_masks
 from detr_conformance.optimized.options import CostOptions
 from detr_conformance.optimized.pairing import Matching, matching_of_pairs, pairs_of_assignment
 from detr_conformance.optimized.targets import Pairs, Targets, checked_targets
 from detr_conformance.optimized.upload import on_device
-from detr_conformance.optimized.validation import check_count, check_gains, check_number, check_predictions
+from detr_conformance.optimized.validation import (
+    check_count,
+    check_gains,
+    check_generator,
+    check_generator_device,
+    check_number,
+    check_predictions,
+)
 
 DEFAULT_COST_GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
 DEFAULT_MASK_COST_GAIN = {"mask": 1.0, "dice": 1.0}
@@ -135,6 +142,8 @@ class HungarianMatcher(nn.Module):
         """
         if self.with_mask and masks is None:
             raise ValueError(f"masks is None, expected logits for each query, as with_mask is {self.with_mask}")
+        if self.with_mask:
+            check_generator_device(self.generator, "pred_scores", pred_scores.device)
         layers, _, queries, _ = pred_scores.shape
         backend = backend_for(pred_scores.device, self.backend)
         cost = backend.costs(pred_bboxes, pred_scores, targets, self._options())

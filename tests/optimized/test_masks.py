@@ -100,6 +100,23 @@ def test_losses_and_gradients_are_those_of_the_reference(dtype, size, gt_size, s
         assert by_masks.any() or not wanted.values.any()
 
 
+def test_given_pairs_in_any_order_are_those_of_the_reference():
+    example = step(groups=0)
+    given = masks_for(example)
+    pairs = [([5, 1, 2], [1, 2, 0]), ([], []), ([0, 3], [4, 3])]
+    matching = [tuple(torch.tensor(row, dtype=torch.int64) for row in pair) for pair in pairs]
+    losses = DETRLoss(4)(*example.predictions, example.batch, match_indices=matching, **given)
+    theirs = judged_in("float32", "DETRLoss")(4)
+    expected = theirs(
+        *arrays(example.predictions),
+        arrays(example.batch),
+        match_indices=[tuple(pair) for pair in arrays(matching)],
+        **arrays(given),
+    )
+    for key, each in losses.items():
+        assert_within(each, expected[key].value, "float32")
+
+
 @pytest.fixture
 def example():
     return step(groups=0)
@@ -457,6 +474,14 @@ def test_the_host_never_waits_for_masks(with_mask):
     outcome(example, given, loss)  # compiles the kernels and sends the counts
     with no_waiting():
         outcome(example, given, loss)
+
+
+@pytest.mark.cuda
+def test_a_generator_on_another_device_is_refused():
+    example, loss = step(groups=0, device="cuda"), RTDETRDetectionLoss(4)
+    loss.matcher = HungarianMatcher(with_mask=True, generator=torch.Generator())
+    with pytest.raises(ValueError, match="generator is on cpu, expected cuda:0, where pred_scores is"):
+        outcome(example, masks_for(example), loss)
 
 
 @pytest.mark.cuda
