@@ -171,7 +171,7 @@ class DETRLoss(nn.Module):
             [losses] = losses_of_parts(self, [pred_bboxes, pred_scores], batch, queries, targets)
             return self._named(losses.unbind(), postfix)
         if torch.compiler.is_compiling():  # the operator has no masks: a graph break
-            called = torch.compiler.disable(self._called)
+            called = torch.compiler.disable(self._called)  # type: ignore[no-untyped-call]
         return called(pred_bboxes, pred_scores, batch, postfix, match_indices, masks, gt_mask)
 
     def _called(
@@ -295,9 +295,10 @@ class DETRLoss(nn.Module):
 
     def _named(self, losses: Sequence[Tensor], postfix: str = "", of_masks: MaskLosses | None = None) -> Losses:
         """The losses of `LayerLosses` and `MaskLosses` under their public keys."""
-        terms, main, auxiliary = TERMS, list(losses[:3]), list(losses[3:])
+        main, auxiliary = list(losses[:3]), list(losses[3:])
         if of_masks is not None:
-            terms, main, auxiliary = TERMS + MASK_TERMS, [*main, *of_masks[:2]], [*auxiliary, *of_masks[2:]]
+            main, auxiliary = [*main, *of_masks[:2]], [*auxiliary, *of_masks[2:]]
+        terms = TERMS if of_masks is None else TERMS + MASK_TERMS
         named = {f"loss_{term}{postfix}": loss for term, loss in zip(terms, main, strict=True)}
         if not self.aux_loss:
             return named

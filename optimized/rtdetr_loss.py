@@ -84,7 +84,7 @@ class RTDETRDetectionLoss(DETRLoss):
         if torch.compiler.is_compiling() and masks is None and gt_mask is None:
             return self._traced(*arguments)
         if torch.compiler.is_compiling():  # the operator has no masks: a graph break
-            called = torch.compiler.disable(self._called_with_denoising)
+            called = torch.compiler.disable(self._called_with_denoising)  # type: ignore[no-untyped-call]
         return called(*arguments, masks, gt_mask)
 
     def _called_with_denoising(

@@ -119,7 +119,7 @@ class HungarianMatcher:
         if masks is None and gt_mask is None:
             raise ValueError("masks is None, expected logits for each query, as with_mask is set")
         check_masks(masks, gt_mask, pred_scores.shape[:2], "images queries", len(gt_cls))
-        return self._match_with_masks(config, boxes, logits, targets, masks.astype(np.float64), gt_mask)
+        return self._match_with_masks(config, boxes, logits, targets, masks, gt_mask)
 
     def _match_with_masks(
         self, config: MatcherConfig, boxes: Any, logits: Any, targets: Targets, masks: Any, gt_mask: Any
@@ -130,7 +130,7 @@ class HungarianMatcher:
             own, points = targets.of_image(image), draw_points(self.num_sample_points, generator)
             of_image = boxes[image], logits[image], targets.boxes[own], targets.classes[own]
             with np.errstate(all="ignore"):
-                of_masks = mask_costs(masks[image], gt_mask[own].astype(np.float64), points)
+                of_masks = mask_costs(masks[image].astype(np.float64), gt_mask[own].astype(np.float64), points)
                 further = self.cost_gain["mask"] * of_masks.mask + self.cost_gain["dice"] * of_masks.dice
             queries, chosen = cheapest(ULTRALYTICS.matcher.cost(config, *of_image, further=further))
             matchings.append((queries, own.start + chosen))
@@ -385,7 +385,8 @@ class DETRLoss:
     def _matched(self, *layer: Any) -> Sequence[Matching]:
         """The matching of a layer; without masks the matcher is not given any, for not every one takes them."""
         *inputs, masks, gt_mask = layer
-        return self.matcher(*inputs) if masks is None else self.matcher(*inputs, masks=masks, gt_mask=gt_mask)
+        given = {} if masks is None else {"masks": masks, "gt_mask": gt_mask}
+        return self.matcher(*inputs, **given)
 
     def _get_loss_class(
         self,

@@ -186,16 +186,12 @@ def mask_costs(
 
 
 def _focal_costs(
-    as_object: Float[np.ndarray, " points"],
-    as_rest: Float[np.ndarray, " points"],
-    t: Float[np.ndarray, "targets points"],
-) -> Float[np.ndarray, " targets"]:
+    as_object: Float[Array, " points"], as_rest: Float[Array, " points"], t: Float[Array, "targets points"]
+) -> Float[Array, " targets"]:
     """Of one query with every target."""
     return np.sum(t * as_object + (1.0 - t) * as_rest, axis=-1) / len(as_rest)
 
 
-def _dice_costs(
-    p: Float[np.ndarray, " points"], t: Float[np.ndarray, "targets points"]
-) -> Float[np.ndarray, " targets"]:
+def _dice_costs(p: Float[Array, " points"], t: Float[Array, "targets points"]) -> Float[Array, " targets"]:
     """Of one query with every target."""
     return 1.0 - (2.0 * np.sum(t * p, axis=-1) + 1.0) / (np.sum(p) + np.sum(t, axis=-1) + 1.0)
