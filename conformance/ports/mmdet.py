@@ -1,0 +1,138 @@
+"""The heads of DETR, Deformable DETR and DINO in the `mmdet` package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from detr_conformance.ports.foreign_packages import declare_torchvision_operators, stub_package
+from detr_conformance.ports.torch_port import CaseTensors, TorchPort, arrays_of, one_thread, tensors_of
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.port import Matching
+from detr_conformance.reference import LossSpec
+
+declare_torchvision_operators()
+# Compiled operators, which no head of this file calls on the CPU, and which mmcv-lite does not have.
+stub_package("mmcv.ops")
+
+from mmdet.models.dense_heads import DeformableDETRHead, DINOHead  # noqa: E402  # after the above
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy  # noqa: E402  # as above
+from mmengine.structures import InstanceData  # noqa: E402  # as above
+
+SIDE = 256
+"""Side of every image in pixels: a power of two, so that neither pixels nor shares of it round."""
+EMBEDDING = 8  # channels of layers that are built and never called
+
+
+class MMDetPort(TorchPort):
+    """A head with a focal loss. Targets are corners in pixels there.
+
+    Attributes:
+        head: the class of the head.
+    """
+
+    name = "mmdet-deformable"
+    profile: str | LossSpec = "mmdet"
+    capabilities = frozenset({"focal", "gradients", "one_object", "match"})
+    dtypes = frozenset({"float32", "float64"})
+    head: Callable[..., Any] = DeformableDETRHead
+
+    def build(self, case: LossCase) -> Any:
+        """The head, with costs as its recipe has them."""
+        config = case.config
+        gain = config.loss_gain
+        costs = [
+            {"type": "FocalLossCost", "weight": 2.0},
+            {"type": "BBoxL1Cost", "weight": 5.0, "box_format": "xywh"},
+            {"type": "IoUCost", "iou_mode": "giou", "weight": 2.0},
+        ]
+        return self.head(
+            num_classes=config.nc,
+            embed_dims=EMBEDDING,
+            loss_cls={
+                "type": "FocalLoss",
+                "use_sigmoid": True,
+                "gamma": config.gamma,
+                "alpha": config.alpha,
+                "loss_weight": gain["class"],
+            },
+            loss_bbox={"type": "L1Loss", "loss_weight": gain["bbox"]},
+            loss_iou={"type": "GIoULoss", "loss_weight": gain["giou"]},
+            train_cfg={"assigner": {"type": "HungarianAssigner", "match_costs": costs}},
+        )
+
+    def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
+        """As the head does with what its layers predict; there is no encoder's layer."""
+        predictions = tensors.predictions
+        layers = (predictions["pred_scores"], predictions["pred_bboxes"])
+        return loss.loss_by_feat(*layers, None, None, targets_of(case, tensors), images_of(case))  # type: ignore[no-any-return]  # judged by the caller
+
+    @one_thread()
+    def match(self, case: LossCase) -> Sequence[Sequence[Matching]]:
+        """Every image of every layer through the assigner."""
+        head, tensors = self.build(case), tensors_of(case)
+        targets, layers = (
+            targets_of(case, tensors),
+            (tensors.predictions[name] for name in ("pred_bboxes", "pred_scores")),
+        )
+        return [
+            [_assigned(head, case, image, own, targets[image]) for image, own in enumerate(zip(*layer, strict=True))]
+            for layer in zip(*layers, strict=True)
+        ]
+
+
+class MMDetDINOPort(MMDetPort):
+    """DINO's head, with denoising queries."""
+
+    name = "mmdet-dino"
+    capabilities = MMDetPort.capabilities | {"denoising"}
+    head = DINOHead
+
+    def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
+        """Denoising queries in front. Without any, the head still returns losses of theirs, which are zero."""
+        predictions, made = tensors.predictions, case.denoising
+        boxes, logits = predictions["pred_bboxes"], predictions["pred_scores"]
+        meta = {"num_denoising_queries": 0, "num_denoising_groups": 1}
+        if made is not None:
+            boxes, logits = (
+                torch.cat([predictions[before], each], dim=2)
+                for before, each in (("dn_bboxes", boxes), ("dn_scores", logits))
+            )
+            meta = {"num_denoising_queries": made.bboxes.shape[2], "num_denoising_groups": made.num_group}
+        losses = loss.loss_by_feat(logits, boxes, None, None, targets_of(case, tensors), images_of(case), meta)
+        return {key: each for key, each in losses.items() if made is not None or "dn_loss" not in key}
+
+
+def targets_of(case: LossCase, tensors: CaseTensors) -> list[InstanceData]:
+    """The targets of each image, as corners in pixels."""
+    corners = bbox_cxcywh_to_xyxy(tensors.gt_bboxes) * SIDE
+    own = [case.of_image(image) for image in range(case.images)]
+    return [InstanceData(bboxes=corners[each], labels=tensors.gt_cls[each]) for each in own]
+
+
+def images_of(case: LossCase) -> list[dict[str, tuple[int, int]]]:
+    """What the head wants to know of each image."""
+    return [{"img_shape": (SIDE, SIDE)}] * case.images
+
+
+def _assigned(
+    head: Any, case: LossCase, image: int, layer: tuple[torch.Tensor, torch.Tensor], targets: InstanceData
+) -> Matching:
+    """The pairs of one image, targets counted through the batch."""
+    boxes, logits = layer
+    predicted = InstanceData(bboxes=bbox_cxcywh_to_xyxy(boxes) * SIDE, scores=logits)
+    target_of_query = head.assigner.assign(predicted, targets, {"img_shape": (SIDE, SIDE)}).gt_inds - 1  # -1: none
+    queries = (target_of_query >= 0).nonzero()[:, 0]
+    return arrays_of((queries, target_of_query[queries] + case.of_image(image).start))
+
+
+def port() -> MMDetPort:
+    """Deformable DETR of the installed `mmdet` package."""
+    return MMDetPort()
+
+
+def dino_port() -> MMDetDINOPort:
+    """DINO of the installed `mmdet` package."""
+    return MMDetDINOPort()
