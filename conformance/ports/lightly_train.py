@@ -97,6 +97,7 @@ class LightlyDFINEPort(LightlyRTDETRPort):
 
     name = "lightly-dfine"
     profile = "dfine"
+    capabilities = LightlyRTDETRPort.capabilities - {"focal", "no_aux"}
     names = Names(encoders="enc_aux_outputs")
     criterion = DFINECriterion
 

@@ -95,7 +95,7 @@ class ListOfDictsPort(TorchPort):
     def _auxiliary(self, layers: Sequence[Outputs]) -> Outputs:
         """Decoder layers in a list, the encoder's where the criterion looks for it."""
         names = self.names
-        if names.encoder is None and names.encoders is None:
+        if (names.encoder is None and names.encoders is None) or not layers:
             return {names.auxiliary: list(layers)}
         encoder, *decoder = layers
         outputs: Outputs = {names.auxiliary: decoder}

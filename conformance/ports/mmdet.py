@@ -17,7 +17,7 @@ declare_torchvision_operators()
 # Compiled operators, which no head of this file calls on the CPU, and which mmcv-lite does not have.
 stub_package("mmcv.ops")
 
-from mmdet.models.dense_heads import DeformableDETRHead, DINOHead  # noqa: E402  # after the above
+from mmdet.models.dense_heads import DeformableDETRHead, DETRHead, DINOHead  # noqa: E402  # after the above
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy  # noqa: E402  # as above
 from mmengine.structures import InstanceData  # noqa: E402  # as above
 
@@ -36,7 +36,9 @@ class MMDetPort(TorchPort):
     name = "mmdet-deformable"
     profile: str | LossSpec = "mmdet"
     capabilities = frozenset({"focal", "gradients", "one_object", "match"})
-    dtypes = frozenset({"float32", "float64"})
+    dtypes = frozenset({"float32"})  # float32's eps is added to every divisor
+    # Its documentation gives no meaning to an alpha of 0 or less.
+    options: Mapping[str, Any] = {"gamma": (2.0,), "alpha": (0.25, 0.75, 0.1, 1.0)}
     head: Callable[..., Any] = DeformableDETRHead
 
     def build(self, case: LossCase) -> Any:
@@ -48,20 +50,21 @@ class MMDetPort(TorchPort):
             {"type": "BBoxL1Cost", "weight": 5.0, "box_format": "xywh"},
             {"type": "IoUCost", "iou_mode": "giou", "weight": 2.0},
         ]
-        return self.head(
-            num_classes=config.nc,
-            embed_dims=EMBEDDING,
-            loss_cls={
-                "type": "FocalLoss",
-                "use_sigmoid": True,
-                "gamma": config.gamma,
-                "alpha": config.alpha,
-                "loss_weight": gain["class"],
-            },
-            loss_bbox={"type": "L1Loss", "loss_weight": gain["bbox"]},
-            loss_iou={"type": "GIoULoss", "loss_weight": gain["giou"]},
-            train_cfg={"assigner": {"type": "HungarianAssigner", "match_costs": costs}},
-        )
+        with torch.random.fork_rng(devices=()):  # its layers, which are never called, start with random weights
+            return self.head(
+                num_classes=config.nc,
+                embed_dims=EMBEDDING,
+                loss_cls={
+                    "type": "FocalLoss",
+                    "use_sigmoid": True,
+                    "gamma": config.gamma,
+                    "alpha": config.alpha,
+                    "loss_weight": gain["class"],
+                },
+                loss_bbox={"type": "L1Loss", "loss_weight": gain["bbox"]},
+                loss_iou={"type": "GIoULoss", "loss_weight": gain["giou"]},
+                train_cfg={"assigner": {"type": "HungarianAssigner", "match_costs": costs}},
+            )
 
     def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
         """As the head does with what its layers predict; there is no encoder's layer."""
@@ -91,18 +94,15 @@ class MMDetDINOPort(MMDetPort):
     head = DINOHead
 
     def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
-        """Denoising queries in front. Without any, the head still returns losses of theirs, which are zero."""
-        predictions, made = tensors.predictions, case.denoising
+        """Denoising queries in front. Without any, what the head computes of the others."""
+        predictions, made, targets = tensors.predictions, case.denoising, targets_of(case, tensors)
         boxes, logits = predictions["pred_bboxes"], predictions["pred_scores"]
-        meta = {"num_denoising_queries": 0, "num_denoising_groups": 1}
-        if made is not None:
-            boxes, logits = (
-                torch.cat([predictions[before], each], dim=2)
-                for before, each in (("dn_bboxes", boxes), ("dn_scores", logits))
-            )
-            meta = {"num_denoising_queries": made.bboxes.shape[2], "num_denoising_groups": made.num_group}
-        losses = loss.loss_by_feat(logits, boxes, None, None, targets_of(case, tensors), images_of(case), meta)
-        return {key: each for key, each in losses.items() if made is not None or "dn_loss" not in key}
+        if made is None:
+            return DETRHead.loss_by_feat(loss, logits, boxes, targets, images_of(case))  # type: ignore[no-any-return]  # judged by the caller
+        meta = {"num_denoising_queries": made.bboxes.shape[2], "num_denoising_groups": made.num_group}
+        boxes = torch.cat([predictions["dn_bboxes"], boxes], dim=2)
+        logits = torch.cat([predictions["dn_scores"], logits], dim=2)
+        return loss.loss_by_feat(logits, boxes, None, None, targets, images_of(case), meta)  # type: ignore[no-any-return]  # as above
 
 
 def targets_of(case: LossCase, tensors: CaseTensors) -> list[InstanceData]:

@@ -20,7 +20,7 @@ class RFDETRPort(ListOfDictsPort):
     """`SetCriterion` with its `HungarianMatcher`, in training; layer 0 of a case is the encoder's."""
 
     name = "rfdetr"
-    profile = "lwdetr"
+    profile = "rfdetr"
     capabilities = frozenset({"ia_bce", "query_groups", "gradients", "one_object", "match"})
     dtypes = frozenset({"float32", "float64"})  # torch.cdist has no CPU kernel for half precision
     options: Mapping[str, tuple[float, ...]] = {"gamma": (2.0,)}  # a constant of the package

@@ -19,6 +19,12 @@ from detr_conformance.ports.torch_port import CaseTensors
 from detr_conformance.ports.transformers_rtdetr import NAMES
 from detr_conformance.properties.case import LossCase
 
+GAINS = (
+    {"class": 1.0, "bbox": 5.0, "giou": 2.0},
+    {"class": 1.0, "bbox": 3.0, "giou": 4.0},
+)
+"""That of the class is a constant of the package; its configuration takes whole numbers for the others."""
+
 
 class TransformersDetrPort(ListOfDictsPort):
     """`ForObjectDetectionLoss`, the loss of DETR, YOLOS and Table Transformer.
@@ -29,8 +35,8 @@ class TransformersDetrPort(ListOfDictsPort):
     name = "transformers-detr"
     profile = "detr"
     capabilities = frozenset({"softmax", "no_aux", "gradients", "one_object", "match", "matcher_options"})
-    dtypes = frozenset({"float32", "float64"})  # torch.cdist has no CPU kernel for half precision
-    options: Mapping[str, Any] = {"loss_gain": ({"class": 1.0, "bbox": 5.0, "giou": 2.0},)}
+    dtypes = frozenset({"float32"})  # the weights of the classes are float32; torch.cdist knows no half precision
+    options: Mapping[str, Any] = {"loss_gain": GAINS}
     names = NAMES
     config_class: Callable[..., PretrainedConfig] = DetrConfig
     loss_function: Callable[..., Any] = staticmethod(ForObjectDetectionLoss)
@@ -43,9 +49,9 @@ class TransformersDetrPort(ListOfDictsPort):
             num_labels=case.config.nc,
             auxiliary_loss=case.config.aux_loss and case.layers > 1,
             decoder_layers=case.layers,
-            bbox_loss_coefficient=gain["bbox"],
-            giou_loss_coefficient=gain["giou"],
-            **{f"{term}_cost": each for term, each in cost.items()},
+            bbox_loss_coefficient=whole(gain["bbox"]),
+            giou_loss_coefficient=whole(gain["giou"]),
+            **{f"{term}_cost": whole(each) for term, each in cost.items()},
             **self.own_options(case),
         )
 
@@ -87,7 +93,8 @@ class TransformersDeformablePort(TransformersDetrPort):
     name = "transformers-deformable"
     profile = "deformable"
     capabilities = TransformersDetrPort.capabilities - {"softmax", "matcher_options"} | {"focal"}
-    options = TransformersDetrPort.options | {"gamma": (2.0,)}
+    dtypes = frozenset({"float32", "float64"})
+    options: Mapping[str, Any] = {"loss_gain": GAINS, "gamma": (2.0,)}
     config_class = DeformableDetrConfig
     loss_function = staticmethod(DeformableDetrForObjectDetectionLoss)
     matcher_class = DeformableDetrHungarianMatcher
@@ -130,6 +137,11 @@ class TransformersLwDetrPort(TransformersDeformablePort):
         """The matcher with the options and the groups of the case."""
         matcher = LwDetrHungarianMatcher(**{f"{term}_cost": each for term, each in self.costs(case).items()})
         return lambda outputs, targets: matcher(outputs, targets, case.config.query_groups)
+
+
+def whole(number: float) -> float:
+    """The number as an int where it is one: some configurations refuse floats."""
+    return int(number) if number == int(number) else number
 
 
 def port() -> TransformersDetrPort:
