@@ -21,7 +21,7 @@ class RFDETRPort(ListOfDictsPort):
 
     name = "rfdetr"
     profile = "rfdetr"
-    capabilities = frozenset({"ia_bce", "query_groups", "gradients", "one_object", "match"})
+    capabilities = frozenset({"ia_bce", "focal", "query_groups", "gradients", "one_object", "match"})
     dtypes = frozenset({"float32", "float64"})  # torch.cdist has no CPU kernel for half precision
     options: Mapping[str, tuple[float, ...]] = {"gamma": (2.0,)}  # a constant of the package
     names = Names(encoder="enc_outputs")
@@ -37,7 +37,7 @@ class RFDETRPort(ListOfDictsPort):
             config.alpha,
             LOSSES,
             group_detr=config.query_groups,
-            ia_bce_loss=True,
+            ia_bce_loss=config.classification == "ia_bce",
         )
 
     def weights(self, loss: SetCriterion | None, case: LossCase) -> dict[str, float]:  # noqa: ARG002  # the signature

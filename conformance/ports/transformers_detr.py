@@ -128,6 +128,11 @@ class TransformersLwDetrPort(TransformersDeformablePort):
             "group_detr": case.config.query_groups,
         }
 
+    def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
+        """As above. The encoder is always asked for its losses; a case of one layer has none of its."""
+        losses = super().call(loss, case, tensors)
+        return {key: each for key, each in losses.items() if case.layers > 1 or not key.endswith("_enc")}
+
     def auxiliary(self, boxes: torch.Tensor, logits: torch.Tensor) -> dict[str, torch.Tensor]:
         """Those of the decoder, and the encoder's."""
         encoder = {"enc_outputs_class": logits[0], "enc_outputs_coord": boxes[0]}
