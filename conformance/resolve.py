@@ -24,7 +24,7 @@ class BuiltIn(NamedTuple):
     Attributes:
         module: where its function `port()` is.
         about: what it is, for `detr-conformance list`.
-        profile: the spec that it is held to, by name.
+        profile: name of the spec that it is held to.
         extra: the extra of this package that installs what it judges, if it needs more than the suite itself.
         version: that of the package of that name which docs/findings.md is about, where the port is somebody else's.
         factory: the function, where it is not `port`.
@@ -80,6 +80,7 @@ BUILT_IN = {
     "lightly-rtdetr": _lightly("lightly_train", "port", "rtdetr", "RTDETRCriterionv2"),
     "lightly-dfine": _lightly("lightly_train", "dfine_port", "dfine", "DFINECriterion"),
     "rfdetr": _rfdetr("rfdetr", "port", "rfdetr", "SetCriterion"),
+    "mmdet-detr": _mmdet("mmdet", "detr_port", "mmdet-detr", "DETRHead"),
     "mmdet-deformable": _mmdet("mmdet", "port", "mmdet", "DeformableDETRHead"),
     "mmdet-dino": _mmdet("mmdet", "dino_port", "mmdet", "DINOHead"),
 }

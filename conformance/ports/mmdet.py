@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,9 @@ from detr_conformance.ports.foreign_packages import declare_torchvision_operator
 from detr_conformance.ports.torch_port import CaseTensors, TorchPort, arrays_of, one_thread, tensors_of
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import Matching
-from detr_conformance.reference import LossSpec
+from detr_conformance.reference import FAMILY, LossSpec
+from detr_conformance.reference.family import differs
+from detr_conformance.reference.normaliser import Tally, matched_pairs, weighted_queries
 
 declare_torchvision_operators()
 # Compiled operators, which no head of this file calls on the CPU, and which mmcv-lite does not have.
@@ -24,6 +27,34 @@ from mmengine.structures import InstanceData  # noqa: E402  # as above
 SIDE = 256
 """Side of every image in pixels: a power of two, so that neither pixels nor shares of it round."""
 EMBEDDING = 8  # channels of layers that are built and never called
+BOX_COSTS = (
+    {"type": "BBoxL1Cost", "weight": 5.0, "box_format": "xywh"},
+    {"type": "IoUCost", "iou_mode": "giou", "weight": 2.0},
+)
+_HEAD = "https://github.com/open-mmlab/mmdetection, mmdet/models/dense_heads/detr_head.py"
+
+
+def at_least_one(tally: Tally) -> float:
+    """The weighted number of queries, at least 1."""
+    return max(weighted_queries(tally), 1.0)
+
+
+MMDET_DETR = differs(
+    FAMILY["detr"],
+    "mmdet-detr",
+    target_boxes=(FAMILY["mmdet"].target_boxes, "Targets come as corners.", _HEAD),
+    normaliser=(
+        {"softmax": at_least_one, "bbox": matched_pairs, "giou": matched_pairs},
+        "The weighted number of queries is at least 1; box losses are divided by the number of matched pairs.",
+        _HEAD,
+    ),
+    keys=(
+        replace(FAMILY["mmdet"].keys, class_names={"softmax": ("cls",)}),
+        "loss_cls, loss_bbox and loss_iou; those of layer i begin with di.",
+        _HEAD,
+    ),
+)
+"""mmdetection's DETR."""
 
 
 class MMDetPort(TorchPort):
@@ -43,28 +74,24 @@ class MMDetPort(TorchPort):
 
     def build(self, case: LossCase) -> Any:
         """The head, with costs as its recipe has them."""
-        config = case.config
-        gain = config.loss_gain
-        costs = [
-            {"type": "FocalLossCost", "weight": 2.0},
-            {"type": "BBoxL1Cost", "weight": 5.0, "box_format": "xywh"},
-            {"type": "IoUCost", "iou_mode": "giou", "weight": 2.0},
-        ]
+        gain = case.config.loss_gain
         with torch.random.fork_rng(devices=()):  # its layers, which are never called, start with random weights
             return self.head(
-                num_classes=config.nc,
+                num_classes=case.config.nc,
                 embed_dims=EMBEDDING,
-                loss_cls={
-                    "type": "FocalLoss",
-                    "use_sigmoid": True,
-                    "gamma": config.gamma,
-                    "alpha": config.alpha,
-                    "loss_weight": gain["class"],
-                },
+                loss_cls=self.class_loss(case) | {"loss_weight": gain["class"]},
                 loss_bbox={"type": "L1Loss", "loss_weight": gain["bbox"]},
                 loss_iou={"type": "GIoULoss", "loss_weight": gain["giou"]},
-                train_cfg={"assigner": {"type": "HungarianAssigner", "match_costs": costs}},
+                train_cfg={"assigner": {"type": "HungarianAssigner", "match_costs": [self.class_cost(), *BOX_COSTS]}},
             )
+
+    def class_loss(self, case: LossCase) -> dict[str, Any]:
+        """The configuration of the classification loss."""
+        return {"type": "FocalLoss", "use_sigmoid": True, "gamma": case.config.gamma, "alpha": case.config.alpha}
+
+    def class_cost(self) -> dict[str, Any]:
+        """That of the class cost."""
+        return {"type": "FocalLossCost", "weight": 2.0}
 
     def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
         """As the head does with what its layers predict; there is no encoder's layer."""
@@ -76,14 +103,35 @@ class MMDetPort(TorchPort):
     def match(self, case: LossCase) -> Sequence[Sequence[Matching]]:
         """Every image of every layer through the assigner."""
         head, tensors = self.build(case), tensors_of(case)
-        targets, layers = (
-            targets_of(case, tensors),
-            (tensors.predictions[name] for name in ("pred_bboxes", "pred_scores")),
-        )
+        targets = targets_of(case, tensors)
+        layers = (tensors.predictions[name] for name in ("pred_bboxes", "pred_scores"))
         return [
             [_assigned(head, case, image, own, targets[image]) for image, own in enumerate(zip(*layer, strict=True))]
             for layer in zip(*layers, strict=True)
         ]
+
+
+class MMDetDETRPort(MMDetPort):
+    """DETR's head, with softmax cross-entropy."""
+
+    name = "mmdet-detr"
+    profile = MMDET_DETR
+    capabilities = MMDetPort.capabilities - {"focal"} | {"softmax"}
+    options: Mapping[str, Any] = {}
+    head = DETRHead
+
+    def class_loss(self, case: LossCase) -> dict[str, Any]:  # noqa: ARG002  # for the others
+        """Softmax with the weight of no object."""
+        return {"type": "CrossEntropyLoss", "use_sigmoid": False, "bg_cls_weight": 0.1, "class_weight": 1.0}
+
+    def class_cost(self) -> dict[str, Any]:
+        """The probability."""
+        return {"type": "ClassificationCost", "weight": 1.0}
+
+    def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
+        """As the head does with what its layers predict."""
+        layers = (tensors.predictions["pred_scores"], tensors.predictions["pred_bboxes"])
+        return loss.loss_by_feat(*layers, targets_of(case, tensors), images_of(case))  # type: ignore[no-any-return]  # judged by the caller
 
 
 class MMDetDINOPort(MMDetPort):
@@ -131,6 +179,11 @@ def _assigned(
 def port() -> MMDetPort:
     """Deformable DETR of the installed `mmdet` package."""
     return MMDetPort()
+
+
+def detr_port() -> MMDetDETRPort:
+    """DETR of the installed `mmdet` package."""
+    return MMDetDETRPort()
 
 
 def dino_port() -> MMDetDINOPort:
