@@ -57,6 +57,7 @@ _transformers = _foreign("transformers", "5.23.0")
 _lightly = _foreign("lightly-train", "0.18.0")
 _rfdetr = _foreign("rfdetr", "1.11.2")
 _mmdet = _foreign("mmdet", "3.3.0")
+_keras_hub = _foreign("keras-hub", "0.32.0")
 
 BUILT_IN = {
     "reference": BuiltIn("detr_conformance.ports.reference_port", "the NumPy reference itself"),
@@ -83,6 +84,7 @@ BUILT_IN = {
     "mmdet-detr": _mmdet("mmdet", "detr_port", "mmdet-detr", "DETRHead"),
     "mmdet-deformable": _mmdet("mmdet", "port", "mmdet", "DeformableDETRHead"),
     "mmdet-dino": _mmdet("mmdet", "dino_port", "mmdet", "DINOHead"),
+    "keras-dfine": _keras_hub("keras_hub_dfine", "port", "keras-dfine", "D-FINE, with CIoU"),
 }
 ADAPTERS = ("ultralytics",)
 OTHER_PORTS = "any other is written package.module:attribute"
