@@ -128,7 +128,8 @@ def same_pairs_same_losses(port: PortUnderTest, case: LossCase) -> None:
     losses and the same gradients, but for the normaliser: nothing is differentiated through the matching."""
     if not 0 < 2 * max(case.gt_groups) <= case.queries:
         raise OutOfScope("a group has two slots for each target of the image that has most")
-    both = as_denoising(case, _matched_queries(port, case))
+    number = port.spec.layers.denoising
+    both = as_denoising(case, _matched_queries(port, case), 1 if number is None else number(case.layers))
     expected, returned = port.expected(both), port.loss(both)
     for key in ("loss_class", "loss_bbox", "loss_giou"):
         ordinary, dn = (of(both, port.spec, term_of(key)) for of in (divisor, denoising_divisor))
