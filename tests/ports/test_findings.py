@@ -1,4 +1,4 @@
-"""Each case of docs/findings/ still shows what docs/findings.md says, and each report of docs/compliance/ is explained."""
+"""The cases of docs/findings/ show what docs/findings.md says, and it explains the reports of docs/compliance/."""
 
 from __future__ import annotations
 
