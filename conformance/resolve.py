@@ -72,7 +72,7 @@ BUILT_IN = {
     "transformers-rtdetr": _transformers("transformers_rtdetr", "port", "rtdetr", "RT-DETR"),
     "transformers-rtdetrv2": _transformers("transformers_rtdetr", "v2_port", "rtdetr", "RT-DETRv2"),
     "transformers-dfine": _transformers("transformers_dfine", "port", "rtdetr", "D-FINE, which unites no matchings"),
-    "transformers-deimv2": _transformers("transformers_dfine", "deimv2_port", "deim", "DEIMv2"),
+    "transformers-deimv2": _transformers("transformers_dfine", "deimv2_port", "transformers-deim", "DEIMv2"),
     "transformers-detr": _transformers("transformers_detr", "port", "detr", "DETR, YOLOS, Table Transformer"),
     "transformers-deformable": _transformers(
         "transformers_detr", "deformable_port", "deformable", "Deformable, Conditional and DAB-DETR"

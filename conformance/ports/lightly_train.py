@@ -89,7 +89,7 @@ class LightlyRTDETRPort(ListOfDictsPort):
 
 
 class LightlyDFINEPort(LightlyRTDETRPort):
-    """`DFINECriterion`, without the two losses on distributions of box sides.
+    """`DFINECriterion`, without the two losses on distributions of box sides. Its generator is that of RT-DETRv2.
 
     It wants the predictions of a head before the first layer of the decoder. Layer 1 of a case is given to it as such a
     head, or where layer 1 is the main one, that layer once more.
@@ -97,7 +97,7 @@ class LightlyDFINEPort(LightlyRTDETRPort):
 
     name = "lightly-dfine"
     profile = "dfine"
-    capabilities = LightlyRTDETRPort.capabilities - {"focal", "no_aux"}
+    capabilities = LightlyRTDETRPort.capabilities - {"focal", "no_aux", "denoising_group"}
     names = Names(encoders="enc_aux_outputs")
     criterion = DFINECriterion
 

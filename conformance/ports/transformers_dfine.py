@@ -15,6 +15,20 @@ from transformers.models.deimv2 import modeling_deimv2
 from detr_conformance.ports.torch_port import CaseTensors
 from detr_conformance.ports.transformers_rtdetr import TransformersRTDetrPort
 from detr_conformance.properties.case import LossCase
+from detr_conformance.reference import FAMILY
+from detr_conformance.reference.family import differs
+
+
+TRANSFORMERS_DEIM = differs(
+    FAMILY["deim"],
+    "transformers-deim",
+    denoising__generator__moved=(
+        FAMILY["rtdetr"].denoising.generator.moved,
+        "A size below 0 stays so, as in RT-DETR.",
+        "https://github.com/huggingface/transformers, src/transformers/models/deimv2/modeling_deimv2.py",
+    ),
+)
+"""DEIM with RT-DETR's denoising queries."""
 
 
 class TransformersDFinePort(TransformersRTDetrPort):
@@ -44,7 +58,7 @@ class TransformersDeimV2Port(TransformersDFinePort):
     """`Deimv2ForObjectDetectionLoss`, which unites the matchings."""
 
     name = "transformers-deimv2"
-    profile = "deim"
+    profile = TRANSFORMERS_DEIM
     capabilities = TransformersRTDetrPort.capabilities - {"varifocal", "no_aux"} | {"mal"}
     options: Mapping[str, Any] = {"gamma": (2.0, 1.5, 1.0, 3.0)}  # 0 makes a target of every class: 0^0 is 1
     config_class = Deimv2Config
