@@ -18,7 +18,6 @@ from detr_conformance.properties.case import LossCase
 from detr_conformance.reference import FAMILY
 from detr_conformance.reference.family import differs
 
-
 TRANSFORMERS_DEIM = differs(
     FAMILY["deim"],
     "transformers-deim",
