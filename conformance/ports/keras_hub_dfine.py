@@ -13,11 +13,10 @@ import torch
 from detr_conformance.ports.torch_port import CaseTensors, TorchPort
 from detr_conformance.properties.case import LossCase
 from detr_conformance.reference import FAMILY, LossSpec
+from detr_conformance.reference.base_spec import differs
 from detr_conformance.reference.boxes import Guard, corners_of_centre_form, overlap
-from detr_conformance.reference.family import differs
 from detr_conformance.reference.keys import LayerKeys
 from detr_conformance.reference.normaliser import targets
-from detr_conformance.reference.tape import Array
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
@@ -34,7 +33,7 @@ _LOSS = "https://github.com/keras-team/keras-hub, keras_hub/src/models/d_fine/d_
 _IOU = "https://github.com/keras-team/keras, keras/src/layers/preprocessing/image_preprocessing/bounding_boxes/iou.py"
 
 
-def ciou(pred: Array, wanted: np.ndarray, guard: Guard) -> Array:  # noqa: ARG001  # it has its own eps
+def ciou(pred: Any, wanted: np.ndarray, guard: Guard) -> Any:  # noqa: ARG001  # it has its own eps
     """IoU - d^2 / diagonal^2 - v^2 / (1 - IoU + v + eps), eps in every height and twice in the union.
 
     Reference: Zheng et al., Distance-IoU Loss, arXiv 1911.08287, section 4.
@@ -50,7 +49,7 @@ def ciou(pred: Array, wanted: np.ndarray, guard: Guard) -> Array:  # noqa: ARG00
     return areas.iou - apart / diagonal - v * v / (v - areas.iou + (1 + EPS))
 
 
-def ciou_term(boxes: Array, wanted: np.ndarray, guard: Guard) -> Array:
+def ciou_term(boxes: Any, wanted: np.ndarray, guard: Guard) -> Any:
     """1 - CIoU(b, b')."""
     return 1.0 - ciou(boxes, wanted, guard)
 
@@ -70,7 +69,7 @@ KERAS_DFINE = differs(
     ),
     guard=(Guard(EPS), "Keras' epsilon is added to the union.", _IOU),
     box_terms=(
-        FAMILY["rtdetr"].box_terms | {"giou": ciou_term},
+        {**FAMILY["rtdetr"].box_terms, "giou": ciou_term},
         "CIoU takes the place of GIoU.",
         _LOSS,
     ),

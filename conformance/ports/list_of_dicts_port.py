@@ -66,7 +66,7 @@ class ListOfDictsPort(TorchPort):
         """Call the criterion, and weight its losses where it does not."""
         losses = loss(self.outputs(case, tensors), self.targets(case, tensors))
         weights = self.weights(loss, case)
-        return losses if weights is None else weighted(losses, weights)  # type: ignore[no-any-return]  # judged by the caller
+        return losses if weights is None else weighted(losses, weights)
 
     def weights(self, loss: Any, case: LossCase) -> Mapping[str, float] | None:  # noqa: ARG002  # for those who need them
         """What the trainer multiplies each loss by; None where the criterion does.

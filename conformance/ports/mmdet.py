@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +12,8 @@ from detr_conformance.ports.torch_port import CaseTensors, TorchPort, arrays_of,
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import Matching
 from detr_conformance.reference import FAMILY, LossSpec
-from detr_conformance.reference.family import differs
+from detr_conformance.reference.base_spec import differs
+from detr_conformance.reference.keys import LayerKeys
 from detr_conformance.reference.normaliser import Tally, matched_pairs, weighted_queries
 
 declare_torchvision_operators()
@@ -49,7 +49,12 @@ MMDET_DETR = differs(
         _HEAD,
     ),
     keys=(
-        replace(FAMILY["mmdet"].keys, class_names={"softmax": ("cls",)}),
+        LayerKeys(
+            {"softmax": ("cls",)},
+            box_names={"bbox": "bbox", "giou": "iou"},
+            auxiliary="d{layer}.loss_{term}",
+            encoder=None,
+        ),
         "loss_cls, loss_bbox and loss_iou; those of layer i begin with di.",
         _HEAD,
     ),

@@ -16,7 +16,7 @@ from detr_conformance.ports.torch_port import CaseTensors
 from detr_conformance.ports.transformers_rtdetr import TransformersRTDetrPort
 from detr_conformance.properties.case import LossCase
 from detr_conformance.reference import FAMILY
-from detr_conformance.reference.family import differs
+from detr_conformance.reference.base_spec import differs
 
 TRANSFORMERS_DEIM = differs(
     FAMILY["deim"],

@@ -16,6 +16,7 @@ from detr_conformance.ports.rtdetr_denoising import denoising_group
 from detr_conformance.ports.torch_port import CaseTensors, one_thread, tensors_of
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import DenoisingGroup, Matching
+from detr_conformance.reference import LossSpec
 
 NAMES = Names(logits="logits", boxes="pred_boxes", labels="class_labels")
 
@@ -28,7 +29,7 @@ class TransformersRTDetrPort(ListOfDictsPort):
     """
 
     name = "transformers-rtdetr"
-    profile = "rtdetr"
+    profile: str | LossSpec = "rtdetr"
     capabilities = frozenset(
         {
             "varifocal",
