@@ -24,31 +24,67 @@ class BuiltIn(NamedTuple):
     Attributes:
         module: where its function `port()` is.
         about: what it is, for `detr-conformance list`.
+        profile: name of the spec that it is held to.
         extra: the extra of this package that installs what it judges, if it needs more than the suite itself.
+        version: that of the package of that name which docs/findings.md is about, where the port is somebody else's.
         factory: the function, where it is not `port`.
     """
 
     module: str
     about: str
+    profile: str = "ultralytics"
     extra: str | None = None
+    version: str | None = None
     factory: str = "port"
 
+    @property
+    def judged(self) -> str:
+        """Package and version that it judges; empty where the port is our own."""
+        return f"{self.extra} {self.version}" if self.version else ""
+
+
+def _foreign(extra: str, version: str) -> Callable[[str, str, str, str], BuiltIn]:
+    """Makes the ports of a package: from a module of `detr_conformance.ports`, factory, profile, and what it is."""
+
+    def built_in(module: str, factory: str, profile: str, about: str) -> BuiltIn:
+        return BuiltIn(f"detr_conformance.ports.{module}", about, profile, extra, version, factory)
+
+    return built_in
+
+
+_ultralytics = _foreign("ultralytics", "8.4.190")
+_transformers = _foreign("transformers", "5.23.0")
+_lightly = _foreign("lightly-train", "0.18.0")
+_rfdetr = _foreign("rfdetr", "1.11.2")
+_mmdet = _foreign("mmdet", "3.3.0")
+_keras_hub = _foreign("keras-hub", "0.32.0")
 
 BUILT_IN = {
     "reference": BuiltIn("detr_conformance.ports.reference_port", "the NumPy reference itself"),
-    "optimized": BuiltIn("detr_conformance.ports.optimized", "our own loss in torch, on the CPU", "torch"),
+    "optimized": BuiltIn("detr_conformance.ports.optimized", "our own loss in torch, on the CPU", extra="torch"),
     "optimized-triton": BuiltIn(
         "detr_conformance.ports.optimized",
         "its Triton kernels, on CUDA; without a device on the CPU with TRITON_INTERPRET=1",
-        "triton",
-        "triton_port",
+        extra="triton",
+        factory="triton_port",
     ),
-    "ultralytics": BuiltIn(
-        "detr_conformance.ports.ultralytics", "RTDETRDetectionLoss of the installed ultralytics", "ultralytics"
+    "ultralytics": _ultralytics("ultralytics", "port", "ultralytics", "RTDETRDetectionLoss"),
+    "transformers-rtdetr": _transformers("transformers_rtdetr", "port", "rtdetr", "RT-DETR"),
+    "transformers-rtdetrv2": _transformers("transformers_rtdetr", "v2_port", "rtdetr", "RT-DETRv2"),
+    "transformers-dfine": _transformers("transformers_dfine", "port", "rtdetr", "D-FINE, which unites no matchings"),
+    "transformers-deimv2": _transformers("transformers_dfine", "deimv2_port", "transformers-deim", "DEIMv2"),
+    "transformers-detr": _transformers("transformers_detr", "port", "detr", "DETR, YOLOS, Table Transformer"),
+    "transformers-deformable": _transformers(
+        "transformers_detr", "deformable_port", "deformable", "Deformable, Conditional and DAB-DETR"
     ),
-    "transformers-rtdetr": BuiltIn(
-        "detr_conformance.ports.transformers_rtdetr", "the RT-DETR loss of the installed transformers", "transformers"
-    ),
+    "transformers-lw-detr": _transformers("transformers_detr", "lw_detr_port", "lwdetr", "LW-DETR and RF-DETR"),
+    "lightly-rtdetr": _lightly("lightly_train", "port", "rtdetr", "RTDETRCriterionv2"),
+    "lightly-dfine": _lightly("lightly_train", "dfine_port", "dfine", "DFINECriterion"),
+    "rfdetr": _rfdetr("rfdetr", "port", "rfdetr", "SetCriterion"),
+    "mmdet-detr": _mmdet("mmdet", "detr_port", "mmdet-detr", "DETRHead"),
+    "mmdet-deformable": _mmdet("mmdet", "port", "mmdet", "DeformableDETRHead"),
+    "mmdet-dino": _mmdet("mmdet", "dino_port", "mmdet", "DINOHead"),
+    "keras-dfine": _keras_hub("keras_hub_dfine", "port", "keras-dfine", "D-FINE, with CIoU"),
 }
 ADAPTERS = ("ultralytics",)
 OTHER_PORTS = "any other is written package.module:attribute"
@@ -84,13 +120,13 @@ def _built_in(options: CheckOptions) -> Port:
         raise UsageError(f"unknown port {one_line(name)!r}: {hint}built-in are {', '.join(BUILT_IN)}; {OTHER_PORTS}")
     if options.adapter or options.denoising:
         raise UsageError(f"--adapter and --denoising do not go with the built-in port {name}: leave them out")
-    module, _, extra, factory = BUILT_IN[name]
+    built_in = BUILT_IN[name]
     try:
-        port: Port = getattr(importlib.import_module(module), factory)()
+        port: Port = getattr(importlib.import_module(built_in.module), built_in.factory)()
     except ImportError as error:
         raise UsageError(
             f"the port {name} needs a package that does not import ({described(error)}): "
-            f"run pip install 'detr-conformance[{extra}]'"
+            f"run pip install 'detr-conformance[{built_in.extra}]'"
         ) from error
     except UsageError:
         raise

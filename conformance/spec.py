@@ -47,9 +47,10 @@ def listing() -> str:
     """One line for each rule and each built-in port."""
     titles = max(len(rule.title) for rule in RULES)
     rules = [f"  {rule.id:9} {rule.title:{titles}}  {rule.obligation:6}  {', '.join(needs(rule))}" for rule in RULES]
-    ports = [f"  {name:20} {built_in.about}" for name, built_in in BUILT_IN.items()]
+    ports = [f"  {name:24} {each.profile:17} {each.judged:22} {each.about}" for name, each in BUILT_IN.items()]
     head = "Rules, whether a port MUST or SHOULD keep them, and what it has to declare for each:"
-    return "\n".join([head, *rules, "", "Built-in ports:", *ports, ""])
+    of_ports = "Built-in ports, the profile that each is held to, and the release that docs/findings.md is about:"
+    return "\n".join([head, *rules, "", of_ports, *ports, ""])
 
 
 def needs(rule: Rule, spec: LossSpec | None = None) -> list[str]:

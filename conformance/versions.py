@@ -6,7 +6,25 @@ import platform
 import sys
 from importlib import metadata
 
-FRAMEWORKS = ("hypothesis", "jax", "numpy", "scipy", "tensorflow", "torch", "transformers", "ultralytics")
+FRAMEWORKS = (
+    "accelerate",
+    "hypothesis",
+    "jax",
+    "keras",
+    "keras_hub",
+    "lightly_train",
+    "mmdet",
+    "mmengine",
+    "numpy",
+    "rfdetr",
+    "scipy",
+    "tensorflow",
+    "torch",
+    "torchvision",
+    "transformers",
+    "ultralytics",
+)
+"""By the names that they are imported by, which lead to their distributions too."""
 
 
 def versions_for(port: str) -> dict[str, str]:

@@ -151,8 +151,8 @@ def keep_first_group(case: LossCase) -> LossCase:
     return case.change(denoising=kept)
 
 
-def as_denoising(case: LossCase, matched: Sequence[np.ndarray]) -> LossCase:
-    """The main layer's queries a second time, as one group of denoising queries.
+def as_denoising(case: LossCase, matched: Sequence[np.ndarray], layers: int = 1) -> LossCase:
+    """The queries of the last layers a second time, as one group of denoising queries.
 
     In every layer the matched queries come first, and only 2 n queries are kept, n being the number of targets of the
     image that has most.
@@ -160,6 +160,7 @@ def as_denoising(case: LossCase, matched: Sequence[np.ndarray]) -> LossCase:
     Args:
         case: a case with at least 2 n queries.
         matched: for each image the query that belongs to each target.
+        layers: number of layers of denoising queries.
     """
     width = 2 * max(case.gt_groups)
     rest = [np.setdiff1d(np.arange(case.queries), own) for own in matched]
@@ -169,8 +170,8 @@ def as_denoising(case: LossCase, matched: Sequence[np.ndarray]) -> LossCase:
     )
     own_targets = [np.arange(case.targets)[case.of_image(image)] for image in range(case.images)]
     denoising = Denoising(
-        bboxes=boxes[-1:],
-        scores=logits[-1:],
+        bboxes=boxes[-layers:],
+        scores=logits[-layers:],
         pos_idx=tuple(np.arange(len(own)) for own in own_targets),
         gt_idx=tuple(own_targets),
         num_group=1,

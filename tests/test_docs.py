@@ -160,6 +160,16 @@ def test_the_loss_of_the_tutorial_has_a_fault_and_two_remarks_and_the_fixed_one_
     assert verdicts == {"tiny_port:TinyPort": faults, "tiny_fixed:FixedPort": {}}
 
 
+def test_the_adapter_of_a_criterion_of_dictionaries_has_twenty_lines_and_nothing_fails(project: Path) -> None:
+    pytest.importorskip("torch", reason="the tutorial's criterion is in PyTorch")
+    assert len((project / "set_port.py").read_text().splitlines()) <= 20
+    chosen = "CLASS-01 or AUX-01 or AUX-08 or REG-02 or INV-03 or GRAD-03 or MATCH-02 or API-01"
+    check = ["check", "set_port:SetPort", "--level", "smoke", "--json", "set.json", "--", "-n", "0", "-k", chosen]
+    assert run(check, project).returncode == 0
+    rules = json.loads((project / "set.json").read_text())["rules"]
+    assert {rule["id"]: rule["verdict"] for rule in rules} == dict.fromkeys(chosen.split(" or "), "pass")
+
+
 @pytest.mark.parametrize("command", commands("python3 -m venv"))
 def test_a_documented_tox_environment_exists(command: str) -> None:
     environment = re.search(r"tox run -e (\S+)", command)

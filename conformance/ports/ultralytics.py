@@ -17,6 +17,8 @@ from detr_conformance.properties.port import DenoisingGroup, Matching
 from detr_conformance.reference import LossSpec
 
 ALWAYS = frozenset({"varifocal", "focal", "bce", "uni_match", "no_aux", "denoising", "gradients", "one_object"})
+NOT_THEIRS = frozenset({"class_loss", "query_groups"})
+"""Options of other members of the family, which Ultralytics' constructor does not take."""
 
 
 class UltralyticsPort(TorchPort):
@@ -77,7 +79,7 @@ class UltralyticsPort(TorchPort):
 
     def build(self, case: LossCase) -> Any:
         """The loss, built with keyword arguments."""
-        return self.loss_class(**asdict(case.config))
+        return self.loss_class(**{name: each for name, each in asdict(case.config).items() if name not in NOT_THEIRS})
 
     def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
         """Call the loss as Ultralytics' trainer does."""

@@ -123,8 +123,7 @@ def _arranged(case: LossCase, shift: float, scale: float) -> LossCase:
     layers = 1.0 + np.arange(case.layers) / 8.0
     # Towards the middle of the image, so that the centre stays inside.
     right, down = (shift * size * (1.0 if centre <= 0.5 else -1.0) for centre, size in ((x, width), (y, height)))
-    predictions = np.stack(
-        [x + right * layers, y + down * layers / 2, width * scale * layers, height * scale / layers],
-        axis=-1,
-    )
+    # No sigmoid predicts a size above 1, and D-FINE's heirs clip predictions there.
+    wide, high = (np.minimum(size, 1.0) for size in (width * scale * layers, height * scale / layers))
+    predictions = np.stack([x + right * layers, y + down * layers / 2, wide, high], axis=-1)
     return snap(case.change(pred_bboxes=np.asarray(predictions, dtype=np.float32).astype(np.float64)[:, None, None]))

@@ -128,7 +128,8 @@ def same_pairs_same_losses(port: PortUnderTest, case: LossCase) -> None:
     losses and the same gradients, but for the normaliser: nothing is differentiated through the matching."""
     if not 0 < 2 * max(case.gt_groups) <= case.queries:
         raise OutOfScope("a group has two slots for each target of the image that has most")
-    both = as_denoising(case, _matched_queries(port, case))
+    number = port.spec.layers.denoising
+    both = as_denoising(case, _matched_queries(port, case), 1 if number is None else number(case.layers))
     expected, returned = port.expected(both), port.loss(both)
     for key in ("loss_class", "loss_bbox", "loss_giou"):
         ordinary, dn = (of(both, port.spec, term_of(key)) for of in (divisor, denoising_divisor))
@@ -163,13 +164,13 @@ def assert_paired(port: PortUnderTest, case: LossCase) -> None:
 
 
 def _assert_same_gradient(returned: ReturnedLosses, key: str, name: str, expected: Loss, factor: float) -> None:
-    """The denoising loss has the gradient by its only layer that the main loss has by its own, times a factor."""
+    """The denoising loss has the gradient by its last layer that the main loss has by its own, times a factor."""
     __tracebackhide__ = True
     ordinary = returned.gradient(key, f"pred_{name}")
     bound = expected.gradients.get(f"pred_{name}", track(np.zeros(ordinary.shape))).magnitude
     wanted = Tracked(factor * ordinary[-1:], (1.0 + factor) * bound[-1:])
     what = f"gradient of {key}_dn by dn_{name}"
-    returned.judged.compare(what, returned.gradient(f"{key}_dn", f"dn_{name}"), wanted, returned.case.dtype)
+    returned.judged.compare(what, returned.gradient(f"{key}_dn", f"dn_{name}")[-1:], wanted, returned.case.dtype)
 
 
 def _matched_queries(port: PortUnderTest, case: LossCase) -> list[np.ndarray]:

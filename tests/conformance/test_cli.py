@@ -204,7 +204,7 @@ def test_every_rule_is_listed(capsys):
     out = capsys.readouterr().out
     assert all(rule.id in out and rule.title in out for rule in RULES)
     assert re.search(r"NUM-05 .* SHOULD  float32\n", out)
-    assert "transformers-rtdetr" in out
+    assert re.search(r"transformers-rtdetr +rtdetr +transformers 5\S+ +RT-DETR\n", out)
 
 
 def test_the_document_of_the_rules_is_up_to_date():

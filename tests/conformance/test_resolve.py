@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-import importlib.util
 import sys
+from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,8 @@ from detr_conformance.errors import UsageError
 from detr_conformance.options import TIMEOUTS, CheckOptions
 from detr_conformance.properties.levels import EXAMPLES
 from detr_conformance.resolve import BUILT_IN, resolve
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.usefixtures("beside_the_samples")
 
@@ -125,13 +128,29 @@ def test_an_adapter_that_does_not_fit_is_refused(asked, reason):
     assert reason in str(refused.value)
 
 
+def has_distribution(name):
+    try:
+        return bool(metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return False
+
+
 @pytest.mark.parametrize("name", [name for name, each in BUILT_IN.items() if each.extra])
 def test_a_built_in_port_without_its_package_says_what_to_install(name):
-    if importlib.util.find_spec(BUILT_IN[name].extra):
+    if has_distribution(BUILT_IN[name].extra):
         pytest.skip("its package is installed here")
     with pytest.raises(UsageError) as refused:
         resolved(name)
     assert f"run pip install 'detr-conformance[{BUILT_IN[name].extra}]'" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", [name for name, each in BUILT_IN.items() if each.version])
+def test_a_port_of_a_package_names_the_version_that_tox_installs_and_its_own_profile(name):
+    built_in = BUILT_IN[name]
+    assert f"{built_in.extra}=={built_in.version}" in (ROOT / "constraints.txt").read_text().splitlines()
+    assert f'\n{built_in.extra} = ["' in (ROOT / "pyproject.toml").read_text()
+    if has_distribution(built_in.extra):
+        assert resolved(name)[1].name == built_in.profile
 
 
 def test_the_triton_port_says_how_to_run_without_a_device(monkeypatch):

@@ -8,6 +8,7 @@ from .chunked import InChunks, LayersInThreads
 from .constant_zeros import ConstantZeros
 from .focal_only import FocalOnlyPort
 from .functional import FunctionalPort
+from .list_of_dicts import ListOfDicts
 from .numpy_port import NumPyPort
 from .one_batch import OneBatch
 from .one_hot_free import OneHotFree
@@ -52,4 +53,5 @@ CORRECT = (
     FocalOnlyPort(),
     RTDETRLayersPort(),
     RTDETRv2Port(),
+    ListOfDicts(),
 )

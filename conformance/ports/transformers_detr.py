@@ -1,0 +1,164 @@
+"""The losses of DETR and its heirs in the `transformers` package, through its public loss functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from transformers import DeformableDetrConfig, DetrConfig, LwDetrConfig, PretrainedConfig
+from transformers.loss.loss_deformable_detr import (
+    DeformableDetrForObjectDetectionLoss,
+    DeformableDetrHungarianMatcher,
+)
+from transformers.loss.loss_for_object_detection import ForObjectDetectionLoss, HungarianMatcher
+from transformers.loss.loss_lw_detr import LwDetrForObjectDetectionLoss, LwDetrHungarianMatcher
+
+from detr_conformance.ports.list_of_dicts_port import ListOfDictsPort, weighted
+from detr_conformance.ports.torch_port import CaseTensors
+from detr_conformance.ports.transformers_rtdetr import NAMES
+from detr_conformance.properties.case import LossCase
+
+GAINS = (
+    {"class": 1.0, "bbox": 5.0, "giou": 2.0},
+    {"class": 1.0, "bbox": 3.0, "giou": 4.0},
+)
+"""That of the class is a constant of the package; its configuration takes whole numbers for the others."""
+
+
+class TransformersDetrPort(ListOfDictsPort):
+    """`ForObjectDetectionLoss`, the loss of DETR, YOLOS and Table Transformer.
+
+    It returns its losses without weights; the total, which is not judged, has them. That of the class is always 1.
+    """
+
+    name = "transformers-detr"
+    profile = "detr"
+    capabilities = frozenset({"softmax", "no_aux", "gradients", "one_object", "match", "matcher_options"})
+    dtypes = frozenset({"float32"})  # the weights of the classes are float32; torch.cdist knows no half precision
+    options: Mapping[str, Any] = {"loss_gain": GAINS}
+    names = NAMES
+    config_class: Callable[..., PretrainedConfig] = DetrConfig
+    loss_function: Callable[..., Any] = staticmethod(ForObjectDetectionLoss)
+    matcher_class: Callable[..., Any] = HungarianMatcher
+
+    def build(self, case: LossCase) -> PretrainedConfig:
+        """The case's options under the names of `transformers`; its loss function builds a criterion in every call."""
+        gain, cost = case.config.loss_gain, self.costs(case)
+        return self.config_class(
+            num_labels=case.config.nc,
+            auxiliary_loss=case.config.aux_loss and case.layers > 1,
+            decoder_layers=case.layers,
+            bbox_loss_coefficient=whole(gain["bbox"]),
+            giou_loss_coefficient=whole(gain["giou"]),
+            **{f"{term}_cost": whole(each) for term, each in cost.items()},
+            **self.own_options(case),
+        )
+
+    def costs(self, case: LossCase) -> Mapping[str, float]:
+        """The gains of the matching cost: those of the recipe, or those that the case asks for."""
+        return case.matcher.cost_gain if case.changes_matcher else {"class": 1.0, "bbox": 5.0, "giou": 2.0}
+
+    def own_options(self, case: LossCase) -> dict[str, Any]:  # noqa: ARG002  # for others
+        """Options that only this configuration has."""
+        return {"eos_coefficient": 0.1}
+
+    def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
+        """Hand the layers over as the model does, and weight what comes back as its total does."""
+        boxes, logits = tensors.predictions["pred_bboxes"], tensors.predictions["pred_scores"]
+        main = (logits[-1], self.targets(case, tensors), logits.device, boxes[-1])
+        _, losses, _ = self.loss_function(*main, loss, **self.auxiliary(boxes, logits))
+        return weighted(losses, self.gains(case))
+
+    def auxiliary(self, boxes: torch.Tensor, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+        """All layers of the decoder."""
+        return {"outputs_class": logits, "outputs_coord": boxes}
+
+    def gains(self, case: LossCase) -> dict[str, float]:
+        """The weights of the total."""
+        gain = case.config.loss_gain
+        return {"loss_ce": gain["class"], "loss_bbox": gain["bbox"], "loss_giou": gain["giou"]}
+
+    def matcher(self, case: LossCase) -> Any:
+        """The matcher with the options of the case."""
+        return self.matcher_class(**{f"{term}_cost": each for term, each in self.costs(case).items()})
+
+
+class TransformersDeformablePort(TransformersDetrPort):
+    """`DeformableDetrForObjectDetectionLoss`, the loss of Deformable, Conditional and DAB DETR.
+
+    Gamma is always 2; the matcher's alpha and gamma are always 0.25 and 2.
+    """
+
+    name = "transformers-deformable"
+    profile = "deformable"
+    capabilities = TransformersDetrPort.capabilities - {"softmax", "matcher_options"} | {"focal"}
+    dtypes = frozenset({"float32", "float64"})
+    options: Mapping[str, Any] = {"loss_gain": GAINS, "gamma": (2.0,)}
+    config_class = DeformableDetrConfig
+    loss_function = staticmethod(DeformableDetrForObjectDetectionLoss)
+    matcher_class = DeformableDetrHungarianMatcher
+
+    def costs(self, case: LossCase) -> Mapping[str, float]:
+        """Those of Deformable DETR's recipe; the default of the configuration is 1 for the class."""
+        return case.matcher.cost_gain
+
+    def own_options(self, case: LossCase) -> dict[str, Any]:
+        """The balance of the focal loss."""
+        return {"focal_alpha": case.config.alpha}
+
+
+class TransformersLwDetrPort(TransformersDeformablePort):
+    """`LwDetrForObjectDetectionLoss`, the loss of LW-DETR and RF-DETR, in training.
+
+    Layer 0 of a case is the encoder's.
+    """
+
+    name = "transformers-lw-detr"
+    profile = "lwdetr"
+    capabilities = TransformersDeformablePort.capabilities - {"focal", "no_aux"} | {"ia_bce", "query_groups"}
+    options: Mapping[str, Any] = {"gamma": (2.0,)}
+    config_class = LwDetrConfig
+    loss_function = staticmethod(LwDetrForObjectDetectionLoss)
+
+    def own_options(self, case: LossCase) -> dict[str, Any]:
+        """Gain, balance and groups."""
+        return super().own_options(case) | {
+            "class_loss_coefficient": case.config.loss_gain["class"],
+            "group_detr": case.config.query_groups,
+        }
+
+    def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
+        """As above. The encoder is always asked for its losses; a case of one layer has none of its."""
+        losses = super().call(loss, case, tensors)
+        return {key: each for key, each in losses.items() if case.layers > 1 or not key.endswith("_enc")}
+
+    def auxiliary(self, boxes: torch.Tensor, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Those of the decoder, and the encoder's."""
+        encoder = {"enc_outputs_class": logits[0], "enc_outputs_coord": boxes[0]}
+        return super().auxiliary(boxes[1:], logits[1:]) | encoder
+
+    def matcher(self, case: LossCase) -> Callable[..., Any]:
+        """The matcher with the options and the groups of the case."""
+        matcher = LwDetrHungarianMatcher(**{f"{term}_cost": each for term, each in self.costs(case).items()})
+        return lambda outputs, targets: matcher(outputs, targets, case.config.query_groups)
+
+
+def whole(number: float) -> float:
+    """The number as an int where it is one: some configurations refuse floats."""
+    return int(number) if number == int(number) else number
+
+
+def port() -> TransformersDetrPort:
+    """DETR of the installed `transformers` package."""
+    return TransformersDetrPort()
+
+
+def deformable_port() -> TransformersDeformablePort:
+    """Deformable DETR of the installed `transformers` package."""
+    return TransformersDeformablePort()
+
+
+def lw_detr_port() -> TransformersLwDetrPort:
+    """LW-DETR of the installed `transformers` package."""
+    return TransformersLwDetrPort()
