@@ -95,15 +95,15 @@ def _case(images: Sequence[ImageTargets], classes: int, request: Request, domain
 
 def _config(request: Request, domain: Domain, sizes: Sizes, batch: int) -> LossConfig:
     """A configuration that the rule asks for; what it leaves free goes round with the batches."""
-    uni_match = _turn(request.uni_match, batch)
+    uni_match, classification = _turn(request.uni_match, batch), _turn(request.classification, batch)
     return LossConfig(
         nc=sizes.classes,
         loss_gain=by_term(_turn(domain.gains, batch)),
         aux_loss=_turn(request.aux_loss, batch),
-        **CLASSIFICATION[_turn(request.classification, batch)],
+        **CLASSIFICATION[classification],
         use_uni_match=uni_match,
         uni_match_ind=batch % (sizes.layers - 1) if uni_match else 0,
-        gamma=_turn(domain.gammas, batch),
+        gamma=_turn(domain.gammas_of(classification), batch),
         alpha=_turn(domain.alphas, batch),
         query_groups=sizes.query_groups,
     )

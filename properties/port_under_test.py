@@ -85,9 +85,10 @@ class PortUnderTest:
         return self.spec.class_term(case.config)
 
     def each_classification(self, case: LossCase) -> Iterator[LossCase]:
-        """The case once for each classification loss that the port and its spec have."""
+        """The case once for each classification loss that the port and its spec have, and that takes its gamma."""
         for name in sorted(self.spec.class_terms.keys() & CLASSIFICATION.keys() & self.port.capabilities):
-            yield case.change(**CLASSIFICATION[name])
+            if case.config.gamma > 0.0 or self.spec.class_terms[name].any_gamma:
+                yield case.change(**CLASSIFICATION[name])
 
     def loss(self, case: LossCase) -> ReturnedLosses:
         """Call the loss.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from detr_conformance.reference import LossConfig, LossSpec, MatcherConfig
+from detr_conformance.reference import Guard, LossConfig, LossSpec, MatcherConfig
 from detr_conformance.reference.denoising import NEGATIVE, Layout
 from detr_conformance.reference.normaliser import Tally
 
@@ -79,6 +79,13 @@ def turns_right_side_out(spec: LossSpec) -> bool:
 def caps_targets(spec: LossSpec) -> bool:
     """Whether an image contributes at most `num_dn` of its targets to a group of denoising queries."""
     return len(spec.denoising.generator.contributed(4, 1, np.random.default_rng(0))) < 4
+
+
+def measures_giou(spec: LossSpec) -> bool:
+    """Whether `giou` is the GIoU: of two boxes with a third of IoU and a hull of which a tenth is empty."""
+    boxes = np.array([[0.5, 0.5, 0.5, 0.5]]), np.array([[0.625, 0.5, 0.5, 0.25]])
+    [loss] = spec.box_terms["giou"](*boxes, Guard(0.0))
+    return bool(np.isclose(loss, 1.0 - (1.0 / 3.0 - 0.1), rtol=1e-12))
 
 
 def has_query_groups(spec: LossSpec) -> bool:

@@ -79,6 +79,7 @@ class Domain:
         least_layers: least number of layers.
         denoising_layers: number of layers of denoising queries beside so many others; None for any number.
         surplus: whether slots may be left over after all denoising groups.
+        no_gamma_of_0: classification losses whose gamma is above 0.
         gammas: values of gamma; alphas likewise, and gains by term.
     """
 
@@ -96,6 +97,7 @@ class Domain:
     least_layers: int = 1
     denoising_layers: Callable[[int], int] | None = None
     surplus: bool = True
+    no_gamma_of_0: frozenset[str] = frozenset()
     gammas: tuple[float, ...] = GAMMAS
     alphas: tuple[float, ...] = ALPHAS
     gains: tuple[tuple[float, float, float], ...] = GAINS
@@ -121,10 +123,15 @@ class Domain:
             least_layers=plan.least,
             denoising_layers=plan.denoising,
             surplus=not judged.spec.denoising.regular,
+            no_gamma_of_0=frozenset(name for name, term in judged.spec.class_terms.items() if not term.any_gamma),
             gammas=tuple(options.get("gamma", GAMMAS)),
             alphas=tuple(options.get("alpha", ALPHAS)),
             gains=GAINS if gains is None else tuple((each["class"], each["bbox"], each["giou"]) for each in gains),
         )
+
+    def gammas_of(self, classification: str) -> tuple[float, ...]:
+        """Values of gamma that this classification loss may be asked for with."""
+        return tuple(gamma for gamma in self.gammas if gamma > 0.0 or classification not in self.no_gamma_of_0)
 
     def allowed(self, case: LossCase) -> LossCase:
         """The case with the first value that the port can be asked for in place of each option that it cannot."""
@@ -263,7 +270,7 @@ def _configs(draw: Draw, request: Request, sizes: Sizes, domain: Domain) -> Loss
         **CLASSIFICATION[classification],
         use_uni_match=uni_match,
         uni_match_ind=draw(st.integers(0, sizes.layers - 2)) if uni_match else 0,
-        gamma=draw(st.sampled_from(domain.gammas)),
+        gamma=draw(st.sampled_from(domain.gammas_of(classification))),
         alpha=draw(st.sampled_from(domain.alphas)),
         query_groups=sizes.query_groups,
     )

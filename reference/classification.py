@@ -116,6 +116,7 @@ class ClassTerm:
         reads_score: whether the IoU enters.
         reads_options: whether gamma and alpha do.
         straight_in_alpha: whether the loss is a straight line in alpha, for alpha above 0.
+        any_gamma: whether gamma may be 0 too; otherwise it is above 0.
         probe: where the target score can be read; None if nowhere.
     """
 
@@ -127,6 +128,7 @@ class ClassTerm:
     reads_score: bool = False
     reads_options: bool = True
     straight_in_alpha: bool = False
+    any_gamma: bool = True
     probe: Probe | None = None
 
 
@@ -299,6 +301,7 @@ MATCHABILITY_AWARE = ClassTerm(
         background=lambda x, c: _p(x) ** c.gamma * np.logaddexp(0.0, x),
     ),
     reads_score=True,
+    any_gamma=False,
 )
 """MAL(x, q, y) = (p^gamma (1 - y) + y) BCE(x, q^gamma), the weight a constant.
 

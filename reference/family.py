@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from detr_conformance.reference.base_spec import NO_AREA, NON_FINITE, ULTRALYTICS, differs
-from detr_conformance.reference.boxes import Guard, corners_of_centre_form
+from detr_conformance.reference.base_spec import NO_AREA, NON_FINITE, ULTRALYTICS, all_heeded, differs
+from detr_conformance.reference.boxes import Guard, corners_of_centre_form, giou_over_guarded_areas
 from detr_conformance.reference.classification import (
     FOCAL,
     IOU_AWARE,
@@ -89,6 +89,11 @@ def outward_edges(
     """Move every edge; a size that comes out below 0 changes its sign, which turns the box right side out again."""
     moved = moved_edges(boxes, box_noise_scale, half, rng)
     return np.where(moved < 0.0, -moved, moved)
+
+
+def giou_term_over_guarded_areas(boxes: Array, wanted: np.ndarray, guard: Guard) -> Array:
+    """1 - GIoU(b, b'), its divisors alone guarded."""
+    return 1.0 - giou_over_guarded_areas(boxes, wanted, guard)
 
 
 NO_CHOICE_OF_LAYER = {"uni_match": "No layer is asked to share the matching of another."}
@@ -268,6 +273,11 @@ DFINE = differs(
         _DFINE,
     ),
     clear=(votes_are_clear, "A query with two most frequent targets may keep either.", _DFINE),
+    undefined=(
+        {**RTDETR.undefined, "no_aux": "Without auxiliary layers there is nobody to vote with."},
+        "What implementations do there differs.",
+        _DFINE,
+    ),
     layers=(
         LayerPlan(least=3, denoising=lambda layers: layers - 1, independent=False),
         "The first layer is the encoder's, which has no denoising queries; the decoder has two at least.",
@@ -280,7 +290,7 @@ DFINE = differs(
     ),
     denoising__generator__moved=(
         outward_edges,
-        "A size below 0 changes its sign, so that a negative may lie on its object.",
+        "A size below 0 may change its sign, so that a negative may lie on its object.",
         _DFINE_DENOISING,
     ),
 )
@@ -339,6 +349,7 @@ LWDETR = differs(
     matcher__class_costs=({"focal": recipe_focal_class_cost}, "Alpha is 0.25 and gamma 2 in the cost.", _LWDETR),
     query_groups=(groups_asked_for, "Queries fall into groups, each of which is matched with all targets.", _LWDETR),
     pairing=(own_per_layer, "Every layer is matched on its own.", _LWDETR),
+    layers=(LayerPlan(least=2), "The first layer is the encoder's.", _LWDETR),
     keys=(
         LayerKeys(dict.fromkeys(_LW_LOSSES, ("ce",)), auxiliary="loss_{term}_{layer}", encoder="loss_{term}_enc"),
         "Keys are loss_ce, loss_bbox and loss_giou; those of layer i end in _i, those of the encoder in _enc.",
@@ -359,6 +370,8 @@ RFDETR = differs(
     "rfdetr",
     guard=_FLOOR,
     matcher__guard=_FLOOR,
+    box_terms__giou=(giou_term_over_guarded_areas, "Only the two divisors of GIoU are guarded.", _RFDETR),
+    matcher__overlap=(giou_over_guarded_areas, "Likewise in the matching cost.", _RFDETR),
     matcher__class_costs=(
         {"focal": unguarded_focal_class_cost},
         "Gamma is 2 in the cost, and nothing is added inside its logarithms.",
@@ -422,6 +435,7 @@ _MMDET_COSTS = "https://github.com/open-mmlab/mmdetection, mmdet/models/task_mod
 MMDET = differs(
     DEFORMABLE,
     "mmdet",
+    options=(all_heeded, "Gamma and alpha are those of the configuration.", _MMDET),
     target_boxes=(through_corners, "Targets come as corners.", _MMDET),
     normaliser=(
         {"focal": matched_pairs, "bbox": matched_pairs, "giou": matched_pairs},

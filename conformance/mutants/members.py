@@ -1,4 +1,4 @@
-"""Mutants of what a single member of the family decides: RF-DETR, Deformable DETR, mmdetection, Paddle, D-FINE."""
+"""Mutants of what a single member of the family decides: RF-DETR, Deformable DETR, mmdetection, Paddle."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from detr_conformance.mutants.changes import wrapped
 from detr_conformance.mutants.mutant import Mutant
 from detr_conformance.mutants.query_groups import every_loss_over
 from detr_conformance.reference import Guard, LossConfig, LossSpec, replace_in
-from detr_conformance.reference.denoising import moved_edges
-from detr_conformance.reference.family import DEFORMABLE, DFINE, MMDET, PADDLE, RFDETR
+from detr_conformance.reference.family import DEFORMABLE, MMDET, PADDLE, RFDETR
 from detr_conformance.reference.normaliser import Tally, queries, targets
 
 
@@ -86,14 +85,5 @@ MEMBER_MUTANTS: tuple[Mutant, ...] = (
         "PaddlePaddle/PaddleDetection, ppdet/modeling/losses/detr_loss.py",
         wrapped("options", alpha_of_focal),
         home=PADDLE,
-    ),
-    Mutant(
-        "plausible-dfine-sizes-below-zero",
-        "DN",
-        "Negatives whose edges have crossed keep a size below 0. Right under this profile: they are turned right side "
-        "out. Shows in the logits of negatives.",
-        "Peterande/D-FINE, src/zoo/dfine/denoising.py",
-        lambda spec: replace_in(spec, "denoising.generator.moved", moved_edges),
-        home=DFINE,
     ),
 )
