@@ -1,0 +1,160 @@
+"""What implementations decide that no spec of the family does: further values of some fields, each with a link."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from detr_conformance.reference import Guard, LossConfig, MatcherConfig
+from detr_conformance.reference.classification import sigmoid, softplus
+from detr_conformance.reference.matcher import Cost
+from detr_conformance.reference.normaliser import Tally
+from detr_conformance.reference.pairing import Match, Pairs
+
+LARGEST = float(np.finfo(np.float32).max)
+
+
+class Further(NamedTuple):
+    """A value that a field may have.
+
+    Attributes:
+        value: the value.
+        source: the Python expression that makes it, with `alternatives` for this module.
+        sentence: what is decided.
+        link: code that does it.
+    """
+
+    value: Any
+    source: str
+    sentence: str
+    link: str
+
+
+def largest_float(cost: Cost) -> Cost:
+    """NaN and infinity become the largest float32: a broken prediction is matched last."""
+    return np.where(np.isfinite(cost), cost, LARGEST)
+
+
+def one_for_nan(cost: Cost) -> Cost:
+    """NaN becomes 1, and infinity the largest float32 of its sign."""
+    return np.where(np.isnan(cost), 1.0, np.where(np.isfinite(cost), cost, np.where(cost > 0, LARGEST, -LARGEST)))
+
+
+def detr_costs(config: LossConfig) -> MatcherConfig:
+    """Gains class 1, bbox 5, giou 2, and minus the softmax probability as class cost."""
+    return MatcherConfig({"class": 1.0, "bbox": 5.0, "giou": 2.0}, use_fl=False)
+
+
+def softmax_costs(config: LossConfig) -> MatcherConfig:
+    """Gains class 2, bbox 5, giou 2, and minus the softmax probability as class cost."""
+    return MatcherConfig(use_fl=False)
+
+
+def class_gain_of_one(config: LossConfig) -> MatcherConfig:
+    """Gains class 1, bbox 5, giou 2, alpha 0.25, gamma 2."""
+    return MatcherConfig({"class": 1.0, "bbox": 5.0, "giou": 2.0})
+
+
+def gains_of_the_loss(config: LossConfig) -> MatcherConfig:
+    """The gains of the loss, alpha 0.25, gamma 2."""
+    return MatcherConfig(config.loss_gain)
+
+
+def alpha_and_gamma_of_the_loss(config: LossConfig) -> MatcherConfig:
+    """Gains class 2, bbox 5, giou 2, with alpha and gamma of the loss."""
+    return MatcherConfig(alpha=config.alpha, gamma=config.gamma)
+
+
+def focal_class_cost_without_eps(
+    logits: Float[np.ndarray, "queries classes"], classes: Integer[np.ndarray, " targets"], config: MatcherConfig
+) -> Cost:
+    """The focal class cost in logarithms of the sigmoid, which need no eps."""
+    x = logits[:, classes]
+    positive = config.alpha * sigmoid(-x) ** config.gamma * softplus(-x)
+    return positive - (1.0 - config.alpha) * sigmoid(x) ** config.gamma * softplus(x)
+
+
+def unweighted(loss: Any, term: str, config: LossConfig) -> Any:  # noqa: ANN401  # an array or a variable
+    """Losses come without their gains, which are left to the caller."""
+    return loss
+
+
+def shared_from_the_last(match: Match, layers: int, config: LossConfig) -> Sequence[Pairs]:
+    """With `use_uni_match` all layers use the matching of the last one."""
+    if config.use_uni_match:
+        return [Pairs.same(match(layers - 1))] * layers
+    return [Pairs.same(match(layer)) for layer in range(layers)]
+
+
+def queries_of_all_images(tally: Tally) -> int:
+    """The queries of all images."""
+    return tally.queries * len(tally.targets)
+
+
+def targets_of_all_groups(tally: Tally) -> int:
+    """The targets, matched or not, at least 1, times the number of denoising groups."""
+    return max(sum(tally.targets), 1) * tally.groups
+
+
+def images(tally: Tally) -> int:
+    """The images."""
+    return len(tally.targets)
+
+
+_TRANSFORMERS = "https://github.com/huggingface/transformers, src/transformers/loss/loss_rt_detr.py"
+_DEFORMABLE = "https://github.com/huggingface/transformers, src/transformers/loss/loss_deformable_detr.py"
+_DETR = "https://github.com/facebookresearch/detr, models/detr.py"
+_DFINE = "https://github.com/Peterande/D-FINE, src/zoo/dfine/matcher.py"
+_V2 = "https://github.com/lyuwenyu/RT-DETR, rtdetrv2_pytorch/src/zoo/rtdetr/rtdetrv2_criterion.py"
+_RFDETR = "https://github.com/roboflow/rf-detr, rfdetr/models/matcher.py"
+_PADDLE = "https://github.com/PaddlePaddle/PaddleDetection, ppdet/modeling/losses/iou_loss.py"
+_SCENIC = "https://github.com/google-research/scenic, scenic/projects/baselines/detr"
+_MMDET = "https://github.com/open-mmlab/mmdetection, mmdet/structures/bbox/bbox_overlaps.py"
+_RULE = "https://github.com/ultralytics/ultralytics, ultralytics/utils/loss.py"
+
+
+def _further(function: Any, link: str) -> Further:  # noqa: ANN401  # a function of this module, of any kind
+    return Further(function, f"alternatives.{function.__name__}", function.__doc__ or "", link)
+
+
+def _guard(guard: Guard, link: str) -> Further:
+    floor = ", as_floor=True" if guard.as_floor else ""
+    return Further(guard, f"Guard({guard.eps!r}{floor})", said_of_guard(guard), link)
+
+
+def said_of_guard(guard: Guard) -> str:
+    """What a guard does, in a sentence."""
+    if guard.as_floor:
+        return f"Union and enclosing area are at least {guard.eps:g}."
+    return f"{guard.eps:g} is added to union and enclosing area." if guard.eps else "Nothing is added to areas."
+
+
+_GUARDS = (
+    _guard(Guard(1e-6), _SCENIC),
+    _guard(Guard(1e-9), _PADDLE),
+    _guard(Guard(1e-10), _PADDLE),
+    _guard(Guard(1e-7, as_floor=True), _RFDETR),
+    _guard(Guard(1e-6, as_floor=True), _MMDET),
+)
+_NORMALISERS = tuple(_further(each, _RULE) for each in (queries_of_all_images, targets_of_all_groups, images))
+
+FURTHER: dict[str, tuple[Further, ...]] = {
+    "guard": _GUARDS,
+    "matcher.guard": _GUARDS,
+    "matcher.configured": (
+        _further(detr_costs, _DETR),
+        _further(softmax_costs, _DETR),
+        _further(class_gain_of_one, _DEFORMABLE),
+        _further(gains_of_the_loss, _DETR),
+        _further(alpha_and_gamma_of_the_loss, _TRANSFORMERS),
+    ),
+    "matcher.class_costs.focal": (_further(focal_class_cost_without_eps, _RFDETR),),
+    "matcher.non_finite": (_further(largest_float, _TRANSFORMERS), _further(one_for_nan, _DFINE)),
+    "gain": (_further(unweighted, _DETR),),
+    "pairing": (_further(shared_from_the_last, _V2),),
+    "normaliser": _NORMALISERS,
+}
+"""By path; those of `normaliser` go for each of its terms."""

@@ -1,0 +1,190 @@
+"""Elimination: alternatives whose predictions are further off a port's answers than the error budget are ruled out.
+
+A port of an alternative is never further off than that, so the right one survives. Cases are drawn until only one is
+left, or until no further case shows a difference between those that are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, product
+
+from detr_conformance.identify.answers import Answers, alike, got, is_certain, predicted, share
+from detr_conformance.identify.decisions import Decision
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.port_under_test import PortError
+from detr_conformance.reference import LossSpec, replace_in
+
+Choice = dict[str, int]
+"""For each decision the number of an alternative."""
+
+Names = Callable[[LossCase], Sequence[str]]
+"""The answers to look at, on a case."""
+
+CASES_ASKED = 2
+"""So many cases are asked about however few alternatives there are."""
+CASES_ALIKE = 12
+"""After so many cases without a difference nobody looks further."""
+CASES_DRAWN = 60
+"""More cases are not drawn."""
+REFUSALS = 3
+"""After so many cases without an answer the port is not asked further."""
+
+
+class Hypotheses:
+    """Specs by what they decide, each made once.
+
+    Args:
+        decisions: what there is to decide, by path.
+        base: what decides all else.
+    """
+
+    def __init__(self, decisions: dict[str, Decision], base: LossSpec) -> None:
+        """Nothing is made yet."""
+        self.decisions = decisions
+        self.base = base
+        self._made: dict[tuple[tuple[str, int], ...], LossSpec] = {}
+
+    def spec(self, choice: Choice) -> LossSpec:
+        """The spec that decides so."""
+        key = tuple(sorted(choice.items()))
+        if key not in self._made:
+            spec = self.base
+            for path, place in choice.items():
+                spec = replace_in(spec, path, self.decisions[path].alternatives[place].value)
+            self._made[key] = spec
+        return self._made[key]
+
+
+@dataclass
+class Candidate:
+    """One way to take the decisions of a question.
+
+    Attributes:
+        choice: of these decisions.
+        spec: with these and all other decisions.
+        shares: for each case that was asked about the largest share of a budget among the answers.
+        wrong: how many answers are beyond their budgets.
+    """
+
+    choice: Choice
+    spec: LossSpec
+    shares: list[float] = field(default_factory=list)
+    wrong: int = 0
+
+    @property
+    def worst(self) -> float:
+        """The largest share of all."""
+        return max(self.shares, default=0.0)
+
+
+@dataclass
+class Outcome:
+    """What came of a question.
+
+    Attributes:
+        left: for each decision the alternatives that nothing speaks against; if all are ruled out, the nearest ones.
+        names: the answers that were looked at.
+        cases: those that it answered.
+        is_explained: whether some alternative is within every budget.
+        margins: for each decision, how many budgets the best of the other alternatives is off; None without any.
+        refusal: why there are no answers, if there are none.
+    """
+
+    left: dict[str, list[int]]
+    cases: list[LossCase]
+    names: list[str]
+    is_explained: bool
+    margins: dict[str, float | None]
+    refusal: str = ""
+
+
+def eliminate(
+    answers: Answers,
+    hypotheses: Hypotheses,
+    left: dict[str, list[int]],
+    paths: Sequence[str],
+    cases: Iterable[LossCase],
+    names: Names,
+) -> Outcome:
+    """Decide some decisions together, with all others at the first alternative that is left.
+
+    Args:
+        answers: the port.
+        hypotheses: makes specs.
+        left: alternatives of all decisions that are left so far.
+        paths: the decisions in question.
+        cases: on which to tell alternatives apart.
+        names: what to look at.
+    """
+    others = {path: places[0] for path, places in left.items()}
+    candidates = [
+        Candidate(dict(zip(paths, places, strict=True)), hypotheses.spec(others | dict(zip(paths, places, strict=True))))
+        for places in product(*(left[path] for path in paths))
+    ]
+    asked, refusals = list[LossCase](), list[str]()
+    for case in _telling(cases, candidates, names, asked):
+        try:
+            _compare(answers, case, [each for each in candidates if not each.wrong], names(case))
+            asked.append(case)
+        except PortError as error:
+            refusals.append(str(error))
+            if len(refusals) == REFUSALS:
+                break
+    if all(each.wrong for each in candidates):  # now the nearest counts, on all cases
+        for case in asked:
+            _compare(answers, case, candidates, names(case))
+    looked_at = dict.fromkeys(name for case in asked for name in names(case))
+    return _outcome(candidates, paths, asked, list(looked_at), "" if asked else next(iter(refusals), ""))
+
+
+def _telling(
+    cases: Iterable[LossCase], candidates: Sequence[Candidate], names: Names, asked: Sequence[LossCase]
+) -> Iterator[LossCase]:
+    """The first cases, and then those on which candidates differ that are left."""
+    same = 0
+    for case in islice(cases, CASES_DRAWN):
+        alive = [each for each in candidates if not each.wrong and is_certain(case, each.spec)]
+        if alive and (len(asked) < CASES_ASKED or _differ(case, alive, names(case))):
+            same = 0
+            yield case
+        else:
+            same += 1
+        left = sum(not each.wrong for each in candidates)
+        if len(asked) >= CASES_ASKED and (left <= 1 or same == CASES_ALIKE):
+            return
+
+
+def _differ(case: LossCase, candidates: Sequence[Candidate], names: Sequence[str]) -> bool:
+    first, *others = candidates
+    return any(
+        not alike(predicted(case, name, first.spec), predicted(case, name, each.spec), case.dtype)
+        for each in others
+        for name in names
+    )
+
+
+def _compare(answers: Answers, case: LossCase, candidates: Sequence[Candidate], names: Sequence[str]) -> None:
+    """Compare candidates with the port's answers, those that have one answer themselves."""
+    for each in candidates:
+        if is_certain(case, each.spec):
+            shares = [
+                share(got(answers, case, name, each.spec), predicted(case, name, each.spec), case.dtype)
+                for name in names
+            ]
+            each.shares.append(max(shares, default=0.0))
+            each.wrong += sum(of_name > 1.0 for of_name in shares)
+
+
+def _outcome(
+    candidates: Sequence[Candidate], paths: Sequence[str], cases: list[LossCase], names: list[str], refusal: str
+) -> Outcome:
+    fewest = min(each.wrong for each in candidates)
+    best = [each for each in candidates if each.wrong == fewest]
+    left = {path: sorted({each.choice[path] for each in best}) for path in paths}
+    margins = {
+        path: min((each.worst for each in candidates if each.choice[path] not in left[path]), default=None)
+        for path in paths
+    }
+    return Outcome(left, cases, names, fewest == 0, margins, refusal)

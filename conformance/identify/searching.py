@@ -1,0 +1,171 @@
+"""Identification of a port: every question in turn, then whether all that it answers is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from math import prod
+
+from detr_conformance.identify.answers import GENERATED, Answers, Tell, got, is_certain, predicted, share
+from detr_conformance.identify.cases import CaseMaker, generators, of_any_convention
+from detr_conformance.identify.decisions import decisions, widest_spec
+from detr_conformance.identify.elimination import Choice, Hypotheses, Outcome, eliminate
+from detr_conformance.identify.generated import names_of
+from detr_conformance.identify.questions import Question, questions
+from detr_conformance.identify.structure import keys_of_losses, plan_of_layers
+from detr_conformance.properties import oracle
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.port import Port, keys_of
+from detr_conformance.properties.port_under_test import PortError, PortUnderTest
+from detr_conformance.reference import FAMILY, LossSpec
+from detr_conformance.reference.keys import TERMS
+
+CASES_IN_THE_END = 8
+"""So many cases of all kinds must be explained."""
+ROUNDS = 3
+"""So many decisions are taken again if they are not."""
+TOGETHER = 400
+"""More hypotheses are not compared at a time: decisions are taken one by one then."""
+
+
+class Search:
+    """The identification of one port.
+
+    Args:
+        port: the port.
+        tell: hears what the port is about to be asked.
+
+    Attributes:
+        answers: what the port has answered.
+        decisions: what there is to decide.
+        left: for each decision the alternatives that are left.
+        outcomes: what decided it.
+        unexplained: answers that no choice explains, by case.
+    """
+
+    def __init__(self, port: Port, tell: Tell) -> None:
+        """Nothing is known yet."""
+        widest = widest_spec()
+        self.answers = Answers(port, tell)
+        self.maker = CaseMaker.of(PortUnderTest(port, widest))
+        self.decisions = decisions()
+        self.hypotheses = Hypotheses(self.decisions, widest)
+        self.left = {path: list(range(len(each.alternatives))) for path, each in self.decisions.items()}
+        self.outcomes: dict[str, Outcome] = {}
+        self.unexplained: list[str] = []
+
+    def run(self) -> Search:
+        """Ask everything."""
+        self._decide_keys()
+        for question in questions(self.answers, self.maker):
+            self._decide(question)
+            if "layers" in question.prefixes:
+                self._decide_layers()
+        if self.answers.can("denoising_group"):
+            self._decide(self._of_generator())
+        self._settle()
+        return self
+
+    @property
+    def nearest(self) -> list[str]:
+        """The members of the family that fewest answers speak against."""
+        against = {name: len(self.against(spec)) for name, spec in FAMILY.items()}
+        return [name for name, number in against.items() if number == min(against.values())]
+
+    @property
+    def choice(self) -> Choice:
+        """What the nearest member of the family decides, where nothing speaks against it."""
+        nearest, chosen = FAMILY[self.nearest[0]], {}
+        for path, places in self.left.items():
+            place = self.decisions[path].place_of(nearest)
+            chosen[path] = places[0] if place is None or place not in places else place
+        return chosen
+
+    def against(self, spec: LossSpec) -> list[str]:
+        """The decisions that the port takes otherwise than a spec, as far as it was asked."""
+        places = {path: self.decisions[path].place_of(spec) for path, each in self.outcomes.items() if each.cases}
+        return [path for path, place in places.items() if place is not None and place not in self.left[path]]
+
+    def is_declared(self, path: str) -> bool:
+        """Whether the port has the classification loss that a decision is about."""
+        record, _, name = path.partition(".")
+        return record not in ("class_terms", "normaliser") or name in {*self.maker.domain.classification, *TERMS}
+
+    def _decide(self, question: Question) -> None:
+        """Take all its decisions together, or one by one if there are too many ways to do so."""
+        asked_for = [path for path in question.paths(list(self.left)) if self.is_declared(path)]
+        paths = [path for path in asked_for if len(self.left[path]) > 1]
+        together = prod(len(self.left[path]) for path in paths) <= TOGETHER
+        for part in [paths] if together else [[path] for path in paths]:
+            if part:
+                self._note(eliminate(self.answers, self.hypotheses, self.left, part, question.cases(), question.names))
+
+    def _note(self, outcome: Outcome) -> None:
+        for path, places in outcome.left.items():
+            if outcome.cases or path not in self.outcomes:
+                self.left[path], self.outcomes[path] = places, outcome
+
+    def _decide_keys(self) -> None:
+        if "keys" in self.decisions and keys_of(self.answers.port) is None:
+            asked = keys_of_losses(self.answers, self.decisions["keys"], self.maker, self.hypotheses.base)
+            self._note(asked)
+
+    def _decide_layers(self) -> None:
+        if "layers" in self.decisions:
+            left, spec = self.left["layers"], self.hypotheses.spec(self.choice)
+            self._note(plan_of_layers(self.answers, self.decisions["layers"], left, self.maker, spec))
+
+    def _of_generator(self) -> Question:
+        return Question(
+            "denoising queries",
+            ("denoising",),
+            lambda case: [f"{GENERATED}{name}" for name in names_of(case)],
+            lambda: generators(self.maker),
+        )
+
+    def _settle(self) -> None:
+        """See whether everything is explained, and take decisions again if it is not."""
+        cases = list(islice(self._in_the_end(), CASES_IN_THE_END))
+        for _ in range(ROUNDS):
+            wrong = self._wrong(cases, self.hypotheses.spec(self.choice))
+            self.unexplained = wrong
+            if not wrong or not self._improve(cases, len(wrong)):
+                return
+
+    def _improve(self, cases: Sequence[LossCase], wrong: int) -> bool:
+        """Take the decision again that leaves fewest answers unexplained, if one does."""
+        best, chosen = wrong, None
+        for path, decision in self.decisions.items():
+            for place in range(len(decision.alternatives)) if self.is_declared(path) else ():
+                number = len(self._wrong(cases, self.hypotheses.spec(self.choice | {path: place}), best))
+                if number < best:
+                    best, chosen = number, (path, place)
+        if chosen is not None:
+            self.left[chosen[0]] = [chosen[1]]
+        return chosen is not None
+
+    def _in_the_end(self) -> Iterator[LossCase]:
+        domain = replace(self.maker.domain, working=self.maker.domain.classification)
+        return iter(of_any_convention(domain, 0))
+
+    def _wrong(self, cases: Sequence[LossCase], spec: LossSpec, most: int = 10**6) -> list[str]:
+        """Answers that a spec does not explain; not all of them if there are more than so many."""
+        wrong: list[str] = []
+        for number, case in enumerate(cases):
+            if len(wrong) <= most and is_certain(case, spec):
+                wrong += [f"{name} of case {number}" for name in self._unlike(case, spec)]
+        return wrong
+
+    def _unlike(self, case: LossCase, spec: LossSpec) -> list[str]:
+        def is_far(name: str) -> bool:
+            return share(got(self.answers, case, name, spec), predicted(case, name, spec), case.dtype) > 1.0
+
+        losses = oracle.expected_losses(case, spec)
+        names = [key for key in losses if self.answers.can("denoising") or not key.endswith("_dn")]
+        if self.answers.can("gradients"):
+            names += [f"{key} by {name}" for key in names for name in losses[key].gradients]
+        try:
+            return [name for name in names if is_far(name)]
+        except PortError as error:
+            return [f"an answer ({error})"]
