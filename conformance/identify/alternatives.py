@@ -94,16 +94,6 @@ def queries_of_all_images(tally: Tally) -> int:
     return tally.queries * len(tally.targets)
 
 
-def targets_of_all_groups(tally: Tally) -> int:
-    """The targets, matched or not, at least 1, times the number of denoising groups."""
-    return max(sum(tally.targets), 1) * tally.groups
-
-
-def images(tally: Tally) -> int:
-    """The images."""
-    return len(tally.targets)
-
-
 _TRANSFORMERS = "https://github.com/huggingface/transformers, src/transformers/loss/loss_rt_detr.py"
 _DEFORMABLE = "https://github.com/huggingface/transformers, src/transformers/loss/loss_deformable_detr.py"
 _DETR = "https://github.com/facebookresearch/detr, models/detr.py"
@@ -113,7 +103,7 @@ _RFDETR = "https://github.com/roboflow/rf-detr, rfdetr/models/matcher.py"
 _PADDLE = "https://github.com/PaddlePaddle/PaddleDetection, ppdet/modeling/losses/iou_loss.py"
 _SCENIC = "https://github.com/google-research/scenic, scenic/projects/baselines/detr"
 _MMDET = "https://github.com/open-mmlab/mmdetection, mmdet/structures/bbox/bbox_overlaps.py"
-_RULE = "https://github.com/ultralytics/ultralytics, ultralytics/utils/loss.py"
+_V3 = "https://github.com/yyq19990828/RT-DETRv3-PyTorch, src/zoo/rtdetr/rtdetrv3_criterion.py"
 
 
 def _further(function: Any, link: str) -> Further:  # noqa: ANN401  # a function of this module, of any kind
@@ -139,7 +129,6 @@ _GUARDS = (
     _guard(Guard(1e-7, as_floor=True), _RFDETR),
     _guard(Guard(1e-6, as_floor=True), _MMDET),
 )
-_NORMALISERS = tuple(_further(each, _RULE) for each in (queries_of_all_images, targets_of_all_groups, images))
 
 FURTHER: dict[str, tuple[Further, ...]] = {
     "guard": _GUARDS,
@@ -155,6 +144,6 @@ FURTHER: dict[str, tuple[Further, ...]] = {
     "matcher.non_finite": (_further(largest_float, _TRANSFORMERS), _further(one_for_nan, _DFINE)),
     "gain": (_further(unweighted, _DETR),),
     "pairing": (_further(shared_from_the_last, _V2),),
-    "normaliser": _NORMALISERS,
+    "normaliser": (_further(queries_of_all_images, _V3),),
 }
 """By path; those of `normaliser` go for each of its terms."""

@@ -17,6 +17,9 @@ from detr_conformance.properties.tolerance import allowed_error, budget_shares
 from detr_conformance.reference import LossSpec, Tracked, track
 
 MATCHING = "matching"
+BROKEN = "queries that are not finite and matched"
+FINITE = " is finite"
+"""How the name of a fact about a loss ends: whether it is a number."""
 GENERATED = "denoising: "
 """How the names of what a generator shows begin."""
 NOT_SHOWN = np.inf
@@ -89,8 +92,7 @@ def _described(case: LossCase) -> str:
     said += ["no targets"] if not case.targets else []
     said += ["denoising queries"] if case.denoising is not None else []
     said += ["use_uni_match"] if config.use_uni_match else []
-    finite = all(np.isfinite(each).all() for each in case.float_arrays().values())
-    return ", ".join([*said, *([] if finite else ["a number that is not finite"])])
+    return ", ".join([*said, *([] if is_finite(case) else ["a number that is not finite"])])
 
 
 def got(answers: Answers, case: LossCase, name: str, spec: LossSpec) -> Any:  # noqa: ANN401  # a number or a fact
@@ -99,34 +101,46 @@ def got(answers: Answers, case: LossCase, name: str, spec: LossSpec) -> Any:  # 
     Raises:
         PortError: it gives none.
     """
-    if name == MATCHING:
-        return _pairs(answers.match(case, spec))
+    if name in (MATCHING, BROKEN):
+        pairs = _pairs(answers.match(case, spec))
+        return pairs if name == MATCHING else _broken(pairs)
     if name.startswith(GENERATED):
         return shown(answers.denoising_group(case, spec), case)[name.removeprefix(GENERATED)]
     returned = answers.losses(case, spec)
-    key, _, by = name.partition(" by ")
+    key, _, by = name.removesuffix(FINITE).partition(" by ")
     try:
-        return returned.gradient(key, by) if by else returned.value(key)
+        value = returned.gradient(key, by) if by else returned.value(key)
+        return bool(np.isfinite(value)) if name.endswith(FINITE) else value
     except AssertionError:
         return None
 
 
 def predicted(case: LossCase, name: str, spec: LossSpec) -> Any:  # noqa: ANN401  # a number or a fact
     """The same of a spec, with bounds."""
-    if name == MATCHING:
-        return _pairs(ReferencePort(spec).match(case))
+    if name in (MATCHING, BROKEN):
+        pairs = _pairs(ReferencePort(spec).match(case))
+        return pairs if name == MATCHING else _broken(pairs)
     if name.startswith(GENERATED):
         return expected_of(spec, case)[name.removeprefix(GENERATED)]
-    key, _, by = name.partition(" by ")
+    key, _, by = name.removesuffix(FINITE).partition(" by ")
     loss = oracle.expected_losses(case, spec).get(key)
     if loss is None or not by:
-        return None if loss is None else loss.value
+        value = None if loss is None else loss.value
+        return bool(np.isfinite(loss.value.values)) if name.endswith(FINITE) else value
     return loss.gradients.get(by, track(np.zeros(_input(case, by).shape)))
 
 
 def is_certain(case: LossCase, spec: LossSpec) -> bool:
-    """Whether a spec has one answer: every image has one query, or rounding cannot change who is matched with whom."""
-    return case.queries == 1 or oracle.matching_is_certain(case, spec)
+    """Whether a spec has one answer: every image has one query, or rounding cannot change who is matched with whom.
+
+    Of costs that are not finite nothing is known of rounding; few draws are on the edge.
+    """
+    return case.queries == 1 or not is_finite(case) or oracle.matching_is_certain(case, spec)
+
+
+def is_finite(case: LossCase) -> bool:
+    """Whether all of its numbers are."""
+    return all(np.isfinite(each).all() for each in case.float_arrays().values())
 
 
 def share(answer: Any, expected: Any, dtype: str) -> float:  # noqa: ANN401  # a number or a fact
@@ -147,6 +161,11 @@ def alike(one: Any, other: Any, dtype: str) -> bool:  # noqa: ANN401  # numbers 
     with np.errstate(invalid="ignore"):
         apart = np.abs(one.values - other.values) > allowed_error(one, dtype) + allowed_error(other, dtype)
     return not bool((apart | (np.isfinite(one.values) != np.isfinite(other.values))).any())
+
+
+def _broken(pairs: list[list[list[tuple[int, int]]]]) -> list[list[bool]]:
+    """For each layer and image whether its first query is matched, the one that `cases.broken` breaks."""
+    return [[any(query == 0 for query, _ in image) for image in layer] for layer in pairs]
 
 
 def _input(case: LossCase, name: str) -> np.ndarray:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from detr_conformance.identify.answers import MATCHING, Answers
+import numpy as np
+
+from detr_conformance.identify.answers import BROKEN, FINITE, MATCHING, Answers
 from detr_conformance.identify.cases import FEW, CaseMaker, broken, numbered, saturated, shrunk
 from detr_conformance.properties.case import LossCase
 
@@ -68,7 +70,7 @@ def questions(answers: Answers, maker: CaseMaker) -> Iterator[Question]:
         lambda _: ["loss_class"],
         lambda: _of_every_kind(replace(several, groups=(0, 0))),
     )
-    matching = [MATCHING] if answers.can("match") else ["loss_bbox", "loss_giou"]
+    matching = [MATCHING] if answers.can("match") else ["loss_bbox", "loss_bbox_aux"]
     yield Question("matching", MATCHING_FIELDS, lambda _: matching, lambda: numbered(several.case))
     yield Question(
         "matching of sure queries",
@@ -88,9 +90,14 @@ def questions(answers: Answers, maker: CaseMaker) -> Iterator[Question]:
     yield Question(
         "matching of broken predictions",
         ("matcher.non_finite",),
-        lambda _: matching,
+        lambda case: [BROKEN] if answers.can("match") else _finite(case),
         lambda: broken(numbered(several.case)),
     )
+
+
+def _finite(case: LossCase) -> list[str]:
+    """A box that is no number shows in the losses where it is matched; what logits do shows everywhere."""
+    return [f"{key}{FINITE}" for key in ("loss_bbox", "loss_bbox_aux")] if np.isfinite(case.pred_scores).all() else []
 
 
 def _of_every_kind(maker: CaseMaker) -> Iterator[LossCase]:

@@ -60,8 +60,7 @@ class Search:
         self._decide_keys()
         for question in questions(self.answers, self.maker):
             self._decide(question)
-            if "layers" in question.prefixes:
-                self._decide_layers()
+        self._decide_layers()
         if self.answers.can("denoising_group"):
             self._decide(self._of_generator())
         self._settle()
