@@ -112,9 +112,9 @@ def _scaled(case: LossCase, factor: float) -> LossCase:
     return case.change(pred_bboxes=case.pred_bboxes * factor, gt_bboxes=case.gt_bboxes * factor)
 
 
-def saturated(cases: Iterator[LossCase]) -> Iterator[LossCase]:
-    """Cases with logits of dozens."""
-    return (case.change(pred_scores=case.pred_scores * 8.0) for case in cases)
+def hopeless(cases: Iterator[LossCase]) -> Iterator[LossCase]:
+    """Cases with logits of minus dozens: there an eps inside a logarithm shows, which rounding hides near p = 1."""
+    return (case.change(pred_scores=-8.0 * np.abs(case.pred_scores)) for case in cases)
 
 
 def broken(cases: Iterator[LossCase]) -> Iterator[LossCase]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from detr_conformance.identify.answers import BROKEN, FINITE, MATCHING, Answers
-from detr_conformance.identify.cases import FEW, CaseMaker, broken, numbered, saturated, shrunk
+from detr_conformance.identify.cases import FEW, CaseMaker, broken, numbered, hopeless, shrunk
 from detr_conformance.properties.case import LossCase
 
 POWERS = (0, 8, 12, 16)
@@ -73,10 +73,10 @@ def questions(answers: Answers, maker: CaseMaker) -> Iterator[Question]:
     matching = [MATCHING] if answers.can("match") else ["loss_bbox", "loss_bbox_aux"]
     yield Question("matching", MATCHING_FIELDS, lambda _: matching, lambda: numbered(several.case))
     yield Question(
-        "matching of sure queries",
+        "matching of hopeless queries",
         ("matcher.class_costs",),
         lambda _: matching,
-        lambda: saturated(numbered(several.case)),
+        lambda: hopeless(numbered(several.case)),
     )
     yield Question(
         "matching of small boxes", ("matcher.guard",), lambda _: matching, lambda: shrunk(numbered(several.case), SMALL)
