@@ -68,12 +68,15 @@ def _case(images: Sequence[ImageTargets], classes: int, request: Request, domain
     layers = max(2, request.layers[0], domain.least_layers)
     denoising_layers = domain.denoising_layers(layers) if domain.denoising_layers else layers - 1
     numbers = Numbers(np.random.default_rng(batch), grid=0, special=(), dtype=request.dtype)
-    sizes = Sizes(layers, denoising_layers, max(gt_groups) + QUERIES_TO_SPARE, classes, gt_groups)
+    groups, queries = request.query_groups[0], max(gt_groups) + QUERIES_TO_SPARE
+    sizes = Sizes(
+        layers, denoising_layers, groups * queries, classes, gt_groups, domain.columns(classes), query_groups=groups
+    )
     boxes = rounded(
         np.concatenate([image.boxes for image in images]), "float64" if request.dtype == "float64" else "float32"
     )
     labels = np.concatenate([image.classes for image in images])
-    case = predict(boxes, labels, sizes, _config(request, domain, classes, layers, batch), numbers, request)
+    case = predict(boxes, labels, sizes, _config(request, domain, sizes, batch), numbers, request)
     if request.denoising != "never" and case.targets:
         surplus, subset = batch % 2 if domain.surplus else 0, domain.denoising_subset and batch % 2 == 1
         case = case.change(denoising=denoising_queries(case, denoising_layers, 2, surplus, subset, numbers))
@@ -82,18 +85,19 @@ def _case(images: Sequence[ImageTargets], classes: int, request: Request, domain
     )
 
 
-def _config(request: Request, domain: Domain, classes: int, layers: int, batch: int) -> LossConfig:
+def _config(request: Request, domain: Domain, sizes: Sizes, batch: int) -> LossConfig:
     """A configuration that the rule asks for; what it leaves free goes round with the batches."""
     uni_match = _turn(request.uni_match, batch)
     return LossConfig(
-        nc=classes,
+        nc=sizes.classes,
         loss_gain=by_term(_turn(domain.gains, batch)),
         aux_loss=_turn(request.aux_loss, batch),
         **CLASSIFICATION[_turn(request.classification, batch)],
         use_uni_match=uni_match,
-        uni_match_ind=batch % (layers - 1) if uni_match else 0,
+        uni_match_ind=batch % (sizes.layers - 1) if uni_match else 0,
         gamma=_turn(domain.gammas, batch),
         alpha=_turn(domain.alphas, batch),
+        query_groups=sizes.query_groups,
     )
 
 

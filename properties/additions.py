@@ -61,7 +61,8 @@ def keep_first_and_main_layer(case: LossCase) -> LossCase:
 def add_hopeless_queries(case: LossCase, count: int = 2) -> LossCase:
     """More queries, in a corner of the image and sure of being background, in front of all others."""
     shape = (case.layers, case.images, count)
-    boxes, logits = np.tile(HOPELESS_BOX, (*shape, 1)), np.full((*shape, case.config.nc), HOPELESS_LOGIT)
+    boxes, logits = np.tile(HOPELESS_BOX, (*shape, 1)), np.full((*shape, case.columns), HOPELESS_LOGIT)
+    logits[..., case.config.nc :] = -HOPELESS_LOGIT  # no object, where there is a column for it
     return case.change(
         pred_bboxes=np.concatenate([boxes, case.pred_bboxes], axis=2),
         pred_scores=np.concatenate([logits, case.pred_scores], axis=2),

@@ -29,14 +29,14 @@ class Denoising:
 
     Attributes:
         bboxes: predicted boxes, shape (layers, images, denoising, 4).
-        scores: their logits, shape (layers, images, denoising, classes).
+        scores: their logits, shape (layers, images, denoising, columns).
         pos_idx: for each image its positive slots, group after group.
         gt_idx: for each image the targets, counted through the whole batch, that one group reconstructs.
         num_group: number of groups.
     """
 
     bboxes: Float[np.ndarray, "layers images denoising 4"]
-    scores: Float[np.ndarray, "layers images denoising classes"]
+    scores: Float[np.ndarray, "layers images denoising columns"]
     pos_idx: tuple[Int64[np.ndarray, " _slots"], ...]
     gt_idx: tuple[Int64[np.ndarray, " _targets"], ...]
     num_group: int
@@ -53,7 +53,8 @@ class LossCase:
     Attributes:
         config: how the loss is built.
         pred_bboxes: predicted boxes in centre form, shape (layers, images, queries, 4), the main layer last.
-        pred_scores: logits, shape (layers, images, queries, classes).
+        pred_scores: logits, shape (layers, images, queries, columns): a column for each class, and a last one for no
+            object where the loss has one.
         gt_cls: class of each target, image 0's first.
         gt_bboxes: box of each target in centre form, finite.
         gt_groups: number of targets of each image.
@@ -68,7 +69,7 @@ class LossCase:
 
     config: LossConfig
     pred_bboxes: Float[np.ndarray, "layers images queries 4"]
-    pred_scores: Float[np.ndarray, "layers images queries classes"]
+    pred_scores: Float[np.ndarray, "layers images queries columns"]
     gt_cls: Int64[np.ndarray, " targets"]
     gt_bboxes: Float[np.ndarray, "targets 4"]
     gt_groups: tuple[int, ...]
@@ -83,8 +84,10 @@ class LossCase:
             raise ValueError(f"dtype is {self.dtype!r}, expected one of {', '.join(PRECISIONS)}")
         check_predictions(self.pred_bboxes, self.pred_scores, "layers images queries")
         check_options(self.config, self.matcher, self.generator)
-        if self.pred_scores.shape[-1] != self.config.nc:
-            raise ValueError(f"pred_scores has {self.pred_scores.shape[-1]} classes, but config.nc is {self.config.nc}")
+        if self.columns not in (self.config.nc, self.config.nc + 1):
+            raise ValueError(f"pred_scores has {self.columns} columns, but config.nc is {self.config.nc}")
+        if self.queries % self.config.query_groups:
+            raise ValueError(f"config.query_groups is {self.config.query_groups}, but there are {self.queries} queries")
         check_targets(self.gt_bboxes, self.gt_cls, self.gt_groups, self.images, self.config.nc)
         if self.gt_cls.dtype != np.int64:
             raise TypeError(f"gt_cls has dtype {self.gt_cls.dtype}, expected int64")
@@ -127,6 +130,11 @@ class LossCase:
     def queries(self) -> int:
         """Q, the number of ordinary queries of an image."""
         return self.pred_bboxes.shape[2]
+
+    @property
+    def columns(self) -> int:
+        """Columns of the logits: the number of classes, and one more where there is one for no object."""
+        return self.pred_scores.shape[-1]
 
     @property
     def targets(self) -> int:
@@ -202,10 +210,10 @@ def _check_denoising(denoising: Denoising, case: LossCase) -> None:
     names = ("denoising.bboxes", "denoising.scores")
     check_predictions(denoising.bboxes, denoising.scores, "layers images denoising", names=names)
     check_count("denoising.num_group", denoising.num_group, least=1)
-    expected = (case.images, case.config.nc)
+    expected = (case.images, case.columns)
     if denoising.scores.shape[1::2] != expected:
         raise ValueError(
-            f"denoising.scores has shape {denoising.scores.shape}, expected (images, classes) = {expected}"
+            f"denoising.scores has shape {denoising.scores.shape}, expected (images, columns) = {expected}"
         )
     if not len(denoising.pos_idx) == len(denoising.gt_idx) == case.images:
         raise ValueError(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from detr_conformance.reference.options import (
     DEFAULT_COST_GAIN,
     DEFAULT_LOSS_GAIN,
+    FURTHER_CLASS_LOSSES,
     GeneratorConfig,
     LossConfig,
     MatcherConfig,
@@ -24,9 +25,10 @@ __all__ = [
 ]
 
 CLASSIFICATION = {
-    "varifocal": {"use_fl": True, "use_vfl": True},
-    "focal": {"use_fl": True, "use_vfl": False},
-    "bce": {"use_fl": False, "use_vfl": False},
+    "varifocal": {"use_fl": True, "use_vfl": True, "class_loss": ""},
+    "focal": {"use_fl": True, "use_vfl": False, "class_loss": ""},
+    "bce": {"use_fl": False, "use_vfl": False, "class_loss": ""},
+    **{name: {"use_fl": True, "use_vfl": False, "class_loss": name} for name in FURTHER_CLASS_LOSSES},
 }
 """The arguments that select each classification loss."""
 
@@ -42,6 +44,10 @@ def check_options(loss: LossConfig, matcher: MatcherConfig, generator: Generator
     """
     check_count("config.nc", loss.nc, least=1)
     check_count("config.uni_match_ind", loss.uni_match_ind)
+    check_count("config.query_groups", loss.query_groups, least=1)
+    if loss.class_loss not in ("", *FURTHER_CLASS_LOSSES):
+        known = ", ".join(map(repr, FURTHER_CLASS_LOSSES))
+        raise ValueError(f"config.class_loss is {loss.class_loss!r}, expected '' or one of {known}")
     check_count("generator.num_dn", generator.num_dn)
     check_count("generator.seed", generator.seed)
     _check_gains("config.loss_gain", loss.loss_gain)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.reference import LossSpec
@@ -11,7 +13,8 @@ from detr_conformance.reference.normaliser import Tally
 def divisor(case: LossCase, spec: LossSpec, term: str) -> float:
     """Of `class`, `bbox` or `giou`, for ordinary queries."""
     pairs = tuple(min(case.queries, count) for count in case.gt_groups)
-    return _divisor(case, spec, term, Tally(pairs, case.gt_groups, case.queries, case.config.nc, case.layers))
+    tally = Tally(pairs, case.gt_groups, case.queries, case.config.nc, case.layers)
+    return _divisor(case, spec, term, replace(tally, query_groups=case.config.query_groups))
 
 
 def weight(port: PortUnderTest, case: LossCase, term: str) -> float:

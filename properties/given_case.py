@@ -8,7 +8,7 @@ from detr_conformance.properties.case import Denoising, LossCase
 from detr_conformance.properties.port import OPTIONS, options_of
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.reference import LossSpec
-from detr_conformance.reference.family import NO_AREA, NON_FINITE
+from detr_conformance.reference.base_spec import NO_AREA, NON_FINITE
 
 
 def needs_of(case: LossCase) -> frozenset[str]:
@@ -20,6 +20,7 @@ def needs_of(case: LossCase) -> frozenset[str]:
         "denoising": denoising is not None,
         "denoising_subset": denoising is not None and not _denoises_all(denoising, case),
         "matcher_options": case.changes_matcher,
+        "query_groups": config.query_groups > 1,
     }
     return frozenset({case.dtype, config.classification} | {name for name, needed in optional.items() if needed})
 
@@ -45,6 +46,8 @@ def undefined(case: LossCase, spec: LossSpec) -> list[str]:
         NO_AREA: any((array[..., 2:] <= 0).any() for array in boxes),
     }
     unknown = [what for what, present in found.items() if present and what in spec.undefined]
+    if case.columns != spec.columns(case.config.nc):
+        unknown.append(f"logits of {case.columns} columns for {case.config.nc} classes")
     if case.layers < plan.least:
         unknown.append(f"fewer than {plan.least} layers")
     if case.denoising is not None and plan.denoising is not None:

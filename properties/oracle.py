@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -11,8 +12,9 @@ from detr_conformance.properties import tolerance
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.matching import is_unambiguous
 from detr_conformance.reference import Criterion, Inputs, Losses, LossSpec, magnitude, track
-from detr_conformance.reference.loss import DenoisingInputs, matcher_for
+from detr_conformance.reference.loss import DenoisingInputs, matcher_for, pairs_of_step
 from detr_conformance.reference.matcher import Targets
+from detr_conformance.reference.pairing import always_clear, own_per_layer
 from detr_conformance.reference.rounding import plain
 
 KEPT = 2048
@@ -61,12 +63,13 @@ def matching_costs(
         config = case.matcher
     arithmetic = tolerance.arithmetic(cost_dtype(case.dtype))
     boxes, logits = track(case.pred_bboxes, arithmetic), track(case.pred_scores, arithmetic)
+    targets = spec.target_boxes(track(case.gt_bboxes, arithmetic))
     matcher, images = matcher_for(spec, tolerance.arithmetic(case.dtype)), list[np.ndarray]()
     for image in range(case.images):
         own = case.of_image(image)
         # The cost of a pair does not depend on other queries: those of all layers go in one call.
-        rows = boxes[:, image].reshape(-1, 4), logits[:, image].reshape(-1, case.config.nc)
-        cost = matcher.cost(config, *rows, track(case.gt_bboxes[own], arithmetic), case.gt_cls[own])
+        rows = boxes[:, image].reshape(-1, 4), logits[:, image].reshape(-1, case.columns)
+        cost = matcher.cost(config, *rows, targets[own], case.gt_cls[own])
         images.append(cost.reshape(case.layers, case.queries, -1))
     return [[cost[layer] for cost in images] for layer in range(case.layers)]
 
@@ -87,14 +90,24 @@ def allowed_cost_error(cost: Float[np.ndarray, "queries targets"], dtype: str) -
     return tolerance.UNITS * precise.eps * (magnitude(cost) + largest)
 
 
+def of_groups(cost: Float[np.ndarray, "queries targets"], groups: int) -> list[Float[np.ndarray, "own targets"]]:
+    """The costs of each group of queries."""
+    size = len(cost) // groups
+    return [cost[size * group : size * (group + 1)] for group in range(groups)]
+
+
 @lru_cache(maxsize=KEPT)
 def matching_is_certain(case: LossCase, spec: LossSpec) -> bool:
     """Whether rounding cannot change who is matched with whom, in any layer and image.
 
     Only then does the loss itself have one value. Cases with ties are left to the rules on matching.
     """
-    return all(
-        is_unambiguous(plain(cost), allowed_cost_error(cost, case.dtype))
-        for layer in matching_costs(case, spec, inside_loss=True)
-        for cost in layer
-    )
+    groups, config = spec.query_groups(case.config), spec.options(case.config)
+    layers = matching_costs(case, spec, inside_loss=True)
+    costs = (own for layer in layers for cost in layer for own in of_groups(cost, groups))
+    if not all(is_unambiguous(plain(cost), allowed_cost_error(cost, case.dtype)) for cost in costs):
+        return False
+    if spec.clear is always_clear:  # saves another matching
+        return True
+    pairs = pairs_of_step(replace(spec, pairing=own_per_layer), config, replace(inputs_of(case), denoising=None))
+    return spec.clear([each.classes for each in pairs.ordinary])

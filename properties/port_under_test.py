@@ -68,8 +68,8 @@ class PortUnderTest:
         self.largest_share: float | None = None
 
     def can(self, *capabilities: str) -> bool:
-        """Whether the port has declared all of these."""
-        return set(capabilities) <= self.port.capabilities
+        """Whether the port has declared all of these, and its spec knows them."""
+        return set(capabilities) <= self.port.capabilities - self.spec.undefined.keys()
 
     def may_be_asked(self, **options: Any) -> bool:
         """Whether the port takes these values of its options; of gains those count that a loss reads."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from detr_conformance.reference import LossConfig, LossSpec, MatcherConfig
-from detr_conformance.reference.denoising import Layout
+from detr_conformance.reference.denoising import NEGATIVE, Layout
 from detr_conformance.reference.normaliser import Tally
 
 TWO_VALUES: dict[str, tuple[Any, Any]] = {
@@ -69,6 +69,18 @@ def leaves_boxes(spec: LossSpec) -> bool:
     return np.array_equal(spec.denoising.generator.without_noise(boxes), boxes)
 
 
+def turns_right_side_out(spec: LossSpec) -> bool:
+    """Whether a negative whose edges have crossed becomes a box with edges in order."""
+    boxes = np.tile([0.5, 0.5, 0.25, 0.25], (256, 1))
+    moved = spec.denoising.generator.moved(boxes, 1.0, NEGATIVE, np.random.default_rng(0))
+    return bool((moved[:, 2:] >= 0.0).all())
+
+
 def caps_targets(spec: LossSpec) -> bool:
     """Whether an image contributes at most `num_dn` of its targets to a group of denoising queries."""
     return len(spec.denoising.generator.contributed(4, 1, np.random.default_rng(0))) < 4
+
+
+def has_query_groups(spec: LossSpec) -> bool:
+    """Whether queries may fall into groups, each matched on its own."""
+    return spec.query_groups(LossConfig(query_groups=2)) == 2

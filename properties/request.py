@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.case import CLASSIFICATION, LossCase
 
 Range = tuple[int, int]
 """Smallest and largest number, both included."""
@@ -16,6 +16,7 @@ class Request:
 
     Attributes:
         classification: classification losses to choose from; those that the port lacks are left out.
+        query_groups: number of groups of queries, each as large as `queries` says.
         layers: number of decoder layers; `images`, `queries` and `classes` likewise.
         targets: number of targets of one image. Above `queries` some go without a query.
         all_empty: no image has a target.
@@ -35,7 +36,8 @@ class Request:
             look at those that work: one that is broken is one cause, and no reason to fail rules on boxes and layers.
     """
 
-    classification: tuple[str, ...] = ("varifocal", "focal", "bce")
+    classification: tuple[str, ...] = tuple(CLASSIFICATION)
+    query_groups: Range = (1, 1)
     layers: Range = (1, 4)
     images: Range = (1, 4)
     queries: Range = (1, 8)
@@ -63,6 +65,7 @@ class Request:
         needs |= {"uni_match"} if self.uni_match == (True,) else set()
         needs |= {"no_aux"} if self.aux_loss == (False,) else set()
         needs |= {"matcher_options"} if self.matcher_options else set()
+        needs |= {"query_groups"} if self.query_groups[0] > 1 else set()
         return frozenset(needs)
 
     def fits(self, case: LossCase) -> bool:
@@ -79,6 +82,7 @@ class Request:
             case.dtype == self.dtype,
             self.denoising == "sometimes" or (self.denoising == "always") == (case.denoising is not None),
             self.matcher_options or not case.changes_matcher,
+            self.query_groups[0] <= config.query_groups <= self.query_groups[1],
         )
         return (
             all(options)

@@ -91,7 +91,8 @@ class Rule:
     def applies(self, judged: PortUnderTest) -> bool:
         """Whether the port's spec defines what the rule is about, and leaves the options that it sets to the caller."""
         spec = judged.spec
-        defined = self.convention not in spec.undefined and self.among(spec) and bool(self._classification(spec))
+        asked = {*self.needs, self.convention}
+        defined = not asked & spec.undefined.keys() and self.among(spec) and bool(self._classification(spec))
         return defined and all(heeds(spec, option) for option in self.varies)
 
     def _classification(self, spec: LossSpec) -> set[str]:

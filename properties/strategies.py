@@ -26,7 +26,7 @@ from detr_conformance.properties.numbers import Numbers
 from detr_conformance.properties.port import options_of
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
-from detr_conformance.reference.family import NO_AREA
+from detr_conformance.reference.base_spec import NO_AREA, one_for_each_class
 from detr_conformance.reference.keys import TERMS
 
 Draw = Callable[..., Any]
@@ -68,6 +68,8 @@ class Domain:
         working: those that rules ask for which are not about classification.
         readable: those of which the target score can be read.
         uni_match: whether auxiliary layers may share a matching; `no_aux`, `denoising` and `denoising_subset` likewise.
+        columns: number of columns of the logits, from the number of classes.
+        class_costs: class costs that a matcher can be built with.
         areas: whether boxes without area, or turned inside out, are defined.
         least_layers: least number of layers.
         denoising_layers: number of layers of denoising queries beside so many others; None for any number.
@@ -82,6 +84,8 @@ class Domain:
     no_aux: bool = True
     denoising: bool = True
     denoising_subset: bool = True
+    columns: Callable[[int], int] = one_for_each_class
+    class_costs: tuple[str, ...] = ("focal", "softmax")
     areas: bool = True
     least_layers: int = 1
     denoising_layers: Callable[[int], int] | None = None
@@ -104,6 +108,8 @@ class Domain:
             no_aux=judged.can("no_aux"),
             denoising=judged.can("denoising"),
             denoising_subset=judged.can("denoising_subset"),
+            columns=judged.spec.columns,
+            class_costs=tuple(judged.spec.matcher.class_costs),
             areas=NO_AREA not in judged.spec.undefined,
             least_layers=plan.least,
             denoising_layers=plan.denoising,
@@ -121,6 +127,8 @@ class Domain:
         gamma = config.gamma if config.gamma in self.gammas else self.gammas[0]
         alpha = config.alpha if config.alpha in self.alphas else self.alphas[0]
         config = replace(config, gamma=gamma, alpha=alpha)
+        if case.columns != self.columns(config.nc):  # a case that was written down: its logits are all alike
+            return case.change(config=config, **_with_no_object(case))
         return case if config == case.config else case.change(config=config)
 
     def narrow(self, request: Request) -> Request:
@@ -147,6 +155,18 @@ class Domain:
         return allowed if allowed & set(request.classification) else self.classification
 
 
+def _with_no_object(case: LossCase) -> dict[str, Any]:
+    """The logits of a case with a column of zeros for no object, by field."""
+    changes: dict[str, Any] = {"pred_scores": _widened(case.pred_scores)}
+    if case.denoising is not None:
+        changes["denoising"] = replace(case.denoising, scores=_widened(case.denoising.scores))
+    return changes
+
+
+def _widened(logits: np.ndarray) -> np.ndarray:
+    return np.concatenate([logits, np.zeros((*logits.shape[:-1], 1))], axis=-1)
+
+
 @dataclass(frozen=True)
 class Sizes:
     """The structure of a case before its numbers.
@@ -155,7 +175,9 @@ class Sizes:
         layers: number of decoder layers.
         denoising_layers: number of layers of the denoising queries.
         queries: number of queries.
+        query_groups: number of groups that they fall into.
         classes: number of classes.
+        columns: number of columns of the logits.
         gt_groups: number of targets of each image.
     """
 
@@ -164,6 +186,8 @@ class Sizes:
     queries: int
     classes: int
     gt_groups: tuple[int, ...]
+    columns: int
+    query_groups: int = 1
 
 
 @st.composite
@@ -194,7 +218,7 @@ def loss_cases(draw: Draw, request: Request = Request(), domain: Domain = Domain
     # Untested: denoising queries without a target to repair. No generator makes any.
     if with_denoising and case.targets:
         case = case.change(denoising=denoising_queries(case, sizes.denoising_layers, groups, surplus, subset, numbers))
-    return case.change(matcher=draw(_matchers(request)), generator=draw(_GENERATORS))
+    return case.change(matcher=draw(_matchers(request, domain)), generator=draw(_GENERATORS))
 
 
 @st.composite
@@ -204,12 +228,16 @@ def _sizes(draw: Draw, request: Request, domain: Domain) -> Sizes:
     images = draw(st.integers(*request.images))
     fewest, most = (0, 0) if request.all_empty else request.targets
     counts = [draw(st.integers(fewest, most)) for _ in range(images)]
+    groups = draw(st.integers(*request.query_groups))
+    classes = draw(st.integers(*request.classes))
     return Sizes(
         layers=layers,
         denoising_layers=domain.denoising_layers(layers) if domain.denoising_layers else draw(st.integers(1, 4)),
-        queries=draw(st.integers(*request.queries)),
-        classes=draw(st.integers(*request.classes)),
+        queries=groups * draw(st.integers(*request.queries)),
+        classes=classes,
         gt_groups=tuple(counts),
+        columns=domain.columns(classes),
+        query_groups=groups,
     )
 
 
@@ -227,16 +255,17 @@ def _configs(draw: Draw, request: Request, sizes: Sizes, domain: Domain) -> Loss
         uni_match_ind=draw(st.integers(0, sizes.layers - 2)) if uni_match else 0,
         gamma=draw(st.sampled_from(domain.gammas)),
         alpha=draw(st.sampled_from(domain.alphas)),
+        query_groups=sizes.query_groups,
     )
 
 
 @st.composite
-def _matchers(draw: Draw, request: Request) -> MatcherConfig:
+def _matchers(draw: Draw, request: Request, domain: Domain) -> MatcherConfig:
     if not request.matcher_options:
         return MatcherConfig()
     return MatcherConfig(
         cost_gain=by_term(draw(_COST_GAINS)),
-        use_fl=draw(st.booleans()),
+        use_fl=draw(st.sampled_from(domain.class_costs)) == "focal",
         alpha=draw(_ALPHAS),
         gamma=draw(_MATCHER_GAMMAS),
     )
@@ -269,7 +298,7 @@ def predict(
     return LossCase(
         config=config,
         pred_bboxes=_predicted(shape, gt_bboxes, sizes.gt_groups, numbers, near=request.near),
-        pred_scores=numbers.logits((*shape, sizes.classes), request.logit_scale),
+        pred_scores=numbers.logits((*shape, sizes.columns), request.logit_scale),
         gt_cls=gt_cls,
         gt_bboxes=gt_bboxes,
         gt_groups=sizes.gt_groups,
@@ -317,7 +346,7 @@ def denoising_queries(
     shape = (layers, case.images, 2 * width * groups + surplus)
     return Denoising(
         bboxes=_predicted(shape, case.gt_bboxes, case.gt_groups, numbers, near=True),
-        scores=numbers.logits((*shape, case.config.nc), 4.0),
+        scores=numbers.logits((*shape, case.columns), 4.0),
         pos_idx=tuple(pos_idx),
         gt_idx=tuple(gt_idx),
         num_group=groups,

@@ -67,13 +67,14 @@ def select_images(case: LossCase, order: list[int]) -> LossCase:
 
 
 def rotate_classes(case: LossCase) -> LossCase:
-    """Every class becomes the next one, in logits and targets alike."""
+    """Every class becomes the next one, in logits and targets alike; a column for no object stays."""
     classes = case.config.nc
+    order = [*np.roll(np.arange(classes), 1), *range(classes, case.columns)]
     denoising = case.denoising
     if denoising is not None:
-        denoising = replace(denoising, scores=np.roll(denoising.scores, 1, axis=-1))
+        denoising = replace(denoising, scores=denoising.scores[..., order])
     return case.change(
-        pred_scores=np.roll(case.pred_scores, 1, axis=-1), gt_cls=(case.gt_cls + 1) % classes, denoising=denoising
+        pred_scores=case.pred_scores[..., order], gt_cls=(case.gt_cls + 1) % classes, denoising=denoising
     )
 
 

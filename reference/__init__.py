@@ -7,11 +7,12 @@ that anyone may make who computes it (`rounding`).
 """
 
 from detr_conformance.reference.assignment import Assignment, linear_sum_assignment
+from detr_conformance.reference.base_spec import ULTRALYTICS, differs
 from detr_conformance.reference.boxes import Guard, bbox_iou
 from detr_conformance.reference.classification import ClassTerm
 from detr_conformance.reference.denoising import get_cdn_group
 from detr_conformance.reference.detr_loss import DETRLoss, FocalLoss, HungarianMatcher, VarifocalLoss
-from detr_conformance.reference.family import FAMILY, RTDETR, ULTRALYTICS, differs
+from detr_conformance.reference.family import FAMILY, RTDETR
 from detr_conformance.reference.loss import Criterion, Inputs
 from detr_conformance.reference.loss_value import Loss, Losses
 from detr_conformance.reference.matcher import Matching

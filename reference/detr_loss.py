@@ -8,8 +8,8 @@ from typing import Any, cast
 import numpy as np
 from jaxtyping import Float, Int, Int64, Integer
 
+from detr_conformance.reference.base_spec import ULTRALYTICS
 from detr_conformance.reference.classification import FOCAL, SCORE_ENTROPY, VARIFOCAL, ClassTerm
-from detr_conformance.reference.family import ULTRALYTICS
 from detr_conformance.reference.keys import TERMS
 from detr_conformance.reference.layers import Layer
 from detr_conformance.reference.loss import box_losses_of, classes_and_scores, flat

@@ -1,44 +1,40 @@
-"""The family: what its members decide. Every spec but the base says only its differences, each with a link."""
+"""The family: what its members decide. Every spec but the base says only its differences, each with a link.
+
+Reference: RT-DETR: Zhao et al., arXiv 2304.08069; DETR: Carion et al., arXiv 2005.12872; Deformable DETR: Zhu et al.,
+arXiv 2010.04159; DINO: Zhang et al., arXiv 2203.03605; D-FINE: Peng et al., arXiv 2410.13842; DEIM: Huang et al.,
+arXiv 2412.04234; LW-DETR: Chen et al., arXiv 2406.03459; RF-DETR: https://github.com/roboflow/rf-detr.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from detr_conformance.reference.boxes import Guard, giou, iou, l1_distance
+from detr_conformance.reference.base_spec import NO_AREA, NON_FINITE, ULTRALYTICS, differs
+from detr_conformance.reference.boxes import Guard, corners_of_centre_form
 from detr_conformance.reference.classification import (
     FOCAL,
+    IOU_AWARE,
     LABEL_ENTROPY,
-    SCORE_ENTROPY,
-    VARIFOCAL,
+    MATCHABILITY_AWARE,
+    SOFTMAX,
     detached_varifocal_weight,
 )
-from detr_conformance.reference.denoising import DenoisingPlan, every_target
-from detr_conformance.reference.keys import LayerKeys, SummedKeys
+from detr_conformance.reference.denoising import every_target, moved_edges
+from detr_conformance.reference.keys import LayerKeys
 from detr_conformance.reference.layers import LayerPlan
-from detr_conformance.reference.loss import flat, layer_losses
-from detr_conformance.reference.matcher import Matcher, Matching, Targets
-from detr_conformance.reference.normaliser import matched_pairs, queries, targets
-from detr_conformance.reference.options import LossConfig
-from detr_conformance.reference.pairing import shared_if_asked
-from detr_conformance.reference.spec import Difference, LossSpec, replace_in
-from detr_conformance.reference.tape import Array, stop_gradient
-
-NON_FINITE = "non-finite predictions"
-NO_AREA = "boxes without area"
-
-
-def all_heeded(config: LossConfig) -> LossConfig:
-    """Every option means what it says."""
-    return config
-
-
-def focal_without_pairs(config: LossConfig, pairs: int) -> str:
-    """The loss that is asked for; without a single pair focal takes the place of varifocal (quirk)."""
-    return "focal" if config.classification == "varifocal" and not pairs else config.classification
+from detr_conformance.reference.matcher import (
+    barely_guarded_focal_class_cost,
+    recipe_focal_class_cost,
+    softmax_class_cost,
+    unguarded_focal_class_cost,
+)
+from detr_conformance.reference.normaliser import matched_pairs, targets, targets_of_all_groups, weighted_queries
+from detr_conformance.reference.options import LossConfig, MatcherConfig
+from detr_conformance.reference.pairing import own_per_layer, union_of_layers, votes_are_clear
+from detr_conformance.reference.tape import Array
 
 
 def as_asked(config: LossConfig, pairs: int) -> str:
@@ -46,92 +42,63 @@ def as_asked(config: LossConfig, pairs: int) -> str:
     return config.classification
 
 
-def class_of_target(pairs: Sequence[Matching], of: Targets, images: int, queries: int, classes: int) -> np.ndarray:
-    """The class of each query's target; `classes` for background."""
-    labels = np.full((images, queries), classes)
-    places, chosen = flat(pairs)
-    labels[places] = of.classes[chosen]
-    return labels
+def softmax_alone(config: LossConfig, pairs: int) -> str:
+    """Softmax cross-entropy: there is no other."""
+    return "softmax"
 
 
-def detached_iou(boxes: Array, wanted: np.ndarray, guard: Guard) -> np.ndarray:
-    """IoU of each matched prediction with its target. A constant: no gradient flows into the box."""
-    return iou(stop_gradient(boxes), wanted, guard)  # type: ignore[return-value]  # a constant
+def focal_alone(config: LossConfig, pairs: int) -> str:
+    """The focal loss: there is no other."""
+    return "focal"
 
 
-def every_query(terms: Array, is_matched: np.ndarray, config: LossConfig) -> Array:
-    """All queries count alike, those without a target as background."""
-    return np.sum(terms)
+def and_no_object(nc: int) -> int:
+    """C + 1 columns, the last for "no object"."""
+    return nc + 1
 
 
-def by_index(boxes: Array, images: np.ndarray, queries: np.ndarray) -> Array:
-    """The boxes of these queries."""
-    return boxes[images, queries]
+def gamma_is_two(config: LossConfig) -> LossConfig:
+    """Gamma is 2, whatever is asked for."""
+    return replace(config, gamma=2.0)
 
 
-def l1_term(boxes: Array, wanted: np.ndarray, guard: Guard) -> Array:
-    """|b - b'|, in centre form."""
-    return l1_distance(boxes, wanted)
+def recipe_of_each_loss(config: LossConfig) -> LossConfig:
+    """Gamma is 2; alpha is 0.75 in the varifocal loss and 0.25 in the focal one."""
+    return replace(config, gamma=2.0, alpha=0.75 if config.classification == "varifocal" else 0.25)
 
 
-def giou_term(boxes: Array, wanted: np.ndarray, guard: Guard) -> Array:
-    """1 - GIoU(b, b')."""
-    return 1.0 - giou(boxes, wanted, guard)
+def groups_asked_for(config: LossConfig) -> int:
+    """As many groups as the option says."""
+    return config.query_groups
 
 
-def times_gain(loss: Array, term: str, config: LossConfig) -> Array:
-    """Once, by the gain of the term."""
-    return loss * config.loss_gain[term]
+def class_gain_of_one(config: LossConfig) -> MatcherConfig:
+    """Gains class 1, bbox 5, giou 2 and the softmax probability."""
+    return MatcherConfig(cost_gain={"class": 1.0, "bbox": 5.0, "giou": 2.0}, use_fl=False)
 
 
-ULTRALYTICS = LossSpec(
-    name="ultralytics",
-    options=all_heeded,
-    choose_class_term=focal_without_pairs,
-    class_terms={"focal": FOCAL, "varifocal": VARIFOCAL, "bce": SCORE_ENTROPY},
-    labels=class_of_target,
-    score=detached_iou,
-    class_total=every_query,
-    matched_boxes=by_index,
-    box_terms={"bbox": l1_term, "giou": giou_term},
-    guard=Guard(1e-7),
-    normaliser={
-        "focal": matched_pairs,
-        "varifocal": matched_pairs,
-        "bce": queries,
-        "bbox": matched_pairs,
-        "giou": matched_pairs,
-    },
-    gain=times_gain,
-    layer=layer_losses,
-    matcher=Matcher(),
-    pairing=shared_if_asked,
-    layers=LayerPlan(),
-    denoising=DenoisingPlan(),
-    keys=SummedKeys(),
+def through_corners(boxes: Array) -> Array:
+    """Targets come as corners and are turned into centre and size, which rounds them."""
+    corners = corners_of_centre_form(boxes)
+    return np.concatenate([(corners.low + corners.high) / 2.0, corners.size], axis=-1)
+
+
+def outward_edges(
+    boxes: Float[np.ndarray, "slots 4"], box_noise_scale: float, half: int, rng: np.random.Generator
+) -> Float[np.ndarray, "slots 4"]:
+    """Move every edge; a size that comes out below 0 changes its sign, which turns the box right side out again."""
+    moved = moved_edges(boxes, box_noise_scale, half, rng)
+    return np.where(moved < 0.0, -moved, moved)
+
+
+NO_CHOICE_OF_LAYER = {"uni_match": "No layer is asked to share the matching of another."}
+NO_DENOISING = dict.fromkeys(
+    ("denoising", "denoising_subset", "denoising_indices", "denoising_group"), "There are no denoising queries."
 )
-"""The base: Ultralytics' RTDETRDetectionLoss.
-
-Reference: Carion et al., DETR, arXiv 2005.12872, equation 2 and section 3.1; IoU-aware classification: Zhao et al.,
-RT-DETR, arXiv 2304.08069, section 4.3; denoising: Zhang et al., DINO, arXiv 2203.03605, section 3.3.
-"""
-
-
-def differs(base: LossSpec, name: str, **differences: tuple[Any, str, str]) -> LossSpec:
-    """A spec that differs from another one in some fields.
-
-    Args:
-        base: the other spec.
-        name: of the new one.
-        differences: by path, with `__` for a dot: the value, a sentence that says what is decided, and a link.
-    """
-    said: Mapping[str, Difference] = base.differences
-    spec = base
-    for field, (value, sentence, link) in differences.items():
-        path = field.replace("__", ".")
-        spec, said = replace_in(spec, path, value), {**said, path: Difference(sentence, link)}
-    return replace(spec, name=name, differences=said)
-
+OPEN = {
+    NON_FINITE: "Implementations raise, or replace the cost by a large number.",
+    NO_AREA: "IoU is 0 / 0 there, and implementations refuse boxes turned inside out.",
+}
 
 _CRITERION = "https://github.com/lyuwenyu/RT-DETR, rtdetr_pytorch/src/zoo/rtdetr/rtdetr_criterion.py"
 _DENOISING = "https://github.com/lyuwenyu/RT-DETR, rtdetr_pytorch/src/zoo/rtdetr/denoising.py"
@@ -161,6 +128,7 @@ RTDETR = differs(
     ),
     guard=(Guard(0.0), "Nothing is added to the union or to the enclosing area.", _BOXES),
     matcher__guard=(Guard(0.0), "Nothing is added to them in the matching cost either.", _BOXES),
+    pairing=(own_per_layer, "Every layer is matched on its own.", _CRITERION),
     layers=(
         LayerPlan(least=2, denoising=lambda layers: layers - 1),
         "The first layer is the encoder's, which has no denoising queries.",
@@ -189,14 +157,7 @@ RTDETR = differs(
         ),
         "https://github.com/lyuwenyu/RT-DETR/pull/684",
     ),
-    undefined=(
-        {
-            NON_FINITE: "Implementations raise, or replace the cost by a large number.",
-            NO_AREA: "IoU is 0 / 0 there, and implementations refuse boxes turned inside out.",
-        },
-        "What implementations do there differs.",
-        _CRITERION,
-    ),
+    undefined=({**OPEN, **NO_CHOICE_OF_LAYER}, "What implementations do there differs.", _CRITERION),
 )
 """RT-DETR as lyuwenyu's repositories and `transformers` compute it. Gamma, alpha and the gains are the caller's, as
 they are in every spec; its recipes train with gamma 2 and alpha 0.75.
@@ -204,5 +165,290 @@ they are in every spec; its recipes train with gamma 2 and alpha 0.75.
 Reference: Zhao et al., RT-DETR, arXiv 2304.08069, section 4.
 """
 
-FAMILY = {spec.name: spec for spec in (ULTRALYTICS, RTDETR)}
+_DETR = "https://github.com/facebookresearch/detr, models/detr.py"
+_DETR_MATCHER = "https://github.com/facebookresearch/detr, models/matcher.py"
+_NOTHING_ADDED = (Guard(0.0), "Nothing is added to the union or to the enclosing area.", _DETR)
+
+DETR = differs(
+    ULTRALYTICS,
+    "detr",
+    choose_class_term=(softmax_alone, "Classification is softmax cross-entropy.", _DETR),
+    class_terms=({"softmax": SOFTMAX}, "A query without a target counts a tenth of one with a target.", _DETR),
+    columns=(and_no_object, "Logits have one more column, the last, for no object.", _DETR),
+    normaliser=(
+        {"softmax": weighted_queries, "bbox": targets, "giou": targets},
+        "The classification loss is a weighted mean over all queries; box losses are divided by the number of targets.",
+        _DETR,
+    ),
+    guard=_NOTHING_ADDED,
+    matcher__guard=_NOTHING_ADDED,
+    matcher__configured=(class_gain_of_one, "Gains are class 1, bbox 5 and giou 2.", _DETR_MATCHER),
+    matcher__class_costs=(
+        {"softmax": softmax_class_cost},
+        "The class cost is minus the probability among all columns.",
+        _DETR_MATCHER,
+    ),
+    pairing=(own_per_layer, "Every layer is matched on its own.", _DETR),
+    keys=(
+        LayerKeys({"softmax": ("ce",)}, auxiliary="loss_{term}_{layer}", encoder=None),
+        "loss_ce, loss_bbox and loss_giou; those of layer i end in _i.",
+        _DETR,
+    ),
+    undefined=({**OPEN, **NO_CHOICE_OF_LAYER, **NO_DENOISING}, "What implementations do there differs.", _DETR),
+)
+"""DETR, and what copies its criterion: YOLOS, Table Transformer.
+
+Reference: Carion et al., DETR, arXiv 2005.12872, section 3.1 and appendix A.4.
+"""
+
+_DEFORMABLE = "https://github.com/fundamentalvision/Deformable-DETR, models/deformable_detr.py"
+_DINO = "https://github.com/IDEA-Research/DINO, models/dino/dino.py"
+
+DEFORMABLE = differs(
+    ULTRALYTICS,
+    "deformable",
+    options=(gamma_is_two, "Gamma is 2.", _DEFORMABLE),
+    choose_class_term=(focal_alone, "Classification is the focal loss.", _DEFORMABLE),
+    class_terms=({"focal": FOCAL}, "There is no other classification loss.", _DEFORMABLE),
+    normaliser=(
+        {"focal": targets, "bbox": targets, "giou": targets},
+        "Every loss is divided by the number of targets; a denoising loss by its pairs, the targets times the groups.",
+        _DEFORMABLE,
+    ),
+    guard=_NOTHING_ADDED,
+    matcher__guard=_NOTHING_ADDED,
+    matcher__class_costs=({"focal": recipe_focal_class_cost}, "Alpha is 0.25 and gamma 2 in the cost.", _DEFORMABLE),
+    pairing=(own_per_layer, "Every layer is matched on its own.", _DEFORMABLE),
+    layers=(
+        LayerPlan(denoising=lambda layers: layers),
+        "All layers are the decoder's, and each has denoising queries or none has.",
+        _DINO,
+    ),
+    denoising__regular=(True, "Groups of denoising queries are equally wide, and no slot is left over.", _DINO),
+    keys=(
+        LayerKeys({"focal": ("ce",)}, auxiliary="loss_{term}_{layer}", encoder=None, last_denoising="loss_{term}_dn"),
+        "loss_ce, loss_bbox and loss_giou; those of layer i end in _i, those of denoising queries in _dn or _dn_i.",
+        _DINO,
+    ),
+    undefined=(
+        {
+            **OPEN,
+            **NO_CHOICE_OF_LAYER,
+            "denoising_group": "Deformable DETR has none, and DINO counts its groups in a way of its own.",
+            "denoising_subset": "Every target is denoised.",
+        },
+        "What implementations do there differs.",
+        _DEFORMABLE,
+    ),
+)
+"""Deformable DETR, and DINO's denoising queries; Conditional and DAB-DETR compute the same.
+
+Reference: Zhu et al., Deformable DETR, arXiv 2010.04159, section 4; Zhang et al., DINO, arXiv 2203.03605, section 3.3.
+"""
+
+_DFINE = "https://github.com/Peterande/D-FINE, src/zoo/dfine/dfine_criterion.py"
+_DFINE_DENOISING = "https://github.com/Peterande/D-FINE, src/zoo/dfine/denoising.py"
+
+DFINE = differs(
+    RTDETR,
+    "dfine",
+    class_terms=(
+        {"varifocal": RTDETR.class_terms["varifocal"]},
+        "Classification is the varifocal loss, its weight a constant.",
+        _DFINE,
+    ),
+    normaliser=(
+        {"varifocal": targets, "bbox": matched_pairs, "giou": matched_pairs},
+        "The classification loss is divided by the number of targets, box losses by that of their pairs.",
+        _DFINE,
+    ),
+    pairing=(
+        union_of_layers,
+        "Boxes of every layer answer to the vote of all layers: each query to its most frequent target.",
+        _DFINE,
+    ),
+    clear=(votes_are_clear, "A query with two most frequent targets may keep either.", _DFINE),
+    layers=(
+        LayerPlan(least=3, denoising=lambda layers: layers - 1, independent=False),
+        "The first layer is the encoder's, which has no denoising queries; the decoder has two at least.",
+        _DFINE,
+    ),
+    keys=(
+        LayerKeys({"varifocal": ("vfl",)}),
+        "One key for each layer; no denoising keys without denoising queries.",
+        _DFINE,
+    ),
+    denoising__generator__moved=(
+        outward_edges,
+        "A size below 0 changes its sign, so that a negative may lie on its object.",
+        _DFINE_DENOISING,
+    ),
+)
+"""D-FINE, without the losses of its distributions.
+
+Reference: Peng et al., D-FINE, arXiv 2410.13842, section 4.
+"""
+
+_DEIM = "https://github.com/ShihuaHuang95/DEIM, engine/deim/deim_criterion.py"
+
+DEIM = differs(
+    DFINE,
+    "deim",
+    class_terms=(
+        {"mal": MATCHABILITY_AWARE, "varifocal": DFINE.class_terms["varifocal"]},
+        "Classification is the matchability-aware loss, or the varifocal one.",
+        _DEIM,
+    ),
+    normaliser=(
+        {"mal": targets, "varifocal": targets, "bbox": matched_pairs, "giou": matched_pairs},
+        "The classification loss is divided by the number of targets, box losses by that of their pairs.",
+        _DEIM,
+    ),
+    layers=(
+        LayerPlan(least=2, denoising=lambda layers: layers - 1, independent=False),
+        "The first layer is the encoder's, which has no denoising queries.",
+        _DEIM,
+    ),
+    keys=(
+        LayerKeys({"mal": ("mal",), "varifocal": ("vfl",)}),
+        "One key for each layer; no denoising keys without denoising queries.",
+        _DEIM,
+    ),
+)
+"""DEIM and DEIMv2, without the losses of distributions.
+
+Reference: Huang et al., DEIM, arXiv 2412.04234, section 3.3.
+"""
+
+_LWDETR = "https://github.com/Atten4Vis/LW-DETR, models/lwdetr.py"
+_LW_LOSSES = ("ia_bce", "focal")
+
+LWDETR = differs(
+    ULTRALYTICS,
+    "lwdetr",
+    options=(gamma_is_two, "Gamma is 2.", _LWDETR),
+    choose_class_term=(as_asked, "A batch without targets keeps the loss that is asked for.", _LWDETR),
+    class_terms=({"ia_bce": IOU_AWARE, "focal": FOCAL}, "Classification is IA-BCE, or the focal loss.", _LWDETR),
+    normaliser=(
+        dict.fromkeys((*_LW_LOSSES, "bbox", "giou"), targets_of_all_groups),
+        "Every loss is divided by the number of targets times that of the groups of queries.",
+        _LWDETR,
+    ),
+    guard=_NOTHING_ADDED,
+    matcher__guard=_NOTHING_ADDED,
+    matcher__class_costs=({"focal": recipe_focal_class_cost}, "Alpha is 0.25 and gamma 2 in the cost.", _LWDETR),
+    query_groups=(groups_asked_for, "Queries fall into groups, each of which is matched with all targets.", _LWDETR),
+    pairing=(own_per_layer, "Every layer is matched on its own.", _LWDETR),
+    keys=(
+        LayerKeys(dict.fromkeys(_LW_LOSSES, ("ce",)), auxiliary="loss_{term}_{layer}", encoder="loss_{term}_enc"),
+        "loss_ce, loss_bbox and loss_giou; those of layer i end in _i, those of the encoder in _enc.",
+        _LWDETR,
+    ),
+    undefined=({**OPEN, **NO_CHOICE_OF_LAYER, **NO_DENOISING}, "What implementations do there differs.", _LWDETR),
+)
+"""LW-DETR.
+
+Reference: Chen et al., LW-DETR, arXiv 2406.03459, section 3.3; groups: Chen et al., Group DETR, arXiv 2207.13085.
+"""
+
+_RFDETR = "https://github.com/roboflow/rf-detr, rfdetr/models"
+_FLOOR = (Guard(1e-7, as_floor=True), "Union and enclosing area are at least 1e-7; nothing is added to them.", _RFDETR)
+
+RFDETR = differs(
+    LWDETR,
+    "rfdetr",
+    guard=_FLOOR,
+    matcher__guard=_FLOOR,
+    matcher__class_costs=(
+        {"focal": unguarded_focal_class_cost},
+        "Gamma is 2 in the cost, and nothing is added inside its logarithms.",
+        _RFDETR,
+    ),
+)
+"""RF-DETR."""
+
+_PADDLE = "https://github.com/PaddlePaddle/PaddleDetection, ppdet/modeling/losses/detr_loss.py"
+_PADDLE_BOXES = "https://github.com/PaddlePaddle/PaddleDetection, ppdet/modeling/losses/iou_loss.py"
+_PADDLE_DENOISING = "https://github.com/PaddlePaddle/PaddleDetection, ppdet/modeling/transformers/utils.py"
+
+PADDLE = differs(
+    ULTRALYTICS,
+    "paddle",
+    options=(recipe_of_each_loss, "Gamma is 2; alpha is 0.75 in the varifocal loss, 0.25 in the focal one.", _PADDLE),
+    choose_class_term=(
+        as_asked,
+        "A batch without targets has the background of the varifocal loss: focal with alpha 0.25 is the same there.",
+        _PADDLE,
+    ),
+    class_terms=(
+        {name: ULTRALYTICS.class_terms[name] for name in ("focal", "varifocal")},
+        "Classification is the focal or the varifocal loss.",
+        _PADDLE,
+    ),
+    normaliser=(
+        dict.fromkeys(("focal", "varifocal", "bbox", "giou"), targets),
+        "Every loss is divided by the number of targets; a denoising loss by its pairs.",
+        _PADDLE,
+    ),
+    guard=(Guard(1e-10), "1e-10 is added to the union and to the enclosing area.", _PADDLE_BOXES),
+    matcher__guard=(Guard(1e-10), "1e-10 is added to them in the matching cost too.", _PADDLE_BOXES),
+    layers=(
+        LayerPlan(least=3, denoising=lambda layers: layers - 1),
+        "The first layer is the encoder's, which has no denoising queries; the decoder has two at least.",
+        _PADDLE,
+    ),
+    denoising__generator__logit_eps=(
+        1e-5,
+        "Boxes are clipped to [1e-5, 1 - 1e-5] before the inverse sigmoid.",
+        _PADDLE_DENOISING,
+    ),
+    denoising__generator__padding_is_zero=(
+        False,
+        "Padding boxes are the logits of an empty box.",
+        _PADDLE_DENOISING,
+    ),
+    denoising__generator__contributed=(every_target, "Every target is denoised, however many.", _PADDLE_DENOISING),
+    undefined=(
+        {NON_FINITE: "The solver refuses such costs.", NO_AREA: OPEN[NO_AREA]},
+        "What the package does there is an error.",
+        _PADDLE,
+    ),
+)
+"""PaddleDetection's RT-DETR, from which Ultralytics' loss has its keys."""
+
+_MMDET = "https://github.com/open-mmlab/mmdetection, mmdet/models/dense_heads/deformable_detr_head.py"
+_MMDET_COSTS = "https://github.com/open-mmlab/mmdetection, mmdet/models/task_modules/assigners/match_cost.py"
+
+MMDET = differs(
+    DEFORMABLE,
+    "mmdet",
+    target_boxes=(through_corners, "Targets come as corners.", _MMDET),
+    normaliser=(
+        {"focal": matched_pairs, "bbox": matched_pairs, "giou": matched_pairs},
+        "Every loss is divided by the number of matched pairs.",
+        _MMDET,
+    ),
+    matcher__class_costs=(
+        {"focal": barely_guarded_focal_class_cost},
+        "1e-12 is added inside the logarithms of the class cost.",
+        _MMDET_COSTS,
+    ),
+    keys=(
+        LayerKeys(
+            {"focal": ("cls",)},
+            box_names={"bbox": "bbox", "giou": "iou"},
+            auxiliary="d{layer}.loss_{term}",
+            encoder=None,
+            denoising="d{layer}.dn_loss_{term}",
+            last_denoising="dn_loss_{term}",
+        ),
+        "loss_cls, loss_bbox and loss_iou; those of layer i begin with di., those of denoising queries with dn_.",
+        "https://github.com/open-mmlab/mmdetection, mmdet/models/dense_heads/dino_head.py",
+    ),
+)
+"""mmdetection's heads with a focal loss: Deformable DETR and DINO."""
+
+FAMILY = {
+    spec.name: spec for spec in (ULTRALYTICS, RTDETR, DETR, DEFORMABLE, DFINE, DEIM, LWDETR, RFDETR, PADDLE, MMDET)
+}
 """Every spec by its name."""

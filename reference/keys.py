@@ -123,57 +123,87 @@ class SummedKeys(KeyTable):
 class LayerKeys(KeyTable):
     """One key for each layer: `loss_vfl`, `loss_vfl_aux_0`, …, `loss_vfl_dn_0`, …; none for what is not there.
 
-    The last denoising layer is the main one. The encoder's layer is the last of the auxiliary ones, or `_enc_0`.
+    In the forms `{term}` stands for the name of a term and `{layer}` for the number of a layer.
 
     Attributes:
         class_names: by classification loss, what `class` may be called instead.
+        box_names: what `bbox` and `giou` are called.
+        main: form of the main losses.
+        auxiliary: form of the auxiliary ones.
+        encoder: another form for those of the encoder, which is the first layer and counts as the last auxiliary one;
+            None where all layers are the decoder's.
+        denoising: form of the losses of denoising queries.
+        last_denoising: form of those of the last layer, which is the main one.
     """
 
     class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    box_names: Mapping[str, str] = field(default_factory=lambda: {"bbox": "bbox", "giou": "giou"})
+    main: str = "loss_{term}"
+    auxiliary: str = "loss_{term}_aux_{layer}"
+    encoder: str | None = "loss_{term}_enc_0"
+    denoising: str = "loss_{term}_dn_{layer}"
+    last_denoising: str = "loss_{term}_dn_{layer}"
 
     def expected(self, call: Call) -> Sequence[frozenset[str]]:
         """One set for each name of the classification loss, with and without a name of its own for the encoder."""
-        count = call.layers - 1 if call.aux_loss else 0
-        denoising = [f"_dn_{layer}" for layer in range(call.denoising_layers)]
-        denoising = denoising if call.aux_loss else denoising[-1:]
-        auxiliary = [[f"_aux_{layer}" for layer in range(count)]]
-        if count:
-            auxiliary.append([*auxiliary[0][:-1], "_enc_0"])
-        names = self._names(call.classification)
+        names = self._class_names(call.classification)
         return [
-            frozenset(f"loss_{term}{part}" for term in (name, *TERMS[1:]) for part in ("", *layers, *denoising))
-            for name, layers in product(names, auxiliary)
+            frozenset(
+                _filled(form, name, layer) for form, layer in forms for name in (of_class, *self.box_names.values())
+            )
+            for of_class, forms in product(names, self._forms(call))
         ]
 
     def canonical(self, key: str, call: Call) -> str | None:
-        """Main, auxiliary or denoising, by how the key ends."""
-        match = re.fullmatch(r"loss_([a-z]+)(?:_(aux|enc|dn)_(\d+))?", key)
-        of_class = {*self._names(call.classification), *chain.from_iterable(self.class_names.values())}
-        names = dict.fromkeys(of_class, "class") | {term: term for term in TERMS[1:]}
-        if match is None or match[1] not in names:
-            return None
-        loss = f"loss_{names[match[1]]}"
-        if match[2] == "dn":
-            return f"{loss}_dn" if int(match[3]) == call.denoising_layers - 1 else f"{loss}_aux_dn"
-        return f"{loss}_aux" if match[2] else loss
+        """Main, auxiliary or denoising, by the form of the key."""
+        of_class = {*self._class_names(call.classification), *chain.from_iterable(self.class_names.values())}
+        terms = dict.fromkeys(of_class, "class") | {name: term for term, name in self.box_names.items()}
+        for form, part in self._parts(call.denoising_layers):
+            match = re.fullmatch(_pattern(form), key)
+            if match is not None and match["term"] in terms:
+                return f"loss_{terms[match['term']]}{part}"
+        return None
 
     def named(self, losses: StepLosses) -> dict[str, Any]:
         """Every layer by itself."""
-        [of_class, *_] = self._names(losses.classification)
-        named = self._suffixed(losses.ordinary.main, "", of_class)
-        encoder, decoder = losses.ordinary.auxiliary[:1], losses.ordinary.auxiliary[1:]
-        for place, layer in enumerate([*decoder, *encoder]):
-            named |= self._suffixed(layer, f"_aux_{place}", of_class)
+        [of_class, *_] = self._class_names(losses.classification)
+        auxiliary = list(losses.ordinary.auxiliary)
+        if self.encoder is not None:
+            auxiliary = auxiliary[1:] + auxiliary[:1]
+        layers = [(self.main, 0, losses.ordinary.main)]
+        layers += [(self.auxiliary, place, each) for place, each in enumerate(auxiliary)]
         if losses.denoising is not None:
-            for place, layer in enumerate(losses.denoising.auxiliary):
-                named |= self._suffixed(layer, f"_dn_{place}", of_class)
-            named |= self._suffixed(losses.denoising.main, f"_dn_{losses.denoising.layers - 1}", of_class)
-        return named
+            layers += [(self.denoising, place, each) for place, each in enumerate(losses.denoising.auxiliary)]
+            layers.append((self.last_denoising, losses.denoising.layers - 1, losses.denoising.main))
+        names = {**self.box_names, "class": of_class}
+        return {_filled(form, names[term], layer): loss for form, layer, own in layers for term, loss in own.items()}
 
-    def _names(self, classification: str) -> Sequence[str]:
+    def _forms(self, call: Call) -> list[list[tuple[str, int]]]:
+        """The forms of all keys, each with its layer; twice where the encoder may have one of its own."""
+        count = call.layers - 1 if call.aux_loss else 0
+        denoising = [(self.denoising, layer) for layer in range(call.denoising_layers - 1)] if call.aux_loss else []
+        if call.denoising_layers:
+            denoising.append((self.last_denoising, call.denoising_layers - 1))
+        auxiliary = [[(self.auxiliary, layer) for layer in range(count)]]
+        if count and self.encoder is not None:
+            auxiliary.append([*auxiliary[0][:-1], (self.encoder, 0)])
+        return [[(self.main, 0), *layers, *denoising] for layers in auxiliary]
+
+    def _parts(self, denoising_layers: int) -> list[tuple[str, str]]:
+        """Every form with the canonical name of its part; the last denoising layer's comes first."""
+        last = self.last_denoising.replace("{layer}", str(denoising_layers - 1))
+        encoder = [] if self.encoder is None else [(self.encoder, "_aux")]
+        return [(last, "_dn"), (self.main, ""), (self.auxiliary, "_aux"), *encoder, (self.denoising, "_aux_dn")]
+
+    def _class_names(self, classification: str) -> Sequence[str]:
         """What the classification loss may be called."""
         return self.class_names.get(classification, TERMS[:1])
 
-    @staticmethod
-    def _suffixed(layer: LayerLosses, suffix: str, of_class: str) -> dict[str, Any]:
-        return {f"loss_{of_class if term == 'class' else term}{suffix}": loss for term, loss in layer.items()}
+
+def _filled(form: str, term: str, layer: int) -> str:
+    return form.replace("{term}", term).replace("{layer}", str(layer))
+
+
+def _pattern(form: str) -> str:
+    """A regular expression for the keys of a form."""
+    return re.escape(form).replace(r"\{term\}", "(?P<term>[a-z_]+)").replace(r"\{layer\}", r"\d+")

@@ -5,7 +5,7 @@ This is the story that all members of the family share. Whatever they decide dif
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -33,7 +33,7 @@ class DenoisingInputs:
 
     Attributes:
         boxes: predicted boxes in centre form.
-        logits: one column for each class.
+        logits: one column for each class, and in some specs one for no object.
         pos_idx: for each image its positive slots, group after group.
         gt_idx: for each image the targets that one group reconstructs; None for all of them in order.
         groups: number of groups.
@@ -52,7 +52,7 @@ class Inputs:
 
     Attributes:
         boxes: predicted boxes in centre form, the main layer last.
-        logits: one column for each class.
+        logits: one column for each class, and in some specs one for no object.
         targets: the ground truths.
         denoising: the denoising queries, if there are any.
         given: one matching for every layer, instead of matching each.
@@ -100,6 +100,29 @@ def matcher_for(spec: LossSpec, arithmetic: Arithmetic) -> Matcher:
     return spec.matcher.in_half(spec.matcher) if arithmetic.eps == FLOAT16_EPS else spec.matcher
 
 
+def group_by_group(
+    match: Callable[..., Sequence[Matching]],
+    boxes: Float[np.ndarray, "images queries 4"],
+    logits: Float[np.ndarray, "images queries columns"],
+    targets: Targets,
+    groups: int,
+) -> list[Matching]:
+    """The matching of one layer whose queries fall into groups of one size, each matched with all targets.
+
+    Reference: Chen et al., Group DETR, arXiv 2207.13085, section 3.2.
+    """
+    size = boxes.shape[1] // groups
+    starts = [size * group for group in range(groups)]
+    matchings = [match(boxes[:, start : start + size], logits[:, start : start + size], targets) for start in starts]
+    return [
+        (
+            np.concatenate([start + queries for start, (queries, _) in zip(starts, of_image, strict=True)]),
+            np.concatenate([chosen for _, chosen in of_image]),
+        )
+        for of_image in zip(*matchings, strict=True)
+    ]
+
+
 @dataclass(frozen=True)
 class StepPairs:
     """Who answers for which target.
@@ -122,10 +145,11 @@ def pairs_of_step(spec: LossSpec, config: LossConfig, inputs: Inputs) -> StepPai
     if inputs.given is not None:
         return StepPairs([Pairs.same(inputs.given)] * len(layers), ())
     matcher, options = matcher_for(spec, inputs.arithmetic), spec.matcher.configured(config)
+    targets = inputs.targets._replace(boxes=spec.target_boxes(inputs.targets.boxes))
 
     def match(layer: int) -> Sequence[Matching]:
         boxes, logits = (np.asarray(each, dtype=np.float64) for each in layers[layer])
-        return matcher.match(options, boxes, logits, inputs.targets)
+        return group_by_group(partial(matcher.match, options), boxes, logits, targets, spec.query_groups(config))
 
     paired = spec.pairing(match, len(layers), config)
     if dn is None:
@@ -184,6 +208,7 @@ def part_losses(
         layers=len(layers),
         groups=groups or 1,
         is_denoising=groups is not None,
+        query_groups=spec.query_groups(config),
     )
     losses = [
         spec.layer(spec, config, layer, own, targets, replace(tally, queries=layer.boxes.shape[1]))
@@ -216,7 +241,8 @@ def layer_losses(
         giou     sum_{pairs} (1 - GIoU(b, b'))
     """
     # Targets are not rounded, but their corners are.
-    targets = targets._replace(boxes=track(targets.boxes, stop_gradient(layer.boxes).arithmetic))
+    given = track(targets.boxes, stop_gradient(layer.boxes).arithmetic)
+    targets = targets._replace(boxes=spec.target_boxes(given))
     classes, scores = classes_and_scores(spec, layer, pairs.classes, targets, config.nc)
     own = replace(tally, pairs=_counts(pairs.classes))
     losses = {"class": class_loss_of(spec, config, layer.logits, classes, scores, own)}
@@ -257,13 +283,13 @@ def classes_and_scores(
 def class_loss_of(
     spec: LossSpec,
     config: LossConfig,
-    logits: Float[Array, "images queries classes"],
+    logits: Float[Array, "images queries columns"],
     classes: Int64[np.ndarray, "images queries"],
     scores: Float[Array, "images queries"],
     tally: Tally,
 ) -> Array:
     """The classification loss of queries with these classes and target scores; `nc` is background."""
-    y = (classes[..., None] == np.arange(config.nc)).astype(np.float64)
+    y = (classes[..., None] == np.arange(logits.shape[-1])).astype(np.float64)
     q = scores[..., None] * y
     name = spec.choose_class_term(config, sum(tally.pairs))
     term = spec.class_terms[name]

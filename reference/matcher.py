@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64, Integer
 
 from detr_conformance.reference.assignment import linear_sum_assignment
 from detr_conformance.reference.boxes import Guard, giou, l1_distance
-from detr_conformance.reference.classification import sigmoid
+from detr_conformance.reference.classification import sigmoid, softplus
 from detr_conformance.reference.options import LossConfig, MatcherConfig
 from detr_conformance.reference.rounding import plain
 
@@ -61,9 +61,37 @@ def focal_class_cost(
 
     Reference: Zhu et al., Deformable DETR, arXiv 2010.04159, section 5.
     """
-    p = sigmoid(logits[:, classes])
-    positive = config.alpha * (1.0 - p) ** config.gamma * -np.log(p + PROBABILITY_EPS)
-    negative = (1.0 - config.alpha) * p**config.gamma * -np.log(1.0 - p + PROBABILITY_EPS)
+    return _focal_class_cost(logits[:, classes], config.alpha, config.gamma, PROBABILITY_EPS)
+
+
+def _focal_class_cost(x: Cost, alpha: float, gamma: float, eps: float) -> Cost:
+    p = sigmoid(x)
+    positive = alpha * (1.0 - p) ** gamma * -np.log(p + eps)
+    negative = (1.0 - alpha) * p**gamma * -np.log(1.0 - p + eps)
+    return positive - negative
+
+
+def recipe_focal_class_cost(
+    logits: Float[np.ndarray, "queries classes"], classes: Integer[np.ndarray, " targets"], config: MatcherConfig
+) -> Cost:
+    """The focal class cost with alpha 0.25 and gamma 2, whatever is asked for."""
+    return _focal_class_cost(logits[:, classes], 0.25, 2.0, PROBABILITY_EPS)
+
+
+def barely_guarded_focal_class_cost(
+    logits: Float[np.ndarray, "queries classes"], classes: Integer[np.ndarray, " targets"], config: MatcherConfig
+) -> Cost:
+    """The focal class cost with 1e-12 inside its logarithms."""
+    return _focal_class_cost(logits[:, classes], config.alpha, config.gamma, 1e-12)
+
+
+def unguarded_focal_class_cost(
+    logits: Float[np.ndarray, "queries classes"], classes: Integer[np.ndarray, " targets"], config: MatcherConfig
+) -> Cost:
+    """The focal class cost with gamma 2 and exact logarithms, which nothing needs to keep finite."""
+    x = logits[:, classes]
+    positive = config.alpha * sigmoid(-x) ** 2.0 * softplus(-x)
+    negative = (1.0 - config.alpha) * sigmoid(x) ** 2.0 * softplus(x)
     return positive - negative
 
 
@@ -133,7 +161,7 @@ class Matcher:
 
     Attributes:
         configured: the options of the matcher inside a loss, from the options of the loss.
-        class_costs: `focal` and `softmax`, from logits, classes and the matcher's options.
+        class_costs: `focal` or `softmax`, or both, from logits, classes and the matcher's options.
         distance: of two boxes.
         overlap: of two boxes, from -1 to 1.
         guard: what keeps the areas of the overlap from 0.
@@ -159,6 +187,11 @@ class Matcher:
     batch: Callable[..., list[Matching]] = image_by_image
     in_half: Callable[[Matcher], Matcher] = unchanged
 
+    def class_cost(self, config: MatcherConfig) -> Callable[..., Cost]:
+        """The class cost that is asked for, or the only one there is."""
+        name = "focal" if config.use_fl else "softmax"
+        return self.class_costs.get(name) or next(iter(self.class_costs.values()))
+
     def cost_terms(
         self,
         config: MatcherConfig,
@@ -168,10 +201,9 @@ class Matcher:
         gt_classes: Integer[np.ndarray, " targets"],
     ) -> CostTerms:
         """The three terms of the cost, each for every pair of one image."""
-        class_cost = self.class_costs["focal" if config.use_fl else "softmax"]
         pairs = boxes[:, None], gt_boxes[None]
         return CostTerms(
-            cls=class_cost(logits, gt_classes, config),
+            cls=self.class_cost(config)(logits, gt_classes, config),
             bbox=self.distance(*pairs),
             giou=1.0 - self.overlap(*pairs, self.guard),
         )

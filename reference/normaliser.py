@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from detr_conformance.reference.classification import NO_OBJECT_WEIGHT
+
 
 @dataclass(frozen=True)
 class Tally:
@@ -19,6 +21,7 @@ class Tally:
         groups: number of denoising groups; 1 for ordinary queries.
         is_denoising: the layer is one of denoising queries.
         scores: sum of the target scores.
+        query_groups: number of groups of ordinary queries.
     """
 
     pairs: tuple[int, ...]
@@ -29,6 +32,7 @@ class Tally:
     groups: int = 1
     is_denoising: bool = False
     scores: float = 0.0
+    query_groups: int = 1
 
 
 Normaliser = Callable[[Tally], float]
@@ -47,3 +51,14 @@ def targets(tally: Tally) -> int:
 def queries(tally: Tally) -> int:
     """Q, the queries of one image."""
     return tally.queries
+
+
+def targets_of_all_groups(tally: Tally) -> int:
+    """The targets times the groups of queries, at least 1."""
+    return max(sum(tally.targets) * tally.query_groups, 1)
+
+
+def weighted_queries(tally: Tally) -> float:
+    """All queries of the batch, matched ones counting 1 and the others as much as no object counts."""
+    matched = sum(tally.pairs)
+    return matched + NO_OBJECT_WEIGHT * (len(tally.pairs) * tally.queries - matched)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 DEFAULT_LOSS_GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
 DEFAULT_COST_GAIN = {"class": 2.0, "bbox": 5.0, "giou": 2.0}
+FURTHER_CLASS_LOSSES = ("softmax", "mal", "ia_bce")
+"""Classification losses of other members of the family: DETR, DEIM and LW-DETR."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +21,12 @@ class LossConfig:
         aux_loss: also compute the layers before the last.
         use_fl: focal or varifocal classification; otherwise cross-entropy.
         use_vfl: varifocal instead of focal.
+        class_loss: one of `FURTHER_CLASS_LOSSES`, whatever use_fl and use_vfl say; empty for none.
         use_uni_match: all auxiliary layers share one of their matchings.
         uni_match_ind: the auxiliary layer whose matching they share.
         gamma: exponent of the classification loss, >= 0.
         alpha: balance of the classification loss.
+        query_groups: number of groups of ordinary queries, all of one size, each matched on its own.
     """
 
     nc: int = 80
@@ -30,14 +34,18 @@ class LossConfig:
     aux_loss: bool = True
     use_fl: bool = True
     use_vfl: bool = False
+    class_loss: str = ""
     use_uni_match: bool = False
     uni_match_ind: int = 0
     gamma: float = 1.5
     alpha: float = 0.25
+    query_groups: int = 1
 
     @property
     def classification(self) -> str:
-        """The classification loss that is asked for: `bce`, `varifocal` or `focal`."""
+        """The classification loss that is asked for: `bce`, `varifocal`, `focal` or a further one."""
+        if self.class_loss:
+            return self.class_loss
         if not self.use_fl:
             return "bce"
         return "varifocal" if self.use_vfl else "focal"

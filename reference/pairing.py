@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int64
 
 from detr_conformance.reference.matcher import Matching
 from detr_conformance.reference.options import LossConfig
@@ -50,3 +54,47 @@ def shared_if_asked(match: Match, layers: int, config: LossConfig) -> list[Pairs
         return own_per_layer(match, layers, config)
     check_shared_layer(config.uni_match_ind, layers - 1)
     return [Pairs.same(match(config.uni_match_ind))] * (layers - 1) + [Pairs.same(match(layers - 1))]
+
+
+def union_of_layers(match: Match, layers: int, config: LossConfig) -> list[Pairs]:
+    """Classes by the layer's own costs; boxes by the vote of all layers, one set of pairs for each of them.
+
+    Reference: Peng et al., D-FINE, arXiv 2410.13842, appendix (matching union across layers).
+    """
+    own = [match(layer) for layer in range(layers)]
+    union = [_most_voted(of_image) for of_image in zip(*own, strict=True)]
+    return [Pairs(each, union) for each in own]
+
+
+def votes_of(matchings: Sequence[Matching]) -> dict[int, Counter[int]]:
+    """For each query of an image how many layers match it with each target."""
+    votes: dict[int, Counter[int]] = {}
+    for queries, targets in matchings:
+        for query, target in zip(queries.tolist(), targets.tolist(), strict=True):
+            votes.setdefault(query, Counter())[target] += 1
+    return votes
+
+
+def _most_voted(matchings: Sequence[Matching]) -> Matching:
+    """Every query that any layer matches, with the target that most of them give it."""
+    votes = sorted(votes_of(matchings).items())
+    return _indices([query for query, _ in votes]), _indices([of_query.most_common(1)[0][0] for _, of_query in votes])
+
+
+def _indices(numbers: Sequence[int]) -> Int64[np.ndarray, " _pairs"]:
+    return np.array(numbers, dtype=np.int64)
+
+
+def always_clear(own: Sequence[Sequence[Matching]]) -> bool:
+    """Layers that do not vote leave nothing open."""
+    return True
+
+
+def votes_are_clear(own: Sequence[Sequence[Matching]]) -> bool:
+    """Whether no query has two targets that as many layers give it: implementations may take either."""
+    for of_image in zip(*own, strict=True):
+        for of_query in votes_of(of_image).values():
+            (_, most), *others = of_query.most_common()
+            if others and others[0][1] == most:
+                return False
+    return True

@@ -18,7 +18,7 @@ from detr_conformance.reference.classification import ClassTerm
 from detr_conformance.reference.denoising import DenoisingPlan
 from detr_conformance.reference.keys import KeyTable
 from detr_conformance.reference.layers import LayerPlan
-from detr_conformance.reference.matcher import Matcher
+from detr_conformance.reference.matcher import Matcher, Matching
 from detr_conformance.reference.normaliser import Normaliser
 from detr_conformance.reference.options import LossConfig
 from detr_conformance.reference.pairing import Pairs
@@ -65,6 +65,8 @@ class LossSpec:
             sets it here.
         choose_class_term: which of `class_terms` a layer uses, from the options and its number of pairs.
         class_terms: the classification losses that there are, by name.
+        columns: number of columns of the logits, from the number of classes.
+        target_boxes: the boxes of targets as losses and costs read them, from those that are given.
         labels: the class of each query, from pairs, targets, images, queries and classes; background is one beyond the
             last class.
         score: the target score of each pair, from predicted and target boxes and a guard.
@@ -77,12 +79,14 @@ class LossSpec:
         gain: a normalised loss times its weight, from the loss, its term and the options.
         layer: how these make the losses of one layer.
         matcher: who is matched with whom, inside one layer.
+        query_groups: into how many groups, each matched on its own, the ordinary queries fall.
         pairing: which layers use which matching.
+        clear: whether the matchings of all layers leave no choice to the pairing.
         layers: main and auxiliary layers.
         denoising: denoising queries.
         keys: names of the losses.
         returned: array and dtype of a loss as it is returned, from key, value and the dtype of the predictions.
-        undefined: inputs for which the convention defines nothing, each with the reason.
+        undefined: inputs and capabilities that the convention does not define, each with the reason.
         side_effects: makes what a new loss object does beside computing losses.
         differences: for each field that differs from the base spec, what is decided and where.
     """
@@ -91,6 +95,8 @@ class LossSpec:
     options: Callable[[LossConfig], LossConfig]
     choose_class_term: Callable[[LossConfig, int], str]
     class_terms: Mapping[str, ClassTerm]
+    columns: Callable[[int], int]
+    target_boxes: Callable[[Any], Any]
     labels: Callable[..., Any]
     score: Callable[..., Any]
     class_total: Callable[..., Any]
@@ -101,7 +107,9 @@ class LossSpec:
     gain: Callable[[Any, str, LossConfig], Any]
     layer: Callable[..., dict[str, Any]]
     matcher: Matcher
+    query_groups: Callable[[LossConfig], int]
     pairing: Callable[..., Sequence[Pairs]]
+    clear: Callable[[Sequence[Sequence[Matching]]], bool]
     layers: LayerPlan
     denoising: DenoisingPlan
     keys: KeyTable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import CAPABILITIES, DenoisingGroup, LossResult, Matching
 from detr_conformance.properties.tolerance import PRECISIONS, arithmetic
 from detr_conformance.reference import ULTRALYTICS, Criterion, Losses, LossSpec
-from detr_conformance.reference.loss import Inputs, matcher_for
+from detr_conformance.reference.loss import Inputs, group_by_group, matcher_for
 
 
 class ReferencePort:
@@ -56,10 +57,12 @@ class ReferencePort:
     def match(self, case: LossCase) -> Sequence[Sequence[Matching]]:
         """Every layer through the matcher of the loss, or one with the options of the case if it has some."""
         matcher, targets = matcher_for(self.spec, arithmetic(case.dtype)), oracle.targets_of(case)
+        targets = targets._replace(boxes=self.spec.target_boxes(targets.boxes))
         own = self.spec.matcher.configured(self.spec.options(case.config))
         options = case.matcher if case.changes_matcher else own
         layers = zip(case.pred_bboxes, case.pred_scores, strict=True)
-        return [matcher.match(options, boxes, logits, targets) for boxes, logits in layers]
+        match, groups = partial(matcher.match, options), self.spec.query_groups(case.config)
+        return [group_by_group(match, boxes, logits, targets, groups) for boxes, logits in layers]
 
     def denoising_indices(self, case: LossCase) -> Sequence[Matching]:
         """The pairing of the case's denoising queries."""

@@ -21,6 +21,7 @@ from detr_conformance.properties.rules import (
     layers,
     match,
     match_costs,
+    match_groups,
     match_in_loss,
     match_listed,
     num,
@@ -29,7 +30,7 @@ from detr_conformance.properties.rules import (
 )
 
 _MODULES = (
-    *(box, box_pairs, match, match_costs, match_listed, match_in_loss, cls, cls_elements, reg, layers),
+    *(box, box_pairs, match, match_costs, match_listed, match_in_loss, match_groups, cls, cls_elements, reg, layers),
     *(dn, dn_listed, dn_generator, dn_noise, dn_logits, dn_seed, inv, inv_parts, grad, num, num_state, api),
 )
 

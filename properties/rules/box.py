@@ -12,7 +12,7 @@ from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.transforms import map_boxes, snap
-from detr_conformance.reference.family import NO_AREA
+from detr_conformance.reference.base_spec import NO_AREA
 
 ONE_PAIR = Request(
     layers=(1, 2),

@@ -58,6 +58,39 @@ def cross_entropy_loss(port: PortUnderTest, case: LossCase) -> None:
 
 
 @rule(
+    "CLASS-13",
+    source="Carion et al., DETR, arXiv 2005.12872, section 3.1 and appendix A.4",
+    request=replace(WITH_TARGETS, classification=("softmax",)),
+)
+def softmax_loss(port: PortUnderTest, case: LossCase) -> None:
+    """The softmax loss_class is the gain times the weighted mean, over all queries, of the cross-entropy of C + 1
+    logits against the class of the query's target, or the last column, no object, which has the weight 0.1."""
+    port.loss(case).assert_values(port.expected(case), CLASS_KEYS)
+
+
+@rule(
+    "CLASS-14",
+    source="Huang et al., DEIM, arXiv 2412.04234, section 3.3",
+    request=replace(WITH_TARGETS, classification=("mal",)),
+)
+def matchability_aware_loss(port: PortUnderTest, case: LossCase) -> None:
+    """The matchability-aware loss_class is the gain times the sum of (p^gamma (1 - y) + y) BCE(x, q^gamma), divided by
+    the profile's normaliser, where q is the IoU of a matched prediction with its target."""
+    port.loss(case).assert_values(port.expected(case), CLASS_KEYS)
+
+
+@rule(
+    "CLASS-15",
+    source="Chen et al., LW-DETR, arXiv 2406.03459, section 3.3",
+    request=replace(WITH_TARGETS, classification=("ia_bce",)),
+)
+def iou_aware_loss(port: PortUnderTest, case: LossCase) -> None:
+    """The IA-BCE loss_class is the gain times the sum of BCE(x, t) over matched queries, t = max(p^alpha q^(1 - alpha),
+    0.01) and q the IoU with the target, and of p^gamma BCE(x, 0) elsewhere, divided by the profile's normaliser."""
+    port.loss(case).assert_values(port.expected(case), CLASS_KEYS)
+
+
+@rule(
     "CLASS-04",
     source="Ultralytics DETRLoss: no varifocal loss without a target; lyuwenyu/RT-DETR keeps it",
     request=Request(classification=("varifocal",), all_empty=True, denoising="never", about_class=True),
@@ -90,7 +123,7 @@ def class_gain(port: PortUnderTest, case: LossCase) -> None:
 @rule(
     "CLASS-06",
     source="Zhang et al., VarifocalNet, arXiv 2008.13367, equation 2: the IoU is a target",
-    request=replace(WITH_TARGETS, classification=("varifocal", "bce")),
+    request=replace(WITH_TARGETS, classification=("varifocal", "bce", "mal", "ia_bce")),
     needs={"gradients"},
 )
 def target_score_is_a_constant(port: PortUnderTest, case: LossCase) -> None:
@@ -135,13 +168,15 @@ def alpha_is_a_balance(port: PortUnderTest, case: LossCase) -> None:
 def image_without_targets(port: PortUnderTest, case: LossCase) -> None:
     """An image without targets adds the background terms of all its logits to loss_class, over the profile's
     normaliser, and adds nothing to the box losses: (1 - alpha) p^gamma (-log(1 - p)) to the focal loss, with alpha for
-    1 - alpha to the varifocal one, -log(1 - p) to cross-entropy."""
+    1 - alpha to the varifocal one, -log(1 - p) to cross-entropy, p^gamma (-log(1 - p)) to MAL and IA-BCE, and a tenth
+    of -log p, p being the probability of no object, to softmax cross-entropy."""
     more = append_empty_image(case)
     before, after = (divisor(each, port.spec, "class") for each in (case, more))
     expected, once, again = port.expected(more), port.loss(case.change(denoising=None)), port.loss(more)
     for key, layers in (("loss_class", slice(-1, None)), ("loss_class_aux", slice(0, -1))):
-        terms = port.class_term(case).background(case.pred_scores[layers, 0], port.config(case))
-        background = port.config(case).loss_gain["class"] * float(terms.sum())
+        closed_form, queries = port.class_term(case).closed_form, case.pred_scores[layers, 0].reshape(-1, case.columns)
+        terms = sum(closed_form(logits, None, 0.0, port.config(case)) for logits in queries)
+        background = port.config(case).loss_gain["class"] * terms
         again.assert_alike(once, key, expected[key], before / after, more=background / after)
     for key in BOX_KEYS:
         again.assert_alike(once, key, expected[key])

@@ -68,6 +68,39 @@ def cross_entropy_of_one_query(port: PortUnderTest, case: LossCase) -> None:
 
 
 @rule(
+    "CLASS-16",
+    source="Carion et al., DETR, arXiv 2005.12872, appendix A.4",
+    request=replace(ONE_QUERY, classification=("softmax",)),
+)
+def softmax_loss_of_one_query(port: PortUnderTest, case: LossCase) -> None:
+    """The softmax cross-entropy of one matched query is log(sum exp(x)) - x for the logit x of the class of its target,
+    the sum over all columns, that of no object among them."""
+    _assert_closed_form(port, case)
+
+
+@rule(
+    "CLASS-17",
+    source="Huang et al., DEIM, arXiv 2412.04234, section 3.3",
+    request=replace(ONE_QUERY, classification=("mal",)),
+)
+def matchability_aware_loss_of_one_query(port: PortUnderTest, case: LossCase) -> None:
+    """The matchability-aware loss of one matched query is -q^gamma log p - (1 - q^gamma) log(1 - p) for the class of
+    its target, q its IoU, plus p^gamma (-log(1 - p)) for each other class."""
+    _assert_closed_form(port, case)
+
+
+@rule(
+    "CLASS-18",
+    source="Chen et al., LW-DETR, arXiv 2406.03459, section 3.3",
+    request=replace(ONE_QUERY, classification=("ia_bce",)),
+)
+def iou_aware_loss_of_one_query(port: PortUnderTest, case: LossCase) -> None:
+    """The IA-BCE of one matched query is -t log p - (1 - t) log(1 - p) for the class of its target, with
+    t = max(p^alpha q^(1 - alpha), 0.01) and q its IoU, plus p^gamma (-log(1 - p)) for each other class."""
+    _assert_closed_form(port, case)
+
+
+@rule(
     "CLASS-11",
     source="Zhang et al., VarifocalNet, arXiv 2008.13367, section 3.2: the IoU-aware classification score",
     request=replace(ONE_QUERY, classes=(1, 1), readable_score=True),
@@ -93,10 +126,9 @@ def _arranged(case: LossCase, box: np.ndarray) -> LossCase:
 def _assert_closed_form(port: PortUnderTest, case: LossCase) -> None:
     """The loss of a query whose box is half of its target's, by the closed form of the classification loss."""
     __tracebackhide__ = True
-    inside, term, config = _arranged(case, INSIDE), port.class_term(case), port.config(case)
-    logits = inside.pred_scores[-1, 0, 0]
-    right = term.matched(float(logits[case.gt_cls[0]]), 0.125 / port.spec.guard(0.25), config)
-    wrong = float(term.background(np.delete(logits, case.gt_cls[0]), config).sum())
+    inside, config = _arranged(case, INSIDE), port.config(case)
+    iou = 0.125 / port.spec.guard(0.25)
+    loss = port.class_term(case).closed_form(inside.pred_scores[-1, 0, 0], int(case.gt_cls[0]), iou, config)
     expected = port.expected(inside)["loss_class"]
-    total = config.loss_gain["class"] * (right + wrong) / divisor(inside, port.spec, "class")
+    total = config.loss_gain["class"] * loss / divisor(inside, port.spec, "class")
     port.loss(inside).assert_number("loss_class", total, expected)

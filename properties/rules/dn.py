@@ -121,7 +121,7 @@ def every_denoising_layer_counts_once(port: PortUnderTest, case: LossCase) -> No
     source="the losses of a pair do not depend on how it was found",
     request=replace(ALWAYS, layers=(2, 2), images=(1, 3), queries=(6, 8), targets=(0, 3), denoising="never"),
     needs={"denoising"},
-    among=divides_by_counts,
+    among=lambda spec: divides_by_counts(spec) and spec.layers.independent,
 )
 def same_pairs_same_losses(port: PortUnderTest, case: LossCase) -> None:
     """Denoising queries that predict what the ordinary ones do, and are paired as those are matched, have the same

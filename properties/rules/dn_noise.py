@@ -11,7 +11,7 @@ from scipy.special import bdtr, bdtrc, expit
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port_under_test import PortUnderTest
-from detr_conformance.properties.questions import caps_targets, hides_groups
+from detr_conformance.properties.questions import caps_targets, hides_groups, turns_right_side_out
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.rules.dn_generator import DINO, DN_DETR, NEEDS, REQUEST
 from detr_conformance.properties.rules.generated import Generated, generate
@@ -215,6 +215,20 @@ def _assert_distributed(what: str, values: np.ndarray, probabilities: np.ndarray
     )
 
 
+def _turned(came: np.ndarray, start: np.ndarray, scale: float, blur: float) -> np.ndarray:
+    """Whether the edges of a negative may have changed places, from centre and size along one axis.
+
+    Each is then where a legal move of the other one leads, or clipped to the image.
+    """
+    unit, legal = start[:, 1] / 2 * scale, np.ones(len(came), dtype=bool)
+    for sign in (-1.0, 1.0):
+        edge = came[:, 0] + sign * came[:, 1] / 2
+        moved = np.abs(edge - (start[:, 0] - sign * start[:, 1] / 2))
+        clipped = (edge <= blur) | (edge >= 1 - blur)
+        legal &= clipped | ((moved >= unit - blur) & (moved <= 2 * unit + blur))
+    return legal
+
+
 def _assert_moved(
     port: PortUnderTest, case: LossCase, image: int, half: int, boxes: np.ndarray, logits: np.ndarray
 ) -> None:
@@ -223,9 +237,11 @@ def _assert_moved(
     eps = port.spec.denoising.generator.logit_eps
     decoded = expit(np.asarray(logits, dtype=np.float64))
     size = boxes[:, 2:]
+    may_turn = half == NEGATIVE and turns_right_side_out(port.spec)
     # What the clipping of the logit and float32 can hide.
     blur = 2.0 * eps + 1e-6
     for axis, name in enumerate("xy"):
+        turned = may_turn & _turned(decoded[:, axis::2], boxes[:, axis::2], case.generator.box_noise_scale, blur)
         for sign, edge in ((-1, "lower"), (1, "upper")):
             came = decoded[:, axis] + sign * decoded[:, 2 + axis] / 2
             start = boxes[:, axis] + sign * size[:, axis] / 2
@@ -233,7 +249,7 @@ def _assert_moved(
             moved = np.abs(came - start)
             inside = (came > blur) & (came < 1 - blur)
             # A size that came out below 0 was clipped: its edges cannot be told from the logits.
-            known = decoded[:, 2 + axis] > 2 * eps
+            known = (decoded[:, 2 + axis] > 2 * eps) & ~turned
             too_far = known & (moved > (half + 1) * unit + blur) & inside
             too_near = known & (moved < half * unit - blur) & inside
             for row in np.flatnonzero(known & ((came < -blur) | (came > 1 + blur)))[:1]:

@@ -63,7 +63,7 @@ def mirrored_image(port: PortUnderTest, case: LossCase) -> None:
     "INV-06",
     source="Carion et al., DETR, arXiv 2005.12872, section 3.1: normalised by the number of objects in the batch",
     request=replace(ANY, images=(2, 4), queries=(4, 8), targets=(1, 4), denoising="never"),
-    among=divides_by_counts,
+    among=lambda spec: divides_by_counts(spec) and spec.layers.independent,
 )
 def batch_is_the_mean_of_its_images(port: PortUnderTest, case: LossCase) -> None:
     """Where all images have a target, and enough queries, the loss of a batch is made of those of its images: each

@@ -14,7 +14,7 @@ from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.rules.matched import assert_cheapest, assert_optimal, assert_pairs, matched_pairs
 from detr_conformance.properties.transforms import select_images
-from detr_conformance.reference.family import NON_FINITE
+from detr_conformance.reference.base_spec import NON_FINITE
 
 ANY = Request(layers=(1, 2), targets=(0, 4), denoising="never", cheap=True)
 CARION = "Carion et al., DETR, arXiv 2005.12872, equation 1"

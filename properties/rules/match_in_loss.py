@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.divisors import weight
 from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
+from detr_conformance.properties.questions import counts_layers
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.tolerance import rounded
@@ -41,17 +41,20 @@ class Rivals:
     better: int
     label: int
 
-    def apart(self, distances: Sequence[float]) -> LossCase:
+    def apart(self, distances: tuple[float, float]) -> LossCase:
         """The case in which the query with the better class lies so far to the right of its target, layer by layer.
+
+        The first distance is that of all layers but the last.
 
         Query 2 j lies on target j, query 2 j + 1 is its rival. Queries without a target are parked.
         """
         case, counts = self.case, self.case.gt_groups
+        of_layers = [distances[0]] * (case.layers - 1) + [distances[1]]
         boxes = np.tile(PARKED, (case.layers, case.images, 2 * max(counts), 1))
         logits = np.tile(case.pred_scores[0, 0, [1 - self.better]], (*boxes.shape[:3], 1))
         for image, count in enumerate(counts):
             boxes[:, image, : 2 * count] = np.repeat(_targets(count), 2, axis=0)
-            boxes[:, image, 1 : 2 * count : 2, 0] += np.array(distances)[:, None]
+            boxes[:, image, 1 : 2 * count : 2, 0] += np.array(of_layers)[:, None]
             logits[:, image, 1 : 2 * count : 2] = case.pred_scores[0, 0, self.better]
         return case.change(
             pred_bboxes=rounded(boxes, case.dtype),
@@ -76,6 +79,7 @@ class Rivals:
         real=False,
         about_class=True,
     ),
+    among=lambda spec: spec.layers.independent,
 )
 def matching_inside_the_loss(port: PortUnderTest, case: LossCase) -> None:
     """Whatever classification loss is chosen, with whatever alpha, gamma and gains, queries are matched inside the loss
@@ -91,23 +95,24 @@ def _assert_cheaper_matched(port: PortUnderTest, case: LossCase) -> None:
     rivals = _rivals(port, case)
     shift = _shift_of_equal_costs(port, rivals)
     gain = port.spec.matcher.configured(port.config(case)).cost_gain["bbox"]
-    step = MARGIN * _reach(port, rivals.apart([shift, shift])) / gain
+    step = MARGIN * _reach(port, rivals.apart((shift, shift))) / gain
     if shift - step < LEAST:
         raise OutOfScope("the classes of the two queries are worth the same")
-    duels = rivals.apart([shift - step, shift + step])
+    duels = rivals.apart((shift - step, shift + step))
     port.require_certain_matching(duels)
     _assert_matched(port, duels, shift - step)
 
 
 def _assert_matched(port: PortUnderTest, case: LossCase, distance: float) -> None:
-    """In the first layer the queries with the better class, so far from their targets; in the last those on them.
+    """In the last layer the queries on their targets; in the others those with the better class, so far from them.
 
     Which of both are matched is read from the L1 loss: a single wrong pair moves it by twice the slack.
     """
     __tracebackhide__ = True
     returned, gain = port.loss(case), weight(port, case, "bbox") * case.targets
     slack = gain * distance / (2 * case.targets)
-    for key, better, wanted in (("loss_bbox_aux", "class", gain * distance), ("loss_bbox", "box", 0.0)):
+    others = counts_layers(port.spec, case.layers - 1) * gain * distance
+    for key, better, wanted in (("loss_bbox_aux", "class", others), ("loss_bbox", "box", 0.0)):
         came = float(returned.value(key))
         assert abs(came - wanted) <= slack, (
             f"{case.config.classification} loss: {key} is {came:.6g}, expected {wanted:.6g}: of two queries of each "

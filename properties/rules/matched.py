@@ -28,19 +28,37 @@ def matched_pairs(port: PortUnderTest, case: LossCase) -> list[Matched]:
 
 
 def assert_pairs(case: LossCase, matched: list[Matched]) -> None:
-    """In every image as many pairs as there can be, of queries and targets of its own."""
+    """In every image, for each group of its queries, as many pairs as there can be, of targets of its own."""
     __tracebackhide__ = True
     for layer, image, queries, targets in matched:
-        own = range(case.targets)[case.of_image(image)]
-        where = f"layer {layer}, image {image}"
-        wanted = min(case.queries, len(own))
-        assert len(queries) == len(targets) == wanted, (
-            f"{where}: expected {wanted} pairs, the port returned {len(queries)} queries and {len(targets)} targets"
+        assert len(queries) == len(targets), (
+            f"layer {layer}, image {image}: the port returned {len(queries)} queries and {len(targets)} targets"
         )
-        assert set(targets.tolist()) <= set(own), f"{where}: targets {targets.tolist()} are not all in {list(own)}"
-        assert len(set(targets.tolist())) == wanted, f"{where}: targets {targets.tolist()} are not distinct"
-        assert set(queries.tolist()) <= set(range(case.queries)), f"{where}: queries {queries.tolist()} do not exist"
-        assert len(set(queries.tolist())) == wanted, f"{where}: queries {queries.tolist()} are not distinct"
+        assert set(queries.tolist()) <= set(range(case.queries)), (
+            f"layer {layer}, image {image}: queries {queries.tolist()} do not exist"
+        )
+        for group, (own_queries, own_targets) in enumerate(_groups(case, queries, targets)):
+            where = f"layer {layer}, image {image}" + (f", group {group}" if case.config.query_groups > 1 else "")
+            _assert_pairs_of_group(case, where, image, own_queries, own_targets)
+
+
+def _groups(case: LossCase, queries: np.ndarray, targets: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The pairs of each group of queries, which count within it."""
+    size = case.queries // case.config.query_groups
+    groups = (queries // size == group for group in range(case.config.query_groups))
+    return [(queries[own] % size, targets[own]) for own in groups]
+
+
+def _assert_pairs_of_group(case: LossCase, where: str, image: int, queries: np.ndarray, targets: np.ndarray) -> None:
+    __tracebackhide__ = True
+    own = range(case.targets)[case.of_image(image)]
+    wanted = min(case.queries // case.config.query_groups, len(own))
+    assert len(queries) == wanted, (
+        f"{where}: expected {wanted} pairs, the port returned {len(queries)} queries and {len(targets)} targets"
+    )
+    assert set(targets.tolist()) <= set(own), f"{where}: targets {targets.tolist()} are not all in {list(own)}"
+    assert len(set(targets.tolist())) == wanted, f"{where}: targets {targets.tolist()} are not distinct"
+    assert len(set(queries.tolist())) == wanted, f"{where}: queries {queries.tolist()} are not distinct"
 
 
 def assert_optimal(port: PortUnderTest, case: LossCase) -> None:
@@ -53,8 +71,10 @@ def assert_cheapest(port: PortUnderTest, case: LossCase, matched: list[Matched],
     """The matching of every image cheapest by its costs, as far as rounding lets anyone see."""
     __tracebackhide__ = True
     for layer, image, queries, targets in matched:
-        cost = costs[layer][image]
         first = case.of_image(image).start
-        certificate = certify(plain(cost), oracle.allowed_cost_error(cost, case.dtype), queries, targets - first)
-        assert certificate.defect is None, f"layer {layer}, image {image}: {certificate.defect}"
-        port.use(certificate.share)
+        groups = oracle.of_groups(costs[layer][image], case.config.query_groups)
+        for cost, (own_queries, own_targets) in zip(groups, _groups(case, queries, targets), strict=True):
+            allowed = oracle.allowed_cost_error(cost, case.dtype)
+            certificate = certify(plain(cost), allowed, own_queries, own_targets - first)
+            assert certificate.defect is None, f"layer {layer}, image {image}: {certificate.defect}"
+            port.use(certificate.share)

@@ -11,7 +11,7 @@ from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.tolerance import rounded
-from detr_conformance.reference.family import NON_FINITE
+from detr_conformance.reference.base_spec import NON_FINITE
 
 TAME = Request(targets=(0, 4), special=(), logit_scale=3.0)
 EDGES = np.array([[0.0, 0.5, 0.25, 0.5], [1.0, 1.0, 0.5, 0.25], [0.5, 0.5, 1.0, 1.0], [0.125, 0.875, 0.25, 0.25]])
@@ -102,7 +102,7 @@ def _infinite_backgrounds(port: PortUnderTest, case: LossCase) -> list[LossCase]
 
 def _weighs_background(port: PortUnderTest, case: LossCase) -> bool:
     """Whether the background has a weight: 0 times infinity is what each port makes of it."""
-    return bool(port.class_term(case).background(np.ones(1), port.config(case)) > 0)
+    return port.class_term(case).closed_form(np.ones(1), None, 0.0, port.config(case)) > 0
 
 
 @rule(
