@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Integer
 
 from detr_conformance.reference import Guard, LossConfig, MatcherConfig
-from detr_conformance.reference.classification import sigmoid, softplus
+from detr_conformance.reference.classification import (
+    IOU_AWARE,
+    MATCHABILITY_AWARE,
+    detached_unmatched_fade,
+    unmatched_fade,
+)
 from detr_conformance.reference.matcher import Cost
 from detr_conformance.reference.normaliser import Tally
-from detr_conformance.reference.pairing import Match, Pairs
+from detr_conformance.reference.pairing import Match, Pairs, own_per_layer
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -43,11 +48,6 @@ def one_for_nan(cost: Cost) -> Cost:
     return np.where(np.isnan(cost), 1.0, np.where(np.isfinite(cost), cost, np.where(cost > 0, LARGEST, -LARGEST)))
 
 
-def detr_costs(config: LossConfig) -> MatcherConfig:
-    """Gains class 1, bbox 5, giou 2, and minus the softmax probability as class cost."""
-    return MatcherConfig({"class": 1.0, "bbox": 5.0, "giou": 2.0}, use_fl=False)
-
-
 def softmax_costs(config: LossConfig) -> MatcherConfig:
     """Gains class 2, bbox 5, giou 2, and minus the softmax probability as class cost."""
     return MatcherConfig(use_fl=False)
@@ -68,15 +68,6 @@ def alpha_and_gamma_of_the_loss(config: LossConfig) -> MatcherConfig:
     return MatcherConfig(alpha=config.alpha, gamma=config.gamma)
 
 
-def focal_class_cost_without_eps(
-    logits: Float[np.ndarray, "queries classes"], classes: Integer[np.ndarray, " targets"], config: MatcherConfig
-) -> Cost:
-    """The focal class cost in logarithms of the sigmoid, which need no eps."""
-    x = logits[:, classes]
-    positive = config.alpha * sigmoid(-x) ** config.gamma * softplus(-x)
-    return positive - (1.0 - config.alpha) * sigmoid(x) ** config.gamma * softplus(x)
-
-
 def unweighted(loss: Any, term: str, config: LossConfig) -> Any:  # noqa: ANN401  # an array or a variable
     """Losses come without their gains, which are left to the caller."""
     return loss
@@ -86,7 +77,7 @@ def shared_from_the_last(match: Match, layers: int, config: LossConfig) -> Seque
     """With `use_uni_match` all layers use the matching of the last one."""
     if config.use_uni_match:
         return [Pairs.same(match(layers - 1))] * layers
-    return [Pairs.same(match(layer)) for layer in range(layers)]
+    return own_per_layer(match, layers, config)
 
 
 def queries_of_all_images(tally: Tally) -> int:
@@ -94,10 +85,14 @@ def queries_of_all_images(tally: Tally) -> int:
     return tally.queries * len(tally.targets)
 
 
+LIVE_MATCHABILITY_AWARE = replace(MATCHABILITY_AWARE, weight=unmatched_fade)
+DETACHED_IOU_AWARE = replace(IOU_AWARE, weight=detached_unmatched_fade)
+
 _TRANSFORMERS = "https://github.com/huggingface/transformers, src/transformers/loss/loss_rt_detr.py"
 _DEFORMABLE = "https://github.com/huggingface/transformers, src/transformers/loss/loss_deformable_detr.py"
 _DETR = "https://github.com/facebookresearch/detr, models/detr.py"
 _DFINE = "https://github.com/Peterande/D-FINE, src/zoo/dfine/matcher.py"
+_DEIM = "https://github.com/ShihuaHuang95/DEIM, engine/deim/deim_criterion.py"
 _V2 = "https://github.com/lyuwenyu/RT-DETR, rtdetrv2_pytorch/src/zoo/rtdetr/rtdetrv2_criterion.py"
 _RFDETR = "https://github.com/roboflow/rf-detr, rfdetr/models/matcher.py"
 _PADDLE = "https://github.com/PaddlePaddle/PaddleDetection, ppdet/modeling/losses/iou_loss.py"
@@ -134,14 +129,28 @@ FURTHER: dict[str, tuple[Further, ...]] = {
     "guard": _GUARDS,
     "matcher.guard": _GUARDS,
     "matcher.configured": (
-        _further(detr_costs, _DETR),
         _further(softmax_costs, _DETR),
         _further(class_gain_of_one, _DEFORMABLE),
         _further(gains_of_the_loss, _DETR),
         _further(alpha_and_gamma_of_the_loss, _TRANSFORMERS),
     ),
-    "matcher.class_costs.focal": (_further(focal_class_cost_without_eps, _RFDETR),),
     "matcher.non_finite": (_further(largest_float, _TRANSFORMERS), _further(one_for_nan, _DFINE)),
+    "class_terms.mal": (
+        Further(
+            LIVE_MATCHABILITY_AWARE,
+            "alternatives.LIVE_MATCHABILITY_AWARE",
+            "The weight of the matchability-aware loss is differentiated through p.",
+            _DEIM,
+        ),
+    ),
+    "class_terms.ia_bce": (
+        Further(
+            DETACHED_IOU_AWARE,
+            "alternatives.DETACHED_IOU_AWARE",
+            "The weight of the background in IA-BCE is a constant.",
+            _RFDETR,
+        ),
+    ),
     "gain": (_further(unweighted, _DETR),),
     "pairing": (_further(shared_from_the_last, _V2),),
     "normaliser": (_further(queries_of_all_images, _V3),),

@@ -11,10 +11,12 @@ from detr_conformance.identify.generated import expected_of, shown
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.matching import is_unambiguous
 from detr_conformance.properties.port import DenoisingGroup, LossResult, Matching, Port
 from detr_conformance.properties.port_under_test import PortError, PortUnderTest, ReturnedLosses
 from detr_conformance.properties.tolerance import allowed_error, budget_shares
 from detr_conformance.reference import LossSpec, Tracked, track
+from detr_conformance.reference.rounding import plain
 
 MATCHING = "matching"
 BROKEN = "queries that are not finite and matched"
@@ -47,6 +49,11 @@ class Answers:
         self.tell = tell
         self.refusals: dict[str, str] = {}
         self._kept: dict[tuple[str, LossCase], Any] = {}
+
+    @property
+    def first_refusal(self) -> str:
+        """Why it gave no answer the first time; empty if it always gave one."""
+        return next(iter(self.refusals), "")
 
     def can(self, capability: str) -> bool:
         """Whether the port has declared it."""
@@ -135,6 +142,9 @@ def is_certain(case: LossCase, spec: LossSpec) -> bool:
 
     Of costs that are not finite nothing is known of rounding; few draws are on the edge.
     """
+    if case.changes_matcher:
+        costs = (cost for layer in oracle.matching_costs(case, spec) for cost in layer)
+        return all(is_unambiguous(plain(cost), oracle.allowed_cost_error(cost, case.dtype)) for cost in costs)
     return case.queries == 1 or not is_finite(case) or oracle.matching_is_certain(case, spec)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count, cycle
+from itertools import count, cycle, product
 from typing import Any
 
 import numpy as np
 
-from detr_conformance.properties.case import CLASSIFICATION, GeneratorConfig, LossCase, LossConfig
+from detr_conformance.identify.decisions import class_losses
+from detr_conformance.properties.case import CLASSIFICATION, GeneratorConfig, LossCase, LossConfig, MatcherConfig
 from detr_conformance.properties.drawing import Pool, pool
 from detr_conformance.properties.numbers import Numbers
 from detr_conformance.properties.port_under_test import PortUnderTest
@@ -18,6 +19,7 @@ from detr_conformance.properties.strategies import Domain, Sizes, assemble, by_t
 
 LAYERS = 3
 """Of most cases: every convention defines the loss of so many."""
+CLASSES = 3
 DTYPE = "float32"
 REQUEST = Request(special=(), dtype=DTYPE)
 ONE_QUERY = (3, 1, 1, 1, 0)
@@ -27,7 +29,7 @@ FEW = (3, 2)
 BREAKS = ((np.nan, True), (np.inf, True), (np.nan, False))
 """What is put in place of numbers, and whether in place of boxes, or else of logits."""
 ANY = Request(
-    layers=(2, 4), images=(1, 3), queries=(2, 6), targets=(0, 3), aux_loss=(True, False), uni_match=(False, True), special=()
+    layers=(3, 4), images=(1, 3), queries=(2, 6), targets=(0, 3), aux_loss=(True, False), uni_match=(False, True), special=()
 )
 """Cases on which everything is looked at."""
 
@@ -41,6 +43,7 @@ class CaseMaker:
         kind: the classification loss to ask for.
         layers: number of layers.
         queries: number of queries of an image.
+        denoising_less: so many layers of denoising queries less than others.
         groups: number of targets of each image.
     """
 
@@ -48,6 +51,7 @@ class CaseMaker:
     kind: str
     layers: int = LAYERS
     queries: int = 1
+    denoising_less: int = 1
     groups: tuple[int, ...] = ONE_QUERY
 
     @staticmethod
@@ -58,30 +62,43 @@ class CaseMaker:
 
     def case(self, number: int, **options: Any) -> LossCase:
         """One of many: boxes near their targets, and logits of a few units."""
-        sizes = Sizes(self.layers, self.layers - 1, self.queries, 3, self.groups)
         numbers = Numbers(np.random.default_rng(number), grid=0, special=(), dtype=DTYPE)
-        return assemble(sizes, self._config(number, options), numbers, REQUEST)
+        return assemble(self.sizes, self._config(number, options), numbers, REQUEST)
 
     def unambiguous(self, number: int, **options: Any) -> LossCase:
         """A case whose loss needs no matcher: an image has one query, and its targets are all the same."""
         case = self.case(number, **options)
         first = np.repeat([case.of_image(image).start for image in range(case.images)], case.gt_groups)
         boxes, classes = case.gt_bboxes[first], case.gt_cls[first]
-        sizes = Sizes(self.layers, self.layers - 1, self.queries, 3, self.groups)
         numbers = Numbers(np.random.default_rng(number), grid=0, special=(), dtype=DTYPE)
-        return predict(boxes, classes, sizes, case.config, numbers, REQUEST)
+        return predict(boxes, classes, self.sizes, case.config, numbers, REQUEST)
 
-    def with_denoising(self, number: int, layers: int | None = None) -> LossCase:
-        """A case with two groups of denoising queries, of one layer less or of so many."""
+    def with_denoising(self, number: int) -> LossCase:
+        """A case with two groups of denoising queries."""
         case = self.case(number)
         numbers = Numbers(np.random.default_rng(number), grid=0, special=(), dtype=DTYPE)
-        denoising = denoising_queries(case, layers or self.layers - 1, 2, 0, subset=False, numbers=numbers)
-        return case.change(denoising=denoising)
+        layers = self.layers - self.denoising_less
+        return case.change(denoising=denoising_queries(case, layers, 2, 0, subset=False, numbers=numbers))
+
+    def of_kind(self, kind: str) -> CaseMaker:
+        """The same for another classification loss."""
+        return replace(self, kind=kind)
+
+    @property
+    def columns(self) -> Callable[[int], int]:
+        """Number of columns of the logits that the classification loss reads, from the number of classes."""
+        return class_losses()[self.kind].columns
+
+    @property
+    def sizes(self) -> Sizes:
+        """The structure of its cases."""
+        layers, columns = self.layers - self.denoising_less, self.columns(CLASSES)
+        return Sizes(self.layers, layers, self.queries, CLASSES, self.groups, columns)
 
     def _config(self, number: int, options: dict[str, Any]) -> LossConfig:
         domain = self.domain
         config = LossConfig(
-            nc=3,
+            nc=CLASSES,
             loss_gain=by_term(domain.gains[number % len(domain.gains)]),
             gamma=_nth(domain.gammas, number),
             alpha=_nth(domain.alphas, number),
@@ -112,6 +129,18 @@ def _scaled(case: LossCase, factor: float) -> LossCase:
     return case.change(pred_bboxes=case.pred_bboxes * factor, gt_bboxes=case.gt_bboxes * factor)
 
 
+def grouped(maker: CaseMaker) -> Iterator[LossCase]:
+    """Cases with two groups of two queries and few targets."""
+    two = replace(maker, queries=4, groups=(2, 1, 0))
+    return (two.case(number, query_groups=2) for number in count())
+
+
+def with_other_matchers(cases: Iterator[LossCase]) -> Iterator[LossCase]:
+    """Cases that ask for a matcher with other options than the loss's own."""
+    for case, (alpha, gamma) in zip(cases, cycle(product((0.75, 0.1), (1.0, 3.0))), strict=False):
+        yield case.change(matcher=MatcherConfig(alpha=alpha, gamma=gamma))
+
+
 def hopeless(cases: Iterator[LossCase]) -> Iterator[LossCase]:
     """Cases with logits of minus dozens: there an eps inside a logarithm shows, which rounding hides near p = 1."""
     return (case.change(pred_scores=-8.0 * np.abs(case.pred_scores)) for case in cases)
@@ -128,7 +157,8 @@ def broken(cases: Iterator[LossCase]) -> Iterator[LossCase]:
 def generators(maker: CaseMaker) -> Iterator[LossCase]:
     """Cases for the generator of denoising queries.
 
-    Without noise; with much, on boxes as large as the image; with more targets than queries; without targets.
+    Without noise; with much, and with much on boxes as large as the image; with more targets than queries; without
+    targets.
     """
 
     def case(groups: tuple[int, ...], num_dn: int, noise: float) -> LossCase:
@@ -136,16 +166,25 @@ def generators(maker: CaseMaker) -> Iterator[LossCase]:
         return replace(maker, groups=groups).case(0).change(generator=config)
 
     yield case((2, 0, 1), 6, 0.0)
+    inside = case((1, 0), 200, 1.0)
+    yield inside.change(gt_bboxes=np.tile([0.5, 0.5, 0.125, 0.125], (inside.targets, 1)))
     large = case((2, 0, 1), 200, 1.0)
     yield large.change(gt_bboxes=np.tile([0.5, 0.5, 1.0, 1.0], (large.targets, 1)))
     yield case((1, 5), 3, 0.0)
     yield case((0, 0), 6, 0.0)
 
 
-def of_any_convention(domain: Domain, number: int) -> Pool:
+def of_any_convention(maker: CaseMaker, number: int) -> Pool:
     """Cases of all kinds, as far as every convention defines them and the port can be asked for them."""
-    return pool(ANY, replace(domain, least_layers=2, denoising_layers=_one_less), number)
+    alike = frozenset(kind for kind in maker.domain.classification if maker.of_kind(kind).columns is maker.columns)
+    layers = _one_less if maker.denoising_less else _as_many
+    own = replace(maker.domain, classification=alike, working=alike, columns=maker.columns, denoising_layers=layers)
+    return pool(ANY, own, number)
 
 
 def _one_less(layers: int) -> int:
     return layers - 1
+
+
+def _as_many(layers: int) -> int:
+    return layers

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from detr_conformance.conventions import said
 from detr_conformance.identify.alternatives import FURTHER, said_of_guard
 from detr_conformance.reference import FAMILY, ULTRALYTICS, ClassTerm, Guard, LossSpec, differing, replace_in
+from detr_conformance.reference.family import through_corners
 from detr_conformance.reference.spec import DESCRIBING, paths, value_in
 
 WHOLE = {"layers": 1, "class_terms": 2, "keys": 1}
 """Records that are decided as a whole, by how they begin, and the number of names in such a path."""
+
+FOLLOWING = {"pairing": ("clear",)}
+"""Fields that go with another one: whoever takes that decision has taken them."""
+NOT_TOLD = ("undefined", "target_boxes", "columns", "clear", "denoising.regular", *DESCRIBING)
+"""Fields that are no decisions here: what is left open, what may be asked, and what moves roundings alone."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +30,21 @@ class Alternative:
         source: the Python expression that makes it, from `FAMILY`, `Guard` and `alternatives`.
         sentence: what is decided.
         link: code that does it, or the paper; empty for the base.
+        following: values of the fields that go with it, by path.
     """
 
     value: Any
     source: str
     sentence: str
     link: str
+    following: Mapping[str, Any] = field(default_factory=dict)
+
+    def put_in(self, spec: LossSpec, path: str) -> LossSpec:
+        """The spec with this alternative at a path."""
+        spec = replace_in(spec, path, self.value)
+        for own, value in self.following.items():
+            spec = replace_in(spec, own, value)
+        return spec
 
 
 @dataclass(frozen=True)
@@ -63,8 +78,11 @@ def decisions() -> dict[str, Decision]:
 
 
 def widest_spec() -> LossSpec:
-    """The base with every classification loss and normaliser that a member of the family has."""
-    widest = ULTRALYTICS
+    """The base with every classification loss and normaliser that a member of the family has.
+
+    Targets are turned into corners and back: that moves roundings alone, and gives the widest budgets.
+    """
+    widest = replace_in(ULTRALYTICS, "target_boxes", through_corners)
     for name in ("class_terms", "normaliser"):
         entries = {key: value for spec in FAMILY.values() for key, value in getattr(spec, name).items()}
         widest = replace_in(widest, name, entries | dict(getattr(ULTRALYTICS, name)))
@@ -82,7 +100,7 @@ def expression(name: str, path: str) -> str:
 
 
 def _decides(path: str) -> bool:
-    return path.partition(".")[0] not in ("undefined", *DESCRIBING)
+    return path not in NOT_TOLD and path.partition(".")[0] not in NOT_TOLD
 
 
 def _unit(path: str) -> str:
@@ -111,7 +129,8 @@ def _of_family(path: str) -> Iterator[Alternative]:
         except KeyError:
             continue
         sentence, link = _said(spec, path, value)
-        yield Alternative(value, expression(name, path), sentence, link)
+        following = {own: value_in(spec, own) for own in FOLLOWING.get(path, ())}
+        yield Alternative(value, expression(name, path), sentence, link, following)
 
 
 def _of_like_fields(path: str) -> Iterator[Alternative]:
@@ -132,6 +151,11 @@ def _said(spec: LossSpec, path: str, value: Any) -> tuple[str, str]:  # noqa: AN
     if difference is not None and not path.startswith("normaliser."):
         return difference.sentence, link
     return _said_of_term(value) if isinstance(value, ClassTerm) else said(value), link
+
+
+def class_losses() -> dict[str, LossSpec]:
+    """Every classification loss, with a member of the family that has it."""
+    return {name: spec for spec in reversed(FAMILY.values()) for name in spec.class_terms}
 
 
 def _overlap(one: str, other: str) -> bool:

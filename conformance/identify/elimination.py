@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, product
+from itertools import islice
 
 from detr_conformance.identify.answers import Answers, alike, got, is_certain, predicted, share
 from detr_conformance.identify.decisions import Decision
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port_under_test import PortError
-from detr_conformance.reference import LossSpec, replace_in
+from detr_conformance.reference import LossSpec
 
 Choice = dict[str, int]
 """For each decision the number of an alternative."""
@@ -52,7 +52,7 @@ class Hypotheses:
         if key not in self._made:
             spec = self.base
             for path, place in choice.items():
-                spec = replace_in(spec, path, self.decisions[path].alternatives[place].value)
+                spec = self.decisions[path].alternatives[place].put_in(spec, path)
             self._made[key] = spec
         return self._made[key]
 
@@ -85,7 +85,7 @@ class Outcome:
 
     Attributes:
         left: for each decision the alternatives that nothing speaks against; if all are ruled out, the nearest ones.
-        names: the answers that were looked at.
+        about: what was looked at.
         cases: those that it answered.
         is_explained: whether some alternative is within every budget.
         margins: for each decision, how many budgets the best of the other alternatives is off; None without any.
@@ -94,7 +94,7 @@ class Outcome:
 
     left: dict[str, list[int]]
     cases: list[LossCase]
-    names: list[str]
+    about: str
     is_explained: bool
     margins: dict[str, float | None]
     refusal: str = ""
@@ -104,9 +104,10 @@ def eliminate(
     answers: Answers,
     hypotheses: Hypotheses,
     left: dict[str, list[int]],
-    paths: Sequence[str],
+    ways: Sequence[Choice],
     cases: Iterable[LossCase],
     names: Names,
+    about: str,
 ) -> Outcome:
     """Decide some decisions together, with all others at the first alternative that is left.
 
@@ -114,15 +115,13 @@ def eliminate(
         answers: the port.
         hypotheses: makes specs.
         left: alternatives of all decisions that are left so far.
-        paths: the decisions in question.
+        ways: the ways in which the decisions in question can be taken.
         cases: on which to tell alternatives apart.
-        names: what to look at.
+        names: the answers to look at.
+        about: what they are, in a few words.
     """
     others = {path: places[0] for path, places in left.items()}
-    candidates = [
-        Candidate(dict(zip(paths, places, strict=True)), hypotheses.spec(others | dict(zip(paths, places, strict=True))))
-        for places in product(*(left[path] for path in paths))
-    ]
+    candidates = [Candidate(way, hypotheses.spec(others | way)) for way in ways]
     asked, refusals = list[LossCase](), list[str]()
     for case in _telling(cases, candidates, names, asked):
         try:
@@ -135,8 +134,7 @@ def eliminate(
     if all(each.wrong for each in candidates):  # now the nearest counts, on all cases
         for case in asked:
             _compare(answers, case, candidates, names(case))
-    looked_at = dict.fromkeys(name for case in asked for name in names(case))
-    return _outcome(candidates, paths, asked, list(looked_at), "" if asked else next(iter(refusals), ""))
+    return _outcome(candidates, left, asked, about, "" if asked else next(iter(refusals), ""))
 
 
 def _telling(
@@ -178,13 +176,14 @@ def _compare(answers: Answers, case: LossCase, candidates: Sequence[Candidate], 
 
 
 def _outcome(
-    candidates: Sequence[Candidate], paths: Sequence[str], cases: list[LossCase], names: list[str], refusal: str
+    candidates: Sequence[Candidate], before: dict[str, list[int]], cases: list[LossCase], about: str, refusal: str
 ) -> Outcome:
     fewest = min(each.wrong for each in candidates)
-    best = [each for each in candidates if each.wrong == fewest]
-    left = {path: sorted({each.choice[path] for each in best}) for path in paths}
-    margins = {
-        path: min((each.worst for each in candidates if each.choice[path] not in left[path]), default=None)
-        for path in paths
-    }
-    return Outcome(left, cases, names, fewest == 0, margins, refusal)
+    best = [each.choice for each in candidates if each.wrong == fewest]
+    left, margins = dict[str, list[int]](), dict[str, float | None]()
+    for path in dict.fromkeys(path for each in best for path in each):
+        matters = all(path in choice for choice in best)  # elsewhere nothing speaks against what was left
+        left[path] = sorted({choice[path] for choice in best}) if matters else before[path]
+        others = [each.worst for each in candidates if each.choice.get(path, left[path][0]) not in left[path]]
+        margins[path] = min(others, default=None)
+    return Outcome(left, cases, about, fewest == 0, margins, refusal)

@@ -14,7 +14,10 @@ from detr_conformance.reference import LossSpec, Tracked
 
 LAYOUT, MASK, CHOSEN = "queries and groups", "attention mask", "targets of each image"
 PADDING, LARGEST, BOXES = "boxes of padding", "largest box logit", "boxes without noise"
+INVERTED = "a side below 0"
 WITHOUT_TARGETS = "without targets"
+FAR = -10.0
+"""Logit of a side that no draw of these cases makes so small: only one below 0 comes there, by the clip."""
 
 
 def names_of(case: LossCase) -> list[str]:
@@ -24,7 +27,7 @@ def names_of(case: LossCase) -> list[str]:
     names = [LAYOUT, MASK, CHOSEN]
     names += [PADDING] if 0 in case.gt_groups else []
     if case.generator.box_noise_scale:
-        return [*names, LARGEST]
+        return [*names, LARGEST if np.all(case.gt_bboxes[:, 2:] == 1.0) else INVERTED]
     return names if max(case.gt_groups) > case.generator.num_dn else [*names, BOXES]
 
 
@@ -40,6 +43,7 @@ def shown(group: DenoisingGroup | None, case: LossCase) -> dict[str, Any]:
         MASK: group.blocked.tolist(),
         CHOSEN: [np.asarray(slots).tolist() for slots in group.pos_idx],
         PADDING: group.boxes[first],
+        INVERTED: bool(group.boxes[0].min() < FAR),
         LARGEST: np.asarray(group.boxes.max(initial=0.0)),
         BOXES: group.boxes[0, group.pos_idx[0]],
     }

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from itertools import islice
-from math import prod
 
-from detr_conformance.identify.answers import GENERATED, Answers, Tell, got, is_certain, predicted, share
-from detr_conformance.identify.cases import CaseMaker, generators, of_any_convention
+from detr_conformance.identify.answers import Answers, Tell, got, is_certain, predicted, share
+from detr_conformance.identify.cases import CaseMaker, of_any_convention
 from detr_conformance.identify.decisions import decisions, widest_spec
 from detr_conformance.identify.elimination import Choice, Hypotheses, Outcome, eliminate
-from detr_conformance.identify.generated import names_of
-from detr_conformance.identify.questions import Question, questions
-from detr_conformance.identify.structure import keys_of_losses, plan_of_layers
+from detr_conformance.identify.questions import CHOICE_OF_TERM, Question, questions, term_used
+from detr_conformance.identify.structure import fitting, keys_of_losses, plan_of_layers
 from detr_conformance.properties import oracle
-from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.case import CLASSIFICATION, LossCase
 from detr_conformance.properties.port import Port, keys_of
 from detr_conformance.properties.port_under_test import PortError, PortUnderTest
 from detr_conformance.reference import FAMILY, LossSpec
@@ -57,12 +54,11 @@ class Search:
 
     def run(self) -> Search:
         """Ask everything."""
+        self.maker = fitting(self.answers, self.maker, self.hypotheses.base)
         self._decide_keys()
         for question in questions(self.answers, self.maker):
             self._decide(question)
         self._decide_layers()
-        if self.answers.can("denoising_group"):
-            self._decide(self._of_generator())
         self._settle()
         return self
 
@@ -81,24 +77,47 @@ class Search:
             chosen[path] = places[0] if place is None or place not in places else place
         return chosen
 
+    @property
+    def terms(self) -> set[str]:
+        """The classification losses that the port has, whatever it is asked for."""
+        places = self.left[CHOICE_OF_TERM][:1] if CHOICE_OF_TERM in self.left else ()
+        kinds = self.maker.domain.classification if self.outcomes else ()
+        decision = self.decisions.get(CHOICE_OF_TERM)
+        return {term_used(decision, place, kind) for place in places for kind in kinds if decision is not None}
+
     def against(self, spec: LossSpec) -> list[str]:
-        """The decisions that the port takes otherwise than a spec, as far as it was asked."""
-        places = {path: self.decisions[path].place_of(spec) for path, each in self.outcomes.items() if each.cases}
-        return [path for path, place in places.items() if place is not None and place not in self.left[path]]
+        """The decisions that the port takes otherwise than a spec, and the losses that it has and the spec lacks."""
+        places = {path: self.decisions[path].place_of(spec) for path in self.outcomes if self.is_known(path)}
+        other = [path for path, place in places.items() if place is not None and place not in self.left[path]]
+        refused = self.refused_kinds & spec.class_terms.keys()
+        return [*other, *(f"class_terms.{name}" for name in sorted(self.terms - spec.class_terms.keys() | refused))]
+
+    @property
+    def refused_kinds(self) -> set[str]:
+        """Classification losses that the port declares, and does not answer with."""
+        declared = CLASSIFICATION.keys() & self.answers.port.capabilities
+        return {kind for kind in declared if kind not in self.maker.domain.classification}
+
+    def is_known(self, path: str) -> bool:
+        """Whether the port has answered a question about a decision."""
+        return path in self.outcomes and bool(self.outcomes[path].cases) and self.is_declared(path)
 
     def is_declared(self, path: str) -> bool:
         """Whether the port has the classification loss that a decision is about."""
         record, _, name = path.partition(".")
-        return record not in ("class_terms", "normaliser") or name in {*self.maker.domain.classification, *TERMS}
+        return record not in ("class_terms", "normaliser") or name in {*self.terms, *TERMS}
 
     def _decide(self, question: Question) -> None:
         """Take all its decisions together, or one by one if there are too many ways to do so."""
-        asked_for = [path for path in question.paths(list(self.left)) if self.is_declared(path)]
-        paths = [path for path in asked_for if len(self.left[path]) > 1]
-        together = prod(len(self.left[path]) for path in paths) <= TOGETHER
-        for part in [paths] if together else [[path] for path in paths]:
-            if part:
-                self._note(eliminate(self.answers, self.hypotheses, self.left, part, question.cases(), question.names))
+        ways = question.ways(self.decisions, self.left)
+        if len(ways) > TOGETHER:
+            parts = [[{path: place} for place in self.left[path]] for path in ways[0]]
+        else:
+            parts = [ways]
+        for part in parts:
+            if len(part) > 1 or question.kind:
+                cases, names = question.cases(), question.names
+                self._note(eliminate(self.answers, self.hypotheses, self.left, part, cases, names, question.about))
 
     def _note(self, outcome: Outcome) -> None:
         for path, places in outcome.left.items():
@@ -107,25 +126,17 @@ class Search:
 
     def _decide_keys(self) -> None:
         if "keys" in self.decisions and keys_of(self.answers.port) is None:
-            asked = keys_of_losses(self.answers, self.decisions["keys"], self.maker, self.hypotheses.base)
-            self._note(asked)
+            decision, base = self.decisions["keys"], self.hypotheses.base
+            self._note(keys_of_losses(self.answers, decision, self.maker, base))
 
     def _decide_layers(self) -> None:
         if "layers" in self.decisions:
             left, spec = self.left["layers"], self.hypotheses.spec(self.choice)
             self._note(plan_of_layers(self.answers, self.decisions["layers"], left, self.maker, spec))
 
-    def _of_generator(self) -> Question:
-        return Question(
-            "denoising queries",
-            ("denoising",),
-            lambda case: [f"{GENERATED}{name}" for name in names_of(case)],
-            lambda: generators(self.maker),
-        )
-
     def _settle(self) -> None:
         """See whether everything is explained, and take decisions again if it is not."""
-        cases = list(islice(self._in_the_end(), CASES_IN_THE_END))
+        cases = list(islice(of_any_convention(self.maker, 0), CASES_IN_THE_END))
         for _ in range(ROUNDS):
             wrong = self._wrong(cases, self.hypotheses.spec(self.choice))
             self.unexplained = wrong
@@ -143,10 +154,6 @@ class Search:
         if chosen is not None:
             self.left[chosen[0]] = [chosen[1]]
         return chosen is not None
-
-    def _in_the_end(self) -> Iterator[LossCase]:
-        domain = replace(self.maker.domain, working=self.maker.domain.classification)
-        return iter(of_any_convention(domain, 0))
 
     def _wrong(self, cases: Sequence[LossCase], spec: LossSpec, most: int = 10**6) -> list[str]:
         """Answers that a spec does not explain; not all of them if there are more than so many."""

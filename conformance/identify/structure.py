@@ -1,4 +1,4 @@
-"""Names of the losses, and numbers of layers: decisions that show in what a port returns or refuses, not in numbers."""
+"""What a port can be asked at all, the names of its losses, and numbers of layers: what shows in refusals and keys."""
 
 from __future__ import annotations
 
@@ -17,42 +17,64 @@ from detr_conformance.reference import LossSpec
 from detr_conformance.reference.keys import KeyTable
 
 
+def fitting(answers: Answers, maker: CaseMaker, spec: LossSpec) -> CaseMaker:
+    """The maker of cases that the port answers: of its classification losses, and of its layers of denoising queries.
+
+    All of them, if it answers none.
+    """
+    kinds = [kind for kind in sorted(maker.domain.classification) if _answers(answers, maker.of_kind(kind), spec)]
+    if not kinds:
+        return maker
+    domain = replace(maker.domain, classification=frozenset(kinds), working=frozenset(kinds))
+    maker = replace(maker, domain=domain, kind=kinds[0])
+    if answers.can("denoising") and not _comes(answers, maker.with_denoising(0), spec):
+        as_many = replace(maker, denoising_less=0)
+        maker = as_many if _comes(answers, as_many.with_denoising(0), spec) else maker
+    return maker
+
+
+def _answers(answers: Answers, maker: CaseMaker, spec: LossSpec) -> bool:
+    return _comes(answers, maker.unambiguous(0), spec)
+
+
+def _comes(answers: Answers, case: LossCase, spec: LossSpec) -> bool:
+    """Whether losses come."""
+    try:
+        return bool(answers.losses(case, spec).result.losses)
+    except PortError:
+        return False
+
+
 def keys_of_losses(answers: Answers, decision: Decision, maker: CaseMaker, spec: LossSpec) -> Outcome:
     """The tables that know all keys which come, and miss none; the nearest ones if there are no such."""
     tables = [each.value for each in decision.alternatives]
-    off, cases, refusal = [0] * len(tables), list[LossCase](), ""
+    off, cases = [0] * len(tables), list[LossCase]()
     for case in _of_all_shapes(answers, maker):
-        try:
+        if _comes(answers, case, spec):
             came = set(answers.losses(case, spec).result.losses)
-        except PortError as error:
-            refusal = refusal or str(error)
-            continue
-        cases.append(case)
-        off = [number + _off(table, came, case, answers) for number, table in zip(off, tables, strict=True)]
-    return _outcome("keys", off, cases, ["names of the losses"], "" if cases else refusal)
+            cases.append(case)
+            off = [number + _off(table, came, case, answers) for number, table in zip(off, tables, strict=True)]
+    return _outcome("keys", off, cases, "names of the losses", "" if cases else answers.first_refusal)
 
 
 def _of_all_shapes(answers: Answers, maker: CaseMaker) -> Iterator[LossCase]:
     for kind in sorted(maker.domain.classification):
-        own = replace(maker, kind=kind)
-        yield own.unambiguous(0)
+        yield maker.of_kind(kind).unambiguous(0)
         if answers.can("denoising"):
-            yield own.with_denoising(0)
+            yield maker.of_kind(kind).with_denoising(0)
 
 
 def _off(table: KeyTable, came: set[str], case: LossCase, answers: Answers) -> int:
     """How many keys are missing or mean nothing; those of denoising queries are for ports that have such."""
 
     def counted(keys: frozenset[str]) -> set[str]:
-        return {key for key in keys if answers.can("denoising") or "_dn" not in key}
+        return {key for key in keys if answers.can("denoising") or "dn" not in key}
 
     return min(len(counted(frozenset(came)) ^ counted(keys)) for keys in table.expected(call_of(case)))
 
 
-def plan_of_layers(
-    answers: Answers, decision: Decision, left: list[int], maker: CaseMaker, spec: LossSpec
-) -> Outcome | None:
-    """The plans that do without what the port refuses: a single layer, and as many layers of denoising queries.
+def plan_of_layers(answers: Answers, decision: Decision, left: list[int], maker: CaseMaker, spec: LossSpec) -> Outcome:
+    """The plans that do without what the port refuses: few layers, and some numbers of layers of denoising queries.
 
     Args:
         answers: the port.
@@ -61,20 +83,19 @@ def plan_of_layers(
         maker: makes cases.
         spec: what the port decides as far as it is known.
     """
-    single = replace(maker, layers=1).unambiguous(0)
-    refused = [not _works(answers, single, "loss_bbox", spec), False]
-    cases = [single]
+    few = {layers: replace(maker, layers=layers).unambiguous(0) for layers in (1, 2)}
+    refused = [layers for layers, case in few.items() if not _works(answers, case, "loss_bbox", spec)]
+    denoising = {}
     if answers.can("denoising"):
-        cases.append(maker.with_denoising(0, layers=maker.layers))
-        refused[1] = not _works(answers, cases[-1], "loss_bbox_dn", spec)
-    off = [len(left)] * len(decision.alternatives)
+        denoising = {maker.layers - less: replace(maker, denoising_less=less).with_denoising(0) for less in (0, 1)}
+    not_denoised = [layers for layers, case in denoising.items() if not _works(answers, case, "loss_bbox_dn", spec)]
+    off = [len(decision.alternatives)] * len(decision.alternatives)
     for place in left:
         plan = decision.alternatives[place].value
-        off[place] = int(refused[0] and plan.least == 1) + int(refused[1] and plan.denoising is None)
-    names = ["a single layer", "as many layers of denoising queries as of others"][: len(cases)]
-    return _outcome(
-        "layers", off, cases, [f"{each} {'fails' if no else 'works'}" for each, no in zip(names, refused)], ""
-    )
+        legal = [layers for layers in denoising if plan.denoising is None or plan.denoising(maker.layers) == layers]
+        off[place] = len([each for each in refused if each >= plan.least])
+        off[place] += len([each for each in legal if each in not_denoised]) * (len(not_denoised) < len(denoising))
+    return _outcome("layers", off, [*few.values(), *denoising.values()], "calls with few layers", "")
 
 
 def _works(answers: Answers, case: LossCase, name: str, spec: LossSpec) -> bool:
@@ -86,7 +107,6 @@ def _works(answers: Answers, case: LossCase, name: str, spec: LossSpec) -> bool:
     return value is not None and bool(np.isfinite(value))
 
 
-def _outcome(path: str, off: list[int], cases: list[LossCase], names: list[str], refusal: str) -> Outcome:
+def _outcome(path: str, off: list[int], cases: list[LossCase], about: str, refusal: str) -> Outcome:
     best = [place for place, number in enumerate(off) if number == min(off)]
-    margin = min((float(number) for number in off if number > min(off)), default=None)
-    return Outcome({path: best}, cases, names, min(off) == 0, {path: margin}, refusal)
+    return Outcome({path: best}, cases, about, min(off) == 0, {path: None}, refusal)
