@@ -166,6 +166,8 @@ def share(answer: Any, expected: Any, dtype: str) -> float:  # noqa: ANN401  # a
 
 def alike(one: Any, other: Any, dtype: str) -> bool:  # noqa: ANN401  # numbers or facts
     """Whether no port can show that two specs differ in an answer."""
+    if isinstance(one, frozenset) and isinstance(other, frozenset):
+        return bool(one & other)
     if not (isinstance(one, Tracked) and isinstance(other, Tracked)):
         return not isinstance(one, Tracked) and not isinstance(other, Tracked) and bool(one == other)
     with np.errstate(invalid="ignore"):

@@ -41,10 +41,18 @@ def identified(options: CheckOptions) -> Identification:
                 process.kill()
         if not answer.exists():
             raise UsageError(f"the port ended its process (exit status {process.returncode}) {last}")
-        try:
-            return msgspec.json.decode(answer.read_bytes(), type=Identification)
-        except msgspec.DecodeError as error:
-            raise UsageError(f"what the process that asked the port has written is no answer ({described(error)})") from error
+        return _read_answer(answer)
+
+
+def _read_answer(path: Path) -> Identification:
+    """What the process has found out, unless it says why it could not."""
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Identification | str)
+    except msgspec.DecodeError as error:
+        raise UsageError(f"what the process that asked the port wrote is no answer ({described(error)})") from error
+    if isinstance(found, str):
+        raise UsageError(found)
+    return found
 
 
 def _followed(process: subprocess.Popen[str]) -> str:
@@ -83,12 +91,19 @@ def main(asked: str, answer: str) -> None:
     from detr_conformance.identify.searching import Search
     from detr_conformance.isolation.memory import limit
     from detr_conformance.isolation.watched_port import WatchedPort
+    from detr_conformance.properties.port_under_test import PortTimeout
 
     options = CheckOptions.decoded(asked)
     port = prepare(options).port
     limit(options.memory)
     watched = WatchedPort(port, options.memory).as_port()
-    found = report_of(Search(watched, tell).run())
+    found: Identification | str
+    try:
+        found = report_of(Search(watched, tell).run())
+    except PortTimeout as lost:  # memory, or an input that was changed: the port can be asked no more
+        found = f"the port cannot be identified: {one_line(lost)}"
+    except Exception as error:  # noqa: BLE001  # nobody sees the standard error of this process
+        found = f"the search broke off ({described(error)}): report it, with the port"
     finished = Path(f"{answer}.part")
     finished.write_bytes(msgspec.json.encode(found))
     finished.rename(answer)

@@ -141,6 +141,14 @@ def with_other_matchers(cases: Iterator[LossCase]) -> Iterator[LossCase]:
         yield case.change(matcher=MatcherConfig(alpha=alpha, gamma=gamma))
 
 
+def two_alike(cases: Iterator[LossCase]) -> Iterator[LossCase]:
+    """Cases with two equal layers out of three: no vote of layers is a draw."""
+    for number, case in enumerate(cases):
+        order = [0, 0, 0]
+        order[number % LAYERS] = 1
+        yield case.change(pred_bboxes=case.pred_bboxes[order], pred_scores=case.pred_scores[order])
+
+
 def hopeless(cases: Iterator[LossCase]) -> Iterator[LossCase]:
     """Cases with logits of minus dozens: there an eps inside a logarithm shows, which rounding hides near p = 1."""
     return (case.change(pred_scores=-8.0 * np.abs(case.pred_scores)) for case in cases)

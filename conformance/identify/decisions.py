@@ -21,6 +21,15 @@ NOT_TOLD = ("undefined", "target_boxes", "columns", "clear", "denoising.regular"
 """Fields that are no decisions here: what is left open, what may be asked, and what moves roundings alone."""
 
 
+SAID = {
+    "layers": "Any number of layers, and of layers of denoising queries.",
+    "denoising.generator.logit_eps": "Boxes are clipped to [1e-6, 1 - 1e-6] before the inverse sigmoid.",
+    "denoising.generator.padding_is_zero": "Padding boxes are zeros.",
+    "denoising.generator.without_targets": "A batch without targets gets no denoising queries.",
+}
+"""What the base decides, where its value does not say so."""
+
+
 @dataclass(frozen=True)
 class Alternative:
     """One way to take a decision.
@@ -150,7 +159,9 @@ def _said(spec: LossSpec, path: str, value: Any) -> tuple[str, str]:  # noqa: AN
         return said_of_guard(value), link
     if difference is not None and not path.startswith("normaliser."):
         return difference.sentence, link
-    return _said_of_term(value) if isinstance(value, ClassTerm) else said(value), link
+    if isinstance(value, ClassTerm):
+        return _said_of_term(value), link
+    return SAID.get(path) or said(value), link
 
 
 def class_losses() -> dict[str, LossSpec]:

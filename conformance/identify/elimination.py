@@ -6,26 +6,19 @@ left, or until no further case shows a difference between those that are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 from detr_conformance.identify.answers import Answers, alike, got, is_certain, predicted, share
 from detr_conformance.identify.decisions import Decision
+from detr_conformance.identify.question import Choice, Question
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port_under_test import PortError
 from detr_conformance.reference import LossSpec
 
-Choice = dict[str, int]
-"""For each decision the number of an alternative."""
-
-Names = Callable[[LossCase], Sequence[str]]
-"""The answers to look at, on a case."""
-
 CASES_ASKED = 2
 """So many cases are asked about however few alternatives there are."""
-CASES_ALIKE = 12
-"""After so many cases without a difference nobody looks further."""
 CASES_DRAWN = 60
 """More cases are not drawn."""
 REFUSALS = 3
@@ -64,7 +57,7 @@ class Candidate:
     Attributes:
         choice: of these decisions.
         spec: with these and all other decisions.
-        shares: for each case that was asked about the largest share of a budget among the answers.
+        shares: for each answer that was looked at the share of its budget.
         wrong: how many answers are beyond their budgets.
     """
 
@@ -105,9 +98,7 @@ def eliminate(
     hypotheses: Hypotheses,
     left: dict[str, list[int]],
     ways: Sequence[Choice],
-    cases: Iterable[LossCase],
-    names: Names,
-    about: str,
+    question: Question,
 ) -> Outcome:
     """Decide some decisions together, with all others at the first alternative that is left.
 
@@ -116,14 +107,13 @@ def eliminate(
         hypotheses: makes specs.
         left: alternatives of all decisions that are left so far.
         ways: the ways in which the decisions in question can be taken.
-        cases: on which to tell alternatives apart.
-        names: the answers to look at.
-        about: what they are, in a few words.
+        question: what to look at, and on which cases.
     """
+    names = question.names
     others = {path: places[0] for path, places in left.items()}
     candidates = [Candidate(way, hypotheses.spec(others | way)) for way in ways]
     asked, refusals = list[LossCase](), list[str]()
-    for case in _telling(cases, candidates, names, asked):
+    for case in _telling(question, candidates, asked):
         try:
             _compare(answers, case, [each for each in candidates if not each.wrong], names(case))
             asked.append(case)
@@ -132,25 +122,25 @@ def eliminate(
             if len(refusals) == REFUSALS:
                 break
     if all(each.wrong for each in candidates):  # now the nearest counts, on all cases
+        for each in candidates:
+            each.shares, each.wrong = [], 0
         for case in asked:
-            _compare(answers, case, candidates, names(case))
-    return _outcome(candidates, left, asked, about, "" if asked else next(iter(refusals), ""))
+            _compare(answers, case, candidates, names(case), to_the_end=True)
+    return _outcome(candidates, left, asked, question.about, "" if asked else next(iter(refusals), ""))
 
 
-def _telling(
-    cases: Iterable[LossCase], candidates: Sequence[Candidate], names: Names, asked: Sequence[LossCase]
-) -> Iterator[LossCase]:
+def _telling(question: Question, candidates: Sequence[Candidate], asked: Sequence[LossCase]) -> Iterator[LossCase]:
     """The first cases, and then those on which candidates differ that are left."""
     same = 0
-    for case in islice(cases, CASES_DRAWN):
+    for case in islice(question.cases(), CASES_DRAWN):
         alive = [each for each in candidates if not each.wrong and is_certain(case, each.spec)]
-        if alive and (len(asked) < CASES_ASKED or _differ(case, alive, names(case))):
+        if alive and (len(asked) < CASES_ASKED or _differ(case, alive, question.names(case))):
             same = 0
             yield case
         else:
             same += 1
         left = sum(not each.wrong for each in candidates)
-        if len(asked) >= CASES_ASKED and (left <= 1 or same == CASES_ALIKE):
+        if len(asked) >= CASES_ASKED and (left <= 1 or same == question.patience):
             return
 
 
@@ -163,16 +153,20 @@ def _differ(case: LossCase, candidates: Sequence[Candidate], names: Sequence[str
     )
 
 
-def _compare(answers: Answers, case: LossCase, candidates: Sequence[Candidate], names: Sequence[str]) -> None:
-    """Compare candidates with the port's answers, those that have one answer themselves."""
+def _compare(
+    answers: Answers, case: LossCase, candidates: Sequence[Candidate], names: Sequence[str], to_the_end: bool = False
+) -> None:
+    """Compare candidates with the port's answers, those that have one answer themselves.
+
+    By default nobody looks further at a candidate that is ruled out.
+    """
     for each in candidates:
-        if is_certain(case, each.spec):
-            shares = [
-                share(got(answers, case, name, each.spec), predicted(case, name, each.spec), case.dtype)
-                for name in names
-            ]
-            each.shares.append(max(shares, default=0.0))
-            each.wrong += sum(of_name > 1.0 for of_name in shares)
+        for name in names if is_certain(case, each.spec) else ():
+            expected = predicted(case, name, each.spec)
+            each.shares.append(share(got(answers, case, name, each.spec), expected, case.dtype))
+            each.wrong += each.shares[-1] > 1.0
+            if each.wrong and not to_the_end:
+                break
 
 
 def _outcome(

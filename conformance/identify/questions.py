@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import count
 
 import numpy as np
 
-from detr_conformance.identify.answers import BROKEN, FINITE, GENERATED, MATCHING, Answers
+from detr_conformance.identify.answers import BROKEN, FINITE, GENERATED, MATCHING
 from detr_conformance.identify.cases import (
     FEW,
     CaseMaker,
@@ -18,14 +18,17 @@ from detr_conformance.identify.cases import (
     hopeless,
     numbered,
     shrunk,
+    two_alike,
     with_other_matchers,
 )
-from detr_conformance.identify.decisions import Decision
-from detr_conformance.identify.elimination import Choice, Names
 from detr_conformance.identify.generated import names_of
-from detr_conformance.properties.case import CLASSIFICATION, LossCase, LossConfig
+from detr_conformance.identify.question import CHOICE_OF_TERM, Question
+from detr_conformance.properties.case import LossCase
 
-POWERS = (0, 8, 12, 16)
+Can = Callable[[str], bool]
+"""Whether a capability is declared."""
+
+POWERS = (0, 16, 12, 20, 8)
 """Boxes are this many halvings smaller, where a guard shows in a loss."""
 SMALL = (8, 12, 16, 20)
 """And where it shows in a matching."""
@@ -33,60 +36,17 @@ COSTS = tuple(
     f"matcher.{name}"
     for name in ("configured", "class_costs", "distance", "overlap", "total", "assign", "batch", "in_half")
 )
-CHOICE_OF_TERM = "choose_class_term"
+RARE = 15
+"""Patience where a difference shows in few cases only."""
 
 
-@dataclass(frozen=True)
-class Question:
-    """Decisions that are taken together, and how they show.
-
-    Attributes:
-        about: what is looked at, in a few words.
-        prefixes: how the paths of its decisions begin.
-        names: the answers to look at, on a case.
-        cases: where they show.
-        kind: the classification loss that is asked for, where another may be used in its place; empty elsewhere.
-    """
-
-    about: str
-    prefixes: tuple[str, ...]
-    names: Names
-    cases: Callable[[], Iterator[LossCase]]
-    kind: str = ""
-
-    def ways(self, decisions: Mapping[str, Decision], left: Mapping[str, Sequence[int]]) -> list[Choice]:
-        """In how many ways its decisions can be taken with what is left."""
-        if not self.kind or CHOICE_OF_TERM not in left:
-            return _ways(left, (*self.prefixes, *_of_term(self.kind)))
-        ways: list[Choice] = []
-        for place in left[CHOICE_OF_TERM]:
-            name = term_used(decisions[CHOICE_OF_TERM], place, self.kind)
-            ways += [{CHOICE_OF_TERM: place} | way for way in _ways(left, (*self.prefixes, *_of_term(name)))]
-        return ways
-
-
-def term_used(decision: Decision, place: int, kind: str) -> str:
-    """The name of the classification loss that is used where one of a kind is asked for."""
-    name: str = decision.alternatives[place].value(LossConfig(**CLASSIFICATION[kind]), 1)
-    return name
-
-
-def _of_term(name: str) -> tuple[str, ...]:
-    return (f"class_terms.{name}", f"normaliser.{name}") if name else ()
-
-
-def _ways(left: Mapping[str, Sequence[int]], prefixes: Sequence[str]) -> list[Choice]:
-    own = [path for path in left if f"{path}.".startswith(tuple(f"{each}." for each in prefixes))]
-    return [dict(zip(own, places, strict=True)) for places in product(*(left[path] for path in own))]
-
-
-def questions(answers: Answers, maker: CaseMaker) -> Iterator[Question]:
+def questions(can: Can, maker: CaseMaker) -> Iterator[Question]:
     """From the L1 loss to what makes denoising queries."""
-    yield from _about_losses(answers, maker)
-    yield from _about_matching(answers, replace(maker, queries=4, groups=FEW))
-    if answers.can("query_groups"):
+    yield from _about_losses(can, maker)
+    yield from _about_matching(can, replace(maker, queries=4, groups=FEW))
+    if can("query_groups"):
         yield from _about_groups(maker)
-    if answers.can("denoising_group"):
+    if can("denoising_group"):
         yield Question(
             "generator of denoising queries",
             ("denoising",),
@@ -95,11 +55,11 @@ def questions(answers: Answers, maker: CaseMaker) -> Iterator[Question]:
         )
 
 
-def _about_losses(answers: Answers, maker: CaseMaker) -> Iterator[Question]:
+def _about_losses(can: Can, maker: CaseMaker) -> Iterator[Question]:
     """What shows where every image has one query, so that nothing is left to a matcher."""
     yield Question(
         "L1 losses",
-        ("normaliser.bbox", "gain", "box_terms.bbox", "matched_boxes", "returned", "layers"),
+        ("normaliser.bbox", "gain", "box_terms.bbox", "matched_boxes", "returned"),
         lambda _: ["loss_bbox", "loss_bbox_aux"],
         lambda: numbered(maker.unambiguous),
     )
@@ -110,17 +70,18 @@ def _about_losses(answers: Answers, maker: CaseMaker) -> Iterator[Question]:
         lambda: shrunk(numbered(maker.unambiguous), POWERS),
     )
     for kind in sorted(maker.domain.classification):
-        yield _about_class(answers, maker.of_kind(kind))
+        yield _about_class(can, maker.of_kind(kind))
     yield Question(
         "classification losses without targets",
         (CHOICE_OF_TERM,),
         lambda _: ["loss_class"],
         lambda: _of_every_kind(replace(maker, queries=4, groups=(0, 0))),
+        patience=2 * len(maker.domain.classification),
     )
 
 
-def _about_class(answers: Answers, maker: CaseMaker) -> Question:
-    by_gradient = answers.can("gradients")
+def _about_class(can: Can, maker: CaseMaker) -> Question:
+    by_gradient = can("gradients")
     return Question(
         f"{maker.kind} losses{' and their gradients' if by_gradient else ''}",
         ("score", "class_total", "labels", "options"),
@@ -130,37 +91,40 @@ def _about_class(answers: Answers, maker: CaseMaker) -> Question:
     )
 
 
-def _about_matching(answers: Answers, maker: CaseMaker) -> Iterator[Question]:
+def _about_matching(can: Can, maker: CaseMaker) -> Iterator[Question]:
     """What shows where queries compete, and everything else is known."""
 
     def matching(_case: LossCase) -> Sequence[str]:
-        return [MATCHING] if answers.can("match") else ["loss_bbox", "loss_bbox_aux"]
+        return [MATCHING] if can("match") else ["loss_bbox", "loss_bbox_aux"]
 
-    yield Question("matchings", COSTS if answers.can("match") else (*COSTS, "pairing"), matching, lambda: numbered(maker.case))
-    yield Question(
-        "matchings of hopeless queries", ("matcher.class_costs",), matching, lambda: hopeless(numbered(maker.case))
-    )
-    if answers.can("match") and answers.can("matcher_options"):
+    if can("match") and can("matcher_options"):
         yield Question(
             "matchings with other options",
             ("matcher.class_costs",),
             matching,
             lambda: with_other_matchers(numbered(maker.case)),
+            RARE,
         )
+    yield Question("matchings", COSTS if can("match") else (*COSTS, "pairing"), matching, lambda: _of_every_kind(maker), RARE)
     yield Question(
-        "matchings of small boxes", ("matcher.guard",), matching, lambda: shrunk(numbered(maker.case), SMALL)
+        "matchings of hopeless queries", ("matcher.class_costs",), matching, lambda: hopeless(numbered(maker.case)), RARE
+    )
+    yield Question(
+        "matchings of small boxes", ("matcher.guard",), matching, lambda: shrunk(numbered(maker.case), SMALL), RARE
     )
     yield Question(
         "box losses of all layers",
         ("pairing",),
         lambda _: ["loss_bbox", "loss_bbox_aux", "loss_giou_aux"],
-        lambda: _shared(answers, maker),
+        lambda: _shared(can, maker),
+        RARE,
     )
     yield Question(
         "matchings of numbers that are not finite",
         ("matcher.non_finite",),
-        lambda case: [BROKEN] if answers.can("match") else _finite(case),
+        lambda case: [BROKEN] if can("match") else _finite(case),
         lambda: broken(numbered(maker.case)),
+        RARE,
     )
 
 
@@ -189,13 +153,14 @@ def _finite(case: LossCase) -> list[str]:
 
 
 def _of_every_kind(maker: CaseMaker) -> Iterator[LossCase]:
+    """Cases that ask for one classification loss after the other."""
     kinds = sorted(maker.domain.classification)
-    return (maker.of_kind(kinds[number % len(kinds)]).case(number) for number in range(4 * len(kinds)))
+    return (maker.of_kind(kinds[number % len(kinds)]).case(number) for number in count())
 
 
-def _shared(answers: Answers, maker: CaseMaker) -> Iterator[LossCase]:
+def _shared(can: Can, maker: CaseMaker) -> Iterator[LossCase]:
     """Cases whose auxiliary layers share a matching in turn, where the port can be asked for that."""
-    for case in numbered(maker.case):
+    for case in two_alike(numbered(maker.case)):
         yield case
-        if answers.can("uni_match"):
+        if can("uni_match"):
             yield case.change(use_uni_match=True, uni_match_ind=1)

@@ -53,10 +53,11 @@ def _findings(search: Search) -> Iterator[Finding]:
             continue
         alternatives, left = search.decisions[path].alternatives, search.left[path]
         outcome = search.outcomes.get(path)
-        places = sorted(left, key=lambda place: place != chosen)
+        is_open = len(left) > 1 and not search.synonyms(path)
+        places = sorted(left, key=lambda place: place != chosen) if is_open else [chosen]
         yield Finding(
             field=path,
-            told=_told(outcome, left),
+            told=_told(outcome, is_open),
             options=[_option(alternatives[place]) for place in places],
             evidence=_evidence(outcome, path, search.answers),
             differs=path in against,
@@ -67,12 +68,12 @@ def _option(alternative: Alternative) -> Option:
     return Option(sentence=alternative.sentence, source=alternative.source, link=alternative.link)
 
 
-def _told(outcome: Outcome | None, left: list[int]) -> Told:
+def _told(outcome: Outcome | None, is_open: bool) -> Told:
     if outcome is None or not outcome.cases:
         return "not asked"
     if not outcome.is_explained:
         return "none fits"
-    return "found" if len(left) == 1 else "several"
+    return "several" if is_open else "found"
 
 
 def _evidence(outcome: Outcome | None, path: str, answers: Answers) -> str:
@@ -81,20 +82,17 @@ def _evidence(outcome: Outcome | None, path: str, answers: Answers) -> str:
         return _why_not(path, answers)
     if not outcome.cases:
         return f"no answer: {visible(outcome.refusal)}" if outcome.refusal else "no case shows it"
-    number = len(outcome.cases)
-    looked_at = f"{', '.join(outcome.names)} in {number} case{'' if number == 1 else 's'}"
-    margin = outcome.margins[path]
+    number, margin = len(outcome.cases), outcome.margins[path]
+    looked_at = f"{outcome.about}, {number} case{'' if number == 1 else 's'}"
     if not outcome.is_explained:
-        return f"{looked_at}: no known alternative explains it"
-    if margin is None:
-        return f"{looked_at}: none is ruled out"
-    return f"{looked_at}; {_off(margin)}"
+        return f"{looked_at}: no known alternative explains them"
+    return looked_at if margin is None else f"{looked_at}: {_off(margin)}"
 
 
 def _off(margin: float) -> str:
     if margin == float("inf"):
-        return "any other answers otherwise"
-    return f"any other is off by {margin:.2g} budgets or more"
+        return "the others answer otherwise"
+    return f"the others are off by {margin:,.0f} budgets or more"
 
 
 def _why_not(path: str, answers: Answers) -> str:

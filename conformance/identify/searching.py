@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 
-from detr_conformance.identify.answers import Answers, Tell, got, is_certain, predicted, share
+from detr_conformance.identify.answers import Answers, Tell, alike, got, is_certain, predicted, share
 from detr_conformance.identify.cases import CaseMaker, of_any_convention
 from detr_conformance.identify.decisions import decisions, widest_spec
-from detr_conformance.identify.elimination import Choice, Hypotheses, Outcome, eliminate
-from detr_conformance.identify.questions import CHOICE_OF_TERM, Question, questions, term_used
+from detr_conformance.identify.elimination import Hypotheses, Outcome, eliminate
+from detr_conformance.identify.question import CHOICE_OF_TERM, Choice, Question, term_used
+from detr_conformance.identify.questions import questions
 from detr_conformance.identify.structure import fitting, keys_of_losses, plan_of_layers
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import CLASSIFICATION, LossCase
 from detr_conformance.properties.port import Port, keys_of
 from detr_conformance.properties.port_under_test import PortError, PortUnderTest
+from detr_conformance.properties.strategies import Domain
 from detr_conformance.reference import FAMILY, LossSpec
 from detr_conformance.reference.keys import TERMS
 
@@ -56,7 +59,7 @@ class Search:
         """Ask everything."""
         self.maker = fitting(self.answers, self.maker, self.hypotheses.base)
         self._decide_keys()
-        for question in questions(self.answers, self.maker):
+        for question in questions(self.answers.can, self.maker):
             self._decide(question)
         self._decide_layers()
         self._settle()
@@ -107,6 +110,17 @@ class Search:
         record, _, name = path.partition(".")
         return record not in ("class_terms", "normaliser") or name in {*self.terms, *TERMS}
 
+    def synonyms(self, path: str) -> bool:
+        """Whether the alternatives that are left of a decision answer alike whatever anybody is asked."""
+        first, *others = (self.hypotheses.spec(self.choice | {path: place}) for place in self.left[path])
+        free = replace(Domain(), classification=self.maker.domain.classification)
+        for question in questions(lambda _: True, replace(self.maker, domain=free)):
+            if any(path in way for way in question.ways(self.decisions, self.left)):
+                for case in islice(question.cases(), question.patience):
+                    if not _alike(case, question.names(case), first, others):
+                        return False
+        return True
+
     def _decide(self, question: Question) -> None:
         """Take all its decisions together, or one by one if there are too many ways to do so."""
         ways = question.ways(self.decisions, self.left)
@@ -116,12 +130,13 @@ class Search:
             parts = [ways]
         for part in parts:
             if len(part) > 1 or question.kind:
-                cases, names = question.cases(), question.names
-                self._note(eliminate(self.answers, self.hypotheses, self.left, part, cases, names, question.about))
+                self._note(eliminate(self.answers, self.hypotheses, self.left, part, question))
 
     def _note(self, outcome: Outcome) -> None:
+        """Keep what is left, and with each decision the outcome that has ruled out something last."""
         for path, places in outcome.left.items():
-            if outcome.cases or path not in self.outcomes:
+            earlier = self.outcomes.get(path)
+            if earlier is None or (outcome.cases and (not earlier.cases or places != self.left[path])):
                 self.left[path], self.outcomes[path] = places, outcome
 
     def _decide_keys(self) -> None:
@@ -175,3 +190,13 @@ class Search:
             return [name for name in names if is_far(name)]
         except PortError as error:
             return [f"an answer ({error})"]
+
+
+def _alike(case: LossCase, names: Sequence[str], first: LossSpec, others: Sequence[LossSpec]) -> bool:
+    """Whether specs have the same answers on a case, as far as they have one."""
+    certain = [each for each in (first, *others) if is_certain(case, each)]
+    return all(
+        alike(predicted(case, name, certain[0]), predicted(case, name, each), case.dtype)
+        for each in certain[1:]
+        for name in names
+    )
