@@ -80,11 +80,11 @@ class Answers:
     def _once(self, method: str, case: LossCase, ask: Callable[[], Answer]) -> Answer:
         """What came when it was asked first, be that an exception."""
         if (method, case) not in self._kept:
-            self.tell(f"{method}(case) with {_described(case)}")
+            self.tell(f"{method}(case) with {described(case)}")
             try:
                 self._kept[method, case] = ask()
             except PortError as error:
-                self.refusals.setdefault(str(error), _described(case))
+                self.refusals.setdefault(str(error), described(case))
                 self._kept[method, case] = error
         answer: Answer = self._kept[method, case]
         if isinstance(answer, PortError):
@@ -92,7 +92,7 @@ class Answers:
         return answer
 
 
-def _described(case: LossCase) -> str:
+def described(case: LossCase) -> str:
     """What is special about a case, in a few words."""
     config = case.config
     said = [f"{config.classification} loss", f"{case.layers} layers"]

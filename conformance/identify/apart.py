@@ -100,6 +100,8 @@ def main(asked: str, answer: str) -> None:
     found: Identification | str
     try:
         found = report_of(Search(watched, tell).run())
+    except UsageError as refused:
+        found = str(refused)
     except PortTimeout as lost:  # memory, or an input that was changed: the port can be asked no more
         found = f"the port cannot be identified: {one_line(lost)}"
     except Exception as error:  # noqa: BLE001  # nobody sees the standard error of this process

@@ -1,4 +1,4 @@
-"""Cases on which conventions differ, and which every convention defines: endless rows of them, the same in every run."""
+"""Cases on which conventions differ, and which all of them define: endless rows, the same in every run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,13 @@ FEW = (3, 2)
 BREAKS = ((np.nan, True), (np.inf, True), (np.nan, False))
 """What is put in place of numbers, and whether in place of boxes, or else of logits."""
 ANY = Request(
-    layers=(3, 4), images=(1, 3), queries=(2, 6), targets=(0, 3), aux_loss=(True, False), uni_match=(False, True), special=()
+    layers=(3, 4),
+    images=(1, 3),
+    queries=(2, 6),
+    targets=(0, 3),
+    aux_loss=(True, False),
+    uni_match=(False, True),
+    special=(),
 )
 """Cases on which everything is looked at."""
 
@@ -58,7 +64,7 @@ class CaseMaker:
     def of(judged: PortUnderTest) -> CaseMaker:
         """For a port, with its first classification loss."""
         domain = replace(Domain.of(judged), areas=False, surplus=False)
-        return CaseMaker(domain, sorted(domain.classification)[0])
+        return CaseMaker(domain, min(domain.classification))
 
     def case(self, number: int, **options: Any) -> LossCase:
         """One of many: boxes near their targets, and logits of a few units."""
@@ -113,7 +119,7 @@ def _nth(values: Sequence[float], number: int) -> float:
 
 
 def numbered(make: Callable[..., LossCase], **options: Any) -> Iterator[LossCase]:
-    """The cases number 0, 1, 2, …"""
+    """The cases number 0, 1, 2 and so on."""
     return (make(number, **options) for number in count())
 
 

@@ -114,19 +114,28 @@ def eliminate(
     candidates = [Candidate(way, hypotheses.spec(others | way)) for way in ways]
     asked, refusals = list[LossCase](), list[str]()
     for case in _telling(question, candidates, asked):
-        try:
-            _compare(answers, case, [each for each in candidates if not each.wrong], names(case))
+        refusal = _refusal(answers, case, candidates, names(case))
+        if refusal:
+            refusals.append(refusal)
+        else:
             asked.append(case)
-        except PortError as error:
-            refusals.append(str(error))
-            if len(refusals) == REFUSALS:
-                break
+        if len(refusals) == REFUSALS:
+            break
     if all(each.wrong for each in candidates):  # now the nearest counts, on all cases
         for each in candidates:
             each.shares, each.wrong = [], 0
         for case in asked:
             _compare(answers, case, candidates, names(case), to_the_end=True)
     return _outcome(candidates, left, asked, question.about, "" if asked else next(iter(refusals), ""))
+
+
+def _refusal(answers: Answers, case: LossCase, candidates: Sequence[Candidate], names: Sequence[str]) -> str:
+    """Compare those that are left on a case; why that could not be done, empty if it could."""
+    try:
+        _compare(answers, case, [each for each in candidates if not each.wrong], names)
+    except PortError as error:
+        return str(error)
+    return ""
 
 
 def _telling(question: Question, candidates: Sequence[Candidate], asked: Sequence[LossCase]) -> Iterator[LossCase]:

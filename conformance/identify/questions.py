@@ -44,6 +44,8 @@ def questions(can: Can, maker: CaseMaker) -> Iterator[Question]:
     """From the L1 loss to what makes denoising queries."""
     yield from _about_losses(can, maker)
     yield from _about_matching(can, replace(maker, queries=4, groups=FEW))
+    if can("denoising"):
+        yield from _about_denoising(maker)
     if can("query_groups"):
         yield from _about_groups(maker)
     if can("denoising_group"):
@@ -105,9 +107,15 @@ def _about_matching(can: Can, maker: CaseMaker) -> Iterator[Question]:
             lambda: with_other_matchers(numbered(maker.case)),
             RARE,
         )
-    yield Question("matchings", COSTS if can("match") else (*COSTS, "pairing"), matching, lambda: _of_every_kind(maker), RARE)
     yield Question(
-        "matchings of hopeless queries", ("matcher.class_costs",), matching, lambda: hopeless(numbered(maker.case)), RARE
+        "matchings", COSTS if can("match") else (*COSTS, "pairing"), matching, lambda: _of_every_kind(maker), RARE
+    )
+    yield Question(
+        "matchings of hopeless queries",
+        ("matcher.class_costs",),
+        matching,
+        lambda: hopeless(numbered(maker.case)),
+        RARE,
     )
     yield Question(
         "matchings of small boxes", ("matcher.guard",), matching, lambda: shrunk(numbered(maker.case), SMALL), RARE
@@ -126,6 +134,25 @@ def _about_matching(can: Can, maker: CaseMaker) -> Iterator[Question]:
         lambda: broken(numbered(maker.case)),
         RARE,
     )
+
+
+def _about_denoising(maker: CaseMaker) -> Iterator[Question]:
+    """What normalisers count of denoising queries."""
+    for term in ("bbox", "giou"):
+        yield Question(
+            "box losses of denoising queries",
+            (f"normaliser.{term}",),
+            lambda _, term=term: [f"loss_{term}_dn"],  # type: ignore[misc]  # a default that binds the loop's variable
+            lambda: numbered(maker.with_denoising),
+        )
+    for kind in sorted(maker.domain.classification):
+        yield Question(
+            f"{kind} losses of denoising queries",
+            (),
+            lambda _: ["loss_class_dn"],
+            lambda kind=kind: numbered(maker.of_kind(kind).with_denoising),  # type: ignore[misc]  # likewise
+            kind=kind,
+        )
 
 
 def _about_groups(maker: CaseMaker) -> Iterator[Question]:

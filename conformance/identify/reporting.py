@@ -53,7 +53,7 @@ def _findings(search: Search) -> Iterator[Finding]:
             continue
         alternatives, left = search.decisions[path].alternatives, search.left[path]
         outcome = search.outcomes.get(path)
-        is_open = len(left) > 1 and not search.synonyms(path)
+        is_open = len(left) > 1 and not search.are_synonyms(path)
         places = sorted(left, key=lambda place: place != chosen) if is_open else [chosen]
         yield Finding(
             field=path,

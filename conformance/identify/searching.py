@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 
-from detr_conformance.identify.answers import Answers, Tell, alike, got, is_certain, predicted, share
+from detr_conformance.identify.answers import Answers, Tell, alike, described, got, is_certain, predicted, share
 from detr_conformance.identify.cases import CaseMaker, of_any_convention
 from detr_conformance.identify.decisions import decisions, widest_spec
 from detr_conformance.identify.elimination import Hypotheses, Outcome, eliminate
@@ -25,8 +25,13 @@ CASES_IN_THE_END = 8
 """So many cases of all kinds must be explained."""
 ROUNDS = 3
 """So many decisions are taken again if they are not."""
+ANSWERS_TO_MEND = 4
+"""An alternative that explains none of so many answers that are unexplained is not looked at further."""
 TOGETHER = 400
 """More hypotheses are not compared at a time: decisions are taken one by one then."""
+
+Wrong = tuple[LossCase, str]
+"""An answer that is not explained: the case and the name."""
 
 
 class Search:
@@ -110,24 +115,22 @@ class Search:
         record, _, name = path.partition(".")
         return record not in ("class_terms", "normaliser") or name in {*self.terms, *TERMS}
 
-    def synonyms(self, path: str) -> bool:
+    def are_synonyms(self, path: str) -> bool:
         """Whether the alternatives that are left of a decision answer alike whatever anybody is asked."""
         first, *others = (self.hypotheses.spec(self.choice | {path: place}) for place in self.left[path])
         free = replace(Domain(), classification=self.maker.domain.classification)
         for question in questions(lambda _: True, replace(self.maker, domain=free)):
             if any(path in way for way in question.ways(self.decisions, self.left)):
                 for case in islice(question.cases(), question.patience):
-                    if not _alike(case, question.names(case), first, others):
+                    if not alike_on(case, question.names(case), first, others):
                         return False
         return True
 
     def _decide(self, question: Question) -> None:
         """Take all its decisions together, or one by one if there are too many ways to do so."""
         ways = question.ways(self.decisions, self.left)
-        if len(ways) > TOGETHER:
-            parts = [[{path: place} for place in self.left[path]] for path in ways[0]]
-        else:
-            parts = [ways]
+        one_by_one = [[{path: place} for place in self.left[path]] for path in ways[0]]
+        parts = one_by_one if len(ways) > TOGETHER else [ways]
         for part in parts:
             if len(part) > 1 or question.kind:
                 self._note(eliminate(self.answers, self.hypotheses, self.left, part, question))
@@ -152,47 +155,49 @@ class Search:
     def _settle(self) -> None:
         """See whether everything is explained, and take decisions again if it is not."""
         cases = list(islice(of_any_convention(self.maker, 0), CASES_IN_THE_END))
+        wrong = self._wrong(cases, self.hypotheses.spec(self.choice))
         for _ in range(ROUNDS):
+            if not wrong or not self._improve(cases, wrong):
+                break
             wrong = self._wrong(cases, self.hypotheses.spec(self.choice))
-            self.unexplained = wrong
-            if not wrong or not self._improve(cases, len(wrong)):
-                return
+        self.unexplained = [f"{name} with {described(case)}" for case, name in wrong]
 
-    def _improve(self, cases: Sequence[LossCase], wrong: int) -> bool:
+    def _improve(self, cases: Sequence[LossCase], wrong: Sequence[Wrong]) -> bool:
         """Take the decision again that leaves fewest answers unexplained, if one does."""
-        best, chosen = wrong, None
+        best, chosen = len(wrong), None
         for path, decision in self.decisions.items():
             for place in range(len(decision.alternatives)) if self.is_declared(path) else ():
-                number = len(self._wrong(cases, self.hypotheses.spec(self.choice | {path: place}), best))
-                if number < best:
-                    best, chosen = number, (path, place)
+                spec = self.hypotheses.spec(self.choice | {path: place})
+                if any(not self._is_far(case, name, spec) for case, name in wrong[:ANSWERS_TO_MEND]):
+                    number = len(self._wrong(cases, spec))
+                    if number < best:
+                        best, chosen = number, (path, place)
         if chosen is not None:
             self.left[chosen[0]] = [chosen[1]]
         return chosen is not None
 
-    def _wrong(self, cases: Sequence[LossCase], spec: LossSpec, most: int = 10**6) -> list[str]:
-        """Answers that a spec does not explain; not all of them if there are more than so many."""
-        wrong: list[str] = []
-        for number, case in enumerate(cases):
-            if len(wrong) <= most and is_certain(case, spec):
-                wrong += [f"{name} of case {number}" for name in self._unlike(case, spec)]
-        return wrong
+    def _wrong(self, cases: Sequence[LossCase], spec: LossSpec) -> list[Wrong]:
+        """Answers that a spec does not explain."""
+        certain = (case for case in cases if is_certain(case, spec))
+        return [(case, name) for case in certain for name in self._names(case, spec) if self._is_far(case, name, spec)]
 
-    def _unlike(self, case: LossCase, spec: LossSpec) -> list[str]:
-        def is_far(name: str) -> bool:
+    def _is_far(self, case: LossCase, name: str, spec: LossSpec) -> bool:
+        if not is_certain(case, spec):
+            return True
+        try:
             return share(got(self.answers, case, name, spec), predicted(case, name, spec), case.dtype) > 1.0
+        except PortError:
+            return False  # said elsewhere
 
+    def _names(self, case: LossCase, spec: LossSpec) -> list[str]:
         losses = oracle.expected_losses(case, spec)
         names = [key for key in losses if self.answers.can("denoising") or not key.endswith("_dn")]
         if self.answers.can("gradients"):
             names += [f"{key} by {name}" for key in names for name in losses[key].gradients]
-        try:
-            return [name for name in names if is_far(name)]
-        except PortError as error:
-            return [f"an answer ({error})"]
+        return names
 
 
-def _alike(case: LossCase, names: Sequence[str], first: LossSpec, others: Sequence[LossSpec]) -> bool:
+def alike_on(case: LossCase, names: Sequence[str], first: LossSpec, others: Sequence[LossSpec]) -> bool:
     """Whether specs have the same answers on a case, as far as they have one."""
     certain = [each for each in (first, *others) if is_certain(case, each)]
     return all(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from detr_conformance.errors import UsageError, one_line
 from detr_conformance.identify.answers import Answers, got
 from detr_conformance.identify.cases import CaseMaker
 from detr_conformance.identify.decisions import Decision
@@ -20,21 +21,20 @@ from detr_conformance.reference.keys import KeyTable
 def fitting(answers: Answers, maker: CaseMaker, spec: LossSpec) -> CaseMaker:
     """The maker of cases that the port answers: of its classification losses, and of its layers of denoising queries.
 
-    All of them, if it answers none.
+    Raises:
+        UsageError: it answers none.
     """
-    kinds = [kind for kind in sorted(maker.domain.classification) if _answers(answers, maker.of_kind(kind), spec)]
+    declared = sorted(maker.domain.classification)
+    kinds = [kind for kind in declared if _comes(answers, maker.of_kind(kind).unambiguous(0), spec)]
     if not kinds:
-        return maker
+        asked = ", ".join(declared)
+        raise UsageError(f"the port gives no losses, asked for {asked}: {one_line(answers.first_refusal)}")
     domain = replace(maker.domain, classification=frozenset(kinds), working=frozenset(kinds))
     maker = replace(maker, domain=domain, kind=kinds[0])
     if answers.can("denoising") and not _comes(answers, maker.with_denoising(0), spec):
         as_many = replace(maker, denoising_less=0)
         maker = as_many if _comes(answers, as_many.with_denoising(0), spec) else maker
     return maker
-
-
-def _answers(answers: Answers, maker: CaseMaker, spec: LossSpec) -> bool:
-    return _comes(answers, maker.unambiguous(0), spec)
 
 
 def _comes(answers: Answers, case: LossCase, spec: LossSpec) -> bool:
@@ -46,15 +46,26 @@ def _comes(answers: Answers, case: LossCase, spec: LossSpec) -> bool:
 
 
 def keys_of_losses(answers: Answers, decision: Decision, maker: CaseMaker, spec: LossSpec) -> Outcome:
-    """The tables that know all keys which come, and miss none; the nearest ones if there are no such."""
+    """The tables that know all keys which come, and miss none; the nearest ones if there are no such.
+
+    Raises:
+        UsageError: no table knows any of them.
+    """
     tables = [each.value for each in decision.alternatives]
     off, cases = [0] * len(tables), list[LossCase]()
     for case in _of_all_shapes(answers, maker):
         if _comes(answers, case, spec):
             came = set(answers.losses(case, spec).result.losses)
+            _refuse_unknown(tables, came, case)
             cases.append(case)
             off = [number + _off(table, came, case, answers) for number, table in zip(off, tables, strict=True)]
     return _outcome("keys", off, cases, "names of the losses", "" if cases else answers.first_refusal)
+
+
+def _refuse_unknown(tables: Sequence[KeyTable], came: set[str], case: LossCase) -> None:
+    if not any(table.canonical(key, call_of(case)) for table in tables for key in came):
+        names = one_line(", ".join(sorted(came)))
+        raise UsageError(f"the port returns no loss under a name that is known, only {names}: give it a table `keys`")
 
 
 def _of_all_shapes(answers: Answers, maker: CaseMaker) -> Iterator[LossCase]:
