@@ -131,9 +131,10 @@ def predicted(case: LossCase, name: str, spec: LossSpec) -> Any:  # noqa: ANN401
         return expected_of(spec, case)[name.removeprefix(GENERATED)]
     key, _, by = name.removesuffix(FINITE).partition(" by ")
     loss = oracle.expected_losses(case, spec).get(key)
-    if loss is None or not by:
-        value = None if loss is None else loss.value
-        return bool(np.isfinite(loss.value.values)) if name.endswith(FINITE) else value
+    if loss is None:
+        return None
+    if not by:
+        return bool(np.isfinite(loss.value.values)) if name.endswith(FINITE) else loss.value
     return loss.gradients.get(by, track(np.zeros(_input(case, by).shape)))
 
 

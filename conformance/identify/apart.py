@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from queue import Empty, Queue
 from tempfile import TemporaryDirectory
 from threading import Thread
-from typing import TextIO
 
 import msgspec
 
@@ -76,7 +75,7 @@ def _followed(process: subprocess.Popen[str]) -> str:
         last, patience = f"when it was asked for {one_line(line)}", SILENCE
 
 
-def _read(stream: TextIO, lines: Queue[str]) -> None:
+def _read(stream: Iterable[str], lines: Queue[str]) -> None:
     """Line after line, and an empty one at the end."""
     for line in stream:
         lines.put(line.strip() or "nothing")

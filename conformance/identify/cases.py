@@ -103,12 +103,13 @@ class CaseMaker:
 
     def _config(self, number: int, options: dict[str, Any]) -> LossConfig:
         domain = self.domain
+        kind: dict[str, Any] = CLASSIFICATION[self.kind]
         config = LossConfig(
             nc=CLASSES,
             loss_gain=by_term(domain.gains[number % len(domain.gains)]),
             gamma=_nth(domain.gammas, number),
             alpha=_nth(domain.alphas, number),
-            **CLASSIFICATION[self.kind],
+            **kind,
         )
         return replace(config, **options)
 

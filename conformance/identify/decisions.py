@@ -50,10 +50,10 @@ class Alternative:
 
     def put_in(self, spec: LossSpec, path: str) -> LossSpec:
         """The spec with this alternative at a path."""
-        spec = replace_in(spec, path, self.value)
+        changed: LossSpec = replace_in(spec, path, self.value)
         for own, value in self.following.items():
-            spec = replace_in(spec, own, value)
-        return spec
+            changed = replace_in(changed, own, value)
+        return changed
 
 
 @dataclass(frozen=True)

@@ -64,4 +64,4 @@ def expected_of(spec: LossSpec, case: LossCase) -> dict[str, Any]:
 
 def _distance(logits: np.ndarray, least: float) -> np.ndarray:
     """How far the probabilities of logits are from 0 and 1."""
-    return np.maximum(1.0 / (1.0 + np.exp(np.abs(logits))), least / 2)
+    return np.asarray(np.maximum(1.0 / (1.0 + np.exp(np.abs(logits))), least / 2))

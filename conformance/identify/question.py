@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 from detr_conformance.identify.decisions import Decision
 from detr_conformance.properties.case import CLASSIFICATION, LossCase, LossConfig
@@ -51,7 +52,8 @@ class Question:
 
 def term_used(decision: Decision, place: int, kind: str) -> str:
     """The name of the classification loss that is used where one of a kind is asked for."""
-    name: str = decision.alternatives[place].value(LossConfig(**CLASSIFICATION[kind]), 1)
+    options: dict[str, Any] = CLASSIFICATION[kind]
+    name: str = decision.alternatives[place].value(LossConfig(**options), 1)
     return name
 
 

@@ -15,6 +15,7 @@ from detr_conformance.identify.decisions import decisions
 from detr_conformance.identify.questions import questions
 from detr_conformance.identify.searching import alike_on
 from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.properties.case import CLASSIFICATION, LossConfig
 from detr_conformance.properties.port import LossResult
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
@@ -37,9 +38,16 @@ def hybrid(number):
             for place, each in enumerate(decision.alternatives)
             if place != own and each.source.startswith("FAMILY")
         ]
-        if others and left:
-            spec, left = rng.choice(others).put_in(spec, path), left - 1
+        mixed = rng.choice(others).put_in(spec, path) if others and left else spec
+        if mixed is not spec and _has_its_terms(mixed):
+            spec, left = mixed, left - 1
     return replace(spec, name=f"hybrid-{number}")
+
+
+def _has_its_terms(spec):
+    """Whether a spec chooses no classification loss that it lacks."""
+    configs = [LossConfig(**CLASSIFICATION[kind]) for kind in spec.class_terms]
+    return all(spec.choose_class_term(config, pairs) in spec.class_terms for config in configs for pairs in (0, 1))
 
 
 def wrong_fields(search, spec):
