@@ -16,6 +16,7 @@ from detr_conformance.mutants import MUSEUM, Mutant
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.judging import judge
 from detr_conformance.properties.levels import EXAMPLES
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.rules import RULES
 
@@ -115,8 +116,16 @@ def measure(seed: int = 0, jobs: int | None = None, tell: Callable[[str], None] 
 
 
 def can_show(rule: Rule, mutant: Mutant) -> bool:
-    """Whether the rule calls what the mutant has changed: the generator of denoising queries, or all the rest."""
-    return ("denoising_group" in rule.needs) == _generates(mutant)
+    """Whether the rule applies to the mutant's home, and calls what the mutant has changed.
+
+    That is the generator of denoising queries, or all the rest.
+    """
+    return ("denoising_group" in rule.needs) == _generates(mutant) and rule.applies(_of_home(mutant))
+
+
+@cache
+def _of_home(mutant: Mutant) -> PortUnderTest:
+    return PortUnderTest(ReferencePort(mutant.home))
 
 
 def port_of(name: str) -> ReferencePort:

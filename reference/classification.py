@@ -191,7 +191,7 @@ NO_OBJECT_WEIGHT = 0.1
 
 def rare_no_object(x: Terms, y: Terms, q: Terms, config: LossConfig) -> Float[np.ndarray, " columns"]:
     """0.1 in the last column, that of no object, else 1."""
-    return np.where(np.arange(y.shape[-1]) == config.nc, NO_OBJECT_WEIGHT, 1.0)
+    return np.where(np.arange(y.shape[-1]) == config.nc, NO_OBJECT_WEIGHT, np.ones_like(y))
 
 
 def class_by_class(

@@ -191,7 +191,7 @@ DETR = differs(
     pairing=(own_per_layer, "Every layer is matched on its own.", _DETR),
     keys=(
         LayerKeys({"softmax": ("ce",)}, auxiliary="loss_{term}_{layer}", encoder=None),
-        "loss_ce, loss_bbox and loss_giou; those of layer i end in _i.",
+        "Keys are loss_ce, loss_bbox and loss_giou; those of layer i end in _i.",
         _DETR,
     ),
     undefined=({**OPEN, **NO_CHOICE_OF_LAYER, **NO_DENOISING}, "What implementations do there differs.", _DETR),
@@ -227,7 +227,7 @@ DEFORMABLE = differs(
     denoising__regular=(True, "Groups of denoising queries are equally wide, and no slot is left over.", _DINO),
     keys=(
         LayerKeys({"focal": ("ce",)}, auxiliary="loss_{term}_{layer}", encoder=None, last_denoising="loss_{term}_dn"),
-        "loss_ce, loss_bbox and loss_giou; those of layer i end in _i, those of denoising queries in _dn or _dn_i.",
+        "Keys are loss_ce, loss_bbox and loss_giou; those of layer i end in _i, those of denoising in _dn or _dn_i.",
         _DINO,
     ),
     undefined=(
@@ -341,7 +341,7 @@ LWDETR = differs(
     pairing=(own_per_layer, "Every layer is matched on its own.", _LWDETR),
     keys=(
         LayerKeys(dict.fromkeys(_LW_LOSSES, ("ce",)), auxiliary="loss_{term}_{layer}", encoder="loss_{term}_enc"),
-        "loss_ce, loss_bbox and loss_giou; those of layer i end in _i, those of the encoder in _enc.",
+        "Keys are loss_ce, loss_bbox and loss_giou; those of layer i end in _i, those of the encoder in _enc.",
         _LWDETR,
     ),
     undefined=({**OPEN, **NO_CHOICE_OF_LAYER, **NO_DENOISING}, "What implementations do there differs.", _LWDETR),
@@ -442,7 +442,7 @@ MMDET = differs(
             denoising="d{layer}.dn_loss_{term}",
             last_denoising="dn_loss_{term}",
         ),
-        "loss_cls, loss_bbox and loss_iou; those of layer i begin with di., those of denoising queries with dn_.",
+        "Keys are loss_cls, loss_bbox and loss_iou; those of layer i begin with di., those of denoising with dn_.",
         "https://github.com/open-mmlab/mmdetection, mmdet/models/dense_heads/dino_head.py",
     ),
 )

@@ -136,11 +136,15 @@ class LossSpec:
         return self is other
 
 
+class NoSuchFieldError(KeyError):
+    """A record has no field of this name."""
+
+
 def replace_in(record: Any, path: str, value: Any) -> Any:  # a spec or one of its parts
     """The record with another value at a path such as `class_terms.focal.weight`.
 
     Raises:
-        KeyError: there is no such field.
+        NoSuchFieldError: there is none at this path.
     """
     name, _, rest = path.partition(".")
     held = _child(record, name)
@@ -149,12 +153,12 @@ def replace_in(record: Any, path: str, value: Any) -> Any:  # a spec or one of i
 
 
 def wrap_in(record: Any, path: str, change: Callable[[Any], Any]) -> Any:  # as above
-    """The record with the value at a path changed by a function; KeyError likewise."""
+    """The record with the value at a path changed by a function; NoSuchFieldError likewise."""
     return replace_in(record, path, change(value_in(record, path)))
 
 
 def value_in(record: Any, path: str) -> Any:  # as above
-    """The value at a path; KeyError likewise."""
+    """The value at a path; NoSuchFieldError likewise."""
     for name in path.split("."):
         record = _child(record, name)
     return record
@@ -164,7 +168,7 @@ def _child(record: Any, name: str) -> Any:
     held = children(record)
     if name not in held:
         expected = f"one of {', '.join(held)}" if held else "the path to end there"
-        raise KeyError(f"{type(record).__name__} has no {name!r}, expected {expected}")
+        raise NoSuchFieldError(f"{type(record).__name__} has no {name!r}, expected {expected}")
     return held[name]
 
 
@@ -200,5 +204,5 @@ def differing(one: Any, other: Any) -> list[str]:  # as above
 def _same(one: Any, other: Any, path: str) -> bool:
     try:
         return bool(value_in(one, path) == value_in(other, path))
-    except KeyError:
+    except NoSuchFieldError:
         return False

@@ -12,7 +12,7 @@ from detr_conformance.mutants.changes import wrapped
 from detr_conformance.mutants.mutant import Change, Mutant
 from detr_conformance.reference import MatcherConfig, replace_in
 from detr_conformance.reference.classification import sigmoid, softplus
-from detr_conformance.reference.matcher import PROBABILITY_EPS, Cost
+from detr_conformance.reference.matcher import PROBABILITY_EPS, Cost, softmax_class_cost
 from detr_conformance.reference.rounding import plain
 
 FOCAL, SOFTMAX = "matcher.class_costs.focal", "matcher.class_costs.softmax"
@@ -59,7 +59,7 @@ CLASS_COST_MUTANTS: tuple[Mutant, ...] = (
         "The matcher of a sigmoid head took probabilities by softmax. Right: the focal cost of each class's own "
         "sigmoid. Shows with several classes.",
         "huggingface/transformers 4.46 to 5.23.0, DeformableDetrForSegmentationLoss",
-        lambda spec: replace_in(spec, FOCAL, spec.matcher.class_costs["softmax"]),
+        lambda spec: replace_in(spec, FOCAL, softmax_class_cost),
     ),
     Mutant(
         "rfdetr-matcher-alpha-hardcoded",

@@ -8,6 +8,7 @@ from functools import cache, reduce
 
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.reference import ULTRALYTICS, LossSpec, differing
+from detr_conformance.reference.spec import NoSuchFieldError
 
 Change = Callable[[LossSpec], LossSpec]
 
@@ -22,6 +23,7 @@ class Mutant:
         story: what went wrong, what is right, and how it shows.
         link: where the bug or its fix can be read, the project and file, or the section of the specification.
         change: from a spec to what a port of it with this bug computes.
+        home: a spec under which the bug shows.
     """
 
     id: str
@@ -29,18 +31,23 @@ class Mutant:
     story: str
     link: str
     change: Change
+    home: LossSpec = ULTRALYTICS
 
-    def of(self, spec: LossSpec = ULTRALYTICS) -> LossSpec:
-        """What the bug makes of a spec."""
-        return self.change(spec)
+    def of(self, spec: LossSpec | None = None) -> LossSpec:
+        """What the bug makes of a spec, by default of its home; a spec without the part in question stays as it is."""
+        spec = self.home if spec is None else spec
+        try:
+            return self.change(spec)
+        except NoSuchFieldError:
+            return spec
 
-    def port(self, spec: LossSpec = ULTRALYTICS) -> ReferencePort:
+    def port(self, spec: LossSpec | None = None) -> ReferencePort:
         """A port of the spec that has the bug."""
-        return ReferencePort(self.of(spec), self.id, profile=spec)
+        return ReferencePort(self.of(spec), self.id, profile=self.home if spec is None else spec)
 
-    def changes(self, spec: LossSpec = ULTRALYTICS) -> list[str]:
+    def changes(self, spec: LossSpec | None = None) -> list[str]:
         """The decisions that it takes otherwise, as paths into the spec; none where the spec itself decides so."""
-        return list(_changes(self, spec))
+        return list(_changes(self, self.home if spec is None else spec))
 
 
 @cache

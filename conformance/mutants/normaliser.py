@@ -9,6 +9,7 @@ from detr_conformance.mutants.changes import wrapped
 from detr_conformance.mutants.mutant import Change, Mutant
 from detr_conformance.reference import LossSpec, replace_in
 from detr_conformance.reference.normaliser import Normaliser, Tally, queries, targets
+from detr_conformance.reference.spec import value_in
 
 STEP_2 = "loss specification, DETRLoss, step 2"
 STEP_4 = "loss specification, DETRLoss, step 4"
@@ -72,7 +73,7 @@ NORMALISER_MUTANTS: tuple[Mutant, ...] = (
         "Cross-entropy is divided by the number of pairs, as the focal losses are. Right: by the number of queries. "
         "Shows where the two differ.",
         f"{STEP_4}: not use_fl",
-        lambda spec: replace_in(spec, "normaliser.bce", spec.normaliser["focal"]),
+        lambda spec: replace_in(spec, "normaliser.bce", value_in(spec, "normaliser.focal")),
     ),
     Mutant(
         "plausible-divided-by-scores",

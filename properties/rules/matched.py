@@ -43,7 +43,9 @@ def assert_pairs(case: LossCase, matched: list[Matched]) -> None:
 
 
 def _groups(case: LossCase, queries: np.ndarray, targets: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The pairs of each group of queries, which count within it."""
+    """The pairs of each group of queries, which count within it; of one group they stay as they came."""
+    if case.config.query_groups == 1:
+        return [(queries, targets)]
     size = case.queries // case.config.query_groups
     groups = (queries // size == group for group in range(case.config.query_groups))
     return [(queries[own] % size, targets[own]) for own in groups]

@@ -7,7 +7,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis.strategies import SearchStrategy
 
+from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.case import Denoising, LossCase, LossConfig
+from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.rule import Rule
+from detr_conformance.properties.strategies import Domain
+from detr_conformance.reference import FAMILY, LossSpec
 
 
 def grid_of_boxes(*shape: int) -> np.ndarray:
@@ -68,3 +73,16 @@ def drawn_cases(strategy: SearchStrategy[LossCase], count: int) -> list[LossCase
     collect()
     jaxtyping.config.update("jaxtyping_disable", before)
     return cases
+
+
+def home_of(rule: Rule) -> PortUnderTest:
+    """The reference by the first spec of the family that the rule is about."""
+    ports = (PortUnderTest(ReferencePort(spec)) for spec in FAMILY.values())
+    return next(port for port in ports if rule.applies(port))
+
+
+def fitting(spec: LossSpec, case: LossCase) -> LossCase:
+    """The case with what the spec knows of it: its columns of logits, and denoising queries where it has any."""
+    judged = PortUnderTest(ReferencePort(spec))
+    known = case if judged.can("denoising") else case.change(denoising=None)
+    return Domain.of(judged).allowed(known)

@@ -14,11 +14,11 @@ from detr_conformance.properties.port import DenoisingGroup, LossResult
 from detr_conformance.properties.port_under_test import OutOfScope, PortError, PortUnderTest
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.rules import RULES
-from detr_conformance.properties.strategies import loss_cases
+from detr_conformance.properties.strategies import Domain, loss_cases
 from detr_conformance.properties.tolerance import PRECISIONS, UNITS
 from detr_conformance.reference import RTDETR, Tracked
 
-from .sample_cases import drawn_cases, grid_of_boxes, grid_of_logits, small_case
+from .sample_cases import drawn_cases, grid_of_boxes, grid_of_logits, home_of, small_case
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # garbage would not get past the checks of shapes
 
@@ -160,13 +160,13 @@ ANSWERS = {
 @pytest.fixture(scope="module")
 def cases_of_rules() -> list[tuple[Rule, LossCase]]:
     """A case for every rule; the second one drawn, since the first is the smallest there is."""
-    return [(rule, drawn_cases(loss_cases(rule.request), 2)[1]) for rule in RULES]
+    return [(rule, drawn_cases(loss_cases(rule.request, Domain.of(home_of(rule))), 2)[1]) for rule in RULES]
 
 
 def verdict(rule: Rule, port: Stubborn, case: LossCase) -> str:
     """The message of a rule that was broken or not answered."""
     try:
-        rule.check(PortUnderTest(port), case)
+        rule.check(PortUnderTest(port, home_of(rule).spec), case)
     except (AssertionError, PortError) as failure:
         return str(failure) or "\n"
     except OutOfScope:

@@ -15,6 +15,7 @@ from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.tolerance import PRECISIONS
 
 from ..thorough import thorough_but
+from .sample_cases import home_of
 
 
 @pytest.mark.usefixtures("shapes_unchecked")
@@ -29,7 +30,7 @@ def test_shapes_are_as_annotated_where_the_reference_is_judged(rule: Rule) -> No
 
 
 def assert_pass(rule: Rule) -> None:
-    outcome = judge(rule, ReferencePort(), level="smoke")
+    outcome = judge(rule, home_of(rule).port, level="smoke")
     assert (outcome.verdict, outcome.message) == ("pass", "")
     assert outcome.examples > 0
 

@@ -10,11 +10,12 @@ import pytest
 from detr_conformance.reference import FAMILY, LossConfig
 from detr_conformance.reference.tape import gradients, variable
 
-TERMS = {f"{spec.name} {name}": term for spec in FAMILY.values() for name, term in spec.class_terms.items()}
+TERMS = {f"{spec.name} {name}": (spec, term) for spec in FAMILY.values() for name, term in spec.class_terms.items()}
 LOGITS = (-40.0, -3.0, 0.0, 0.7, 2.0, 40.0)
-CONFIGS = [LossConfig(nc=1, gamma=gamma, alpha=alpha) for gamma, alpha in product((0.0, 1.0, 1.5, 2.0), (0.25, 0.75))]
+OPTIONS = list(product((0.0, 1.0, 1.5, 2.0), (0.25, 0.75)))
+CLASSES = 2
 
-every_term = pytest.mark.parametrize("term", TERMS.values(), ids=TERMS)
+every_term = pytest.mark.parametrize(("spec", "term"), TERMS.values(), ids=TERMS)
 
 
 def value(term, x, y, q, config) -> float:
@@ -23,33 +24,36 @@ def value(term, x, y, q, config) -> float:
     return term.terms(term, *arguments, config).item()
 
 
-@every_term
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
-def test_the_closed_form_of_a_matched_query_is_its_term(term, config):
-    for x, iou in product(LOGITS, (0.0, 0.3, 1.0)):
-        expected = pytest.approx(value(term, x, 1, iou, config), rel=1e-9, abs=1e-15)
-        assert term.matched(x, iou, config) == expected
+def of_query(term, logits, label, iou, config) -> float:
+    """The terms of all columns of one query; the label of background is one beyond the last class."""
+    y = (np.arange(len(logits)) == label).astype(float)
+    return float(term.terms(term, *(each[None, None] for each in (logits, y, iou * y)), config).sum())
 
 
 @every_term
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
-def test_the_closed_form_of_the_background_is_its_term(term, config):
-    expected = [value(term, x, 0, 0, config) for x in LOGITS]
-    assert term.background(np.array(LOGITS), config) == pytest.approx(expected, rel=1e-9, abs=1e-15)
+@pytest.mark.parametrize(("gamma", "alpha"), OPTIONS)
+def test_the_closed_form_of_a_query_is_the_sum_of_its_terms(spec, term, gamma, alpha):
+    config = LossConfig(nc=CLASSES, gamma=gamma, alpha=alpha)
+    for logits in map(np.array, product(LOGITS, repeat=spec.columns(CLASSES))):
+        for label, iou in ((0, 0.0), (1, 0.3), (0, 1.0), (CLASSES, 0.0)):
+            rounding = 1e-15 * (1.0 + np.abs(logits).max())
+            expected = pytest.approx(of_query(term, logits, label, iou, config), rel=1e-9, abs=rounding)
+            assert term.closed_form(logits, None if label == CLASSES else label, iou, config) == expected
 
 
 @every_term
-def test_a_term_reads_what_it_says_it_reads(term):
-    usual, other = CONFIGS[3], CONFIGS[6]
-    by_score = {value(term, 0.7, 1, q, usual) for q in (0.2, 0.6)}
-    by_options = {value(term, 0.7, 0, 0, config) for config in (usual, other)}
+def test_a_term_reads_what_it_says_it_reads(spec, term):
+    usual, other = (LossConfig(nc=CLASSES, gamma=gamma, alpha=alpha) for gamma, alpha in (OPTIONS[3], OPTIONS[6]))
+    logits = np.linspace(0.7, -0.2, spec.columns(CLASSES))
+    by_score = {of_query(term, logits, 0, q, usual) for q in (0.2, 0.6)}
+    by_options = {of_query(term, logits, CLASSES, 0.0, config) for config in (usual, other)}
     assert (len(by_score) == 2) == term.reads_score
     assert (len(by_options) == 2) == term.reads_options
 
 
-@every_term
+@pytest.mark.parametrize("term", [term for _, term in TERMS.values()], ids=TERMS)
 def test_the_score_is_read_off_where_its_probe_says(term):
-    assert (term.probe is not None) == term.reads_score
+    assert term.probe is None or term.reads_score
     if term.probe is None:
         return
     for y, q in product((1,), (0.2, 0.6, 1.0)):
@@ -62,10 +66,11 @@ def test_the_score_is_read_off_where_its_probe_says(term):
 
 
 @every_term
-def test_a_term_that_is_straight_in_alpha_has_no_bend_there(term):
-    at = [sum(value(term, 0.7, y, 0.5 * y, LossConfig(alpha=alpha)) for y in (0, 1)) for alpha in (0.2, 0.4, 0.6)]
-    assert at[1] == pytest.approx((at[0] + at[2]) / 2, rel=1e-12)
-    assert term.straight_in_alpha == (at[0] != at[2] and term.reads_options)
+def test_a_term_that_is_straight_in_alpha_has_no_bend_there(spec, term):
+    logits = np.linspace(0.7, -0.2, spec.columns(CLASSES))
+    at = [of_query(term, logits, 0, 0.5, LossConfig(nc=CLASSES, alpha=alpha)) for alpha in (0.2, 0.4, 0.6)]
+    is_straight = at[1] == pytest.approx((at[0] + at[2]) / 2, rel=1e-12)
+    assert term.straight_in_alpha == (is_straight and at[0] != at[2])
 
 
 def test_rtdetrs_varifocal_weight_is_a_constant_and_the_bases_is_not():

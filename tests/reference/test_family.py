@@ -31,7 +31,8 @@ def class_loss(spec, given, **options) -> float:
 def test_rtdetr_divides_every_class_loss_by_the_number_of_targets(queries, targets, options):
     config, pairs = LossConfig(nc=1, **options), min(queries, targets)
     term = RTDETR.class_terms[config.classification]
-    total = pairs * term.matched(0.3, 1.0, config) + (queries - pairs) * float(term.background(np.array(0.3), config))
+    matched, background = (term.closed_form(np.array([0.3]), target, 1.0, config) for target in (0, None))
+    total = pairs * matched + (queries - pairs) * background
     assert class_loss(RTDETR, inputs(queries, targets, 0.3), **options) == pytest.approx(
         total / max(targets, 1), rel=1e-6
     )

@@ -97,7 +97,7 @@ def test_a_member_says_its_differences_and_nothing_else(spec):
 @pytest.mark.parametrize("spec", FAMILY.values(), ids=FAMILY)
 def test_every_difference_has_a_sentence_and_a_link(spec):
     for sentence, link in spec.differences.values():
-        assert re.fullmatch(r"[A-Z].*\w\.", sentence)
+        assert re.fullmatch(r"[A-Z0-9].*\w\.", sentence)
         assert re.match(r"https://\S+|arXiv \d{4}\.\d{5}", link)
     assert all(reason.endswith(".") for reason in spec.undefined.values())
 
