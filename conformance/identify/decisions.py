@@ -50,10 +50,10 @@ class Alternative:
 
     def put_in(self, spec: LossSpec, path: str) -> LossSpec:
         """The spec with this alternative at a path."""
-        changed: LossSpec = replace_in(spec, path, self.value)
-        for own, value in self.following.items():
-            changed = replace_in(changed, own, value)
-        return changed
+        decided: dict[str, Any] = {path: self.value, **self.following}
+        for own, value in decided.items():
+            spec = replace_in(spec, own, value)
+        return spec
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 
+from detr_conformance.identify.alternatives import shared_from_the_last
 from detr_conformance.identify.answers import Answers, Tell, alike, described, got, is_certain, predicted, share
 from detr_conformance.identify.cases import CaseMaker, of_any_convention
-from detr_conformance.identify.decisions import decisions, widest_spec
+from detr_conformance.identify.decisions import Alternative, decisions, widest_spec
 from detr_conformance.identify.elimination import Hypotheses, Outcome, eliminate
 from detr_conformance.identify.question import CHOICE_OF_TERM, Choice, Question, term_used
 from detr_conformance.identify.questions import questions
@@ -20,6 +21,7 @@ from detr_conformance.properties.port_under_test import PortError, PortUnderTest
 from detr_conformance.properties.strategies import Domain
 from detr_conformance.reference import FAMILY, LossSpec
 from detr_conformance.reference.keys import TERMS
+from detr_conformance.reference.pairing import own_per_layer, shared_if_asked
 
 CASES_IN_THE_END = 8
 """So many cases of all kinds must be explained."""
@@ -29,6 +31,8 @@ ANSWERS_TO_MEND = 4
 """An alternative that explains none of so many answers that are unexplained is not looked at further."""
 TOGETHER = 400
 """More hypotheses are not compared at a time: decisions are taken one by one then."""
+ONLY_WHERE_ASKED = (own_per_layer, shared_if_asked, shared_from_the_last)
+"""Pairings that differ only where layers are asked to share a matching."""
 
 Wrong = tuple[LossCase, str]
 """An answer that is not explained: the case and the name."""
@@ -96,9 +100,16 @@ class Search:
     def against(self, spec: LossSpec) -> list[str]:
         """The decisions that the port takes otherwise than a spec, and the losses that it has and the spec lacks."""
         places = {path: self.decisions[path].place_of(spec) for path in self.outcomes if self.is_known(path)}
-        other = [path for path, place in places.items() if place is not None and place not in self.left[path]]
+        other = [path for path, place in places.items() if place is not None and not self._may_be(path, place, spec)]
         refused = self.refused_kinds & spec.class_terms.keys()
         return [*other, *(f"class_terms.{name}" for name in sorted(self.terms - spec.class_terms.keys() | refused))]
+
+    def _may_be(self, path: str, place: int, spec: LossSpec) -> bool:
+        """Whether nothing speaks against an alternative, as far as its spec defines what was asked."""
+        alternatives, left = self.decisions[path].alternatives, self.left[path]
+        if path == "pairing" and "uni_match" in spec.undefined:  # whatever comes where layers are asked to share
+            left = [each for each in range(len(alternatives)) if _paired_alike(alternatives, each, left)]
+        return place in left
 
     @property
     def refused_kinds(self) -> set[str]:
@@ -195,6 +206,12 @@ class Search:
         if self.answers.can("gradients"):
             names += [f"{key} by {name}" for key in names for name in losses[key].gradients]
         return names
+
+
+def _paired_alike(alternatives: Sequence[Alternative], place: int, left: Sequence[int]) -> bool:
+    """Whether a pairing is one of those that are left, but for what it does where layers are asked to share."""
+    asked = [each for each, alternative in enumerate(alternatives) if alternative.value in ONLY_WHERE_ASKED]
+    return place in left or (place in asked and not set(asked).isdisjoint(left))
 
 
 def alike_on(case: LossCase, names: Sequence[str], first: LossSpec, others: Sequence[LossSpec]) -> bool:

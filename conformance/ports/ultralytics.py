@@ -77,7 +77,9 @@ class UltralyticsPort(TorchPort):
 
     def build(self, case: LossCase) -> Any:
         """The loss, built with keyword arguments."""
-        return self.loss_class(**asdict(case.config))
+        options = asdict(case.config)
+        of_others = ("class_loss", "query_groups")  # options of other members of the family
+        return self.loss_class(**{name: value for name, value in options.items() if name not in of_others})
 
     def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
         """Call the loss as Ultralytics' trainer does."""

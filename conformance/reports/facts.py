@@ -100,7 +100,9 @@ def hint(report: Report) -> str:
     is_a_riddle = len(broken(report)) >= MANY and not (found is not None and found.deviations)
     if not report.port.asked or not (follows_another or is_a_riddle):
         return ""
-    return f"detr-conformance identify {shlex.join(_without_profile(report.port.asked))} says which convention it follows"
+    return (
+        f"detr-conformance identify {shlex.join(_without_profile(report.port.asked))} says which convention it follows"
+    )
 
 
 def _without_profile(asked: list[str]) -> list[str]:
