@@ -189,7 +189,7 @@ NO_OBJECT_WEIGHT = 0.1
 """What a query without a target counts in DETR's classification loss; one with a target counts 1."""
 
 
-def rare_no_object(x: Terms, y: Terms, q: Terms, config: LossConfig) -> Float[np.ndarray, " columns"]:
+def rare_no_object(x: Terms, y: Terms, q: Terms, config: LossConfig) -> Terms:
     """0.1 in the last column, that of no object, else 1."""
     return np.where(np.arange(y.shape[-1]) == config.nc, NO_OBJECT_WEIGHT, np.ones_like(y))
 
