@@ -20,7 +20,7 @@ it to `check` with `--profile my_module:MINE`, or to your port as its `profile`.
 """
 DIFFERENCES = """## Where they differ
 
-A column says only what differs from `ultralytics`.
+Each from `ultralytics`.
 """
 DECISIONS = """## Every decision
 
@@ -37,10 +37,9 @@ FOR_RULES = frozenset({"closed_form", "probe", "reads_score", "reads_options", "
 
 def markdown() -> str:
     """Differences, decisions, and what is left undefined."""
-    others = [spec for spec in FAMILY.values() if spec is not ULTRALYTICS]
-    head = ["decision", *(f"`{spec.name}`" for spec in (ULTRALYTICS, *others))]
-    different = dict.fromkeys(path for spec in others for path in spec.differences if path != "undefined")
-    lines = [HEAD, DIFFERENCES, *_table(head, (_difference(path, others) for path in different))]
+    lines = [HEAD, DIFFERENCES]
+    for spec in FAMILY.values():
+        lines += _differences(spec) if spec.differences else ()
     lines += [DECISIONS, *_table(["decision", "what it is", "`ultralytics`"], map(_decision, _decisions()))]
     return "\n".join([*lines, UNDEFINED, *_undefined(), ""])
 
@@ -51,11 +50,19 @@ def _table(head: list[str], rows: Iterator[list[str]]) -> Iterator[str]:
     yield ""
 
 
-def _difference(path: str, others: list[LossSpec]) -> list[str]:
-    """What the base decides at a path, and what the others do."""
-    leaves = [each for spec in others for each in differing(ULTRALYTICS, spec) if _lies_in(each, path)]
-    base = _joined({each.removeprefix(f"{path}."): said(value_in(ULTRALYTICS, each)) for each in leaves}, path)
-    return [f"`{path}`", base, *(_with_link(spec.differences.get(path)) for spec in others)]
+def _differences(spec: LossSpec) -> Iterator[str]:
+    """A row for each field in which a spec differs from the base."""
+    yield f"### `{spec.name}`\n"
+    said_of = {path: said for path, said in spec.differences.items() if path != "undefined"}
+    rows = ([f"`{path}`", _base(path, spec), _with_link(said)] for path, said in said_of.items())
+    yield from _table(["decision", "`ultralytics`", f"`{spec.name}`"], rows)
+
+
+def _base(path: str, spec: LossSpec) -> str:
+    """What the base decides where the spec differs at or below a path."""
+    known = {*paths(ULTRALYTICS)}
+    leaves = [each for each in differing(ULTRALYTICS, spec) if _lies_in(each, path) and each in known]
+    return _joined({each.removeprefix(f"{path}."): said(value_in(ULTRALYTICS, each)) for each in leaves}, path)
 
 
 def _lies_in(leaf: str, path: str) -> bool:
@@ -72,9 +79,7 @@ def _joined(decided: Mapping[str, str], path: str) -> str:
     return "; ".join(f"{', '.join(of)}: {text}" for text, of in names.items())
 
 
-def _with_link(difference: Difference | None) -> str:
-    if difference is None:
-        return ""
+def _with_link(difference: Difference) -> str:
     place, _, file = difference.link.partition(", ")
     if not place.startswith("http"):
         return f"{difference.sentence} ({difference.link})"
