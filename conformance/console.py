@@ -94,6 +94,8 @@ class Display:
             for mistake in found.deviations:
                 line = Text(f"{one_line(mistake.id)}: {one_line(f'{mistake.story} {facts.web_address(mistake)}')}")
                 self.console.print(Padding(line, (0, 0, 0, 2), expand=False))
+        if facts.hint(report):
+            self._say(one_line(facts.hint(report)))
 
     def _head(self) -> None:
         self._say("")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 from detr_conformance.properties.rule import FAMILIES
 from detr_conformance.properties.rules import RULES
@@ -19,6 +20,8 @@ EXIT_STATUS = {"conformant": 0, "partial": 0, "non-conformant": 1}
 TITLES = {rule.id: rule.title for rule in RULES}
 STALE = "the rule is on the list of known deviations and holds: take it off the list"
 NOT_JUDGED = "not judged"
+MANY = 10
+"""So many broken rules without an explanation may come from another convention."""
 
 
 def broken(report: Report) -> list[RuleEntry]:
@@ -88,6 +91,24 @@ def restrictions(port: PortFacts) -> str:
 def place(divergence: Divergence) -> str:
     """Where the numbers part: an array, and an index in it."""
     return f"{divergence.what}{divergence.where or ''}"
+
+
+def hint(report: Report) -> str:
+    """What to run where the port may follow another convention; empty elsewhere."""
+    found = report.diagnosis
+    follows_another = found is not None and found.profile is not None
+    is_a_riddle = len(broken(report)) >= MANY and not (found is not None and found.deviations)
+    if not report.port.asked or not (follows_another or is_a_riddle):
+        return ""
+    return (
+        f"detr-conformance identify {shlex.join(_without_profile(report.port.asked))} says which convention it follows"
+    )
+
+
+def _without_profile(asked: list[str]) -> list[str]:
+    """The arguments that name a port, without the profile that it was held to."""
+    place = asked.index("--profile") if "--profile" in asked else len(asked)
+    return [*asked[:place], *asked[place + 2 :]]
 
 
 def web_address(mistake: KnownMistake) -> str:

@@ -67,6 +67,7 @@ def page(report: Report) -> str:
     return _ENVIRONMENT.get_template("page.html").render(
         report=report,
         meaning=facts.meaning(report),
+        hint=facts.hint(report),
         exit_status=facts.exit_status(report),
         counted=facts.counted(report),
         options=facts.options(report.port),

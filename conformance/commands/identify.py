@@ -1,0 +1,41 @@
+"""`detr-conformance identify`: which convention a port follows."""
+
+from __future__ import annotations
+
+import argparse
+
+from detr_conformance.commands.arguments import PORT, Commands, gigabytes
+from detr_conformance.writing import refuse_unwritable, write
+
+ABOUT = "Find out, field by field, which convention a port follows, and name the nearest profile and all differences."
+
+
+def add_parser(commands: Commands) -> None:
+    """What `identify` takes."""
+    parser = commands.add_parser("identify", help="find out which convention a port follows", description=ABOUT)
+    parser.set_defaults(run=_run)
+    parser.add_argument("port", metavar="PORT", help=PORT)
+    parser.add_argument("--adapter", help="the attribute is a loss class; `ultralytics` says how to build and call it")
+    parser.add_argument("--denoising", metavar="MODULE:FUNCTION", help="a generator like get_cdn_group, with --adapter")
+    parser.add_argument("--memory", metavar="GB", type=gigabytes, default=4.0, help="what the port may take (4)")
+    parser.add_argument("--write", metavar="FILE", help="write a Python module there, for check --profile MODULE:SPEC")
+    parser.add_argument("--json", metavar="FILE", help="write what was found there")
+
+
+def _run(given: argparse.Namespace) -> int:
+    from detr_conformance.identify.apart import identified
+    from detr_conformance.identify.showing import show
+    from detr_conformance.options import CheckOptions
+    from detr_conformance.resolve import resolve
+
+    refuse_unwritable(given.write, "--write")
+    refuse_unwritable(given.json, "--json")
+    options = CheckOptions(
+        port=given.port, adapter=given.adapter, denoising=given.denoising, memory=given.memory, level="smoke"
+    )
+    resolve(options)
+    found = identified(options)
+    write(given.write, found.spec, "--write")
+    write(given.json, found.to_json(), "--json")
+    show(found)
+    return 0

@@ -1,0 +1,1 @@
+"""Identification: which convention a port follows, decision by decision."""

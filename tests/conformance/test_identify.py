@@ -1,0 +1,170 @@
+"""`detr-conformance identify`: which convention a port follows."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import msgspec
+import pytest
+
+from detr_conformance.cli import main
+from detr_conformance.identify import apart
+from detr_conformance.identify.found import Identification
+from detr_conformance.identify.reporting import report_of
+from detr_conformance.identify.searching import Search
+from detr_conformance.options import CheckOptions
+from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.properties import oracle
+from detr_conformance.properties.drawing import pool
+from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.strategies import Domain
+from detr_conformance.reference import FAMILY, RTDETR
+from detr_conformance.resolve import resolve
+from tests.conformance import identified_ports as ports
+from tests.correct.ports import CORRECT
+from tests.thorough import thorough_but
+
+QUICK_CORRECT = ("plain-torch", "focal-only", "rtdetr-v2")
+QUICK_HYBRIDS = (1, 2)
+
+
+def identify(port):
+    search = Search(port, lambda _: None).run()
+    return search, report_of(search)
+
+
+def finding(found, field):
+    return next(each for each in found.findings if each.field == field)
+
+
+@pytest.mark.parametrize("name", thorough_but(["ultralytics", "rtdetr", "dfine"], FAMILY))
+def test_every_member_of_the_family_is_named(name):
+    _, found = identify(ReferencePort(FAMILY[name]))
+    assert found.nearest == [name]
+    assert found.is_exact
+    assert not found.differences
+
+
+@pytest.mark.parametrize("name", thorough_but(QUICK_CORRECT, [port.name for port in CORRECT]))
+def test_a_correct_port_follows_what_it_names(name):
+    port = next(port for port in CORRECT if port.name == name)
+    search, found = identify(port)
+    assert port.profile in found.nearest
+    assert not search.against(FAMILY[port.profile])
+    assert not found.unexplained
+
+
+@pytest.mark.parametrize("number", QUICK_HYBRIDS)
+def test_the_fields_of_a_hybrid_are_found(number):
+    spec = ports.hybrid(number)
+    search, found = identify(ReferencePort(spec))
+    assert not ports.wrong_fields(search, spec)
+    assert not found.unexplained
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(900)
+def test_nine_hybrids_out_of_ten_are_found_in_all_fields():
+    off = {}
+    for number in range(ports.HYBRIDS):
+        spec = ports.hybrid(number)
+        search, found = identify(ReferencePort(spec))
+        off[number] = [*ports.wrong_fields(search, spec), *found.unexplained]
+    assert sum(not each for each in off.values()) >= 0.9 * ports.HYBRIDS, off
+
+
+def test_the_answer_is_the_same_twice():
+    port = next(port for port in CORRECT if port.name == "plain-torch")
+    assert identify(port)[1].to_json() == identify(port)[1].to_json()
+
+
+def test_what_only_gradients_show_is_not_told_without_them():
+    _, found = identify(ports.without_gradients)
+    weight = finding(found, "class_terms.varifocal")
+    assert weight.told == "several"
+    assert {each.source for each in weight.options} >= {
+        'FAMILY["rtdetr"].class_terms["varifocal"]',
+        'FAMILY["ultralytics"].class_terms["varifocal"]',
+    }
+    assert found.nearest == ["rtdetr"]
+    assert any("detached" in line for line in found.not_asked)
+
+
+def test_box_losses_show_the_matching_of_a_port_that_does_not():
+    search, found = identify(ports.without_match)
+    assert found.nearest == ["rtdetr"]
+    assert search.is_known("matcher.guard")
+    assert finding(found, "matcher.guard").told == "found"
+
+
+def test_an_option_that_a_port_restricts_is_not_told():
+    _, found = identify(ports.Lacking(RTDETR, gamma=(2.0,)))
+    assert finding(found, "options").told == "several"
+    assert any("gamma" in line and "restricts" in line for line in found.not_asked)
+
+
+def test_a_mistake_is_no_convention():
+    _, found = identify(ports.mistaken)
+    assert found.nearest == ["ultralytics"]
+    assert not found.is_exact
+    assert finding(found, "normaliser.bbox").told == "none fits"
+    assert finding(found, "normaliser.giou").told == "found"
+    assert any("loss_bbox" in line for line in found.unexplained)
+
+
+@pytest.mark.parametrize(
+    ("port", "reason"),
+    {
+        "hanging": "did not answer within 2 s when it was asked for loss(case) with",
+        "crashing": "ended its process (exit status 3) when it was asked for loss(case)",
+        "raising": "loss(case) raised RuntimeError: no such thing",
+        "breaking": "loss(case) returned str, expected a LossResult",
+    }.items(),
+)
+def test_a_port_without_answers_cannot_be_identified(port, reason, refusal, monkeypatch):
+    monkeypatch.setattr(apart, "SILENCE", 2.0)
+    assert reason in refusal("identify", f"tests.conformance.identified_ports:{port}")
+
+
+def test_losses_that_mean_nothing_are_no_convention(refusal):
+    assert "no loss under a name that is known, only loss, total" in refusal(
+        "identify", "tests.conformance.identified_ports:garbling"
+    )
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """What the command writes and says about a hybrid."""
+    folder = tmp_path_factory.mktemp("written")
+    files = {"--write": folder / "written_spec.py", "--json": folder / "found.json"}
+    options = [str(part) for each in files.items() for part in each]
+    assert main(["identify", "tests.conformance.identified_ports:mixed", *options]) == 0
+    return folder
+
+
+def test_the_written_module_is_a_profile_that_the_port_passes(written, monkeypatch):
+    monkeypatch.syspath_prepend(written)
+    options = CheckOptions(port="tests.conformance.identified_ports:mixed", profile="written_spec:SPEC")
+    port, spec = resolve(options)
+    judged = PortUnderTest(port, spec)
+    drawn = islice(pool(ports.of_each_kind(spec), Domain.of(judged), 0), 10)
+    certain = [case for case in drawn if oracle.matching_is_certain(case, spec)]
+    assert len(certain) > 3
+    for case in certain:
+        judged.loss(case).assert_values(judged.expected(case))
+
+
+def test_the_file_holds_what_was_found(written):
+    found = msgspec.json.decode((written / "found.json").read_bytes(), type=Identification)
+    spec = ports.hybrid(1)
+    assert found.port == spec.name
+    assert {each.field for each in found.differences}
+    assert found.spec == (written / "written_spec.py").read_text()
+
+
+def test_the_command_says_what_was_found(capsys):
+    assert main(["identify", "tests.conformance.identified_ports:without_gradients"]) == 0
+    out = capsys.readouterr().out
+    assert "lacking follows rtdetr" in out
+    assert "could not tell:" in out
+    assert "Nothing is added" in out
