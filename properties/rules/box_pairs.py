@@ -9,7 +9,7 @@ import numpy as np
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.divisors import weight
 from detr_conformance.properties.port_under_test import PortUnderTest
-from detr_conformance.properties.questions import counts_layers, divides_by_counts
+from detr_conformance.properties.questions import counts_layers, divides_by_counts, measures_giou
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.target_score import readable, target_score
@@ -52,7 +52,12 @@ def perfect_prediction(port: PortUnderTest, case: LossCase) -> None:
     _assert_pair(port, case, case.gt_bboxes[0], _giou(port, area, area, area))
 
 
-@rule("BOX-08", source=f"{GIOU}, section 3: the hull of nested boxes is the outer one", request=ONE_PAIR)
+@rule(
+    "BOX-08",
+    source=f"{GIOU}, section 3: the hull of nested boxes is the outer one",
+    request=ONE_PAIR,
+    among=measures_giou,
+)
 def nested_boxes(port: PortUnderTest, case: LossCase) -> None:
     """Of two boxes one inside the other GIoU is IoU, the ratio of their areas, whichever is the prediction."""
     outer = _on_grid(case.gt_bboxes[0])
@@ -63,7 +68,7 @@ def nested_boxes(port: PortUnderTest, case: LossCase) -> None:
     _assert_pair(port, case.change(gt_bboxes=inner[None]), outer, overlap)
 
 
-@rule("BOX-09", source=f"{GIOU}, section 3: GIoU of boxes that do not meet", request=ONE_PAIR)
+@rule("BOX-09", source=f"{GIOU}, section 3: GIoU of boxes that do not meet", request=ONE_PAIR, among=measures_giou)
 def boxes_apart(port: PortUnderTest, case: LossCase) -> None:
     """Of two boxes that do not meet GIoU is minus the empty share of their hull, so that the loss is above the gain,
     and grows the further they are apart."""
@@ -81,7 +86,7 @@ def boxes_apart(port: PortUnderTest, case: LossCase) -> None:
     "BOX-10",
     source=f"{GIOU}, section 3: GIoU is a lower bound of IoU",
     request=replace(ONE_PAIR, readable_score=True),
-    among=divides_by_counts,
+    among=lambda spec: divides_by_counts(spec) and measures_giou(spec),
 )
 def giou_is_at_most_iou(port: PortUnderTest, case: LossCase) -> None:
     """GIoU, as loss_giou shows it, is at most the IoU that serves as target score in the classification loss, and equal
@@ -105,6 +110,7 @@ def giou_is_at_most_iou(port: PortUnderTest, case: LossCase) -> None:
     "BOX-11",
     source="Ultralytics bbox_iou: eps = 1e-7 is added to the union and to the hull; other profiles add nothing",
     request=ONE_PAIR,
+    among=measures_giou,
 )
 def tiny_boxes(port: PortUnderTest, case: LossCase) -> None:
     """Two equal boxes half over each other have a GIoU of a third, but for the profile's eps: area / (3 area + 2 eps)

@@ -10,7 +10,7 @@ from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.divisors import weight
 from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
-from detr_conformance.properties.questions import counts_layers
+from detr_conformance.properties.questions import counts_layers, measures_giou
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.tolerance import rounded
@@ -79,7 +79,7 @@ class Rivals:
         real=False,
         about_class=True,
     ),
-    among=lambda spec: spec.layers.independent,
+    among=lambda spec: spec.layers.independent and measures_giou(spec),
 )
 def matching_inside_the_loss(port: PortUnderTest, case: LossCase) -> None:
     """Whatever classification loss is chosen, with whatever alpha, gamma and gains, queries are matched inside the loss
