@@ -142,13 +142,6 @@ def giou(pred: Boxes, target: Boxes, guard: Guard) -> Coordinate:
     return overlap_of(pred, target, guard).giou
 
 
-@np.errstate(divide="ignore", invalid="ignore")
-def giou_over_guarded_areas(pred: Boxes, target: Boxes, guard: Guard) -> Coordinate:
-    """GIoU whose divisors alone are guarded: inter / guard(union) - (hull - union) / guard(hull)."""
-    areas = overlap_of(pred, target, Guard(0.0))
-    return areas.inter / guard(areas.union) - (areas.hull - areas.union) / guard(areas.hull)
-
-
 def l1_distance(pred: Boxes, target: Boxes) -> Coordinate:
     """|x - x'| + |y - y'| + |w - w'| + |h - h'|, of boxes that broadcast against each other."""
     return np.sum(np.abs(pred - target), axis=-1)

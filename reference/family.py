@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from detr_conformance.reference.base_spec import NO_AREA, NON_FINITE, ULTRALYTICS, all_heeded, differs
-from detr_conformance.reference.boxes import Guard, corners_of_centre_form, giou_over_guarded_areas
+from detr_conformance.reference.boxes import Guard, corners_of_centre_form
 from detr_conformance.reference.classification import (
     FOCAL,
     IOU_AWARE,
@@ -89,11 +89,6 @@ def outward_edges(
     """Move every edge; a size that comes out below 0 changes its sign, which turns the box right side out again."""
     moved = moved_edges(boxes, box_noise_scale, half, rng)
     return np.where(moved < 0.0, -moved, moved)
-
-
-def giou_term_over_guarded_areas(boxes: Array, wanted: np.ndarray, guard: Guard) -> Array:
-    """1 - GIoU(b, b'), its divisors alone guarded."""
-    return 1.0 - giou_over_guarded_areas(boxes, wanted, guard)
 
 
 NO_CHOICE_OF_LAYER = {"uni_match": "No layer is asked to share the matching of another."}
@@ -273,11 +268,6 @@ DFINE = differs(
         _DFINE,
     ),
     clear=(votes_are_clear, "A query with two most frequent targets may keep either.", _DFINE),
-    undefined=(
-        {**RTDETR.undefined, "no_aux": "Without auxiliary layers there is nobody to vote with."},
-        "What implementations do there differs.",
-        _DFINE,
-    ),
     layers=(
         LayerPlan(least=3, denoising=lambda layers: layers - 1, independent=False),
         "The first layer is the encoder's, which has no denoising queries; the decoder has two at least.",
@@ -370,8 +360,6 @@ RFDETR = differs(
     "rfdetr",
     guard=_FLOOR,
     matcher__guard=_FLOOR,
-    box_terms__giou=(giou_term_over_guarded_areas, "Only the two divisors of GIoU are guarded.", _RFDETR),
-    matcher__overlap=(giou_over_guarded_areas, "Likewise in the matching cost.", _RFDETR),
     matcher__class_costs=(
         {"focal": unguarded_focal_class_cost},
         "Gamma is 2 in the cost, and nothing is added inside its logarithms.",
