@@ -6,6 +6,7 @@ from .adapter import CorrectPort
 from .autograd_function import AutogradFunction
 from .chunked import InChunks, LayersInThreads
 from .constant_zeros import ConstantZeros
+from .criterion_ports import CRITERIA
 from .focal_only import FocalOnlyPort
 from .functional import FunctionalPort
 from .numpy_port import NumPyPort
@@ -52,4 +53,5 @@ CORRECT = (
     FocalOnlyPort(),
     RTDETRLayersPort(),
     RTDETRv2Port(),
+    *CRITERIA,
 )
