@@ -352,7 +352,7 @@ Reference: Chen et al., LW-DETR, arXiv 2406.03459, section 3.3; groups: Chen et 
 """
 
 _RFDETR = "https://github.com/roboflow/rf-detr, rfdetr/models"
-_FLOOR = (Guard(1e-7, as_floor=True), "Union and enclosing area are at least 1e-7; nothing is added to them.", _RFDETR)
+_FLOOR = (Guard(1e-7, as_floor=True), "Union and enclosing area are at least 1e-7 where they divide.", _RFDETR)
 
 RFDETR = differs(
     LWDETR,

@@ -168,6 +168,7 @@ class DFineCriterion(DeformableCriterion):
     def dn_suffixes(self, count):
         return [f"_dn_{layer}" for layer in range(count)]
 
+
 class DEIMCriterion(DFineCriterion):
     """DEIM, arXiv 2412.04234."""
 

@@ -58,9 +58,7 @@ class CriterionPort(TorchPort):
         """Slots and targets of every image, from the lists of positive slots."""
         made, firsts = case.denoising, [case.of_image(image).start for image in range(case.images)]
         rows = zip(made.pos_idx, made.gt_idx, firsts, strict=True)
-        return [
-            (torch.tensor(slots), torch.tensor(own - first).repeat(made.num_group)) for slots, own, first in rows
-        ]
+        return [(torch.tensor(slots), torch.tensor(own - first).repeat(made.num_group)) for slots, own, first in rows]
 
     def denoising_indices(self, case):
         return through_the_batch(case, self.dn_indices(case))
