@@ -1,12 +1,13 @@
 """DETR's criterion, and what the others of the family change in it: one method or two each.
 
-A layer is a dict of `logits` (images, queries, columns) and `boxes` (images, queries, 4); targets are a list of one dict
-for each image.
+A layer is a dict of `logits` (images, queries, columns) and `boxes` (images, queries, 4); targets are a list of dicts,
+one for each image.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from typing import ClassVar
 
 import torch
 
@@ -20,7 +21,7 @@ RECIPE = {"class": 2.0, "bbox": 5.0, "giou": 2.0}
 class SetCriterion:
     """DETR, arXiv 2005.12872: match every layer, classify all of its queries, regress the matched boxes."""
 
-    class_losses = {"softmax": classes.softmax}
+    class_losses: ClassVar = {"softmax": classes.softmax}
     class_key, giou_key = "ce", "giou"
     guard = score_guard = staticmethod(as_it_is)
 
@@ -107,7 +108,7 @@ class SetCriterion:
 class DeformableCriterion(SetCriterion):
     """Deformable DETR, arXiv 2010.04159, and DINO's denoising queries, arXiv 2203.03605."""
 
-    class_losses = {"focal": classes.focal}
+    class_losses: ClassVar = {"focal": classes.focal}
     main = frozenset({"", "_dn"})
 
     def __init__(self, config):
@@ -149,7 +150,7 @@ class DINOHead(DeformableCriterion):
 class DFineCriterion(DeformableCriterion):
     """D-FINE, arXiv 2410.13842: boxes of every layer answer to the union of all matchings; the encoder comes first."""
 
-    class_losses = {"varifocal": classes.varifocal_of_constant_weight}
+    class_losses: ClassVar = {"varifocal": classes.varifocal_of_constant_weight}
     class_key = "vfl"
 
     def __init__(self, config):
@@ -172,7 +173,7 @@ class DFineCriterion(DeformableCriterion):
 class DEIMCriterion(DFineCriterion):
     """DEIM, arXiv 2412.04234."""
 
-    class_losses = {**DFineCriterion.class_losses, "mal": classes.matchability_aware}
+    class_losses: ClassVar = {**DFineCriterion.class_losses, "mal": classes.matchability_aware}
 
     def __init__(self, config):
         super().__init__(config)
@@ -182,7 +183,7 @@ class DEIMCriterion(DFineCriterion):
 class LWDETRCriterion(DeformableCriterion):
     """LW-DETR, arXiv 2406.03459: groups of queries, and the IoU in the target of the class loss."""
 
-    class_losses = {"ia_bce": classes.iou_aware, "focal": classes.focal}
+    class_losses: ClassVar = {"ia_bce": classes.iou_aware, "focal": classes.focal}
     class_cost = staticmethod(focal_cost())
 
     def build_matcher(self):
@@ -205,7 +206,7 @@ class RFDETRCriterion(LWDETRCriterion):
 class PaddleCriterion(DeformableCriterion):
     """PaddleDetection's: auxiliary layers are added up, and may share a matching."""
 
-    class_losses = {"focal": classes.focal, "varifocal": classes.varifocal}
+    class_losses: ClassVar = {"focal": classes.focal, "varifocal": classes.varifocal}
     class_key = "class"
     guard, score_guard = staticmethod(and_1e_10), staticmethod(and_1e_9)
 
