@@ -288,6 +288,11 @@ DFINE = differs(
         "A size below 0 changes its sign, so that a negative may lie on its object.",
         _DFINE_DENOISING,
     ),
+    undefined=(
+        {**RTDETR.undefined, "no_aux": "Layers without losses vote, or do not, or are refused."},
+        "What implementations do there differs.",
+        _DFINE,
+    ),
 )
 """D-FINE, without the losses of its distributions.
 
