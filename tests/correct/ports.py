@@ -21,6 +21,7 @@ from .padded_targets import PaddedTargets
 from .plain_loss import PlainLoss
 from .pure_python import PurePythonPort
 from .reused_buffers import ReusedBuffers
+from .rows_ports import ROWS
 from .rtdetr_layers import RTDETRLayersPort
 from .rtdetr_v2 import RTDETRv2Port
 
@@ -54,4 +55,5 @@ CORRECT = (
     RTDETRLayersPort(),
     RTDETRv2Port(),
     *CRITERIA,
+    *ROWS,
 )
