@@ -17,6 +17,7 @@ from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.strategies import (
     COST_GAINS,
+    KEPT,
     Domain,
     Sizes,
     by_term,
@@ -70,7 +71,14 @@ def _case(images: Sequence[ImageTargets], classes: int, request: Request, domain
     numbers = Numbers(np.random.default_rng(batch), grid=0, special=(), dtype=request.dtype)
     groups, queries = request.query_groups[0], max(gt_groups) + QUERIES_TO_SPARE
     sizes = Sizes(
-        layers, denoising_layers, groups * queries, classes, gt_groups, domain.columns(classes), query_groups=groups
+        layers=layers,
+        denoising_layers=denoising_layers,
+        queries=groups * queries,
+        classes=classes,
+        gt_groups=gt_groups,
+        columns=domain.columns(classes),
+        query_groups=groups,
+        kept=KEPT if domain.layers_vote else 0.0,
     )
     boxes = rounded(
         np.concatenate([image.boxes for image in images]), "float64" if request.dtype == "float64" else "float32"

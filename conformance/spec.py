@@ -8,11 +8,10 @@ from collections.abc import Iterator, Sequence
 from detr_conformance.mutants import MUSEUM
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.power import Matrix, recorded
-from detr_conformance.properties.case import CLASSIFICATION
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.rule import FAMILIES, Rule
 from detr_conformance.properties.rules import RULES
-from detr_conformance.reference import FAMILY, ULTRALYTICS, LossSpec
+from detr_conformance.reference import FAMILY, LossSpec
 from detr_conformance.resolve import BUILT_IN
 
 HEAD = """# The rules
@@ -30,8 +29,6 @@ Each rule says what a port has to declare before it is judged by it. Every rule 
 names it only where not all of them will do. *A choice of* an option means that the port must not restrict that option
 in its `options`.
 """
-ANY_LOSS = " or ".join(sorted(CLASSIFICATION))
-
 CATCHES = """## What each rule catches
 
 The decisions that each rule has been seen to notice a change of, and the mutants of the museum that changed them, as
@@ -55,9 +52,19 @@ def listing() -> str:
     return "\n".join([head, *rules, "", "Built-in ports:", *ports, ""])
 
 
-def needs(rule: Rule, spec: LossSpec = ULTRALYTICS) -> list[str]:
-    """What a port of the spec must declare before it is judged by the rule, besides some classification loss."""
-    return [what for what in rule.demands(_port_of(spec)) if what != ANY_LOSS]
+def needs(rule: Rule, spec: LossSpec | None = None) -> list[str]:
+    """What a port of the spec must declare before it is judged by the rule, besides some classification loss.
+
+    By default of the first spec of the family that the rule is about.
+    """
+    spec = _home(rule) if spec is None else spec
+    any_loss = " or ".join(sorted(spec.class_terms))
+    return [what for what in rule.demands(_port_of(spec)) if what != any_loss]
+
+
+def _home(rule: Rule) -> LossSpec:
+    """The first spec of the family that the rule is about; the base spec for most."""
+    return next(spec for spec in FAMILY.values() if rule.applies(_port_of(spec)))
 
 
 def _families() -> Iterator[str]:
@@ -96,11 +103,22 @@ def _section(rule: Rule) -> str:
 
 def _in_other_profiles(rule: Rule) -> Iterator[str]:
     """Where the other profiles differ from the base one: they leave the rule out, or it needs something else."""
+    names = {True: list[str](), False: list[str]()}
     for name, spec in FAMILY.items():
-        if not rule.applies(_port_of(spec)):
-            yield f"Not part of a run with the profile `{name}`."
-        elif needs(rule, spec) != needs(rule):
-            yield f"With the profile `{name}` it needs {', '.join(needs(rule, spec))}."
+        names[rule.applies(_port_of(spec))].append(name)
+    if names[False]:
+        fewer = min(names.items(), key=lambda each: len(each[1]))[0]
+        yield f"{'Only' if fewer else 'Not'} part of a run with {_profiles(names[fewer])}."
+    others: dict[str, list[str]] = {}
+    for name in names[True]:
+        others.setdefault(", ".join(needs(rule, FAMILY[name])), []).append(name)
+    others.pop(", ".join(needs(rule)))
+    for what, of in others.items():
+        yield f"With {_profiles(of)} it needs {what}."
+
+
+def _profiles(names: Sequence[str]) -> str:
+    return f"the profile{'s' if len(names) > 1 else ''} {', '.join(f'`{name}`' for name in names)}"
 
 
 def _port_of(spec: LossSpec) -> PortUnderTest:

@@ -17,6 +17,8 @@ from detr_conformance.optimized.validation import (
     check_counts,
     check_device,
     check_floats,
+    check_generator,
+    check_generator_device,
     check_integer,
     check_labels,
     check_number,
@@ -76,7 +78,7 @@ def check_size(most_targets: int, num_dn: int, num_queries: int) -> None:
         )
 
 
-def check_embedding(class_embed: object, num_classes: int, generator: object) -> None:
+def check_embedding(class_embed: object, num_classes: int, generator: torch.Generator | None) -> None:
     """A row of channels for each class, and random numbers from the same device.
 
     Raises:
@@ -87,14 +89,8 @@ def check_embedding(class_embed: object, num_classes: int, generator: object) ->
     shape = tuple(embedding.shape)
     if len(shape) != 2 or shape[0] < num_classes:
         raise ValueError(f"class_embed has shape {shape}, expected (num_classes = {num_classes}, channels)")
-    if generator is None:
-        return
-    if not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator is a {type(generator).__name__}, expected a torch.Generator or None")
-    # torch.Generator("cuda") is on the current device without saying which.
-    given, wanted = generator.device, embedding.device
-    if given.type != wanted.type or given.index not in (None, wanted.index):
-        raise ValueError(f"generator is on {generator.device}, expected {embedding.device}, where class_embed is")
+    check_generator(generator)
+    check_generator_device(generator, "class_embed", embedding.device)
 
 
 def targets_of(batch: object, num_classes: int, device: torch.device) -> Targets:

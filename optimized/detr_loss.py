@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float, Int64, Integer
+from jaxtyping import Float, Int64, Integer, Shaped
 from torch import Tensor, nn
 
 from detr_conformance.optimized.backends import backend_for, check_backend
@@ -23,6 +23,9 @@ from detr_conformance.optimized.layer_losses import (
     layer_losses,
     layer_terms,
 )
+from detr_conformance.optimized.mask_checks import check_mask_gains
+from detr_conformance.optimized.masks import TERMS as MASK_TERMS
+from detr_conformance.optimized.masks import MaskLosses, Masks, checked_masks, mask_losses
 from detr_conformance.optimized.matcher import HungarianMatcher
 from detr_conformance.optimized.normaliser import Normaliser, check_process_group, normalisers
 from detr_conformance.optimized.options import UNSCALED, ClassOptions, Weight
@@ -50,13 +53,14 @@ MATCHER_COST_GAIN = {"class": 2.0, "bbox": 5.0, "giou": 2.0}
 
 @known_to_compiler
 class DETRLoss(nn.Module):
-    """Classification, L1 and GIoU loss of all decoder layers.
+    """Classification, L1 and GIoU loss of all decoder layers, and the losses of masks where they are given.
 
     In each layer, with N the number of matched pairs and m(b) the target of query b:
 
         loss_class = gain_class sum_{images, queries, classes} term(x) / max(N, 1)    see `_get_loss_class`
         loss_bbox  = gain_bbox sum_{matched} |b - m(b)| / N                           0 where N is 0
         loss_giou  = gain_giou sum_{matched} (1 - GIoU(b, m(b))) / N                  0 where N is 0
+        loss_mask, loss_dice                                                          see `masks.mask_losses`
 
     N counts pairs, not targets (quirk): with fewer queries than targets it is the smaller number, with denoising it is
     the denoised targets times the number of groups.
@@ -67,7 +71,8 @@ class DETRLoss(nn.Module):
 
     Args:
         nc: number of classes; background is none of them.
-        loss_gain: weights, by default class 1, bbox 5, giou 2. quirk: no_object is never read.
+        loss_gain: weights, by default class 1, bbox 5, giou 2, mask 1, dice 1, the last two needed for masks alone.
+            quirk: no_object is never read.
         aux_loss: also compute the layers before the last.
         use_fl: focal or varifocal classification; otherwise cross-entropy against the IoU.
         use_vfl: varifocal instead of focal. quirk: ignored without `use_fl`.
@@ -136,8 +141,11 @@ class DETRLoss(nn.Module):
         batch: Mapping[str, Any],
         postfix: str = "",
         match_indices: Sequence[Matching] | None = None,
+        *,
+        masks: Float[Tensor, "layers images queries height width"] | None = None,
+        gt_mask: Shaped[Tensor, "targets gt_height gt_width"] | None = None,
     ) -> Losses:
-        """The three losses of the last layer, and their sums over the auxiliary layers.
+        """The losses of the last layer, and their sums over the auxiliary layers.
 
         Args:
             pred_bboxes: predicted boxes in centre form, the main layer last.
@@ -146,21 +154,39 @@ class DETRLoss(nn.Module):
                 targets of each image.
             postfix: goes last in every key.
             match_indices: one matching to use in every layer, instead of matching each. A query has one target.
+            masks: logits of the predicted masks; with `gt_mask` only.
+            gt_mask: for each target 1 on the object and 0 beside it, in a size of its own; with `masks` only.
 
         Returns:
-            `loss_class`, `loss_bbox`, `loss_giou`, and with `aux_loss` each of them with `_aux`; scalars in float32, or
-            float64 for float64 predictions.
+            `loss_class`, `loss_bbox`, `loss_giou`, for masks `loss_mask` and `loss_dice`, and with `aux_loss` each of
+            them with `_aux`; scalars in float32, or float64 for float64 predictions.
 
         Raises:
             KeyError, TypeError, ValueError: an argument does not fit; it is named with its value.
             RuntimeError: the backend cannot run here.
         """
-        if torch.compiler.is_compiling():
+        called = self._called
+        if torch.compiler.is_compiling() and masks is None and gt_mask is None:
             queries, targets = zip(*match_indices, strict=True) if match_indices else ((), ())
             [losses] = losses_of_parts(self, [pred_bboxes, pred_scores], batch, queries, targets)
             return self._named(losses.unbind(), postfix)
-        part = self._part(pred_bboxes, pred_scores, batch, match_indices)
-        return self._named(layer_losses(*part), postfix)
+        if torch.compiler.is_compiling():  # the operator has no masks: a graph break
+            called = torch.compiler.disable(self._called)  # type: ignore[no-untyped-call]
+        return called(pred_bboxes, pred_scores, batch, postfix, match_indices, masks, gt_mask)
+
+    def _called(
+        self,
+        pred_bboxes: Tensor,
+        pred_scores: Tensor,
+        batch: Mapping[str, Any],
+        postfix: str,
+        match_indices: Sequence[Matching] | None,
+        masks: Tensor | None,
+        gt_mask: Tensor | None,
+    ) -> Losses:
+        """The same, outside of what is compiled."""
+        part = self._part(pred_bboxes, pred_scores, batch, match_indices, masks, gt_mask)
+        return self._named(layer_losses(*part), postfix, self._mask_losses(*part))
 
     def terms(
         self,
@@ -188,10 +214,14 @@ class DETRLoss(nn.Module):
         pred_scores: Tensor,
         batch: Mapping[str, Any],
         match_indices: Sequence[Matching] | None,
+        masks: Tensor | None = None,
+        gt_mask: Tensor | None = None,
     ) -> tuple[LayerInputs, Configuration]:
         """Checked arguments, pairs, and weights."""
         check_predictions(pred_bboxes, pred_scores, LAYER_AXES, self.nc)
-        inputs = self._paired(pred_bboxes, pred_scores, self._targets(pred_bboxes, pred_scores, batch), match_indices)
+        targets = self._targets(pred_bboxes, pred_scores, batch)
+        checked = self._masks(masks, gt_mask, pred_scores, targets)
+        inputs = self._paired(pred_bboxes, pred_scores, targets, match_indices, checked)
         [normaliser] = normalisers([inputs.pairs.count], pred_scores.device, self.process_group)
         return inputs, self._configuration(inputs, normaliser)
 
@@ -200,30 +230,48 @@ class DETRLoss(nn.Module):
         gt_bboxes, gt_cls, gt_groups = (entry(batch, "batch", key) for key in ("bboxes", "cls", "gt_groups"))
         return checked_targets(gt_bboxes, gt_cls, gt_groups, pred_bboxes, pred_scores, self.validate)
 
+    def _masks(self, masks: object, gt_mask: object, pred_scores: Tensor, targets: Targets) -> Masks | None:
+        """The masks, checked, and whether there are gains for them."""
+        checked = checked_masks(masks, gt_mask, pred_scores, targets, self.validate)
+        if checked is not None:
+            check_mask_gains("loss_gain", self.loss_gain, "masks")
+        return checked
+
+    @staticmethod
+    def _mask_losses(inputs: LayerInputs, configuration: Configuration) -> MaskLosses | None:
+        """The losses of the masks, if there are any."""
+        if inputs.masks is None or configuration.mask_weights is None:
+            return None
+        return mask_losses(inputs.masks, inputs.pairs, configuration.mask_weights)
+
     def _paired(
         self,
         pred_bboxes: Float[Tensor, "layers images queries 4"],
         pred_scores: Float[Tensor, "layers images queries classes"],
         targets: Targets,
         match_indices: Sequence[Matching] | None = None,
+        masks: Masks | None = None,
     ) -> LayerInputs:
         """The layers that have a loss, with the given pairs or the matcher's."""
         if match_indices is not None:
             pairs = pairs_of_matching(match_indices, pred_scores.shape[2], targets.counts, pred_scores.device)
-            return self._used_layers(pred_bboxes, pred_scores, targets, pairs)
+            return self._used_layers(pred_bboxes, pred_scores, targets, pairs, masks)
         if not self.aux_loss:
             pred_bboxes, pred_scores = pred_bboxes[-1:], pred_scores[-1:]
+            masks = None if masks is None else masks.of_layers(slice(-1, None))
         layers = len(pred_scores)
-        boxes, scores = pred_bboxes, pred_scores
+        boxes, scores, compared = pred_bboxes, pred_scores, masks
         if self.use_uni_match and layers > 1:
             # As a view: a list of indices would be copied to the device, and waited for, and `stack` refuses halves of
             # one type under autocast to the other.
             first = self._shared_layer(layers - 1)
-            boxes, scores = (each[first :: layers - 1 - first] for each in (pred_bboxes, pred_scores))
-        pairs = self.matcher.match_layers(boxes, scores, targets)
+            both = slice(first, None, layers - 1 - first)
+            boxes, scores = pred_bboxes[both], pred_scores[both]
+            compared = None if masks is None else masks.of_layers(both)
+        pairs = self.matcher.match_layers(boxes, scores, targets, compared)
         if pairs.layers < layers:
             pairs = pairs.of_layers([0] * (layers - 1) + [1])
-        return LayerInputs(pred_bboxes, pred_scores, targets, pairs)
+        return LayerInputs(pred_bboxes, pred_scores, targets, pairs, masks)
 
     def _used_layers(
         self,
@@ -231,11 +279,13 @@ class DETRLoss(nn.Module):
         pred_scores: Float[Tensor, "layers images queries classes"],
         targets: Targets,
         pairs: Pairs,
+        masks: Masks | None = None,
     ) -> LayerInputs:
         """The layers that have a loss, all with the same pairs."""
         if not self.aux_loss:  # a slice of everything would cost a copy of everything in the backward pass
             pred_bboxes, pred_scores = pred_bboxes[-1:], pred_scores[-1:]
-        return LayerInputs(pred_bboxes, pred_scores, targets, pairs.in_layers(len(pred_bboxes)))
+            masks = None if masks is None else masks.of_layers(slice(-1, None))
+        return LayerInputs(pred_bboxes, pred_scores, targets, pairs.in_layers(len(pred_bboxes)), masks)
 
     def _shared_layer(self, auxiliary: int) -> int:
         """The auxiliary layer whose matching all of them use."""
@@ -243,12 +293,16 @@ class DETRLoss(nn.Module):
             raise ValueError(f"uni_match_ind is {self.uni_match_ind}, expected a layer from 0 to {auxiliary - 1}")
         return self.uni_match_ind
 
-    def _named(self, losses: Sequence[Tensor], postfix: str = "") -> Losses:
-        """The losses of `LayerLosses` under their public keys."""
-        main = {f"loss_{term}{postfix}": loss for term, loss in zip(TERMS, losses[:3], strict=True)}
+    def _named(self, losses: Sequence[Tensor], postfix: str = "", of_masks: MaskLosses | None = None) -> Losses:
+        """The losses of `LayerLosses` and `MaskLosses` under their public keys."""
+        main, auxiliary = list(losses[:3]), list(losses[3:])
+        if of_masks is not None:
+            main, auxiliary = [*main, *of_masks[:2]], [*auxiliary, *of_masks[2:]]
+        terms = TERMS if of_masks is None else TERMS + MASK_TERMS
+        named = {f"loss_{term}{postfix}": loss for term, loss in zip(terms, main, strict=True)}
         if not self.aux_loss:
-            return main
-        return main | {f"loss_{term}_aux{postfix}": loss for term, loss in zip(TERMS, losses[3:], strict=True)}
+            return named
+        return named | {f"loss_{term}_aux{postfix}": loss for term, loss in zip(terms, auxiliary, strict=True)}
 
     def _configuration(self, inputs: LayerInputs, normaliser: Normaliser) -> Configuration:
         """The losses with their weights."""
@@ -257,7 +311,12 @@ class DETRLoss(nn.Module):
             self._class_options(normaliser, scores.shape[2]),
             self._box_weights(normaliser),
             backend_for(scores.device, self.backend),
+            None if inputs.masks is None else self._mask_weights(normaliser),
         )
+
+    def _mask_weights(self, normaliser: Normaliser) -> tuple[Weight, Weight]:
+        """Of the focal and of the dice loss of masks."""
+        return normaliser.per_pair(self.loss_gain["mask"]), normaliser.per_pair(self.loss_gain["dice"])
 
     def _box_weights(self, normaliser: Normaliser) -> tuple[Weight, Weight]:
         """Of the L1 and of the GIoU loss."""
@@ -286,19 +345,19 @@ class DETRLoss(nn.Module):
         gt_bboxes: Float[Tensor, "targets 4"],
         gt_cls: Integer[Tensor, " targets"],
         gt_groups: Sequence[int],
-        masks: object = None,
-        gt_mask: object = None,
+        masks: Float[Tensor, "images queries height width"] | None = None,
+        gt_mask: Shaped[Tensor, "targets gt_height gt_width"] | None = None,
         postfix: str = "",
         match_indices: Sequence[Matching] | None = None,
     ) -> Losses:
-        """The three losses of one layer; arguments as in `forward`, without the axis of layers.
-
-        `masks` and `gt_mask` are accepted and not read.
-        """
+        """The losses of one layer; arguments as in `forward`, without the axis of layers."""
         check_predictions(pred_bboxes, pred_scores, LAYER_AXES[1:], self.nc)
         batch = {"bboxes": gt_bboxes, "cls": gt_cls, "gt_groups": gt_groups}
-        losses = self.forward(pred_bboxes[None], pred_scores[None], batch, postfix, match_indices)
-        return {f"loss_{term}{postfix}": losses[f"loss_{term}{postfix}"] for term in TERMS}
+        one_layer = masks[None] if isinstance(masks, Tensor) else masks
+        layer = pred_bboxes[None], pred_scores[None], batch, postfix, match_indices
+        # Not `self.forward`: that of a subclass takes other arguments.
+        losses = DETRLoss.forward(self, *layer, masks=one_layer, gt_mask=gt_mask)
+        return {key: loss for key, loss in losses.items() if not key.endswith(f"_aux{postfix}")}
 
     def _get_loss_aux(
         self,
@@ -309,24 +368,29 @@ class DETRLoss(nn.Module):
         gt_groups: Sequence[int],
         match_indices: Sequence[Matching] | None = None,
         postfix: str = "",
-        masks: object = None,
-        gt_mask: object = None,
+        masks: Float[Tensor, "auxiliary images queries height width"] | None = None,
+        gt_mask: Shaped[Tensor, "targets gt_height gt_width"] | None = None,
     ) -> Losses:
-        """The three losses summed over the given layers; arguments as in `forward`, without the main layer."""
+        """The losses summed over the given layers; arguments as in `forward`, without the main layer."""
         check_predictions(pred_bboxes, pred_scores, LAYER_AXES, self.nc)
         targets = checked_targets(gt_bboxes, gt_cls, gt_groups, pred_bboxes, pred_scores, self.validate)
+        checked = self._masks(masks, gt_mask, pred_scores, targets)
         layers, _, queries, _ = pred_scores.shape
         if match_indices is not None:
             pairs = pairs_of_matching(match_indices, queries, targets.counts, pred_scores.device)
         else:
             first = self._shared_layer(layers) if self.use_uni_match else 0
             matched = slice(first, first + 1 if self.use_uni_match else layers)
-            pairs = self.matcher.match_layers(pred_bboxes[matched], pred_scores[matched], targets)
-        inputs = LayerInputs(pred_bboxes, pred_scores, targets, pairs.in_layers(layers))
+            compared = None if checked is None else checked.of_layers(matched)
+            pairs = self.matcher.match_layers(pred_bboxes[matched], pred_scores[matched], targets, compared)
+        inputs = LayerInputs(pred_bboxes, pred_scores, targets, pairs.in_layers(layers), checked)
         [normaliser] = normalisers([pairs.count], pred_scores.device, self.process_group)
-        losses = layer_losses(inputs, self._configuration(inputs, normaliser))
-        totals = (last + others for last, others in zip(losses[:3], losses[3:], strict=True))
-        return {f"loss_{term}_aux{postfix}": total for term, total in zip(TERMS, totals, strict=True)}
+        part = inputs, self._configuration(inputs, normaliser)
+        losses, of_masks = layer_losses(*part), self._mask_losses(*part)
+        totals = {term: losses[place] + losses[place + 3] for place, term in enumerate(TERMS)}
+        if of_masks is not None:
+            totals |= {term: of_masks[place] + of_masks[place + 2] for place, term in enumerate(MASK_TERMS)}
+        return {f"loss_{term}_aux{postfix}": total for term, total in totals.items()}
 
     def _get_loss_class(
         self,

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from detr_conformance.optimized.backends import Backend
+from detr_conformance.optimized.masks import Masks
 from detr_conformance.optimized.matched import OfBoxLosses, in_place_of_queries
 from detr_conformance.optimized.options import UNSCALED, ClassOptions, Weight
 from detr_conformance.optimized.targets import Pairs, Targets
@@ -24,12 +25,14 @@ class LayerInputs(NamedTuple):
         pred_scores: logits.
         targets: of all images.
         pairs: a row of pairs for each layer.
+        masks: of the same layers; None where there are none.
     """
 
     pred_bboxes: Float[Tensor, "layers images queries 4"]
     pred_scores: Float[Tensor, "layers images queries classes"]
     targets: Targets
     pairs: Pairs
+    masks: Masks | None = None
 
 
 class Configuration(NamedTuple):
@@ -39,11 +42,13 @@ class Configuration(NamedTuple):
         classification: the classification loss and its weights.
         box_weights: of the L1 and of the GIoU loss.
         backend: what computes them.
+        mask_weights: of the focal and of the dice loss of masks; None where there are no masks.
     """
 
     classification: ClassOptions
     box_weights: tuple[Weight, Weight]
     backend: Backend
+    mask_weights: tuple[Weight, Weight] | None = None
 
 
 def layer_losses(inputs: LayerInputs, configuration: Configuration) -> LayerLosses:
@@ -74,7 +79,7 @@ class _LayerLosses(torch.autograd.Function):
         configuration: Configuration,
         with_slopes: bool,
     ) -> tuple[Tensor, ...]:
-        classification, box_weights, backend = configuration
+        classification, box_weights, backend, _ = configuration
         terms = backend.matched_terms(pred_bboxes, inputs.targets, inputs.pairs, pred_scores.shape[-1])
         factors = UNSCALED if with_slopes and pred_scores.dtype != torch.float16 else None
         of_classes = (pred_scores, terms.labels, terms.scores)
@@ -100,7 +105,7 @@ def _by_boxes(ctx: Any, arriving: OfBoxLosses) -> Float[Tensor, "layers images q
     if all(each is None for each in arriving):
         return None
     *_, by_distance, by_apart = ctx.saved_tensors
-    _, box_weights, backend = ctx.configuration
+    _, box_weights, backend, _ = ctx.configuration
     slopes: Tensor = backend.box_slopes(by_distance, by_apart, box_weights, arriving, ctx.pairs, ctx.shape, ctx.dtype)
     return slopes
 
@@ -111,7 +116,7 @@ def _by_scores(
     """Derivative by the logits; None where nobody asked for a classification loss."""
     if of_main is None and of_auxiliary is None:
         return None
-    options, _, backend = ctx.configuration
+    options, _, backend, _ = ctx.configuration
     factors = tuple(0.0 if each is None else each for each in (of_main, of_auxiliary))
     slopes: Tensor
     slopes, ctx.slopes = ctx.slopes, None
@@ -140,8 +145,8 @@ class LayerTerms(NamedTuple):
 
 def layer_terms(inputs: LayerInputs, configuration: Configuration) -> LayerTerms:
     """The same as `layer_losses`, without a graph."""
-    boxes, scores, targets, pairs = inputs
-    classification, (bbox_weight, giou_weight), backend = configuration
+    boxes, scores, targets, pairs, _ = inputs
+    classification, (bbox_weight, giou_weight), backend, _ = configuration
     terms = backend.matched_terms(boxes, targets, pairs, scores.shape[-1])
     sums, slopes = backend.class_terms(scores, terms.labels, terms.scores, classification, UNSCALED)
     assert slopes is not None  # noqa: S101  # for the type checker: factors were given

@@ -7,7 +7,7 @@ from numbers import Number
 from typing import Any
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, Shaped
 from torch import Tensor
 
 from detr_conformance.optimized.compiled import known_to_compiler, losses_of_parts
@@ -46,6 +46,9 @@ class RTDETRDetectionLoss(DETRLoss):
         dn_bboxes: Float[Tensor, "dn_layers images denoising 4"] | None = None,
         dn_scores: Float[Tensor, "dn_layers images denoising classes"] | None = None,
         dn_meta: Mapping[str, Any] | None = None,
+        *,
+        masks: Float[Tensor, "layers images queries height width"] | None = None,
+        gt_mask: Shaped[Tensor, "targets gt_height gt_width"] | None = None,
     ) -> Losses:
         """All losses of a training step.
 
@@ -57,9 +60,12 @@ class RTDETRDetectionLoss(DETRLoss):
             dn_scores: their logits; with `dn_meta` only.
             dn_meta: `dn_pos_idx` and `dn_num_group`, and where the generator gives it `dn_gt_idx`; see
                 `get_dn_match_indices`. None: there are no denoising queries.
+            masks: see `DETRLoss.forward`; denoising queries have none.
+            gt_mask: likewise.
 
         Returns:
-            The losses of `DETRLoss`, and each key once more with `_dn` at its end, all of those 0 without `dn_meta`.
+            The losses of `DETRLoss`, and those of classes and boxes once more with `_dn` at the end, all of those 0
+            without `dn_meta`.
 
         Raises:
             KeyError, TypeError, ValueError: an argument does not fit; it is named with its value.
@@ -71,13 +77,36 @@ class RTDETRDetectionLoss(DETRLoss):
             raise TypeError(
                 f"preds is a {type(preds).__name__}, expected the pair (pred_bboxes, pred_scores)"
             ) from error
-        if torch.compiler.is_compiling():
-            return self._traced(pred_bboxes, pred_scores, batch, dn_bboxes, dn_scores, dn_meta)
-        ordinary, *denoising = self._both_parts(pred_bboxes, pred_scores, batch, dn_bboxes, dn_scores, dn_meta)
-        losses = self._named(layer_losses(*ordinary))
+        arguments, called = (
+            (pred_bboxes, pred_scores, batch, dn_bboxes, dn_scores, dn_meta),
+            self._called_with_denoising,
+        )
+        if torch.compiler.is_compiling() and masks is None and gt_mask is None:
+            return self._traced(*arguments)
+        if torch.compiler.is_compiling():  # the operator has no masks: a graph break
+            called = torch.compiler.disable(self._called_with_denoising)  # type: ignore[no-untyped-call]
+        return called(*arguments, masks, gt_mask)
+
+    def _called_with_denoising(
+        self,
+        pred_bboxes: Tensor,
+        pred_scores: Tensor,
+        batch: Mapping[str, Any],
+        dn_bboxes: Tensor | None,
+        dn_scores: Tensor | None,
+        dn_meta: Mapping[str, Any] | None,
+        masks: Tensor | None,
+        gt_mask: Tensor | None,
+    ) -> Losses:
+        """The same, outside of what is compiled."""
+        ordinary, *denoising = self._both_parts(
+            pred_bboxes, pred_scores, batch, dn_bboxes, dn_scores, dn_meta, masks, gt_mask
+        )
+        losses = layer_losses(*ordinary)
+        named = self._named(losses, of_masks=self._mask_losses(*ordinary))
         if denoising:
-            return losses | self._named(layer_losses(*denoising[0]), "_dn")
-        return losses | _nothing(losses, pred_bboxes)
+            return named | self._named(layer_losses(*denoising[0]), "_dn")
+        return named | _nothing(self._named(losses), pred_bboxes)
 
     def _both_parts(
         self,
@@ -87,12 +116,15 @@ class RTDETRDetectionLoss(DETRLoss):
         dn_bboxes: Tensor | None,
         dn_scores: Tensor | None,
         dn_meta: Mapping[str, Any] | None,
+        masks: Tensor | None = None,
+        gt_mask: Tensor | None = None,
     ) -> list[tuple[LayerInputs, Configuration]]:
         """Checked arguments, pairs and weights of the ordinary queries, and of the denoising ones if there are any."""
         check_predictions(pred_bboxes, pred_scores, LAYER_AXES, self.nc)
         targets = self._targets(pred_bboxes, pred_scores, batch)
+        checked = self._masks(masks, gt_mask, pred_scores, targets)
         parts = [] if dn_meta is None else [self._denoising(dn_bboxes, dn_scores, targets, dn_meta)]
-        parts.insert(0, self._paired(pred_bboxes, pred_scores, targets))
+        parts.insert(0, self._paired(pred_bboxes, pred_scores, targets, masks=checked))
         # Every process counts both kinds of pairs, also one that has no denoising queries: the others wait for it.
         counts = [*(part.pairs.count for part in parts), 0][:2]
         of_parts = normalisers(counts, pred_scores.device, self.process_group)

@@ -153,6 +153,29 @@ def check_device(name: str, tensor: Tensor, other: str, device: torch.device) ->
         raise ValueError(f"{name} is on {tensor.device}, expected {device}, where {other} is")
 
 
+def check_generator(generator: object) -> None:
+    """A generator of random numbers, or None for torch's own.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator is a {type(generator).__name__}, expected a torch.Generator or None")
+
+
+def check_generator_device(generator: torch.Generator | None, other: str, device: torch.device) -> None:
+    """A generator, if there is any, on one device with something else.
+
+    Raises:
+        ValueError: it is on another.
+    """
+    if generator is None:
+        return
+    given = generator.device  # torch.Generator("cuda") is on the current device without saying which
+    if given.type != device.type or given.index not in (None, device.index):
+        raise ValueError(f"generator is on {given}, expected {device}, where {other} is")
+
+
 def check_targets(
     gt_bboxes: object, gt_cls: object, gt_groups: object, images: int | None, device: torch.device
 ) -> tuple[Tensor, Tensor, tuple[int, ...]]:

@@ -28,6 +28,7 @@ from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.reference.base_spec import NO_AREA, one_for_each_class
 from detr_conformance.reference.keys import TERMS
+from detr_conformance.reference.pairing import always_clear
 
 Draw = Callable[..., Any]
 """Hypothesis' DrawFn, which beartype cannot check at run time."""
@@ -41,6 +42,9 @@ ALPHAS = (0.25, 0.75, 0.1, 1.0)
 COST_GAINS = ((2.0, 5.0, 2.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.5, 3.0, 1.25))
 GRIDS = (16, 0, 0, 0)
 """Mostly no grid: on a grid many matchings tie, and rules on the loss itself cannot use such cases."""
+
+KEPT = 0.6
+"""Where layers vote, so many of the queries keep their prediction from one layer to the next."""
 
 _ALPHAS, _COST_GAINS, _GRIDS = map(st.sampled_from, (ALPHAS, COST_GAINS, GRIDS))
 _MATCHER_GAMMAS = st.sampled_from((2.0, 1.0, 0.0, 3.0))
@@ -69,6 +73,7 @@ class Domain:
         readable: those of which the target score can be read.
         uni_match: whether auxiliary layers may share a matching; `no_aux`, `denoising` and `denoising_subset` likewise.
         columns: number of columns of the logits, from the number of classes.
+        layers_vote: whether layers vote on pairs; those of layers that have nothing in common are mostly undecided.
         class_costs: class costs that a matcher can be built with.
         areas: whether boxes without area, or turned inside out, are defined.
         least_layers: least number of layers.
@@ -85,6 +90,7 @@ class Domain:
     denoising: bool = True
     denoising_subset: bool = True
     columns: Callable[[int], int] = one_for_each_class
+    layers_vote: bool = False
     class_costs: tuple[str, ...] = ("focal", "softmax")
     areas: bool = True
     least_layers: int = 1
@@ -109,6 +115,7 @@ class Domain:
             denoising=judged.can("denoising"),
             denoising_subset=judged.can("denoising_subset"),
             columns=judged.spec.columns,
+            layers_vote=judged.spec.clear is not always_clear,
             class_costs=tuple(judged.spec.matcher.class_costs),
             areas=NO_AREA not in judged.spec.undefined,
             least_layers=plan.least,
@@ -179,6 +186,7 @@ class Sizes:
         classes: number of classes.
         columns: number of columns of the logits.
         gt_groups: number of targets of each image.
+        kept: share of the queries that predict in a layer what they do in the one before.
     """
 
     layers: int
@@ -188,6 +196,7 @@ class Sizes:
     gt_groups: tuple[int, ...]
     columns: int
     query_groups: int = 1
+    kept: float = 0.0
 
 
 @st.composite
@@ -238,6 +247,7 @@ def _sizes(draw: Draw, request: Request, domain: Domain) -> Sizes:
         gt_groups=tuple(counts),
         columns=domain.columns(classes),
         query_groups=groups,
+        kept=KEPT if domain.layers_vote else 0.0,
     )
 
 
@@ -295,10 +305,15 @@ def predict(
 ) -> LossCase:
     """A case with these targets and with predictions for them."""
     shape = (sizes.layers, len(sizes.gt_groups), sizes.queries)
+    boxes = _predicted(shape, gt_bboxes, sizes.gt_groups, numbers, near=request.near)
+    logits = numbers.logits((*shape, sizes.columns), request.logit_scale)
+    for layer in range(1, sizes.layers if sizes.kept else 1):
+        same = numbers.rng.random(shape[1:]) < sizes.kept
+        boxes[layer, same], logits[layer, same] = boxes[layer - 1, same], logits[layer - 1, same]
     return LossCase(
         config=config,
-        pred_bboxes=_predicted(shape, gt_bboxes, sizes.gt_groups, numbers, near=request.near),
-        pred_scores=numbers.logits((*shape, sizes.columns), request.logit_scale),
+        pred_bboxes=boxes,
+        pred_scores=logits,
         gt_cls=gt_cls,
         gt_bboxes=gt_bboxes,
         gt_groups=sizes.gt_groups,

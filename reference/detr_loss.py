@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
-from jaxtyping import Float, Int, Int64, Integer
+from jaxtyping import Float, Int, Int64, Integer, Shaped
 
 from detr_conformance.reference.base_spec import ULTRALYTICS
 from detr_conformance.reference.classification import FOCAL, SCORE_ENTROPY, VARIFOCAL, ClassTerm
@@ -14,13 +14,17 @@ from detr_conformance.reference.keys import TERMS
 from detr_conformance.reference.layers import Layer
 from detr_conformance.reference.loss import box_losses_of, classes_and_scores, flat
 from detr_conformance.reference.loss_value import Leaves, Loss, Losses, losses_of, sum_over_layers
-from detr_conformance.reference.matcher import Matching, Targets
+from detr_conformance.reference.masks import dice_loss, draw_points, mask_costs, mask_loss, resized
+from detr_conformance.reference.matcher import Matching, Targets, cheapest
 from detr_conformance.reference.normaliser import Tally
 from detr_conformance.reference.options import LossConfig, MatcherConfig
 from detr_conformance.reference.pairing import check_shared_layer
 from detr_conformance.reference.rounding import FLOAT32, Arithmetic, Tracked, track
 from detr_conformance.reference.validation import (
+    check_count,
     check_gains,
+    check_mask_gains,
+    check_masks,
     check_matching,
     check_predictions,
     check_targets,
@@ -31,18 +35,23 @@ Numbers = Float[np.ndarray, "*batch queries classes"]
 
 DEFAULT_LOSS_GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0, "no_object": 0.1, "mask": 1.0, "dice": 1.0}
 DEFAULT_COST_GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
+DEFAULT_MASK_COST_GAIN = {"mask": 1.0, "dice": 1.0}
+
+Map = Shaped[np.ndarray, "_masks _height _width"]
+"""Masks of targets, or of matched queries."""
 
 
 class HungarianMatcher:
     """One-to-one assignment of queries to targets at the least total cost, image by image; see `matcher.Matcher`.
 
     Args:
-        cost_gain: weights of the terms, by default class 1, bbox 5, giou 2.
+        cost_gain: weights of the terms, by default class 1, bbox 5, giou 2, and with masks mask 1 and dice 1.
         use_fl: focal class cost on sigmoids; otherwise the softmax probability.
-        with_mask: must be false: mask costs are not part of this reference.
-        num_sample_points: accepted for the signature's sake; only mask costs would use it.
+        with_mask: add the two costs of masks, see `masks.mask_costs`.
+        num_sample_points: number of points in each image, on which masks are compared; read with `with_mask` only.
         alpha: balance of the focal class cost.
         gamma: exponent of the focal class cost, >= 0.
+        generator: where the points come from; None: new ones at every call.
     """
 
     def __init__(
@@ -53,12 +62,20 @@ class HungarianMatcher:
         num_sample_points: int = 12544,
         alpha: float = 0.25,
         gamma: float = 2.0,
+        *,
+        generator: np.random.Generator | None = None,
     ) -> None:
         """Keep the options; KeyError, TypeError or ValueError where a gain is missing or no finite number."""
-        if with_mask:
-            raise NotImplementedError(f"with_mask is {with_mask}, expected False: mask costs are left out")
-        self.cost_gain = dict(DEFAULT_COST_GAIN if cost_gain is None else cost_gain)
+        default = DEFAULT_COST_GAIN | (DEFAULT_MASK_COST_GAIN if with_mask else {})
+        self.cost_gain = dict(default if cost_gain is None else cost_gain)
         check_gains("cost_gain", self.cost_gain)
+        if with_mask:
+            check_mask_gains("cost_gain", self.cost_gain, "with_mask")
+            check_count("num_sample_points", num_sample_points, least=1)
+        if generator is not None and not isinstance(generator, np.random.Generator):
+            raise TypeError(f"generator is a {type(generator).__name__}, expected a numpy.random.Generator or None")
+        self.with_mask = with_mask
+        self.generator = generator
         self.use_fl = use_fl
         self.num_sample_points = num_sample_points
         self.alpha = alpha
@@ -71,8 +88,8 @@ class HungarianMatcher:
         gt_bboxes: Float[np.ndarray, "targets 4"],
         gt_cls: Integer[np.ndarray, " targets"],
         gt_groups: Sequence[int],
-        masks: object = None,
-        gt_mask: object = None,
+        masks: Float[np.ndarray, "images queries height width"] | None = None,
+        gt_mask: Map | None = None,
     ) -> list[Matching]:
         """Match one layer's predictions.
 
@@ -82,8 +99,8 @@ class HungarianMatcher:
             gt_bboxes: target boxes of all images in centre form, image 0's first.
             gt_cls: class of each target, 0 to classes - 1.
             gt_groups: number of targets of each image.
-            masks: accepted and not read, as `gt_mask`.
-            gt_mask: accepted and not read.
+            masks: logits of the predicted masks. They and `gt_mask` are read with `with_mask` only.
+            gt_mask: for each target 1 on the object and 0 beside it, in a size of its own.
 
         Returns:
             For each image min(queries, its targets) pairs; targets count through the whole batch.
@@ -96,7 +113,28 @@ class HungarianMatcher:
         check_targets(gt_bboxes, gt_cls, gt_groups, images, classes)
         boxes, logits, wanted = (each.astype(np.float64) for each in (pred_bboxes, pred_scores, gt_bboxes))
         config = MatcherConfig(self.cost_gain, self.use_fl, self.alpha, self.gamma)
-        return ULTRALYTICS.matcher.match(config, boxes, logits, Targets(wanted, gt_cls.astype(np.int64), gt_groups))
+        targets = Targets(wanted, gt_cls.astype(np.int64), gt_groups)
+        if not self.with_mask:
+            return ULTRALYTICS.matcher.match(config, boxes, logits, targets)
+        if masks is None and gt_mask is None:
+            raise ValueError("masks is None, expected logits for each query, as with_mask is set")
+        check_masks(masks, gt_mask, pred_scores.shape[:2], "images queries", len(gt_cls))
+        return self._match_with_masks(config, boxes, logits, targets, masks, gt_mask)
+
+    def _match_with_masks(
+        self, config: MatcherConfig, boxes: Any, logits: Any, targets: Targets, masks: Any, gt_mask: Any
+    ) -> list[Matching]:
+        """Each image's queries with its own targets, on points of its own."""
+        matchings, generator = [], self.generator or np.random.default_rng()
+        for image in range(len(boxes)):
+            own, points = targets.of_image(image), draw_points(self.num_sample_points, generator)
+            of_image = boxes[image], logits[image], targets.boxes[own], targets.classes[own]
+            with np.errstate(all="ignore"):
+                of_masks = mask_costs(masks[image].astype(np.float64), gt_mask[own].astype(np.float64), points)
+                further = self.cost_gain["mask"] * of_masks.mask + self.cost_gain["dice"] * of_masks.dice
+            queries, chosen = cheapest(ULTRALYTICS.matcher.cost(config, *of_image, further=further))
+            matchings.append((queries, own.start + chosen))
+        return matchings
 
 
 class FocalLoss:
@@ -167,25 +205,47 @@ def _of_only_layer(gradient: Tracked) -> Tracked:
 
 
 MAIN_KEYS = tuple(f"loss_{term}" for term in TERMS)
+MASK_KEYS = ("loss_mask", "loss_dice")
 
 
-def _into(own: slice, layers: int) -> Callable[[Tracked], Tracked]:
-    """From the gradient by some layers, or by one, to that by all of them."""
+def _of_last_layer(layers: int) -> Callable[[Tracked], Tracked]:
+    """From the gradient by the last layer to that by all of them."""
 
     def by_all(gradient: Tracked) -> Tracked:
-        whole = track(np.zeros((layers, *gradient.shape[-3:])), gradient.arithmetic)
-        whole[own] = gradient
+        whole = track(np.zeros((layers, *gradient.shape)), gradient.arithmetic)
+        whole[-1] = gradient
+        return whole
+
+    return by_all
+
+
+def _of_other_layers(gradient: Tracked) -> Tracked:
+    """From the gradient by all layers but the last to that by all of them."""
+    whole = track(np.zeros((len(gradient) + 1, *gradient.shape[1:])), gradient.arithmetic)
+    whole[:-1] = gradient
+    return whole
+
+
+def _of_all_queries(
+    shape: tuple[int, ...], image: Int64[np.ndarray, " pairs"], query: Int64[np.ndarray, " pairs"]
+) -> Callable[[Tracked], Tracked]:
+    """From the gradient by matched predictions to that by those of all queries, of this shape."""
+
+    def by_all(gradient: Tracked) -> Tracked:
+        whole = track(np.zeros(shape), gradient.arithmetic)
+        whole[image, query] = gradient
         return whole
 
     return by_all
 
 
 class DETRLoss:
-    """Classification, L1 and GIoU loss of all decoder layers, as Ultralytics computes them.
+    """Classification, L1 and GIoU loss of all decoder layers, as Ultralytics computes them, and losses of masks.
 
     Args:
         nc: number of classes; background is none of them.
-        loss_gain: weights, by default class 1, bbox 5, giou 2. quirk: no_object is never read.
+        loss_gain: weights, by default class 1, bbox 5, giou 2, mask 1, dice 1, the last two needed for masks alone.
+            quirk: no_object is never read.
         aux_loss: also compute the layers before the last.
         use_fl: focal or varifocal classification; otherwise cross-entropy against the IoU.
         use_vfl: varifocal instead of focal. quirk: ignored without `use_fl`.
@@ -238,8 +298,11 @@ class DETRLoss:
         batch: Mapping[str, Any],
         postfix: str = "",
         match_indices: Sequence[Matching] | None = None,
+        *,
+        masks: Float[np.ndarray, "layers images queries height width"] | None = None,
+        gt_mask: Map | None = None,
     ) -> Losses:
-        """The three losses of the last layer, and their sums over the auxiliary layers.
+        """The losses of the last layer, and their sums over the auxiliary layers.
 
         Args:
             pred_bboxes: predicted boxes in centre form, the main layer last.
@@ -248,10 +311,12 @@ class DETRLoss:
                 each image.
             postfix: goes last in every key.
             match_indices: one matching to use in every layer, instead of matching each. A query has one target.
+            masks: logits of the predicted masks; with `gt_mask` only.
+            gt_mask: for each target 1 on the object and 0 beside it, in a size of its own; with `masks` only.
 
         Returns:
-            `loss_class`, `loss_bbox`, `loss_giou`, and with `aux_loss` each of them with `_aux`; gradients by
-            `pred_bboxes` and `pred_scores`.
+            `loss_class`, `loss_bbox`, `loss_giou`, for masks `loss_mask` and `loss_dice`, and with `aux_loss` each of
+            them with `_aux`; gradients by `pred_bboxes`, `pred_scores` and `masks`.
 
         Raises:
             KeyError, TypeError, ValueError: an argument does not fit; it is named with its value.
@@ -261,15 +326,21 @@ class DETRLoss:
         if match_indices is not None:
             _, images, queries, _ = pred_bboxes.shape
             check_matching(match_indices, images, queries, len(targets.classes))
-        given: dict[str, Any] = {"match_indices": match_indices, "postfix": postfix}
-        auxiliary, main = slice(-1), slice(-1, None)
-        of_main = self._get_loss(pred_bboxes[-1], pred_scores[-1], *targets, **given)
-        losses = {key: loss.map_gradients(_into(main, len(pred_bboxes))) for key, loss in of_main.items()}
+        self._check_masks(masks, gt_mask, pred_scores.shape[:3], "layers images queries", len(targets.classes))
+        given: dict[str, Any] = {"match_indices": match_indices, "postfix": postfix, "gt_mask": gt_mask}
+        last, others = (None, None) if masks is None else (masks[-1], masks[:-1])
+        of_main = self._get_loss(pred_bboxes[-1], pred_scores[-1], *targets, masks=last, **given)
+        losses = {key: loss.map_gradients(_of_last_layer(len(pred_bboxes))) for key, loss in of_main.items()}
         if self.aux_loss:
-            of_auxiliary = self._get_loss_aux(pred_bboxes[auxiliary], pred_scores[auxiliary], *targets, **given)
-            place = _into(auxiliary, len(pred_bboxes))
-            losses |= {key: loss.map_gradients(place) for key, loss in of_auxiliary.items()}
+            of_others = self._get_loss_aux(pred_bboxes[:-1], pred_scores[:-1], *targets, masks=others, **given)
+            losses |= {key: loss.map_gradients(_of_other_layers) for key, loss in of_others.items()}
         return losses
+
+    def _check_masks(self, masks: Any, gt_mask: Any, leading: Sequence[int], axes: str, targets: int) -> None:
+        """Masks that fit each other and the rest, if there are any, and gains for them."""
+        check_masks(masks, gt_mask, leading, axes, targets)
+        if masks is not None:
+            check_mask_gains("loss_gain", self.loss_gain, "masks")
 
     def _targets(self, batch: Mapping[str, Any], images: int) -> Targets:
         """Boxes, classes and counts out of the batch, all checked."""
@@ -284,18 +355,16 @@ class DETRLoss:
         gt_bboxes: Float[np.ndarray, "targets 4"],
         gt_cls: Integer[np.ndarray, " targets"],
         gt_groups: Sequence[int],
-        masks: object = None,
-        gt_mask: object = None,
+        masks: Float[np.ndarray, "images queries height width"] | None = None,
+        gt_mask: Map | None = None,
         postfix: str = "",
         match_indices: Sequence[Matching] | None = None,
     ) -> Losses:
-        """The three losses of one layer; arguments as in `forward`, without the axis of layers.
-
-        `masks` and `gt_mask` are accepted and not read.
-        """
+        """The losses of one layer; arguments as in `forward`, without the axis of layers."""
         images, queries, _ = pred_bboxes.shape
+        self._check_masks(masks, gt_mask, (images, queries), "images queries", len(gt_cls))
         if match_indices is None:
-            match_indices = self.matcher(pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups)
+            match_indices = self._matched(pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups, masks, gt_mask)
         else:
             check_matching(match_indices, images, queries, len(gt_cls))
         (image, query), target = self._get_index(match_indices)
@@ -305,12 +374,19 @@ class DETRLoss:
         of_class = self._get_loss_class(pred_scores, classes, cast("Tracked", scores), len(target), postfix)
         of_boxes = self._get_loss_bbox(pred_bboxes[image, query], gt_bboxes[target], postfix)
 
-        def of_all_queries(gradient: Tracked) -> Tracked:
-            whole = track(np.zeros(pred_bboxes.shape), self.arithmetic)
-            whole[image, query] = gradient
-            return whole
+        of_all_boxes = _of_all_queries(pred_bboxes.shape, image, query)
+        losses = of_class | {key: loss.map_gradients(of_all_boxes) for key, loss in of_boxes.items()}
+        if masks is None or gt_mask is None:
+            return losses
+        of_masks = self._get_loss_mask(masks[image, query], gt_mask[target], postfix)
+        of_all_masks = _of_all_queries(masks.shape, image, query)
+        return losses | {key: loss.map_gradients(of_all_masks) for key, loss in of_masks.items()}
 
-        return of_class | {key: loss.map_gradients(of_all_queries) for key, loss in of_boxes.items()}
+    def _matched(self, *layer: Any) -> Sequence[Matching]:
+        """The matching of a layer; without masks the matcher is not given any, for not every one takes them."""
+        *inputs, masks, gt_mask = layer
+        given = {} if masks is None else {"masks": masks, "gt_mask": gt_mask}
+        return self.matcher(*inputs, **given)
 
     def _get_loss_class(
         self,
@@ -376,6 +452,32 @@ class DETRLoss:
         losses = losses_of(formula, {"pred_bboxes": pred_bboxes[None]}, self.arithmetic)
         return {f"loss_{term}{postfix}": loss.map_gradients(_of_only_layer) for term, loss in losses.items()}
 
+    def _get_loss_mask(self, masks: Float[np.ndarray, "pairs height width"], gt_mask: Map, postfix: str = "") -> Losses:
+        """The two losses of masks of one layer over its matched pairs; both 0 without a pair.
+
+            loss_mask = gain_mask sum focal(x, t) / N,    loss_dice = gain_dice sum dice(x, t) / N
+
+        with x the predicted mask in the size of its target t; see `masks.mask_loss` and `masks.dice_loss`.
+
+        Args:
+            masks: logits of matched predictions, one mask for each pair.
+            gt_mask: the masks of their targets.
+            postfix: goes last in the keys.
+
+        Returns:
+            `loss_mask` and `loss_dice` with their gradients by `masks`.
+        """
+        pairs, wanted = max(len(masks), 1), gt_mask.astype(np.float64)
+
+        def formula(leaves: Leaves) -> dict[str, Any]:
+            with np.errstate(all="ignore"):
+                x = resized(leaves["masks"][0], *wanted.shape[1:])
+                terms = {"mask": mask_loss(x, wanted), "dice": dice_loss(x, wanted)}
+                return {term: np.sum(each) / pairs * self.loss_gain[term] for term, each in terms.items()}
+
+        losses = losses_of(formula, {"masks": masks[None]}, self.arithmetic)
+        return {f"loss_{term}{postfix}": loss.map_gradients(_of_only_layer) for term, loss in losses.items()}
+
     def _get_loss_aux(
         self,
         pred_bboxes: Float[np.ndarray, "auxiliary images queries 4"],
@@ -385,24 +487,27 @@ class DETRLoss:
         gt_groups: Sequence[int],
         match_indices: Sequence[Matching] | None = None,
         postfix: str = "",
-        masks: object = None,
-        gt_mask: object = None,
+        masks: Float[np.ndarray, "auxiliary images queries height width"] | None = None,
+        gt_mask: Map | None = None,
     ) -> Losses:
-        """The three losses summed over the auxiliary layers, all zero where there is none.
+        """The losses summed over the auxiliary layers, all zero where there is none.
 
         Each layer is matched on its own, unless a matching is given or `use_uni_match` lets all of them share that
         of layer `uni_match_ind`. Arguments as in `forward`, without the main layer.
         """
+        self._check_masks(masks, gt_mask, pred_scores.shape[:3], "layers images queries", len(gt_cls))
+        of_layers, targets = [None] * len(pred_bboxes) if masks is None else masks, (gt_bboxes, gt_cls, gt_groups)
         shared = match_indices
         if shared is None and self.use_uni_match and len(pred_bboxes):
             chosen = self.uni_match_ind
             check_shared_layer(chosen, len(pred_bboxes))
-            shared = self.matcher(pred_bboxes[chosen], pred_scores[chosen], gt_bboxes, gt_cls, gt_groups)
+            shared = self._matched(pred_bboxes[chosen], pred_scores[chosen], *targets, of_layers[chosen], gt_mask)
         layers = [
-            self._get_loss(boxes, logits, gt_bboxes, gt_cls, gt_groups, match_indices=shared)
-            for boxes, logits in zip(pred_bboxes, pred_scores, strict=True)
+            self._get_loss(boxes, logits, *targets, own, gt_mask, match_indices=shared)
+            for boxes, logits, own in zip(pred_bboxes, pred_scores, of_layers, strict=True)
         ]
-        sums = {key: sum_over_layers([each[key] for each in layers], self.arithmetic) for key in MAIN_KEYS}
+        keys = MAIN_KEYS if masks is None else MAIN_KEYS + MASK_KEYS
+        sums = {key: sum_over_layers([each[key] for each in layers], self.arithmetic) for key in keys}
         return {f"{key}_aux{postfix}": loss for key, loss in sums.items()}
 
     @staticmethod

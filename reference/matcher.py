@@ -208,11 +208,18 @@ class Matcher:
             giou=1.0 - self.overlap(*pairs, self.guard),
         )
 
-    def cost(self, config: MatcherConfig, *of_image: np.ndarray) -> Cost:
-        """Gain-weighted cost of every (query, target) pair of one image, non-finite entries replaced."""
+    def cost(self, config: MatcherConfig, *of_image: np.ndarray, further: Cost | None = None) -> Cost:
+        """Gain-weighted cost of every (query, target) pair of one image, non-finite entries replaced.
+
+        Args:
+            config: the matcher's options.
+            of_image: see `cost_terms`.
+            further: what is added to the weighted terms, such as costs of masks.
+        """
         # Predictions may be NaN or infinite here; the last step deals with what comes of it.
         with np.errstate(all="ignore"):
-            return self.non_finite(self.total(self.cost_terms(config, *of_image), config.cost_gain))
+            total = self.total(self.cost_terms(config, *of_image), config.cost_gain)
+            return self.non_finite(total if further is None else total + further)
 
     def match(
         self,

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from detr_conformance.reference.denoising import denoising_pairs
-from detr_conformance.reference.detr_loss import DETRLoss
+from detr_conformance.reference.detr_loss import MASK_KEYS, DETRLoss, Map
 from detr_conformance.reference.loss_value import Loss, Losses
 from detr_conformance.reference.matcher import Matching
 from detr_conformance.reference.rounding import track
@@ -34,6 +34,9 @@ class RTDETRDetectionLoss(DETRLoss):
         dn_bboxes: Float[np.ndarray, "dn_layers images denoising 4"] | None = None,
         dn_scores: Float[np.ndarray, "dn_layers images denoising classes"] | None = None,
         dn_meta: Mapping[str, Any] | None = None,
+        *,
+        masks: Float[np.ndarray, "layers images queries height width"] | None = None,
+        gt_mask: Map | None = None,
     ) -> Losses:
         """All losses of a training step.
 
@@ -45,10 +48,12 @@ class RTDETRDetectionLoss(DETRLoss):
             dn_scores: their logits; with `dn_meta` only.
             dn_meta: `dn_pos_idx` and `dn_num_group`, and where the generator gives it `dn_gt_idx`; see
                 `get_dn_match_indices`. None: there are no denoising queries.
+            masks: see `DETRLoss.forward`; denoising queries have none.
+            gt_mask: likewise.
 
         Returns:
-            The losses of `DETRLoss`, and each key once more with `_dn` at its end, all of those 0 without
-            `dn_meta`. Gradients by `pred_bboxes`, `pred_scores`, `dn_bboxes` and `dn_scores`.
+            The losses of `DETRLoss`, and those of classes and boxes once more with `_dn` at the end, all of those 0
+            without `dn_meta`. Gradients by `pred_bboxes`, `pred_scores`, `masks`, `dn_bboxes` and `dn_scores`.
 
         Raises:
             KeyError, TypeError, ValueError: an argument does not fit; it is named with its value.
@@ -58,9 +63,10 @@ class RTDETRDetectionLoss(DETRLoss):
         except (TypeError, ValueError) as error:
             raise TypeError(f"preds is {preds!r}, expected the pair (pred_bboxes, pred_scores)") from error
         check_predictions(pred_bboxes, pred_scores, "layers images queries", self.nc)
-        losses = super().forward(pred_bboxes, pred_scores, batch)
+        losses = super().forward(pred_bboxes, pred_scores, batch, masks=masks, gt_mask=gt_mask)
         if dn_meta is None:
-            return losses | {f"{key}_dn": Loss(track(np.zeros(()), self.arithmetic)) for key in losses}
+            denoised = [f"{key}_dn" for key in losses if not key.startswith(MASK_KEYS)]
+            return losses | {key: Loss(track(np.zeros(()), self.arithmetic)) for key in denoised}
         if dn_bboxes is None or dn_scores is None:
             absent = "dn_bboxes" if dn_bboxes is None else "dn_scores"
             raise ValueError(f"{absent} is None, expected the denoising queries' predictions beside dn_meta")

@@ -138,6 +138,45 @@ def check_counts(gt_groups: Sequence[int], images: int | None) -> None:
         raise ValueError(f"gt_groups has {len(gt_groups)} counts, expected one for each of {images} images")
 
 
+def check_mask_gains(name: str, gains: Mapping[str, float], asked_by: str) -> None:
+    """A number for mask and dice, which `asked_by` needs; errors as of `check_gains`."""
+    for term in ("mask", "dice"):
+        if term not in gains:
+            raise KeyError(f"{name} has the keys {sorted(gains)}: {term!r} is missing, needed for {asked_by}")
+        check_number(f"{name}[{term!r}]", gains[term])
+
+
+def check_masks(masks: Any, gt_mask: Any, leading: Sequence[int], axes: str, targets: int) -> None:
+    """Both kinds of masks or neither: a map of logits for each query, and one of 0 and 1 for each target.
+
+    Args:
+        masks: must have shape (*leading, height, width).
+        gt_mask: must have shape (targets, height, width), with a height and width of their own.
+        leading: sizes of the leading axes, as the logits of the classes have them.
+        axes: their names, such as "layers images queries".
+        targets: number of targets.
+
+    Raises:
+        TypeError: one of them is no array of numbers.
+        ValueError: one is given without the other, a shape does not fit, or a target's mask has another value.
+    """
+    if masks is None and gt_mask is None:
+        return
+    for name, array, other in (("masks", masks, "gt_mask"), ("gt_mask", gt_mask, "masks")):
+        if array is None:
+            raise ValueError(f"{name} is None, expected masks beside {other}: both or neither")
+        check_array(name, array)
+    names, expected = ", ".join([*axes.split(), "height", "width"]), ", ".join(map(str, leading))
+    if masks.ndim != len(leading) + 2 or masks.shape[:-2] != tuple(leading) or not all(masks.shape[-2:]):
+        raise ValueError(f"masks has shape {masks.shape}, expected ({names}) = ({expected}, ...), at least 1 x 1")
+    if gt_mask.ndim != 3 or len(gt_mask) != targets or not all(gt_mask.shape[1:]):
+        raise ValueError(
+            f"gt_mask has shape {gt_mask.shape}, expected ({targets} targets, height, width), at least 1 x 1"
+        )
+    for wrong in gt_mask[(gt_mask != 0) & (gt_mask != 1)][:1]:
+        raise ValueError(f"gt_mask has {wrong}, expected 0 and 1")
+
+
 def check_gains(name: str, gains: Mapping[str, float]) -> None:
     """A number for each of class, bbox and giou.
 

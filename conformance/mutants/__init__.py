@@ -16,19 +16,25 @@ from detr_conformance.mutants.gradients import GRADIENT_MUTANTS
 from detr_conformance.mutants.half_costs import HALF_COST_MUTANTS
 from detr_conformance.mutants.interface import INTERFACE_MUTANTS
 from detr_conformance.mutants.invariance import INVARIANCE_MUTANTS
+from detr_conformance.mutants.iou_aware import IOU_AWARE_MUTANTS
 from detr_conformance.mutants.label_noise import LABEL_NOISE_MUTANTS
 from detr_conformance.mutants.layer_matching import LAYER_MATCHING_MUTANTS
 from detr_conformance.mutants.layers import LAYER_MUTANTS
 from detr_conformance.mutants.main_layer import MAIN_LAYER_MUTANTS
+from detr_conformance.mutants.matchability import MATCHABILITY_MUTANTS
 from detr_conformance.mutants.matching import MATCHING_MUTANTS
+from detr_conformance.mutants.members import MEMBER_MUTANTS
 from detr_conformance.mutants.mutant import Mutant
 from detr_conformance.mutants.mutation import MUTATION_MUTANTS
 from detr_conformance.mutants.normaliser import NORMALISER_MUTANTS
 from detr_conformance.mutants.numerics import NUMERICS_MUTANTS
+from detr_conformance.mutants.query_groups import QUERY_GROUP_MUTANTS
 from detr_conformance.mutants.regression import REGRESSION_MUTANTS
 from detr_conformance.mutants.slots import SLOT_MUTANTS
+from detr_conformance.mutants.softmax import SOFTMAX_MUTANTS
 from detr_conformance.mutants.solving import SOLVING_MUTANTS
 from detr_conformance.mutants.state import STATE_MUTANTS
+from detr_conformance.mutants.union import UNION_MUTANTS
 from detr_conformance.mutants.varifocal import VARIFOCAL_MUTANTS
 
 __all__ = ["MUSEUM", "Mutant"]
@@ -63,4 +69,10 @@ MUSEUM: tuple[Mutant, ...] = (
     *STATE_MUTANTS,
     *MUTATION_MUTANTS,
     *INTERFACE_MUTANTS,
+    *SOFTMAX_MUTANTS,
+    *MATCHABILITY_MUTANTS,
+    *IOU_AWARE_MUTANTS,
+    *UNION_MUTANTS,
+    *QUERY_GROUP_MUTANTS,
+    *MEMBER_MUTANTS,
 )

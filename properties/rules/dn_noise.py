@@ -48,7 +48,8 @@ def label_noise(port: PortUnderTest, case: LossCase) -> None:
 @rule("DN-15", source=f"{DINO}, lambda_1 and lambda_2", request=REQUEST, needs=NEEDS)
 def box_noise(port: PortUnderTest, case: LossCase) -> None:
     """Each edge of a positive moves by less than half the width or height times box_noise_scale, each edge of a
-    negative by once to twice that, both clipped to the image; boxes come as logits, by the inverse sigmoid."""
+    negative by once to twice that, both clipped to the image; where the profile turns a negative whose edges have
+    crossed right side out, no size is below 0. Boxes come as logits, by the inverse sigmoid."""
     # The default, which every recipe trains with, and another one.
     for scale in (1.0, 0.4):
         noisy = case.change(generator=replace(case.generator, box_noise_scale=scale))
@@ -249,7 +250,13 @@ def _assert_moved(
             moved = np.abs(came - start)
             inside = (came > blur) & (came < 1 - blur)
             # A size that came out below 0 was clipped: its edges cannot be told from the logits.
-            known = (decoded[:, 2 + axis] > 2 * eps) & ~turned
+            clipped = decoded[:, 2 + axis] <= 2 * eps
+            for row in np.flatnonzero(may_turn & clipped & inside)[:1]:
+                raise AssertionError(
+                    f"image {image}, negative {row}: the size along {name} came out as 0 or below, "
+                    "expected it to change its sign"
+                )
+            known = ~clipped & ~turned
             too_far = known & (moved > (half + 1) * unit + blur) & inside
             too_near = known & (moved < half * unit - blur) & inside
             for row in np.flatnonzero(known & ((came < -blur) | (came > 1 + blur)))[:1]:

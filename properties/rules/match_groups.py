@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from detr_conformance.properties import oracle
+from detr_conformance.properties.additions import empty_images
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.questions import has_query_groups
@@ -28,8 +29,9 @@ def groups_are_matched_apart(port: PortUnderTest, case: LossCase) -> None:
 @rule("MATCH-20", source=SOURCE, request=GROUPS, among=has_query_groups)
 def losses_of_groups(port: PortUnderTest, case: LossCase) -> None:
     """With groups of queries every loss, and every gradient, is the sum over the pairs of all groups and over all
-    queries, divided by the profile's normaliser, which is the number of targets times that of the groups."""
-    expected, returned = port.expected(case), port.loss(case)
-    returned.assert_values(expected)
-    if port.can("gradients"):
-        returned.assert_gradients(expected)
+    queries, divided by the profile's normaliser: the number of targets times that of the groups, or 1 without any."""
+    for same in (case, empty_images(case, set(range(case.images)))):
+        expected, returned = port.expected(same), port.loss(same)
+        returned.assert_values(expected)
+        if port.can("gradients"):
+            returned.assert_gradients(expected)

@@ -18,6 +18,8 @@ from detr_conformance.real_cases import BATCH, QUERIES_TO_SPARE, real_cases
 from detr_conformance.reference import RTDETR, ULTRALYTICS, replace_in
 from detr_conformance.reference.layers import LayerPlan
 
+from ..properties.sample_cases import home_of
+
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # one case has tens of thousands of logits
 
 SAMPLE = Path(__file__).parents[1] / "targets" / "coco_sample.json"
@@ -73,7 +75,7 @@ def test_smoke_sees_the_first_batches_of_what_standard_sees(sample):
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_a_rule_gets_cases_that_fit_it_or_none(sample, rule):
-    seen = list(real_cases(sample, rule, PortUnderTest(ReferencePort()), "smoke"))
+    seen = list(real_cases(sample, rule, home_of(rule), "smoke"))
     assert len(seen) == (2 if rule in REAL else 0)
     assert all(rule.request.fits(case) for case in seen)
 

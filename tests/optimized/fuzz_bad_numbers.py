@@ -57,7 +57,7 @@ def bad_keyword(draw, call):
     if call.surface in ("loss", "detr", "layer", "auxiliary"):
         values |= {"process_group": [5, "gloo", object()], "uni_match_ind": [*NOT_AN_INTEGER, -1, -(10**30)]}
     elif call.surface == "matcher":
-        values |= {"with_mask": [True, 1]}
+        values |= {"with_mask": [True, 1]}  # the calls here have no masks
     else:
         return None
     name = draw.choice(list(values))

@@ -300,14 +300,6 @@ def test_get_loss_bbox_takes_pairs(draw_step):
     assert float(losses["loss_giou_x"]) == pytest.approx(2 * (1 - bbox_iou(pred, target, GIoU=True)).sum() / 3)
 
 
-def test_get_loss_and_get_loss_aux_accept_masks_and_ignore_them(draw_step):
-    step, loss = draw_step(), DETRLoss(nc=4)
-    one = loss._get_loss(*layer(step), *step.targets, masks="masks", gt_mask=["mask"], postfix="_x")
-    assert values(one) == values(loss._get_loss(*layer(step), *step.targets, None, None, "_x"))
-    auxiliary = loss._get_loss_aux(*step.plain[:2], *step.targets, None, "_x", "masks", ["mask"])
-    assert values(auxiliary) == values(loss._get_loss_aux(*step.plain[:2], *step.targets, postfix="_x"))
-
-
 def test_get_loss_aux_is_asked_for_whatever_the_constructor_was_told(draw_step):
     step = draw_step()
     one, other = (

@@ -187,15 +187,12 @@ def test_labels_may_be_integers_of_any_width(draw_step, dtype):
         assert (got[1] == expected[1]).all()
 
 
-def test_masks_are_accepted_and_ignored_but_costs_of_masks_are_refused(draw_step):
+def test_masks_are_not_read_unless_they_are_asked_for(draw_step):
     step = draw_step()
-    without = HungarianMatcher()(step.pred_bboxes[0], step.pred_scores[0], *step.targets)
-    given = HungarianMatcher(num_sample_points=7)(
-        step.pred_bboxes[0], step.pred_scores[0], *step.targets, masks="masks", gt_mask=["mask"]
-    )
-    assert all((a[0] == b[0]).all() and (a[1] == b[1]).all() for a, b in zip(without, given, strict=True))
-    with pytest.raises(NotImplementedError, match="with_mask is True, expected False"):
-        HungarianMatcher(with_mask=True)
+    given = step.pred_bboxes[0], step.pred_scores[0], *step.targets
+    masks = np.full((3, 6, 2, 2), np.nan), np.ones((5, 2, 2))
+    without, unread = HungarianMatcher()(*given), HungarianMatcher(num_sample_points=0)(*given, *masks)
+    assert all((a[0] == b[0]).all() and (a[1] == b[1]).all() for a, b in zip(without, unread, strict=True))
 
 
 def test_matching_leaves_its_arguments_alone_and_has_no_memory(draw_step):

@@ -1,0 +1,197 @@
+"""Masks: two losses of a predicted mask, pixel by pixel and by overlap, and what they cost in matching.
+
+A predicted mask is a map of logits x, with p = sigmoid(x); a target's mask t is 1 on the object and 0 beside it. The
+two may have different sizes: a pixel is a cell of the image, its value belongs to the centre of the cell, and between
+the centres of two neighbours a mask is a straight line.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import add
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from detr_conformance.reference.classification import balance, binary_cross_entropy, sigmoid, truth
+from detr_conformance.reference.rounding import Tracked, plain, track
+from detr_conformance.reference.tape import Array, stop_gradient
+
+ALPHA = 0.25
+"""Share of the object's pixels in the focal term; those beside it have the rest."""
+GAMMA = 2.0
+"""How fast a right pixel fades from the focal term."""
+
+Map = Float[Array, "*batch height width"]
+OfMap = Float[Array, "*batch"]
+
+
+class Tap(NamedTuple):
+    """One of the pixels that a value between pixels is made of, along one axis.
+
+    Attributes:
+        pixel: where it is, for each value.
+        weight: its share in each value.
+    """
+
+    pixel: Int64[np.ndarray, " values"]
+    weight: Float[np.ndarray, " values"]
+
+
+def taps(positions: Float[np.ndarray, " values"], pixels: int) -> list[Tap]:
+    """The pixels around each position, and the share max(0, 1 - |position - pixel|) of each.
+
+    Two have a share. The two beyond them would get one if the position were rounded across the centre of a pixel, which
+    their error bounds have to know. Beyond the edge of the mask there are no pixels, and no shares.
+
+    Args:
+        positions: in pixels; that of the first centre is 0.
+        pixels: how many there are.
+    """
+    found, first = [], np.floor(plain(positions)).astype(np.int64)
+    for offset in (-1, 0, 1, 2):
+        pixel = first + offset
+        weight = np.maximum(1.0 - np.abs(positions - pixel), 0.0)
+        inside = (pixel >= 0) & (pixel < pixels)
+        found.append(Tap(np.clip(pixel, 0, pixels - 1), np.where(inside, weight, 0.0)))
+    return found
+
+
+def resized(masks: Float[Array, "*batch h w"], height: int, width: int) -> Float[Array, "*batch {height} {width}"]:
+    """Masks in another size, bilinearly, corners not aligned.
+
+        row of the result i  ->  (i + 1/2) h / H - 1/2, moved to the outermost row if it is beyond; columns likewise
+
+    Args:
+        masks: h x w pixels.
+        height: H, at least 1.
+        width: W, at least 1.
+    """
+    rows, columns = (
+        taps(_centres(size, pixels, masks), pixels)
+        for size, pixels in zip((height, width), masks.shape[-2:], strict=True)
+    )
+    of_rows: Any = reduce(add, (masks[..., row.pixel, :] * row.weight[:, None] for row in rows))
+    return reduce(add, (of_rows[..., column.pixel] * column.weight for column in columns))
+
+
+def _centres(size: int, pixels: int, masks: Map) -> Float[np.ndarray, " {size}"]:
+    """Positions of the centres of so many cells, none before the first or after the last of so many pixels."""
+    positions = _as_exact_as(masks, np.arange(size) + 0.5) * (pixels / size) - 0.5
+    return np.minimum(np.maximum(positions, 0.0), pixels - 1.0)
+
+
+def _as_exact_as(masks: Map, values: np.ndarray) -> np.ndarray:
+    """The values, tracked if the masks are: what is computed of them is rounded like everything else."""
+    constant = stop_gradient(masks)
+    return track(values, constant.arithmetic) if isinstance(constant, Tracked) else values
+
+
+def sampled(masks: Map, points: Float[np.ndarray, "points 2"]) -> Float[Array, "*batch points"]:
+    """Values of masks at points, bilinearly; around a mask everything is 0.
+
+    Args:
+        masks: of one image, or of its targets.
+        points: x and y as shares of width and height, from 0 to 1.
+    """
+    # Libraries measure from the middle of the mask, which costs digits at its edge: so does this, for its error bound.
+    from_middle = _as_exact_as(masks, points) * 2.0 - 1.0
+    height, width = masks.shape[-2:]
+    columns = taps((from_middle[:, 0] + 1.0) * (width / 2) - 0.5, width)
+    rows = taps((from_middle[:, 1] + 1.0) * (height / 2) - 0.5, height)
+    parts = (masks[..., row.pixel, column.pixel] * row.weight * column.weight for row in rows for column in columns)
+    return reduce(add, parts)
+
+
+def focal(x: Array, t: np.ndarray) -> Array:
+    """a_t (1 - p_t)^gamma BCE(x, t), entry by entry, for t of 0 and 1.
+
+    Reference: Lin et al., Focal Loss, arXiv 1708.02002, equation 5; for masks: Carion et al., DETR, arXiv 2005.12872,
+    section 4.4.
+    """
+    return balance(t, ALPHA) * (1.0 - truth(x, t)) ** GAMMA * binary_cross_entropy(x, t)
+
+
+def mask_loss(x: Map, t: Float[np.ndarray, "*batch height width"]) -> OfMap:
+    """The focal loss of each mask, averaged over its pixels, >= 0.
+
+    Args:
+        x: logits.
+        t: 1 on the object, else 0.
+    """
+    pixels = x.shape[-2] * x.shape[-1]
+    return np.sum(focal(x, t), axis=(-2, -1)) / pixels
+
+
+def dice_loss(x: Map, t: Float[np.ndarray, "*batch height width"]) -> OfMap:
+    """1 - (2 sum p t + 1) / (sum p + sum t + 1) of each mask, sums over its pixels; from 0 to 1.
+
+    The 1 keeps an empty mask from dividing by 0.
+
+    Args:
+        x: logits.
+        t: 1 on the object, else 0.
+
+    Reference: Milletari et al., V-Net, arXiv 1606.04797, section 3, without the squares; Carion et al., DETR, arXiv
+    2005.12872, section 4.4.
+    """
+    p, axes = sigmoid(x), (-2, -1)
+    return 1.0 - (2.0 * np.sum(p * t, axis=axes) + 1.0) / (np.sum(p, axis=axes) + np.sum(t, axis=axes) + 1.0)
+
+
+def draw_points(count: int, generator: np.random.Generator) -> Float[np.ndarray, "points 2"]:
+    """Points of one image, uniformly from all of it."""
+    return generator.random((count, 2))
+
+
+class MaskCosts(NamedTuple):
+    """What it costs to let a query answer for a target by their masks, before gains.
+
+    Attributes:
+        mask: the focal term.
+        dice: the dice term.
+    """
+
+    mask: Float[np.ndarray, "queries targets"]
+    dice: Float[np.ndarray, "queries targets"]
+
+
+def mask_costs(
+    masks: Float[np.ndarray, "queries height width"],
+    gt_mask: Float[np.ndarray, "targets gt_height gt_width"],
+    points: Float[np.ndarray, "points 2"],
+) -> MaskCosts:
+    """The two losses of every query with every target of one image, on points in the place of pixels.
+
+        mask = mean over points of t focal(x, 1) + (1 - t) focal(x, 0)
+        dice = 1 - (2 sum p t + 1) / (sum p + sum t + 1)
+
+    with x and t the two masks at the points. Across an object's edge t lies between 0 and 1.
+
+    Args:
+        masks: logits.
+        gt_mask: 1 on the object, else 0.
+        points: see `sampled`.
+
+    Reference: Cheng et al., Mask2Former, arXiv 2112.01527, section 3.3 (costs on sampled points).
+    """
+    x, t = sampled(masks, points), sampled(gt_mask, points)
+    as_object, as_rest, p = focal(x, np.ones(x.shape)), focal(x, np.zeros(x.shape)), sigmoid(x)
+    queries = range(len(x))
+    return MaskCosts(
+        mask=np.stack([_focal_costs(as_object[query], as_rest[query], t) for query in queries]),
+        dice=np.stack([_dice_costs(p[query], t) for query in queries]),
+    )
+
+
+def _focal_costs(
+    as_object: Float[Array, " points"], as_rest: Float[Array, " points"], t: Float[Array, "targets points"]
+) -> Float[Array, " targets"]:
+    """Of one query with every target."""
+    return np.sum(t * as_object + (1.0 - t) * as_rest, axis=-1) / len(as_rest)
+
+
+def _dice_costs(p: Float[Array, " points"], t: Float[Array, "targets points"]) -> Float[Array, " targets"]:
+    """Of one query with every target."""
+    return 1.0 - (2.0 * np.sum(t * p, axis=-1) + 1.0) / (np.sum(p) + np.sum(t, axis=-1) + 1.0)
