@@ -16,6 +16,9 @@ from detr_conformance.properties.case import LossCase, MatcherConfig
 from detr_conformance.properties.port import DenoisingGroup, Matching
 from detr_conformance.reference import LossSpec
 
+OF_OTHERS = ("class_loss", "query_groups")
+"""Options that Ultralytics' constructor does not know."""
+
 ALWAYS = frozenset({"varifocal", "focal", "bce", "uni_match", "no_aux", "denoising", "gradients", "one_object"})
 
 
@@ -77,7 +80,8 @@ class UltralyticsPort(TorchPort):
 
     def build(self, case: LossCase) -> Any:
         """The loss, built with keyword arguments."""
-        return self.loss_class(**asdict(case.config))
+        options = asdict(case.config)
+        return self.loss_class(**{name: option for name, option in options.items() if name not in OF_OTHERS})
 
     def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
         """Call the loss as Ultralytics' trainer does."""
