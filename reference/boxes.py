@@ -28,7 +28,7 @@ class Guard:
 
     Attributes:
         eps: a small area, >= 0.
-        as_floor: the area is at least eps; otherwise eps is added to it.
+        as_floor: the area is at least eps wherever something is divided by it; otherwise eps is added to it everywhere.
     """
 
     eps: float = IOU_EPS
@@ -82,12 +82,15 @@ class Overlap:
         inter: area of the intersection, 0 where the boxes do not meet, shape (*batch,).
         union: area covered by at least one of the two, guarded, shape (*batch,).
         hull: area of the smallest box around both, guarded, shape (*batch,).
+        gap: what of the hull neither box covers, where the guard may raise hull and union by different amounts; None
+            where it does not, and their difference says it.
     """
 
     around: Points
     inter: Coordinate
     union: Coordinate
     hull: Coordinate
+    gap: Coordinate | None = None
 
     @property
     def iou(self) -> Coordinate:
@@ -97,7 +100,7 @@ class Overlap:
     @property
     def giou(self) -> Coordinate:
         """IoU less the share of the hull that neither box covers, range (-1, 1]."""
-        return self.iou - (self.hull - self.union) / self.hull
+        return self.iou - (self.hull - self.union if self.gap is None else self.gap) / self.hull
 
 
 def overlap(a: Corners, b: Corners, size_a: Points, size_b: Points, guard: Guard) -> Overlap:
@@ -117,7 +120,9 @@ def overlap(a: Corners, b: Corners, size_a: Points, size_b: Points, guard: Guard
     shared = np.maximum(np.minimum(a.high, b.high) - np.maximum(a.low, b.low), 0.0)
     around = np.maximum(a.high, b.high) - np.minimum(a.low, b.low)
     inter = area(shared)
-    return Overlap(around, inter, guard(area(size_a) + area(size_b) - inter), guard(area(around)))
+    union, hull = area(size_a) + area(size_b) - inter, area(around)
+    # A floor is for what is divided by.
+    return Overlap(around, inter, guard(union), guard(hull), gap=hull - union if guard.as_floor else None)
 
 
 @np.errstate(divide="ignore", invalid="ignore")  # degenerate boxes: what comes out says it, no warning needed

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from detr_conformance.reference.base_spec import NO_AREA, NON_FINITE, ULTRALYTICS, all_heeded, differs
+from detr_conformance.reference.base_spec import NO_AREA, NON_FINITE, ULTRALYTICS, all_heeded, detached_iou, differs
 from detr_conformance.reference.boxes import Guard, corners_of_centre_form
 from detr_conformance.reference.classification import (
     FOCAL,
@@ -89,6 +89,11 @@ def outward_edges(
     """Move every edge; a size that comes out below 0 changes its sign, which turns the box right side out again."""
     moved = moved_edges(boxes, box_noise_scale, half, rng)
     return np.where(moved < 0.0, -moved, moved)
+
+
+def iou_of_a_larger_eps(boxes: Array, wanted: np.ndarray, guard: Guard) -> np.ndarray:
+    """The IoU as target score, with 1e-9 in the union whatever the box losses have."""
+    return detached_iou(boxes, wanted, Guard(1e-9))
 
 
 NO_CHOICE_OF_LAYER = {"uni_match": "No layer is asked to share the matching of another."}
@@ -283,6 +288,11 @@ DFINE = differs(
         "A size below 0 may change its sign, so that a negative may lie on its object.",
         _DFINE_DENOISING,
     ),
+    undefined=(
+        {**RTDETR.undefined, "no_aux": "Layers without losses vote, or do not, or are refused."},
+        "What implementations do there differs.",
+        _DFINE,
+    ),
 )
 """D-FINE, without the losses of its distributions.
 
@@ -353,7 +363,7 @@ Reference: Chen et al., LW-DETR, arXiv 2406.03459, section 3.3; groups: Chen et 
 """
 
 _RFDETR = "https://github.com/roboflow/rf-detr, rfdetr/models"
-_FLOOR = (Guard(1e-7, as_floor=True), "Union and enclosing area are at least 1e-7; nothing is added to them.", _RFDETR)
+_FLOOR = (Guard(1e-7, as_floor=True), "Union and enclosing area are at least 1e-7 where they divide.", _RFDETR)
 
 RFDETR = differs(
     LWDETR,
@@ -370,6 +380,7 @@ RFDETR = differs(
 
 _PADDLE = "https://github.com/PaddlePaddle/PaddleDetection, ppdet/modeling/losses/detr_loss.py"
 _PADDLE_BOXES = "https://github.com/PaddlePaddle/PaddleDetection, ppdet/modeling/losses/iou_loss.py"
+_PADDLE_IOU = "https://github.com/PaddlePaddle/PaddleDetection, ppdet/modeling/bbox_utils.py"
 _PADDLE_DENOISING = "https://github.com/PaddlePaddle/PaddleDetection, ppdet/modeling/transformers/utils.py"
 
 PADDLE = differs(
@@ -391,6 +402,7 @@ PADDLE = differs(
         "Every loss is divided by the number of targets; a denoising loss by its pairs.",
         _PADDLE,
     ),
+    score=(iou_of_a_larger_eps, "1e-9 is added to the union of the IoU that is the target score.", _PADDLE_IOU),
     guard=(Guard(1e-10), "1e-10 is added to the union and to the enclosing area.", _PADDLE_BOXES),
     matcher__guard=(Guard(1e-10), "1e-10 is added to them in the matching cost too.", _PADDLE_BOXES),
     layers=(

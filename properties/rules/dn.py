@@ -36,6 +36,7 @@ def denoising_losses(port: PortUnderTest, case: LossCase) -> None:
     "DN-02",
     source="data-parallel training: the ranks must agree on the keys",
     request=replace(ALWAYS, denoising="never"),
+    convention="denoising",
 )
 def no_denoising_queries(port: PortUnderTest, case: LossCase) -> None:
     """Without denoising queries every denoising loss that the profile has is exactly 0."""

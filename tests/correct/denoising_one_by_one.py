@@ -10,8 +10,8 @@ from detr_conformance.properties.port import DenoisingGroup
 EPS = 1e-6
 
 
-def denoising_group(case, eps=EPS, capped=True, padding=0.0):
-    """Denoising queries for the targets of a case, or None."""
+def denoising_group(case, eps=EPS, capped=True, padding=0.0, outward=False):
+    """Denoising queries for the targets of a case, or None; with `outward` a size below 0 changes its sign."""
     options, rng = case.generator, np.random.default_rng(case.generator.seed)
     most = max(case.gt_groups, default=0)
     if not (options.training and options.num_dn and most):
@@ -28,7 +28,8 @@ def denoising_group(case, eps=EPS, capped=True, padding=0.0):
         for slot in positive:
             for farther in (True, False):
                 target, where = kept[slot % (2 * width)], slot + farther * width
-                boxes[image, where] = noisy_box(case.gt_bboxes[target], options.box_noise_scale, farther, rng, eps)
+                noise = options.box_noise_scale, farther, rng
+                boxes[image, where] = noisy_box(case.gt_bboxes[target], *noise, eps, outward)
                 labels[image, where, noisy_label(case.gt_cls[target], case.config.nc, options.cls_noise_ratio, rng)] = 1
         pos_idx.append(np.array(positive, dtype=np.int64))
         gt_idx.append(kept.astype(np.int64))
@@ -40,7 +41,7 @@ def noisy_label(label, classes, ratio, rng):
     return rng.integers(classes) if rng.random() < ratio / 2 else label
 
 
-def noisy_box(box, scale, farther, rng, eps):
+def noisy_box(box, scale, farther, rng, eps, outward):
     """Edge after edge: a positive's moves by a number drawn from -1 to 1, a negative's by 1 to 2 either way."""
     if scale == 0:
         return box
@@ -50,7 +51,8 @@ def noisy_box(box, scale, farther, rng, eps):
         for edge, sign in ((high, 1), (low, -1)):
             way = rng.uniform(1, 2) * rng.choice([-1, 1]) if farther else rng.uniform(-1, 1)
             edge[axis] = min(max(box[axis] + sign * half + way * half * scale, 0.0), 1.0)
-    return logit(np.clip(np.concatenate([(low + high) / 2, high - low]), eps, 1 - eps))
+    size = abs(high - low) if outward else high - low
+    return logit(np.clip(np.concatenate([(low + high) / 2, size]), eps, 1 - eps))
 
 
 def attention_mask(slots, group, queries):

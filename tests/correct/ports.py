@@ -6,6 +6,7 @@ from .adapter import CorrectPort
 from .autograd_function import AutogradFunction
 from .chunked import InChunks, LayersInThreads
 from .constant_zeros import ConstantZeros
+from .criterion_ports import CRITERIA
 from .focal_only import FocalOnlyPort
 from .functional import FunctionalPort
 from .list_of_dicts import ListOfDicts
@@ -21,6 +22,7 @@ from .padded_targets import PaddedTargets
 from .plain_loss import PlainLoss
 from .pure_python import PurePythonPort
 from .reused_buffers import ReusedBuffers
+from .rows_ports import ROWS
 from .rtdetr_layers import RTDETRLayersPort
 from .rtdetr_v2 import RTDETRv2Port
 
@@ -54,4 +56,6 @@ CORRECT = (
     RTDETRLayersPort(),
     RTDETRv2Port(),
     ListOfDicts(),
+    *CRITERIA,
+    *ROWS,
 )

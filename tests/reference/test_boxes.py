@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from detr_conformance.reference.boxes import IOU_EPS, bbox_iou, l1_distance
+from detr_conformance.reference.boxes import IOU_EPS, Guard, bbox_iou, giou, l1_distance
 from detr_conformance.reference.rounding import track
 
 UNIT = (0.5, 0.5, 1.0, 1.0)
@@ -168,3 +168,11 @@ def test_the_l1_distance_is_taken_number_by_number():
     pred, target = np.array([[0.1, 0.5, 0.25, 0.5]]), np.array([[0.2, 0.5, 0.0, 0.75]])
     assert l1_distance(pred, target).tolist() == pytest.approx([0.6])
     assert l1_distance(pred[:, None], target[None]).shape == (1, 1)
+
+
+def test_a_floor_is_for_what_is_divided_by_and_for_nothing_else():
+    # Two boxes side by side that fill half of their hull, in areas far below the floor.
+    apart = np.array([[[0.25, 0.25, 0.25, 0.25]], [[0.75, 0.75, 0.25, 0.25]]]) * 2.0**-10
+    hull, union = (0.75 * 2.0**-10) ** 2, 2 * (0.25 * 2.0**-10) ** 2
+    assert giou(*apart, Guard(1e-3, as_floor=True)) == pytest.approx(-(hull - union) / 1e-3)
+    assert giou(*apart, Guard(1e-9, as_floor=True)) == pytest.approx(-(hull - union) / hull)
