@@ -58,11 +58,6 @@ def perfect_prediction(port: PortUnderTest, case: LossCase) -> None:
     request=ONE_PAIR,
     among=measures_giou,
 )
-    "BOX-08",
-    source=f"{GIOU}, section 3: the hull of nested boxes is the outer one",
-    request=ONE_PAIR,
-    among=measures_giou,
-)
 def nested_boxes(port: PortUnderTest, case: LossCase) -> None:
     """Of two boxes one inside the other GIoU is IoU, the ratio of their areas, whichever is the prediction."""
     outer = _on_grid(case.gt_bboxes[0])
