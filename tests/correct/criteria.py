@@ -130,6 +130,10 @@ class DINOHead(DeformableCriterion):
 
     class_key, giou_key = "cls", "iou"
 
+    def __init__(self, config):
+        super().__init__(config)
+        self.config = config  # gamma and all
+
     def build_matcher(self):
         return PixelMatcher(focal_cost(eps=1e-12), RECIPE, self.guard)
 

@@ -90,6 +90,7 @@ MMDET = Convention(
     class_number=number_of_pairs,
     box_number=number_of_pairs,
     class_cost=partial(focal_cost, eps=1e-12),
+    gamma=None,
 )
 
 
