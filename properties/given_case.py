@@ -54,7 +54,19 @@ def undefined(case: LossCase, spec: LossSpec) -> list[str]:
         wanted = plan.denoising(case.layers)
         if len(case.denoising.bboxes) != wanted:
             unknown.append(f"{len(case.denoising.bboxes)} layers of denoising queries instead of {wanted}")
+    if case.denoising is not None and spec.denoising.regular and not _is_regular(case.denoising):
+        unknown.append("slots of denoising queries that no group fills, or groups of several sizes")
     return unknown
+
+
+def _is_regular(denoising: Denoising) -> bool:
+    """Whether groups of one width, positives first and then as many negatives, take all slots."""
+    width = 2 * max(map(len, denoising.gt_idx))
+    starts = width * np.arange(denoising.num_group)[:, None]
+    return denoising.bboxes.shape[2] == width * denoising.num_group and all(
+        np.array_equal(slots, (starts + np.arange(len(own))).ravel())
+        for slots, own in zip(denoising.pos_idx, denoising.gt_idx, strict=True)
+    )
 
 
 def _denoises_all(denoising: Denoising, case: LossCase) -> bool:

@@ -6,17 +6,21 @@ import pytest
 
 pytest.importorskip("torch", reason="most of the ports are in PyTorch")
 
+from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.rules import RULES
 
 from ..thorough import thorough_but
+from .criterion_ports import CRITERIA
 from .many_seeds import ACCUSATIONS, outcomes
 from .ports import CORRECT
+from .rows_ports import ROWS
 
 SEEDS = range(1, 4)
 """More by `python -m tests.correct.many_seeds`."""
 
 # One for each way to be different: order of sums, ties, library, profile.
 QUICK = ["one-batch", "random-order-of-matching", "numpy-in-float32", "rtdetr-layers"]
+QUICK += ["detr-rows", "dfine-rows", "rfdetr-criterion"]
 PORTS = {port.name: port for port in CORRECT}
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")
@@ -43,6 +47,12 @@ def test_no_correct_port_is_accused_under_any_seed(seed):
 def test_neither_a_name_for_the_encoder_nor_a_dummy_query_is_accused():
     rules = [rule for rule in RULES if rule.id in ("API-01", "AUX-01", "CLASS-03", "DN-17", "REG-04")]
     assert [each.verdict for each in outcomes(PORTS["rtdetr-v2"], "smoke", 0, rules)] == ["pass"] * len(rules)
+
+
+@pytest.mark.parametrize("port", [*CRITERIA, *ROWS], ids=lambda port: port.name)
+def test_a_port_of_a_further_spec_declares_all_that_its_spec_knows(port):
+    judged = PortUnderTest(port)
+    assert {rule.id: rule.missing(judged) for rule in RULES if rule.applies(judged) and rule.missing(judged)} == {}
 
 
 def test_there_are_many_ports_of_different_names():

@@ -137,6 +137,16 @@ def test_what_a_spec_leaves_open_is_named():
     ]
 
 
+def test_a_slot_that_no_group_fills_is_named_where_groups_share_all_slots():
+    deformable = FAMILY["deformable"]
+    assert undefined(small_case(), deformable) == [
+        "1 layers of denoising queries instead of 2",
+        "slots of denoising queries that no group fills, or groups of several sizes",
+    ]
+    even = denoising(bboxes=grid_of_boxes(2, 3, 8), scores=grid_of_logits(2, 3, 8, 2))
+    assert undefined(small_case(denoising=even), deformable) == []
+
+
 # The convention by hand: one layer, with the pairs given.
 
 
