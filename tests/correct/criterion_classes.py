@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, logsigmoid
 
 
 def focal(logits, y, _q, config):
     """Focal loss, arXiv 1708.02002, equation 5; without the balance where alpha is not above 0."""
-    p = logits.sigmoid()
-    truth = p * y + (1 - p) * (1 - y)
-    terms = binary_cross_entropy_with_logits(logits, y, reduction="none") * (1 - truth) ** config.gamma
+    wrong = (config.gamma * logsigmoid((1 - 2 * y) * logits)).exp()  # (1 - p_t)^gamma, whose derivative is finite
+    terms = binary_cross_entropy_with_logits(logits, y, reduction="none") * wrong
     if config.alpha > 0:
         terms = terms * (config.alpha * y + (1 - config.alpha) * (1 - y))
     return terms.sum()
