@@ -8,7 +8,8 @@ import pytest
 
 from detr_conformance import parametrize_with_rules
 from detr_conformance.ports.reference_port import ReferencePort
-from detr_conformance.properties.rules import RULES
+
+from ..properties.sample_cases import BASE_RULES
 
 pytest_plugins = ["pytester"]
 
@@ -37,14 +38,14 @@ def run_rules(pytester):
 
 def test_a_failure_shows_the_rule_and_no_frame_of_the_suite(run_rules):
     result = run_rules("wrong", "-k", "CLASS-01")
-    result.assert_outcomes(failed=1, deselected=len(RULES) - 1)
+    result.assert_outcomes(failed=1, deselected=len(BASE_RULES) - 1)
     result.stdout.fnmatch_lines(["*CLASS-01 focal loss: The focal loss_class is*", "*loss_class: expected*"])
     assert "parametrize.py" not in result.stdout.str()
 
 
 def test_a_rule_passes_or_is_skipped_with_the_reason_and_both_are_counted(run_rules):
     result = run_rules("modest", "-rs", "-k", "API-01 or MATCH-01")
-    result.assert_outcomes(passed=1, skipped=1, deselected=len(RULES) - 2)
+    result.assert_outcomes(passed=1, skipped=1, deselected=len(BASE_RULES) - 2)
     result.stdout.fnmatch_lines_random(
         ["*MATCH-01 pairs: the port does not declare match", COUNTED.format("modest", "1 unsupported, 1 pass")]
     )
@@ -52,7 +53,7 @@ def test_a_rule_passes_or_is_skipped_with_the_reason_and_both_are_counted(run_ru
 
 def test_a_should_that_does_not_hold_fails_no_test_and_is_counted_as_a_remark(run_rules):
     result = run_rules("careless", "-rx", "-k", "NUM-05 or API-01")
-    result.assert_outcomes(passed=1, xfailed=1, deselected=len(RULES) - 2)
+    result.assert_outcomes(passed=1, xfailed=1, deselected=len(BASE_RULES) - 2)
     counted = COUNTED.format("careless", "1 remark, 1 pass")
     result.stdout.fnmatch_lines_random(["*remark: NUM-05 non finite predictions stay visible: *", counted])
 
@@ -63,7 +64,7 @@ LISTED = '[[tool.detr-conformance.known-deviations]]\nrule = "{}"\nreason = "a t
 def test_a_rule_that_the_port_is_known_to_break_is_an_expected_failure(run_rules, pytester):
     pytester.makepyprojecttoml(LISTED.format("CLASS-01"))
     result = run_rules("wrong", "-rx", "-k", "CLASS-01 or API-01")
-    result.assert_outcomes(passed=1, xfailed=1, deselected=len(RULES) - 2)
+    result.assert_outcomes(passed=1, xfailed=1, deselected=len(BASE_RULES) - 2)
     counted = COUNTED.format("wrong", "1 xfail, 1 pass")
     result.stdout.fnmatch_lines_random(["*CLASS-01 focal loss: known: a thousandth too large*", counted])
 
@@ -71,7 +72,7 @@ def test_a_rule_that_the_port_is_known_to_break_is_an_expected_failure(run_rules
 def test_a_rule_that_is_listed_and_holds_fails_its_test(run_rules, pytester):
     pytester.makepyprojecttoml(LISTED.format("API-01"))
     result = run_rules("good", "-k", "API-01")
-    result.assert_outcomes(failed=1, deselected=len(RULES) - 1)
+    result.assert_outcomes(failed=1, deselected=len(BASE_RULES) - 1)
     result.stdout.fnmatch_lines(["*listed as a known deviation, but it passes: remove it from the list*"])
 
 

@@ -11,6 +11,7 @@ from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.case import Denoising, LossCase, LossConfig
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.rule import Rule
+from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.strategies import Domain
 from detr_conformance.reference import FAMILY, LossSpec
 
@@ -86,3 +87,7 @@ def fitting(spec: LossSpec, case: LossCase) -> LossCase:
     judged = PortUnderTest(ReferencePort(spec))
     known = case if judged.can("denoising") else case.change(denoising=None)
     return Domain.of(judged).allowed(known)
+
+
+BASE_RULES = tuple(rule for rule in RULES if rule.applies(PortUnderTest(ReferencePort())))
+"""The rules that are about the base spec."""

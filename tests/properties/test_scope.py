@@ -18,7 +18,7 @@ from detr_conformance.properties.judging import judge
 from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
 from detr_conformance.properties.rules import RULES
 
-from .sample_cases import grid_of_boxes, grid_of_logits, small_case
+from .sample_cases import grid_of_boxes, grid_of_logits, home_of, small_case
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # thousands of calls of the reference
 
@@ -37,7 +37,7 @@ def scope(rule):
             reasons.add(str(reason))
             raise
 
-    outcome = judge(replace(rule, check=check), ReferencePort(), level="standard")
+    outcome = judge(replace(rule, check=check), home_of(rule).port, level="standard")
     return {"judged": outcome.examples, "left out": sorted(reasons), "budget": outcome.share is not None}
 
 
@@ -63,7 +63,7 @@ def test_each_reason_for_which_a_rule_leaves_cases_out_comes_up(rule):
                 raise AssertionError("each has come up") from None
             raise
 
-    outcome = judge(replace(rule, check=check), ReferencePort(), level="standard", shrink=False)
+    outcome = judge(replace(rule, check=check), home_of(rule).port, level="standard", shrink=False)
     assert outcome.message == "each has come up", f"never: {missing}"
 
 
