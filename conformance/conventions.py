@@ -31,7 +31,7 @@ UNDEFINED = """## What they leave undefined
 Rules about it are no part of the run, and no other rule draws it.
 """
 
-FOR_RULES = frozenset({"closed_form", "probe", "reads_score", "reads_options", "straight_in_alpha"})
+FOR_RULES = frozenset({"closed_form", "any_gamma", "probe", "reads_score", "reads_options", "straight_in_alpha"})
 """Fields of a classification loss that only say of it what the others decide."""
 
 
