@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from detr_conformance.reference.options import (
     DEFAULT_COST_GAIN,
@@ -24,7 +25,7 @@ __all__ = [
     "check_options",
 ]
 
-CLASSIFICATION = {
+CLASSIFICATION: dict[str, dict[str, Any]] = {
     "varifocal": {"use_fl": True, "use_vfl": True, "class_loss": ""},
     "focal": {"use_fl": True, "use_vfl": False, "class_loss": ""},
     "bce": {"use_fl": False, "use_vfl": False, "class_loss": ""},

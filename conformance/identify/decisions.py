@@ -91,7 +91,7 @@ def widest_spec() -> LossSpec:
 
     Targets are turned into corners and back: that moves roundings alone, and gives the widest budgets.
     """
-    widest = replace_in(ULTRALYTICS, "target_boxes", through_corners)
+    widest: LossSpec = replace_in(ULTRALYTICS, "target_boxes", through_corners)
     for name in ("class_terms", "normaliser"):
         entries = {key: value for spec in FAMILY.values() for key, value in getattr(spec, name).items()}
         widest = replace_in(widest, name, entries | dict(getattr(ULTRALYTICS, name)))
