@@ -65,7 +65,6 @@ def make_report():
     from detr_conformance.check_plan import CheckPlan
     from detr_conformance.ports.reference_port import ReferencePort
     from detr_conformance.properties.judging import RuleResult
-    from detr_conformance.properties.rules import RULES
     from detr_conformance.reference import ULTRALYTICS
     from detr_conformance.report import RuleEntry
     from detr_conformance.reports.composing import compose, entry_of
@@ -75,8 +74,11 @@ def make_report():
         return RuleEntry(**(msgspec.structs.asdict(entry_of(RuleResult(rule, "pass", examples=5, share=0.5))) | fields))
 
     def make(said=None, *, judged=".", name="sample", **changes):
-        entries = [entry(rule, (said or {}).get(rule.id, "pass")) for rule in RULES if re.search(judged, rule.id)]
-        report = compose(CheckPlan(ReferencePort(name=name), ULTRALYTICS), entries, {"python": "3.11"})
+        plan = CheckPlan(ReferencePort(name=name), ULTRALYTICS)
+        entries = [
+            entry(rule, (said or {}).get(rule.id, "pass")) for rule in plan.applicable if re.search(judged, rule.id)
+        ]
+        report = compose(plan, entries, {"python": "3.11"})
         return msgspec.structs.replace(report, **changes)
 
     return make

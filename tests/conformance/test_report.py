@@ -20,6 +20,8 @@ from detr_conformance.reports.schema import schema
 from detr_conformance.reports.verdict import overall
 from detr_conformance.versions import versions_for
 
+from ..properties.sample_cases import BASE_RULES
+
 CHOSEN = "CLASS-01 or API-01 or API-02"
 
 
@@ -77,7 +79,7 @@ def test_a_worker_that_dies_is_an_error_of_its_rule(check):
 
 
 def test_rules_stand_in_their_order_and_those_without_a_verdict_are_named():
-    first, second, *others = RULES
+    first, second, *others = BASE_RULES
     report = composed(RuleResult(second, "pass"), RuleResult(first, "pass"))
     assert [entry.id for entry in report.rules] == [first.id, second.id]
     assert report.not_judged == [rule.id for rule in others]
