@@ -16,7 +16,7 @@ from detr_conformance.mutants.mutant import together
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.power import MUTANT
 from detr_conformance.properties.port_under_test import PortUnderTest
-from detr_conformance.reference import FAMILY, ULTRALYTICS
+from detr_conformance.reference import FAMILY, RTDETR, ULTRALYTICS
 
 from .museum_evidence import divergence, evidence, failures
 from .torch_mutants import TORCH_MUTANTS
@@ -24,7 +24,7 @@ from .torch_mutants import TORCH_MUTANTS
 PAIRS = 50
 
 
-def names_step(mutant, found, spec=ULTRALYTICS):
+def names_step(mutant, found, spec=None):
     """Whether the first step that differs is one that was changed; what stays between calls shows in none."""
     changed = mutant.changes(spec)
     return changed == ["side_effects"] if found is None else found.step in changed
@@ -75,6 +75,12 @@ def singles(spec=ULTRALYTICS):
     return {each.id: diagnosis_of(each.port(spec), evidence(each, spec), spec) for each in shown(spec)}
 
 
+def elsewhere():
+    """What each mutant is named whose home is not the base spec, under its home."""
+    others = [each for each in MUSEUM if each.home is not ULTRALYTICS]
+    return {each.id: diagnosis_of(each.port(), evidence(each), each.home) for each in others}
+
+
 def pairs(spec=ULTRALYTICS):
     """What each of the random pairs is named."""
     found = {}
@@ -90,7 +96,7 @@ def in_torch():
 
 
 def main(names):
-    for spec in [FAMILY[name] for name in names] or FAMILY.values():
+    for spec in [FAMILY[name] for name in names] or (ULTRALYTICS, RTDETR):
         tell(f"under {spec.name}")
         wrong, named = divergences(spec), singles(spec)
         tell(f"{len(named) - len(wrong)} of {len(named)} first divergences name a decision changed; not: {wrong}")
@@ -103,6 +109,11 @@ def main(names):
         for pair, each in found.items():
             if list(pair) not in each:
                 tell(f"  {pair}: {each or 'nothing'}")
+    found = elsewhere()
+    tell(f"{sum([name] in each for name, each in found.items())} of {len(found)} mutants of other specs are named")
+    for name, each in found.items():
+        if each != [[name]]:
+            tell(f"  {name}: {each or 'nothing'}{'' if not each or [name] in each else ' WRONG'}")
     named = {name: [name] in found for name, found in in_torch().items()}
     unnamed = ", ".join(name for name, known in named.items() if not known)
     tell(f"{sum(named.values())} of {len(named)} mutants written in float32 torch are named; not: {unnamed or 'none'}")

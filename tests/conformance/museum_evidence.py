@@ -12,7 +12,6 @@ from detr_conformance.properties.judging import judge
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.strategies import Domain
 from detr_conformance.properties.working import working
-from detr_conformance.reference import ULTRALYTICS
 
 KILLS = recorded().kills
 RULES_LOOKED_AT = 5
@@ -28,8 +27,12 @@ def killers(name):
     return sorted(kills, key=order)
 
 
-def failures(mutant, spec=ULTRALYTICS, most=RULES_LOOKED_AT, port=None):
-    """Rules that fail the mutant, or a port that makes its mistake, each with the first case on which it does."""
+def failures(mutant, spec=None, most=RULES_LOOKED_AT, port=None):
+    """Rules that fail the mutant, or a port that makes its mistake, each with the first case on which it does.
+
+    By default it is held to the mutant's home, as in all that follows.
+    """
+    spec = spec or mutant.home
     found, port = [], port or mutant.port(spec)
     for rule in map(RULE.get, killers(mutant.id)):
         if rule.applies(PortUnderTest(port, spec)):
@@ -42,8 +45,9 @@ def failures(mutant, spec=ULTRALYTICS, most=RULES_LOOKED_AT, port=None):
     return found
 
 
-def divergence(mutant, spec=ULTRALYTICS):
+def divergence(mutant, spec=None):
     """The first decision that differs, on a case that the quickest rule asks about."""
+    spec = spec or mutant.home
     for rule, case in failures(mutant, spec, most=1):
         for each in cases_asked_about(rule, mutant.port(spec), spec, case):
             found = first_decision(spec, mutant.of(spec), each)
@@ -52,8 +56,9 @@ def divergence(mutant, spec=ULTRALYTICS):
     return None
 
 
-def evidence(mutant, spec=ULTRALYTICS, port=None):
+def evidence(mutant, spec=None, port=None):
     """What `check` asks about a port that fails so: the mutant, or another port that makes its mistake."""
+    spec = spec or mutant.home
     judged, cases = PortUnderTest(port or mutant.port(spec), spec), []
     domain = working(judged, Domain.of(judged))
     for rule, case in failures(mutant, spec, port=judged.port):
