@@ -24,6 +24,8 @@ from tests.conformance import identified_ports as ports
 from tests.correct.ports import CORRECT
 from tests.thorough import thorough_but
 
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # hundreds of calls of the reference for each port
+
 QUICK_CORRECT = ("plain-torch", "focal-only", "rtdetr-v2")
 QUICK_HYBRIDS = (1, 2)
 
