@@ -26,8 +26,8 @@ from tests.thorough import thorough_but
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # hundreds of calls of the reference for each port
 
-QUICK_CORRECT = ("plain-torch", "focal-only", "rtdetr-v2")
-QUICK_HYBRIDS = (1, 2)
+QUICK_CORRECT = ("plain-torch",)
+QUICK_HYBRIDS = (1,)
 
 
 def identify(port):
@@ -39,7 +39,7 @@ def finding(found, field):
     return next(each for each in found.findings if each.field == field)
 
 
-@pytest.mark.parametrize("name", thorough_but(["ultralytics", "rtdetr", "dfine"], FAMILY))
+@pytest.mark.parametrize("name", thorough_but(["dfine"], FAMILY))
 def test_every_member_of_the_family_is_named(name):
     _, found = identify(ReferencePort(FAMILY[name]))
     assert found.nearest == [name]
@@ -75,6 +75,7 @@ def test_nine_hybrids_out_of_ten_are_found_in_all_fields():
     assert sum(not each for each in off.values()) >= 0.9 * ports.HYBRIDS, off
 
 
+@pytest.mark.thorough
 def test_the_answer_is_the_same_twice():
     port = next(port for port in CORRECT if port.name == "plain-torch")
     assert identify(port)[1].to_json() == identify(port)[1].to_json()
@@ -92,6 +93,7 @@ def test_what_only_gradients_show_is_not_told_without_them():
     assert any("detached" in line for line in found.not_asked)
 
 
+@pytest.mark.thorough
 def test_box_losses_show_the_matching_of_a_port_that_does_not():
     search, found = identify(ports.without_match)
     assert found.nearest == ["rtdetr"]
@@ -99,6 +101,7 @@ def test_box_losses_show_the_matching_of_a_port_that_does_not():
     assert finding(found, "matcher.guard").told == "found"
 
 
+@pytest.mark.thorough
 def test_an_option_that_a_port_restricts_is_not_told():
     _, found = identify(ports.Lacking(RTDETR, gamma=(2.0,)))
     assert finding(found, "options").told == "several"
