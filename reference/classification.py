@@ -104,7 +104,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class ClassTerm:
-    """One classification loss: weight(x, y, q) BCE(x, target(x, y, q)) for every query and class.
+    """One classification loss: weight(x, y, q) entropy(x, target(x, y, q)) for every query and column.
 
     Attributes:
         target: what the cross-entropy is held against, from x, y, q and the options.
