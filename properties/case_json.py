@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -28,6 +29,9 @@ HEXADECIMAL = re.compile(r"[+-]?(0x[0-9a-f]+(\.[0-9a-f]*)?(p[+-]?[0-9]+)?|inf|na
 
 AXES = 4
 """No array of a case has more."""
+
+LATER = frozenset({"class_loss", "query_groups"})
+"""Options that came after the form: a case that was written before them has their defaults."""
 
 SHOWN = 60
 """So many characters of a wrong value are quoted."""
@@ -132,12 +136,12 @@ def _with_arrays(case: LossCase, one: Callable[[np.ndarray], np.ndarray]) -> Los
     return case.change(**own, denoising=denoising)
 
 
-def _check_names(owner: str, found: Any, expected: set[str]) -> None:
+def _check_names(owner: str, found: Any, expected: set[str], optional: AbstractSet[str] = frozenset()) -> None:
     if not isinstance(found, Mapping):
         raise CaseFormatError(f"{owner} is {_quoted(found)}, expected an object with {', '.join(sorted(expected))}")
     for name in sorted(set(found) - expected):
         raise CaseFormatError(f"{owner} has the unknown field {name[:SHOWN]!r}: remove it, or correct its name")
-    for name in sorted(expected - set(found)):
+    for name in sorted(expected - optional - set(found)):
         raise CaseFormatError(f"{owner} lacks the field {name!r}: add it, or write the case anew with to_json")
 
 
@@ -206,8 +210,8 @@ def _decode_index(name: str, document: Any) -> np.ndarray:
 def _decode_options(name: str, document: Any, kind: Any) -> Any:
     """A dataclass of options; which type each has is read off its default."""
     defaults = asdict(kind())
-    _check_names(name, document, set(defaults))
-    return kind(**{each: _decode_option(f"{name}.{each}", document[each], defaults[each]) for each in defaults})
+    _check_names(name, document, set(defaults), optional=LATER)
+    return kind(**{each: _decode_option(f"{name}.{each}", value, defaults[each]) for each, value in document.items()})
 
 
 def _decode_option(name: str, value: Any, default: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from detr_conformance.properties.case import CLASSIFICATION, LossCase
 
@@ -56,6 +56,14 @@ class Request:
     cheap: bool = False
     readable_score: bool = False
     about_class: bool = False
+
+    @property
+    def narrowed(self) -> str:
+        """The fields that are not as wide as by default. A field that is added later does not change this text."""
+        values = {
+            each.name: getattr(self, each.name) for each in fields(self) if getattr(self, each.name) != each.default
+        }
+        return ", ".join(f"{name}={value!r}" for name, value in values.items())
 
     @property
     def implied_needs(self) -> frozenset[str]:

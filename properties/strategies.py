@@ -244,12 +244,13 @@ def _sizes(draw: Draw, request: Request, domain: Domain) -> Sizes:
     images = draw(st.integers(*request.images))
     fewest, most = (0, 0) if request.all_empty else request.targets
     counts = [draw(st.integers(fewest, most)) for _ in range(images)]
+    denoising_layers = domain.denoising_layers(layers) if domain.denoising_layers else draw(st.integers(1, 4))
     groups = draw(st.integers(*request.query_groups))
-    classes = draw(st.integers(*request.classes))
+    queries, classes = draw(st.integers(*request.queries)), draw(st.integers(*request.classes))
     return Sizes(
         layers=layers,
-        denoising_layers=domain.denoising_layers(layers) if domain.denoising_layers else draw(st.integers(1, 4)),
-        queries=groups * draw(st.integers(*request.queries)),
+        denoising_layers=denoising_layers,
+        queries=groups * queries,
         classes=classes,
         gt_groups=tuple(counts),
         columns=domain.columns(classes),

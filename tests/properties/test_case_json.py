@@ -222,6 +222,11 @@ def assert_one_sentence(refusal: CaseFormatError) -> None:
     assert 10 < len(text) < 500
 
 
+@pytest.mark.parametrize("option", ["class_loss", "query_groups"])
+def test_a_case_that_was_written_before_an_option_came_has_its_default(option):
+    assert getattr(from_document(without("config", option)).config, option) == getattr(LossConfig(), option)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"format": ' + "9" * 5000 + "}", "NaN", "\x00", '"case"'])
 def test_a_text_that_is_no_json_object_is_refused(text):
     with pytest.raises(CaseFormatError) as refusal:
