@@ -53,14 +53,18 @@ class Observation:
         return unlike
 
 
-def drawn(case: LossCase) -> set[str]:
-    """Names of what is random on a case: nobody but the reference and its mutants draws as the reference does."""
+def noisy(case: LossCase) -> set[str]:
+    """Names of what has noise on a case: nobody but the reference and its mutants draws as the reference does."""
     generator = case.generator
-    noisy = {"denoising labels": generator.cls_noise_ratio, "denoising boxes": generator.box_noise_scale}
-    names = {name for name, noise in noisy.items() if noise}
-    if max(case.gt_groups, default=0) > generator.num_dn:
-        names |= {"denoised targets", "denoising labels", "denoising boxes"}
-    return names
+    noise = {"denoising labels": generator.cls_noise_ratio, "denoising boxes": generator.box_noise_scale}
+    return {name for name, scale in noise.items() if scale}
+
+
+def drawn(case: LossCase) -> set[str]:
+    """Names of what is random on a case: noise, and where there are too many targets, which of them are denoised."""
+    if max(case.gt_groups, default=0) > case.generator.num_dn:
+        return {"denoised targets", "denoising labels", "denoising boxes"}
+    return noisy(case)
 
 
 def observe(judged: PortUnderTest, case: LossCase) -> Observation:

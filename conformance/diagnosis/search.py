@@ -15,6 +15,7 @@ from detr_conformance import report
 from detr_conformance.diagnosis.observation import (
     Observation,
     drawn,
+    noisy,
     observe,
     observe_in_turn,
     observe_spec,
@@ -85,12 +86,11 @@ class Evidence:
 
     def _draws_like_the_reference(self) -> bool:
         """Whether draws can be compared: boxes with noise are the reference's somewhere, or labels everywhere."""
-        draws = [
-            (drawn(case) & self.observed[place].numbers.keys(), self.unlike(place, self.right[place]))
-            for place, case in enumerate(self.cases)
-        ]
-        alike = {name for names, unlike in draws for name in names - unlike}
-        differing = {name for names, unlike in draws for name in names & unlike}
+        alike, differing = set[str](), set[str]()
+        for place, case in enumerate(self.cases):
+            unlike = self.unlike(place, self.right[place])
+            alike |= (noisy(case) & self.observed[place].numbers.keys()) - unlike  # a choice of targets may recur
+            differing |= drawn(case) & unlike
         return "denoising boxes" in alike or "denoising labels" not in differing
 
     def answers(self, spec: LossSpec, places: Iterable[int] | None = None) -> Iterator[Observation | None]:
