@@ -56,6 +56,13 @@ def shared_if_asked(match: Match, layers: int, config: LossConfig) -> list[Pairs
     return [Pairs.same(match(config.uni_match_ind))] * (layers - 1) + [Pairs.same(match(layers - 1))]
 
 
+def shared_from_the_last(match: Match, layers: int, config: LossConfig) -> list[Pairs]:
+    """With `use_uni_match` all layers use the matching of the main one; RT-DETRv2's `share_matched_indices`."""
+    if not config.use_uni_match:
+        return own_per_layer(match, layers, config)
+    return [Pairs.same(match(layers - 1))] * layers
+
+
 def union_of_layers(match: Match, layers: int, config: LossConfig) -> list[Pairs]:
     """Classes by the layer's own costs; boxes by the vote of all layers, one set of pairs for each of them.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from detr_conformance.reference.classification import (
 )
 from detr_conformance.reference.matcher import Cost
 from detr_conformance.reference.normaliser import Tally
-from detr_conformance.reference.pairing import Match, Pairs, own_per_layer
+from detr_conformance.reference.pairing import shared_from_the_last
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -71,13 +70,6 @@ def alpha_and_gamma_of_the_loss(config: LossConfig) -> MatcherConfig:
 def unweighted(loss: Any, term: str, config: LossConfig) -> Any:  # noqa: ANN401  # an array or a variable
     """Losses come without their gains, which are left to the caller."""
     return loss
-
-
-def shared_from_the_last(match: Match, layers: int, config: LossConfig) -> Sequence[Pairs]:
-    """With `use_uni_match` all layers use the matching of the last one."""
-    if config.use_uni_match:
-        return [Pairs.same(match(layers - 1))] * layers
-    return own_per_layer(match, layers, config)
 
 
 def queries_of_all_images(tally: Tally) -> int:

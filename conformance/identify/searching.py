@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 
-from detr_conformance.identify.alternatives import shared_from_the_last
 from detr_conformance.identify.answers import Answers, Tell, alike, described, got, is_certain, predicted, share
 from detr_conformance.identify.cases import CaseMaker, of_any_convention
 from detr_conformance.identify.decisions import Alternative, decisions, widest_spec
@@ -21,7 +20,7 @@ from detr_conformance.properties.port_under_test import PortError, PortUnderTest
 from detr_conformance.properties.strategies import Domain
 from detr_conformance.reference import FAMILY, LossSpec
 from detr_conformance.reference.keys import TERMS
-from detr_conformance.reference.pairing import own_per_layer, shared_if_asked
+from detr_conformance.reference.pairing import own_per_layer, shared_from_the_last, shared_if_asked
 
 CASES_IN_THE_END = 8
 """So many cases of all kinds must be explained."""

@@ -15,6 +15,7 @@ from detr_conformance.properties.rules import RULES
 from detr_conformance.reference import RTDETR, ULTRALYTICS, MatcherConfig, replace_in
 from detr_conformance.reference.denoising import logit
 from detr_conformance.reference.normaliser import queries
+from detr_conformance.reference.pairing import shared_from_the_last
 
 from ..thorough import thorough_but
 
@@ -48,6 +49,7 @@ SPECS = {
     "varifocal over scores": changed(("normaliser.varifocal", larger)),
     "mean over layers": changed(("layers.total", mean)),
     "one group": changed(("denoising.generator.groups", lambda *_: 1)),
+    "shared from the last layer": changed(("pairing", shared_from_the_last)),
     "nobody is hidden": changed(
         ("denoising.generator.mask", lambda layout, count: np.zeros((layout.queries + count,) * 2, dtype=bool))
     ),
