@@ -24,38 +24,28 @@ def empty_images(case: LossCase, images: Set[int]) -> LossCase:
         gt_bboxes=case.gt_bboxes[kept],
         gt_groups=tuple(0 if image in images else count for image, count in enumerate(case.gt_groups)),
         denoising=None,
+        **case.taken(targets=np.flatnonzero(kept)),
     )
 
 
 def append_empty_image(case: LossCase) -> LossCase:
     """One more image at the end, with the predictions of the first one and without targets."""
-    return case.change(
-        pred_bboxes=np.concatenate([case.pred_bboxes, case.pred_bboxes[:, :1]], axis=1),
-        pred_scores=np.concatenate([case.pred_scores, case.pred_scores[:, :1]], axis=1),
-        gt_groups=(*case.gt_groups, 0),
-        denoising=None,
-    )
+    return case.change(**case.taken(images=[*range(case.images), 0]), gt_groups=(*case.gt_groups, 0), denoising=None)
 
 
 def repeat_queries(case: LossCase) -> LossCase:
     """Every query twice, the copies after the originals."""
-    return case.change(
-        pred_bboxes=np.concatenate([case.pred_bboxes] * 2, axis=2),
-        pred_scores=np.concatenate([case.pred_scores] * 2, axis=2),
-        denoising=None,
-    )
+    return case.change(**case.taken(queries=[*range(case.queries)] * 2), denoising=None)
 
 
 def repeat_first_layer(case: LossCase) -> LossCase:
     """The first layer twice."""
-    order = [0, *range(case.layers)]
-    return case.change(pred_bboxes=case.pred_bboxes[order], pred_scores=case.pred_scores[order], denoising=None)
+    return case.change(**case.taken(layers=[0, *range(case.layers)]), denoising=None)
 
 
 def keep_first_and_main_layer(case: LossCase) -> LossCase:
     """Only the first layer and the last."""
-    order = [0, case.layers - 1]
-    return case.change(pred_bboxes=case.pred_bboxes[order], pred_scores=case.pred_scores[order], denoising=None)
+    return case.change(**case.taken(layers=[0, case.layers - 1]), denoising=None)
 
 
 def add_hopeless_queries(case: LossCase, count: int = 2) -> LossCase:
@@ -63,8 +53,9 @@ def add_hopeless_queries(case: LossCase, count: int = 2) -> LossCase:
     shape = (case.layers, case.images, count)
     boxes, logits = np.tile(HOPELESS_BOX, (*shape, 1)), np.full((*shape, case.columns), HOPELESS_LOGIT)
     logits[..., case.config.nc :] = -HOPELESS_LOGIT  # no object, where there is a column for it
-    return case.change(
-        pred_bboxes=np.concatenate([boxes, case.pred_bboxes], axis=2),
-        pred_scores=np.concatenate([logits, case.pred_scores], axis=2),
-        denoising=None,
-    )
+    widened = case.taken(queries=[0] * count + [*range(case.queries)])
+    widened |= {
+        "pred_bboxes": np.concatenate([boxes, case.pred_bboxes], axis=2),
+        "pred_scores": np.concatenate([logits, case.pred_scores], axis=2),
+    }
+    return case.change(**widened, denoising=None)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64
 
+from detr_conformance.properties.case_masks import Masks, check_masks, check_padding
 from detr_conformance.properties.case_options import (
     CLASSIFICATION,
     GeneratorConfig,
@@ -17,10 +18,20 @@ from detr_conformance.properties.case_options import (
     MatcherConfig,
     check_options,
 )
+from detr_conformance.properties.rows import Chosen, ChosenQueries, taken
 from detr_conformance.properties.tolerance import PRECISIONS, rounded
-from detr_conformance.reference.validation import check_count, check_indices, check_predictions, check_targets
+from detr_conformance.reference.validation import (
+    check_array,
+    check_count,
+    check_indices,
+    check_predictions,
+    check_targets,
+)
 
-__all__ = ["CLASSIFICATION", "Denoising", "GeneratorConfig", "LossCase", "LossConfig", "MatcherConfig"]
+__all__ = ["CLASSIFICATION", "Denoising", "GeneratorConfig", "LossCase", "LossConfig", "Masks", "MatcherConfig"]
+
+RECORDS = ("masks",)
+"""Fields that hold what extra terms read, or None."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +44,7 @@ class Denoising:
         pos_idx: for each image its positive slots, group after group.
         gt_idx: for each image the targets, counted through the whole batch, that one group reconstructs.
         num_group: number of groups.
+        masks: their predicted masks, shape (layers, images, denoising, height, width), or None.
     """
 
     bboxes: Float[np.ndarray, "layers images denoising 4"]
@@ -40,6 +52,17 @@ class Denoising:
     pos_idx: tuple[Int64[np.ndarray, " _slots"], ...]
     gt_idx: tuple[Int64[np.ndarray, " _targets"], ...]
     num_group: int
+    masks: Float[np.ndarray, "layers images denoising height width"] | None = None
+
+    def predictions(self) -> dict[str, np.ndarray]:
+        """Every array of predictions by its field."""
+        arrays = {"bboxes": self.bboxes, "scores": self.scores}
+        return arrays if self.masks is None else arrays | {"masks": self.masks}
+
+    def taken(self, images: Chosen = None, queries: ChosenQueries = None, **changes: Any) -> Denoising:
+        """Only these images and slots, in this order, and with some fields replaced; see `rows.taken`."""
+        own = {name: taken(each, None, images, queries) for name, each in self.predictions().items()}
+        return replace(self, **(own | changes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +85,7 @@ class LossCase:
         denoising: the denoising queries, or None.
         matcher: how a matcher is built, for `Port.match`.
         generator: how denoising queries are to be made, for `Port.denoising_group`.
+        masks: predicted masks and those of targets, or None.
 
     Raises:
         ValueError, TypeError, KeyError: a field does not fit the others; it is named with its value.
@@ -77,6 +101,7 @@ class LossCase:
     denoising: Denoising | None = None
     matcher: MatcherConfig = field(default_factory=MatcherConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    masks: Masks | None = None
 
     def __post_init__(self) -> None:
         """Check that the fields fit each other, and lock the arrays."""
@@ -84,20 +109,18 @@ class LossCase:
             raise ValueError(f"dtype is {self.dtype!r}, expected one of {', '.join(PRECISIONS)}")
         check_predictions(self.pred_bboxes, self.pred_scores, "layers images queries")
         check_options(self.config, self.matcher, self.generator)
-        if self.columns not in (self.config.nc, self.config.nc + 1):
-            raise ValueError(f"pred_scores has {self.columns} columns, but config.nc is {self.config.nc}")
-        if self.queries % self.config.query_groups:
-            raise ValueError(f"config.query_groups is {self.config.query_groups}, but there are {self.queries} queries")
+        _check_options(self)
         check_targets(self.gt_bboxes, self.gt_cls, self.gt_groups, self.images, self.config.nc)
         if self.gt_cls.dtype != np.int64:
             raise TypeError(f"gt_cls has dtype {self.gt_cls.dtype}, expected int64")
-        last = max(self.layers - 2, 0)
-        if self.config.use_uni_match and self.config.uni_match_ind > last:
-            raise ValueError(f"config.uni_match_ind is {self.config.uni_match_ind}, expected 0 to {last}")
+        if self.masks is not None:
+            check_masks(self.masks, self.pred_bboxes.shape[:3], self.images, self.targets)
+            check_padding(self.masks, self.batch_idx.tolist())
         if self.denoising is not None:
             _check_denoising(self.denoising, self)
         for name, array in self.float_arrays().items():
-            _check_representable(name, array, self.target_dtype if name == "gt_bboxes" else self.dtype)
+            is_predicted = name.startswith(PREDICTED)
+            _check_representable(name, array, self.dtype if is_predicted else self.target_dtype)
         _lock(self)
 
     def __eq__(self, other: object) -> bool:
@@ -110,7 +133,7 @@ class LossCase:
 
     @cached_property
     def _digest(self) -> bytes:
-        options = (self.config, self.matcher, self.generator, self.gt_groups, self.dtype)
+        options = (self.config, self.matcher, self.generator, self.gt_groups, self.dtype, _sizes(self))
         digest = sha256(repr((options, [(each.shape, each.dtype.str) for each in _arrays(self)])).encode())
         for each in _arrays(self):
             digest.update(each.tobytes())
@@ -160,8 +183,28 @@ class LossCase:
         """Every array of floats by the name it goes by in a loss call."""
         arrays = {"pred_bboxes": self.pred_bboxes, "pred_scores": self.pred_scores, "gt_bboxes": self.gt_bboxes}
         if self.denoising is not None:
-            arrays |= {"dn_bboxes": self.denoising.bboxes, "dn_scores": self.denoising.scores}
+            arrays |= {f"dn_{name}": array for name, array in self.denoising.predictions().items()}
+        for record in self.records().values():
+            arrays |= record.arrays()
         return arrays
+
+    def predictions(self) -> dict[str, Float[np.ndarray, "..."]]:
+        """The arrays by which losses are differentiated, by name."""
+        return {name: array for name, array in self.float_arrays().items() if name.startswith(PREDICTED)}
+
+    def records(self) -> dict[str, Masks]:
+        """What extra terms read, by field, as far as the case has it."""
+        return {name: getattr(self, name) for name in RECORDS if getattr(self, name) is not None}
+
+    def taken(
+        self, layers: Chosen = None, images: Chosen = None, queries: ChosenQueries = None, targets: Chosen = None
+    ) -> dict[str, Any]:
+        """The predictions of these layers, images and queries, and what extra terms read of them and of these targets.
+
+        By default all of them; for `change`. Denoising queries, classes and boxes of targets are left alone.
+        """
+        arrays = {name: taken(getattr(self, name), layers, images, queries) for name in ("pred_bboxes", "pred_scores")}
+        return arrays | {name: each.taken(layers, images, queries, targets) for name, each in self.records().items()}
 
     @property
     def changes_matcher(self) -> bool:
@@ -179,6 +222,8 @@ class LossCase:
         return replace(self, **changes, config=config)
 
 
+PREDICTED = ("pred_", "dn_")
+"""How the names of predictions begin."""
 _CONFIG_FIELDS = frozenset(each.name for each in fields(LossConfig))
 
 
@@ -189,10 +234,27 @@ def _arrays(case: LossCase) -> list[np.ndarray]:
     return [*case.float_arrays().values(), case.gt_cls, *indices]
 
 
+def _sizes(case: LossCase) -> tuple[tuple[int, int], ...] | None:
+    """Of the images, where the case has masks."""
+    return None if case.masks is None else case.masks.sizes
+
+
 def _lock(case: LossCase) -> None:
     """Make every array read-only."""
     for array in _arrays(case):
         array.setflags(write=False)
+
+
+def _check_options(case: LossCase) -> None:
+    """Options that fit the numbers of columns, queries and layers."""
+    config = case.config
+    if case.columns not in (config.nc, config.nc + 1):
+        raise ValueError(f"pred_scores has {case.columns} columns, but config.nc is {config.nc}")
+    if case.queries % config.query_groups:
+        raise ValueError(f"config.query_groups is {config.query_groups}, but there are {case.queries} queries")
+    last = max(case.layers - 2, 0)
+    if config.use_uni_match and config.uni_match_ind > last:
+        raise ValueError(f"config.uni_match_ind is {config.uni_match_ind}, expected 0 to {last}")
 
 
 def _check_representable(name: str, array: np.ndarray, dtype: str) -> None:
@@ -205,11 +267,24 @@ def _check_representable(name: str, array: np.ndarray, dtype: str) -> None:
         raise ValueError(f"{name}{list(where)} is {array[where]!r}, which {dtype} cannot hold exactly")
 
 
+def _check_denoising_masks(denoising: Denoising, case: LossCase) -> None:
+    """Masks for denoising queries only where there are others, and of their size."""
+    if denoising.masks is None:
+        return
+    if case.masks is None:
+        raise ValueError("denoising.masks are given, expected masks of ordinary queries and targets beside them")
+    check_array("denoising.masks", denoising.masks)
+    expected = (*denoising.bboxes.shape[:3], *case.masks.pred_masks.shape[3:])
+    if denoising.masks.shape != expected:
+        raise ValueError(f"denoising.masks has shape {denoising.masks.shape}, expected {expected}")
+
+
 def _check_denoising(denoising: Denoising, case: LossCase) -> None:
     """Denoising queries of the same layers, images and classes, with slots and targets that exist."""
     names = ("denoising.bboxes", "denoising.scores")
     check_predictions(denoising.bboxes, denoising.scores, "layers images denoising", names=names)
     check_count("denoising.num_group", denoising.num_group, least=1)
+    _check_denoising_masks(denoising, case)
     expected = (case.images, case.columns)
     if denoising.scores.shape[1::2] != expected:
         raise ValueError(

@@ -16,7 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from detr_conformance.properties.case import Denoising, GeneratorConfig, LossCase, LossConfig, MatcherConfig
+from detr_conformance.properties.case import (
+    RECORDS,
+    Denoising,
+    GeneratorConfig,
+    LossCase,
+    LossConfig,
+    Masks,
+    MatcherConfig,
+)
 
 FORMAT = "detr-conformance case"
 VERSION = 1
@@ -27,11 +35,14 @@ CaseDocument = dict[str, Any]
 HEXADECIMAL = re.compile(r"[+-]?(0x[0-9a-f]+(\.[0-9a-f]*)?(p[+-]?[0-9]+)?|inf|nan)", re.IGNORECASE)
 """What `float.hex` writes. `float.fromhex` also takes "0.5", and makes 5/16 of it."""
 
-AXES = 4
+AXES = 5
 """No array of a case has more."""
 
 LATER = frozenset({"class_loss", "query_groups"})
 """Options that came after the form: a case that was written before them has their defaults."""
+
+EXTRA = frozenset(RECORDS)
+"""Fields that are written only where there is something in them: what extra terms read. `Denoising` has its own."""
 
 SHOWN = 60
 """So many characters of a wrong value are quoted."""
@@ -78,6 +89,7 @@ def to_document(case: LossCase) -> CaseDocument:
         "gt_bboxes": _encode_array(case.gt_bboxes),
         "gt_groups": [int(count) for count in case.gt_groups],
         "denoising": None if case.denoising is None else _encode_denoising(case.denoising),
+        **{name: _ENCODED[name](record) for name, record in case.records().items()},
     }
 
 
@@ -92,7 +104,7 @@ def from_document(document: Any) -> LossCase:
     version = document.get("version")
     if type(version) is not int or version != VERSION:
         raise CaseFormatError(f"version is {_quoted(version)}, but this release reads version {VERSION}: update it")
-    _check_names("the case", document, {each.name for each in fields(LossCase)} | {"format", "version"})
+    _check_names("the case", document, {each.name for each in fields(LossCase)} | {"format", "version"}, EXTRA)
     decoded = {
         "config": _decode_options("config", document["config"], LossConfig),
         "matcher": _decode_options("matcher", document["matcher"], MatcherConfig),
@@ -104,6 +116,7 @@ def from_document(document: Any) -> LossCase:
         "gt_bboxes": _decode_array("gt_bboxes", document["gt_bboxes"]),
         "gt_groups": tuple(_decode_index("gt_groups", document["gt_groups"]).tolist()),
         "denoising": _decode_denoising(document["denoising"]),
+        **{name: _DECODED[name](document[name]) for name in RECORDS if document.get(name) is not None},
     }
     try:
         return LossCase(**decoded)
@@ -131,8 +144,14 @@ def _with_arrays(case: LossCase, one: Callable[[np.ndarray], np.ndarray]) -> Los
     """The case with other arrays of the same contents."""
     denoising = case.denoising
     if denoising is not None:
-        denoising = replace(denoising, bboxes=one(denoising.bboxes), scores=one(denoising.scores))
-    own = {name: one(getattr(case, name)) for name in ("pred_bboxes", "pred_scores", "gt_cls", "gt_bboxes")}
+        arrays: dict[str, Any] = {name: one(each) for name, each in denoising.predictions().items()}
+        denoising = replace(denoising, **arrays)
+    own: dict[str, Any] = {
+        name: one(getattr(case, name)) for name in ("pred_bboxes", "pred_scores", "gt_cls", "gt_bboxes")
+    }
+    for name, record in case.records().items():
+        arrays = {field: one(each) for field, each in record.arrays().items()}
+        own[name] = replace(record, **arrays)
     return case.change(**own, denoising=denoising)
 
 
@@ -161,10 +180,18 @@ def _encode_array(array: np.ndarray) -> dict[str, Any]:
     return {"shape": list(array.shape), "values": [float(each).hex() for each in array.ravel()]}
 
 
+def _encode_masks(masks: Masks) -> dict[str, Any]:
+    return {
+        "pred_masks": _encode_array(masks.pred_masks),
+        "gt_masks": _encode_array(masks.gt_masks),
+        "sizes": [[int(each) for each in size] for size in masks.sizes],
+        "points": None if masks.points is None else _encode_array(masks.points),
+    }
+
+
 def _encode_denoising(denoising: Denoising) -> dict[str, Any]:
     return {
-        "bboxes": _encode_array(denoising.bboxes),
-        "scores": _encode_array(denoising.scores),
+        **{name: _encode_array(each) for name, each in denoising.predictions().items()},
         "pos_idx": [each.tolist() for each in denoising.pos_idx],
         "gt_idx": [each.tolist() for each in denoising.gt_idx],
         "num_group": int(denoising.num_group),
@@ -225,7 +252,7 @@ def _decode_option(name: str, value: Any, default: Any) -> Any:
 def _decode_denoising(document: Any) -> Denoising | None:
     if document is None:
         return None
-    _check_names("denoising", document, {each.name for each in fields(Denoising)})
+    _check_names("denoising", document, {each.name for each in fields(Denoising)}, EXTRA)
     pos_idx, gt_idx = (
         tuple(
             _decode_index(f"denoising.{name}[{image}]", each)
@@ -239,7 +266,27 @@ def _decode_denoising(document: Any) -> Denoising | None:
         pos_idx=pos_idx,
         gt_idx=gt_idx,
         num_group=_decode("denoising.num_group", document["num_group"], int),
+        masks=None if document.get("masks") is None else _decode_array("denoising.masks", document["masks"]),
     )
+
+
+def _decode_masks(document: Any) -> Masks:
+    _check_names("masks", document, {each.name for each in fields(Masks)})
+    sizes = _decode("masks.sizes", document["sizes"], list)
+    points = document["points"]
+    return Masks(
+        pred_masks=_decode_array("masks.pred_masks", document["pred_masks"]),
+        gt_masks=_decode_array("masks.gt_masks", document["gt_masks"]),
+        sizes=tuple(_decode_size(f"masks.sizes[{image}]", each) for image, each in enumerate(sizes)),
+        points=None if points is None else _decode_array("masks.points", points),
+    )
+
+
+def _decode_size(name: str, document: Any) -> tuple[int, int]:
+    size = _decode_index(name, document).tolist()
+    if len(size) != 2:
+        raise CaseFormatError(f"{name} is {_quoted(document)}, expected height and width")
+    return size[0], size[1]
 
 
 def _quoted(value: Any) -> str:
@@ -248,4 +295,6 @@ def _quoted(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
+_ENCODED: Mapping[str, Callable[[Any], Any]] = {"masks": _encode_masks}
+_DECODED: Mapping[str, Callable[[Any], Any]] = {"masks": _decode_masks}
 _NAMES = {str: "a string", int: "an integer", bool: "boolean true or false", list: "a list", dict: "an object"}

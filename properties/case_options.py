@@ -34,7 +34,7 @@ CLASSIFICATION: dict[str, dict[str, Any]] = {
 """The arguments that select each classification loss."""
 
 GAINS = frozenset({"class", "bbox", "giou", "no_object", "mask", "dice"})
-"""Every gain that Ultralytics' loss or matcher knows; the last three are optional, and nothing here reads them."""
+"""Every gain that a loss or matcher may know; the last three are optional, and nothing here reads `no_object`."""
 
 
 def check_options(loss: LossConfig, matcher: MatcherConfig, generator: GeneratorConfig) -> None:

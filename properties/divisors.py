@@ -11,7 +11,7 @@ from detr_conformance.reference.normaliser import Tally
 
 
 def divisor(case: LossCase, spec: LossSpec, term: str) -> float:
-    """Of `class`, `bbox` or `giou`, for ordinary queries."""
+    """Of `class`, `bbox`, `giou` or an extra term, for ordinary queries."""
     pairs = tuple(min(case.queries, count) for count in case.gt_groups)
     tally = Tally(pairs, case.gt_groups, case.queries, case.config.nc, case.layers)
     return _divisor(case, spec, term, replace(tally, query_groups=case.config.query_groups))
@@ -19,7 +19,7 @@ def divisor(case: LossCase, spec: LossSpec, term: str) -> float:
 
 def weight(port: PortUnderTest, case: LossCase, term: str) -> float:
     """What one pair of ordinary queries counts: the gain of the term over what it is divided by."""
-    return port.config(case).loss_gain[term] / divisor(case, port.spec, term)
+    return port.gain(case, term) / divisor(case, port.spec, term)
 
 
 def denoising_divisor(case: LossCase, spec: LossSpec, term: str) -> float:
@@ -42,9 +42,9 @@ def denoising_divisor(case: LossCase, spec: LossSpec, term: str) -> float:
 def _divisor(case: LossCase, spec: LossSpec, term: str, tally: Tally) -> float:
     config = spec.options(case.config)
     name = spec.choose_class_term(config, sum(tally.pairs)) if term == "class" else term
-    return float(spec.normaliser[name](tally))
+    return float(spec.normaliser_of(name)(tally))
 
 
 def term_of(key: str) -> str:
-    """`class`, `bbox` or `giou`, of a canonical key."""
+    """`class`, `bbox`, `giou` or the name of an extra term, of a canonical key."""
     return key.split("_")[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -25,14 +26,29 @@ def inputs_of(case: LossCase) -> Inputs:
     """The case as the reference takes it, judging arithmetic of the case's dtype."""
     dn, denoising = case.denoising, None
     if dn is not None:
-        denoising = DenoisingInputs(dn.bboxes, dn.scores, dn.pos_idx, dn.gt_idx, dn.num_group)
+        further, constants = _extra(case, of_denoising=True)
+        denoising = DenoisingInputs(dn.bboxes, dn.scores, dn.pos_idx, dn.gt_idx, dn.num_group, further, constants)
+    further, constants = _extra(case)
     return Inputs(
         boxes=case.pred_bboxes,
         logits=case.pred_scores,
         targets=targets_of(case),
         denoising=denoising,
         arithmetic=tolerance.arithmetic(case.dtype),
+        further=further,
+        constants=constants,
     )
+
+
+def _extra(case: LossCase, of_denoising: bool = False) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What extra terms read: predictions by name, and constants by name."""
+    further, constants = dict[str, np.ndarray](), dict[str, Any]()
+    masks, dn = case.masks, case.denoising
+    if masks is not None:
+        own = dn.masks if of_denoising and dn is not None else masks.pred_masks
+        further |= {} if own is None else {"masks": own}
+        constants |= {"gt_masks": masks.gt_masks, "points": masks.points}
+    return further, constants
 
 
 def targets_of(case: LossCase) -> Targets:

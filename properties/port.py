@@ -34,6 +34,8 @@ CAPABILITIES = {
     "matcher_options": "builds its matcher with other gains, alpha, gamma and class cost",
     "denoising_indices": "exposes the pairing of denoising queries: Port.denoising_indices",
     "denoising_group": "generates denoising queries: Port.denoising_group",
+    "masks": "computes the losses of masks, pixel by pixel (LossCase.masks)",
+    "mask_points": "computes the losses of masks on the points that it is given (LossCase.masks.points)",
 }
 """What a port may declare beyond `loss`, each with its meaning."""
 
@@ -54,8 +56,9 @@ class LossResult:
 
     Attributes:
         losses: every loss by the port's own key, as an array of the shape that came.
-        gradients: for each key the gradient by `pred_bboxes`, `pred_scores`, `dn_bboxes` and `dn_scores`, each of the
-            input's shape. An input that a loss is not connected to may be absent or None; it counts as 0.
+        gradients: for each key the gradient by `pred_bboxes`, `pred_scores`, `dn_bboxes` and `dn_scores`, with masks
+            also `pred_masks` and `dn_masks`, each of the input's shape. An input that a loss is not connected to may be
+            absent or None; it counts as 0.
         dtypes: name of each loss's dtype, such as "float32"; empty if the port's language has none.
         mutated: names of the inputs that the call has changed.
     """

@@ -13,9 +13,9 @@ from detr_conformance.properties.case import CLASSIFICATION, LossCase, LossConfi
 from detr_conformance.properties.port import DenoisingGroup, LossResult, Matching, Port, keys_of, options_of
 from detr_conformance.properties.tolerance import allowed_error, budget_shares
 from detr_conformance.reference import FAMILY, ClassTerm, Loss, Losses, LossSpec, Tracked, track
-from detr_conformance.reference.keys import TERMS, Call, KeyTable
-
-INPUTS = ("pred_bboxes", "pred_scores", "dn_bboxes", "dn_scores")
+from detr_conformance.reference.keys import TERMS, Call, KeyTable, LayersOfTerm
+from detr_conformance.reference.layers import Stack
+from detr_conformance.reference.terms import Term
 
 Answer = TypeVar("Answer")
 
@@ -45,10 +45,19 @@ def spec_of(port: Port) -> LossSpec:
     return FAMILY[port.profile]
 
 
-def call_of(case: LossCase) -> Call:
+def call_of(case: LossCase, spec: LossSpec) -> Call:
     """What decides which keys a call with this case returns."""
-    denoising = 0 if case.denoising is None else len(case.denoising.bboxes)
-    return Call(case.layers, case.config.aux_loss, denoising, case.config.classification)
+    dn = 0 if case.denoising is None else len(case.denoising.bboxes)
+    ordinary, denoising = Stack(case.layers, has_denoising=dn > 0), Stack(dn, is_denoising=True, has_denoising=True)
+    further = {name.partition("_")[2] for name in case.predictions()}
+    extra = {name: _layers_of(term, ordinary, denoising) for name, term in spec.terms_of(further).items()}
+    return Call(case.layers, case.config.aux_loss, dn, case.config.classification, extra)
+
+
+def _layers_of(term: Term, ordinary: Stack, denoising: Stack) -> LayersOfTerm:
+    """The layers of two stacks that have an extra term."""
+    weights = term.layers(ordinary), term.layers(denoising)
+    return LayersOfTerm(*(frozenset(place for place, has in enumerate(each) if has) for each in weights))
 
 
 class PortUnderTest:
@@ -79,6 +88,11 @@ class PortUnderTest:
     def config(self, case: LossCase) -> LossConfig:
         """The options of the case, as far as the spec heeds them."""
         return self.spec.options(case.config)
+
+    def gain(self, case: LossCase, term: str) -> float:
+        """The gain of a term; that of the spec, where the options of the case name none for an extra one."""
+        gains = self.config(case).loss_gain
+        return gains[term] if term in gains else self.spec.extra_terms[term].gain
 
     def class_term(self, case: LossCase) -> ClassTerm:
         """The classification loss that the case asks for, as the spec has it for a batch with targets."""
@@ -280,7 +294,7 @@ class ReturnedLosses:
 
     def inputs(self) -> dict[str, np.ndarray]:
         """The predictions that losses are differentiated by."""
-        return {name: array for name, array in self.case.float_arrays().items() if name in INPUTS}
+        return self.case.predictions()
 
     def canonical(self, key: str) -> str | None:
         """The canonical key that one of the port's keys is part of; None for a key without a meaning."""
@@ -289,7 +303,7 @@ class ReturnedLosses:
     @property
     def call(self) -> Call:
         """What decides which keys there are."""
-        return call_of(self.case)
+        return call_of(self.case, self.judged.spec)
 
     @cached_property
     def absent(self) -> list[str]:

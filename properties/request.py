@@ -34,6 +34,8 @@ class Request:
         readable_score: only classification losses of which the target score can be read.
         about_class: the rule is about the classification loss, and looks at every one that the port declares. Others
             look at those that work: one that is broken is one cause, and no reason to fail rules on boxes and layers.
+        extra: never, sometimes or always with what extra terms read. Where the spec has such terms and the port
+            declares them, sometimes is always; a port that lacks them is asked about the rest.
     """
 
     classification: tuple[str, ...] = tuple(CLASSIFICATION)
@@ -56,6 +58,7 @@ class Request:
     cheap: bool = False
     readable_score: bool = False
     about_class: bool = False
+    extra: str = "sometimes"
 
     @property
     def narrowed(self) -> str:

@@ -22,6 +22,7 @@ from detr_conformance.properties.case import (
     LossConfig,
     MatcherConfig,
 )
+from detr_conformance.properties.mask_strategies import with_masks
 from detr_conformance.properties.numbers import Numbers
 from detr_conformance.properties.port import options_of
 from detr_conformance.properties.port_under_test import PortUnderTest
@@ -47,6 +48,8 @@ KEPT = 0.6
 """Where layers vote, so many of the queries keep their prediction from one layer to the next."""
 
 _ALPHAS, _COST_GAINS, _GRIDS = map(st.sampled_from, (ALPHAS, COST_GAINS, GRIDS))
+_EXTRA_GAINS = st.sampled_from((1.0, 0.5, 2.0))
+"""The first extra term has such a gain, the second twice as much, and so on: they differ pairwise."""
 _MATCHER_GAMMAS = st.sampled_from((2.0, 1.0, 0.0, 3.0))
 _SEEDS = st.integers(0, 2**16 - 1)
 _GENERATORS = st.builds(
@@ -81,6 +84,8 @@ class Domain:
         surplus: whether slots may be left over after all denoising groups.
         no_gamma_of_0: classification losses whose gamma is above 0.
         gammas: values of gamma; alphas likewise, and gains by term.
+        extra: the extra terms that it has.
+        points: whether masks are compared on points.
     """
 
     classification: frozenset[str] = frozenset({"varifocal", "focal", "bce"})
@@ -101,6 +106,8 @@ class Domain:
     gammas: tuple[float, ...] = GAMMAS
     alphas: tuple[float, ...] = ALPHAS
     gains: tuple[tuple[float, float, float], ...] = GAINS
+    extra: tuple[str, ...] = ()
+    points: bool = False
 
     @staticmethod
     def of(judged: PortUnderTest) -> Domain:
@@ -127,6 +134,9 @@ class Domain:
             gammas=tuple(options.get("gamma", GAMMAS)),
             alphas=tuple(options.get("alpha", ALPHAS)),
             gains=GAINS if gains is None else tuple((each["class"], each["bbox"], each["giou"]) for each in gains),
+            extra=tuple(name for name, term in judged.spec.extra_terms.items() if judged.can(term.needs)),
+            points=judged.can("mask_points")
+            and any(term.needs == "mask_points" for term in judged.spec.extra_terms.values()),
         )
 
     def gammas_of(self, classification: str) -> tuple[float, ...]:
@@ -234,7 +244,19 @@ def loss_cases(draw: Draw, request: Request = Request(), domain: Domain = Domain
     # Untested: denoising queries without a target to repair. No generator makes any.
     if with_denoising and case.targets:
         case = case.change(denoising=denoising_queries(case, sizes.denoising_layers, groups, surplus, subset, numbers))
-    return case.change(matcher=draw(_matchers(request, domain)), generator=draw(_GENERATORS))
+    case = case.change(matcher=draw(_matchers(request, domain)), generator=draw(_GENERATORS))
+    return draw(_with_extra(case, numbers, domain)) if domain.extra and request.extra != "never" else case
+
+
+@st.composite
+def _with_extra(draw: Draw, case: LossCase, numbers: Numbers, domain: Domain) -> LossCase:
+    """The case with what extra terms read, and gains for them: drawn last, so that other cases stay as they are."""
+    factor = draw(_EXTRA_GAINS)
+    gains = {name: factor * (1.0 + place) for place, name in enumerate(domain.extra)}
+    case = case.change(loss_gain={**gains, **case.config.loss_gain})
+    if {"mask", "dice"} & set(domain.extra):
+        case = draw(with_masks(case, numbers, points=domain.points))
+    return case
 
 
 @st.composite

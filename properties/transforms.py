@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from detr_conformance.properties.case import Denoising, LossCase
+from detr_conformance.properties.case import Denoising, LossCase, Masks
 from detr_conformance.properties.tolerance import rounded
 
 GRID = 2.0**-10
@@ -16,7 +17,7 @@ GRID = 2.0**-10
 
 def reverse_queries(case: LossCase) -> LossCase:
     """The ordinary queries in reverse order."""
-    return case.change(pred_bboxes=case.pred_bboxes[:, :, ::-1].copy(), pred_scores=case.pred_scores[:, :, ::-1].copy())
+    return case.change(**case.taken(queries=range(case.queries)[::-1]))
 
 
 def reverse_targets(case: LossCase) -> LossCase:
@@ -33,7 +34,10 @@ def rotate_images(case: LossCase) -> LossCase:
 def in_bfloat16(case: LossCase) -> LossCase:
     """The case with predictions rounded to bfloat16, without denoising queries."""
     boxes, logits = (rounded(each, "bfloat16") for each in (case.pred_bboxes, case.pred_scores))
-    return case.change(pred_bboxes=boxes, pred_scores=logits, dtype="bfloat16", denoising=None)
+    changes: dict[str, Any] = {}
+    if case.masks is not None:
+        changes["masks"] = replace(case.masks, pred_masks=rounded(case.masks.pred_masks, "bfloat16"))
+    return case.change(pred_bboxes=boxes, pred_scores=logits, dtype="bfloat16", denoising=None, **changes)
 
 
 def with_other_targets(case: LossCase) -> LossCase:
@@ -49,16 +53,13 @@ def select_images(case: LossCase, order: list[int]) -> LossCase:
     denoising = None
     if case.denoising is not None:
         place = {int(target): position for position, target in enumerate(chosen)}
-        denoising = replace(
-            case.denoising,
-            bboxes=case.denoising.bboxes[:, order],
-            scores=case.denoising.scores[:, order],
+        denoising = case.denoising.taken(
+            images=order,
             pos_idx=tuple(case.denoising.pos_idx[image] for image in order),
             gt_idx=tuple(_look_up(place, case.denoising.gt_idx[image]) for image in order),
         )
     return case.change(
-        pred_bboxes=case.pred_bboxes[:, order],
-        pred_scores=case.pred_scores[:, order],
+        **case.taken(images=order, targets=chosen),
         gt_cls=case.gt_cls[chosen],
         gt_bboxes=case.gt_bboxes[chosen],
         gt_groups=groups,
@@ -80,12 +81,31 @@ def rotate_classes(case: LossCase) -> LossCase:
 
 def mirror(case: LossCase) -> LossCase:
     """The image reflected left to right: x becomes 1 - x. Exact on `snap`ped boxes."""
-    return map_boxes(case, lambda boxes: np.concatenate([1.0 - boxes[..., :1], boxes[..., 1:]], axis=-1))
+    mirrored = map_boxes(case, lambda boxes: np.concatenate([1.0 - boxes[..., :1], boxes[..., 1:]], axis=-1))
+    return _with_masks(mirrored, Masks.mirrored, lambda masks: masks[..., ::-1])
 
 
 def transpose(case: LossCase) -> LossCase:
     """The image reflected along its diagonal: x and y, width and height change places."""
-    return map_boxes(case, lambda boxes: boxes[..., [1, 0, 3, 2]])
+    transposed = map_boxes(case, lambda boxes: boxes[..., [1, 0, 3, 2]])
+    return _with_masks(transposed, Masks.transposed, lambda masks: masks.swapaxes(-2, -1))
+
+
+def _with_masks(
+    case: LossCase, change: Callable[[Masks], Masks], of_denoising: Callable[[np.ndarray], np.ndarray]
+) -> LossCase:
+    """The case with all of its masks changed, if it has any."""
+    if case.masks is None:
+        return case
+    denoising = case.denoising
+    if denoising is not None and denoising.masks is not None:
+        denoising = replace(denoising, masks=of_denoising(denoising.masks).copy())
+    return case.change(masks=change(case.masks), denoising=denoising)
+
+
+def images_of_one_size(case: LossCase) -> LossCase:
+    """Every image as large as the batch, where masks give them sizes."""
+    return case if case.masks is None else case.change(masks=case.masks.of_one_size())
 
 
 def snap(case: LossCase) -> LossCase:
@@ -116,14 +136,12 @@ def map_boxes(case: LossCase, change: Callable[[np.ndarray], np.ndarray]) -> Los
 
 def reverse_auxiliary_layers(case: LossCase) -> LossCase:
     """The layers before the last in reverse order."""
-    order = [*range(case.layers - 2, -1, -1), case.layers - 1]
-    return case.change(pred_bboxes=case.pred_bboxes[order], pred_scores=case.pred_scores[order])
+    return case.change(**case.taken(layers=[*range(case.layers - 2, -1, -1), case.layers - 1]))
 
 
 def repeat_main_layer(case: LossCase) -> LossCase:
     """Every auxiliary layer replaced by a copy of the main one."""
-    order = [case.layers - 1] * case.layers
-    return case.change(pred_bboxes=case.pred_bboxes[order], pred_scores=case.pred_scores[order])
+    return case.change(**case.taken(layers=[case.layers - 1] * case.layers))
 
 
 def repeat_first_group(case: LossCase) -> LossCase:
@@ -132,8 +150,7 @@ def repeat_first_group(case: LossCase) -> LossCase:
     denoising = case.denoising
     width = group_width(denoising)
     slots = np.tile(np.arange(width), denoising.num_group)
-    bboxes, scores = denoising.bboxes[:, :, slots], denoising.scores[:, :, slots]
-    return case.change(denoising=replace(denoising, bboxes=bboxes, scores=scores))
+    return case.change(denoising=denoising.taken(queries=slots))
 
 
 def keep_first_group(case: LossCase) -> LossCase:
@@ -141,10 +158,8 @@ def keep_first_group(case: LossCase) -> LossCase:
     assert case.denoising is not None  # noqa: S101  # callers draw such cases only
     denoising = case.denoising
     width = group_width(denoising)
-    kept = replace(
-        denoising,
-        bboxes=denoising.bboxes[:, :, :width],
-        scores=denoising.scores[:, :, :width],
+    kept = denoising.taken(
+        queries=range(width),
         pos_idx=tuple(own[: len(targets)] for own, targets in zip(denoising.pos_idx, denoising.gt_idx, strict=True)),
         num_group=1,
     )
@@ -165,18 +180,17 @@ def as_denoising(case: LossCase, matched: Sequence[np.ndarray], layers: int = 1)
     width = 2 * max(case.gt_groups)
     rest = [np.setdiff1d(np.arange(case.queries), own) for own in matched]
     order = np.stack([np.concatenate(each)[:width] for each in zip(matched, rest, strict=True)])
-    boxes, logits = (
-        np.take_along_axis(each, order[None, :, :, None], 2) for each in (case.pred_bboxes, case.pred_scores)
-    )
+    arranged = case.taken(queries=order)
     own_targets = [np.arange(case.targets)[case.of_image(image)] for image in range(case.images)]
     denoising = Denoising(
-        bboxes=boxes[-layers:],
-        scores=logits[-layers:],
+        bboxes=arranged["pred_bboxes"][-layers:],
+        scores=arranged["pred_scores"][-layers:],
         pos_idx=tuple(np.arange(len(own)) for own in own_targets),
         gt_idx=tuple(own_targets),
         num_group=1,
+        masks=None if case.masks is None else arranged["masks"].pred_masks[-layers:],
     )
-    return case.change(pred_bboxes=boxes, pred_scores=logits, denoising=denoising)
+    return case.change(**arranged, denoising=denoising)
 
 
 def group_width(denoising: Denoising) -> int:
@@ -191,13 +205,10 @@ def _rearrange_targets(case: LossCase, order: np.ndarray) -> LossCase:
         place = {int(target): position for position, target in enumerate(order)}
         gt_idx = tuple(np.sort(_look_up(place, own)) for own in denoising.gt_idx)
         slots = np.stack([_moved_slots(denoising, gt_idx, order, image) for image in range(case.images)])
-        denoising = replace(
-            denoising,
-            bboxes=np.take_along_axis(denoising.bboxes, slots[None, :, :, None], axis=2),
-            scores=np.take_along_axis(denoising.scores, slots[None, :, :, None], axis=2),
-            gt_idx=gt_idx,
-        )
-    return case.change(gt_cls=case.gt_cls[order], gt_bboxes=case.gt_bboxes[order], denoising=denoising)
+        denoising = denoising.taken(queries=slots, gt_idx=gt_idx)
+    return case.change(
+        **case.taken(targets=order), gt_cls=case.gt_cls[order], gt_bboxes=case.gt_bboxes[order], denoising=denoising
+    )
 
 
 def _moved_slots(denoising: Denoising, gt_idx: Sequence[np.ndarray], order: np.ndarray, image: int) -> np.ndarray:

@@ -25,6 +25,7 @@ from detr_conformance.reference.classification import (
 from detr_conformance.reference.denoising import every_target, moved_edges
 from detr_conformance.reference.keys import LayerKeys
 from detr_conformance.reference.layers import LayerPlan
+from detr_conformance.reference.mask_terms import DICE, MASK
 from detr_conformance.reference.matcher import (
     barely_guarded_focal_class_cost,
     recipe_focal_class_cost,
@@ -204,6 +205,22 @@ DETR = differs(
 """DETR, and what copies its criterion: YOLOS, Table Transformer.
 
 Reference: Carion et al., DETR, arXiv 2005.12872, section 3.1 and appendix A.4.
+"""
+
+_DETR_MASKS = "https://github.com/facebookresearch/detr, models/segmentation.py"
+
+DETR_MASKS = differs(
+    DETR,
+    "detr-masks",
+    extra_terms=(
+        {"mask": MASK, "dice": DICE},
+        "The main layer has two losses of masks, each a sum over pairs, divided by the number of targets.",
+        _DETR_MASKS,
+    ),
+)
+"""DETR for segmentation.
+
+Reference: Carion et al., DETR, arXiv 2005.12872, section 4.4.
 """
 
 _DEFORMABLE = "https://github.com/fundamentalvision/Deformable-DETR, models/deformable_detr.py"
@@ -462,6 +479,7 @@ MMDET = differs(
 """mmdetection's heads with a focal loss: Deformable DETR and DINO."""
 
 FAMILY = {
-    spec.name: spec for spec in (ULTRALYTICS, RTDETR, DETR, DEFORMABLE, DFINE, DEIM, LWDETR, RFDETR, PADDLE, MMDET)
+    spec.name: spec
+    for spec in (ULTRALYTICS, RTDETR, DETR, DETR_MASKS, DEFORMABLE, DFINE, DEIM, LWDETR, RFDETR, PADDLE, MMDET)
 }
 """Every spec by its name."""

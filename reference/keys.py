@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,12 +56,25 @@ class StepLosses:
         """Every loss, auxiliary layers summed up, under the canonical keys."""
         losses: dict[str, Any] = {}
         for suffix, part in (("", self.ordinary), ("_dn", self.denoising)):
-            zeros = dict.fromkeys(self.ordinary.main, np.zeros(()))
-            main, auxiliary = (zeros, zeros) if part is None else (part.main, part.total)
+            zeros = dict.fromkeys([*self.ordinary.main, *self.ordinary.total], np.zeros(()))
+            main, auxiliary = (zeros, zeros) if part is None else (zeros | dict(part.main), zeros | dict(part.total))
             losses |= {f"loss_{term}{suffix}": loss for term, loss in main.items()}
             if self.aux_loss:
                 losses |= {f"loss_{term}_aux{suffix}": loss for term, loss in auxiliary.items()}
         return losses
+
+
+@dataclass(frozen=True)
+class LayersOfTerm:
+    """The layers that have an extra term.
+
+    Attributes:
+        ordinary: of ordinary queries, counted from 0.
+        denoising: of denoising queries.
+    """
+
+    ordinary: frozenset[int]
+    denoising: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -73,19 +86,21 @@ class Call:
         aux_loss: auxiliary losses are asked for.
         denoising_layers: number of layers of denoising queries; 0 without any.
         classification: name of the classification loss that is asked for.
+        extra: extra terms of the call, each with the layers that have it.
     """
 
     layers: int
     aux_loss: bool
     denoising_layers: int
     classification: str
+    extra: Mapping[str, LayersOfTerm] = field(default_factory=dict)
 
 
 class KeyTable(ABC):
     """The names of the losses.
 
-    A canonical key is `loss_class`, `loss_bbox` or `loss_giou`; with `_aux` for the auxiliary layers together; with
-    `_dn` last for the denoising queries.
+    A canonical key is `loss_class`, `loss_bbox`, `loss_giou`, or `loss_` and the name of an extra term; with `_aux` for
+    the auxiliary layers together; with `_dn` last for the denoising queries.
     """
 
     @abstractmethod
@@ -106,17 +121,33 @@ class SummedKeys(KeyTable):
     """The canonical keys themselves; those of denoising queries are there, and zero, without any too."""
 
     def expected(self, call: Call) -> Sequence[frozenset[str]]:
-        """Twelve keys, or six without auxiliary losses."""
+        """Twelve keys, or six without auxiliary losses; for each extra term as many."""
         parts = ("", "_dn", *(("_aux", "_aux_dn") if call.aux_loss else ()))
-        return [frozenset(f"loss_{term}{part}" for term in TERMS for part in parts)]
+        return [frozenset(f"loss_{term}{part}" for term in (*TERMS, *call.extra) for part in parts)]
 
-    def canonical(self, key: str, call: Call) -> str | None:  # noqa: ARG002  # asked of every table
+    def canonical(self, key: str, call: Call) -> str | None:
         """The key itself, if it is one."""
-        return key if re.fullmatch(rf"loss_({'|'.join(TERMS)})(_aux)?(_dn)?", key) else None
+        return key if re.fullmatch(rf"loss_({'|'.join((*TERMS, *call.extra))})(_aux)?(_dn)?", key) else None
 
     def named(self, losses: StepLosses) -> dict[str, Any]:
         """The sums."""
         return losses.sums()
+
+
+class _Place(NamedTuple):
+    """A layer that has keys.
+
+    Attributes:
+        form: of its keys.
+        number: what stands for the layer in them.
+        layer: the layer.
+        is_denoising: it is one of denoising queries.
+    """
+
+    form: str
+    number: int
+    layer: int
+    is_denoising: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,7 +158,7 @@ class LayerKeys(KeyTable):
 
     Attributes:
         class_names: by classification loss, what `class` may be called instead.
-        box_names: what `bbox` and `giou` are called.
+        box_names: what `bbox` and `giou` are called, and extra terms that do not go by their own names.
         main: form of the main losses.
         auxiliary: form of the auxiliary ones.
         encoder: another form for those of the encoder, which is the first layer and counts as the last auxiliary one;
@@ -146,18 +177,21 @@ class LayerKeys(KeyTable):
 
     def expected(self, call: Call) -> Sequence[frozenset[str]]:
         """One set for each name of the classification loss, with and without a name of its own for the encoder."""
-        names = self._class_names(call.classification)
+        names, boxes = self._class_names(call.classification), [self.box_names[term] for term in TERMS[1:]]
         return [
             frozenset(
-                _filled(form, name, layer) for form, layer in forms for name in (of_class, *self.box_names.values())
+                _filled(place.form, name, place.number)
+                for place in places
+                for name in (of_class, *boxes, *self._extra_names(call, place))
             )
-            for of_class, forms in product(names, self._forms(call))
+            for of_class, places in product(names, self._places(call))
         ]
 
     def canonical(self, key: str, call: Call) -> str | None:
         """Main, auxiliary or denoising, by the form of the key."""
         of_class = {*self._class_names(call.classification), *chain.from_iterable(self.class_names.values())}
-        terms = dict.fromkeys(of_class, "class") | {name: term for term, name in self.box_names.items()}
+        others = dict.fromkeys((*TERMS[1:], *call.extra))
+        terms = dict.fromkeys(of_class, "class") | {self.box_names.get(term, term): term for term in others}
         for form, part in self._parts(call.denoising_layers):
             match = re.fullmatch(_pattern(form), key)
             if match is not None and match["term"] in terms:
@@ -176,18 +210,29 @@ class LayerKeys(KeyTable):
             layers += [(self.denoising, place, each) for place, each in enumerate(losses.denoising.auxiliary)]
             layers.append((self.last_denoising, losses.denoising.layers - 1, losses.denoising.main))
         names = {**self.box_names, "class": of_class}
-        return {_filled(form, names[term], layer): loss for form, layer, own in layers for term, loss in own.items()}
+        return {
+            _filled(form, names.get(term, term), layer): loss
+            for form, layer, own in layers
+            for term, loss in own.items()
+        }
 
-    def _forms(self, call: Call) -> list[list[tuple[str, int]]]:
-        """The forms of all keys, each with its layer; twice where the encoder may have one of its own."""
-        count = call.layers - 1 if call.aux_loss else 0
-        denoising = [(self.denoising, layer) for layer in range(call.denoising_layers - 1)] if call.aux_loss else []
+    def _places(self, call: Call) -> list[list[_Place]]:
+        """Where there are losses; twice where the encoder may have a form of its own."""
+        last, last_denoising = call.layers - 1, call.denoising_layers - 1
+        numbers = range(last if call.aux_loss else 0)
+        denoising = [_Place(self.denoising, each, each, True) for each in range(last_denoising) if call.aux_loss]
         if call.denoising_layers:
-            denoising.append((self.last_denoising, call.denoising_layers - 1))
-        auxiliary = [[(self.auxiliary, layer) for layer in range(count)]]
-        if count and self.encoder is not None:
-            auxiliary.append([*auxiliary[0][:-1], (self.encoder, 0)])
-        return [[(self.main, 0), *layers, *denoising] for layers in auxiliary]
+            denoising.append(_Place(self.last_denoising, last_denoising, last_denoising, True))
+        first = 0 if self.encoder is None else 1  # of the decoder
+        auxiliary = [[_Place(self.auxiliary, each, (each + first) % last) for each in numbers]]
+        if numbers and self.encoder is not None:
+            auxiliary.append([*auxiliary[0][:-1], _Place(self.encoder, 0, 0)])
+        return [[_Place(self.main, 0, last), *each, *denoising] for each in auxiliary]
+
+    def _extra_names(self, call: Call, place: _Place) -> list[str]:
+        """What the extra terms of a layer are called."""
+        layers = {term: each.denoising if place.is_denoising else each.ordinary for term, each in call.extra.items()}
+        return [self.box_names.get(term, term) for term, having in layers.items() if place.layer in having]
 
     def _parts(self, denoising_layers: int) -> list[tuple[str, str]]:
         """Every form with the canonical name of its part; the last denoising layer's comes first."""

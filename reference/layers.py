@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jaxtyping import Float
@@ -19,10 +20,17 @@ class Layer(NamedTuple):
     Attributes:
         boxes: in centre form.
         logits: one column for each class.
+        further: predictions that extra terms read, by name, such as `masks`; images and queries come first.
     """
 
     boxes: Float[Array, "images queries 4"]
     logits: Float[Array, "images queries classes"]
+    further: Mapping[str, Array] = MappingProxyType({})
+
+    def map(self, change: Callable[[Array], Array]) -> Layer:
+        """The same change made to each of its arrays."""
+        further = {name: change(each) for name, each in self.further.items()}
+        return Layer(change(self.boxes), change(self.logits), further)
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,11 @@ def last(stack: Stack) -> Weights:
 def all_but_last(stack: Stack) -> Weights:
     """Every layer before the last once."""
     return [1.0] * (stack.count - 1) + [0.0]
+
+
+def every_layer(stack: Stack) -> Weights:
+    """Each of them once."""
+    return [1.0] * stack.count
 
 
 def as_given(layers: Sequence[Layer], is_denoising: bool) -> Sequence[Layer]:

@@ -5,8 +5,8 @@ This is the story that all members of the family share. Whatever they decide dif
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from detr_conformance.reference.pairing import Pairs
 from detr_conformance.reference.rounding import FLOAT32, Arithmetic, plain, track
 from detr_conformance.reference.spec import LossSpec, SideEffects
 from detr_conformance.reference.tape import Array, stop_gradient
+from detr_conformance.reference.terms import TermInputs
 
 FLOAT16_EPS = 2.0**-10
 
@@ -37,6 +38,8 @@ class DenoisingInputs:
         pos_idx: for each image its positive slots, group after group.
         gt_idx: for each image the targets that one group reconstructs; None for all of them in order.
         groups: number of groups.
+        further: predictions that extra terms read, by the names of those of ordinary queries.
+        constants: what extra terms of denoising queries read beside predictions and targets.
     """
 
     boxes: Float[np.ndarray, "dn_layers images denoising 4"]
@@ -44,6 +47,8 @@ class DenoisingInputs:
     pos_idx: Sequence[Int64[np.ndarray, " _slots"]]
     gt_idx: Sequence[Int64[np.ndarray, " _targets"]] | None
     groups: int
+    further: Mapping[str, Float[np.ndarray, "dn_layers images denoising *_"]] = field(default_factory=dict)
+    constants: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,10 @@ class Inputs:
         denoising: the denoising queries, if there are any.
         given: one matching for every layer, instead of matching each.
         arithmetic: the arithmetic of those who are judged by these losses.
+        further: predictions that extra terms read, by name, such as `masks`; losses are differentiated by them as
+            `pred_masks`, by those of denoising queries as `dn_masks`.
+        constants: what extra terms of ordinary queries read beside predictions and targets, such as the masks of
+            targets.
     """
 
     boxes: Float[np.ndarray, "layers images queries 4"]
@@ -65,6 +74,8 @@ class Inputs:
     denoising: DenoisingInputs | None = None
     given: Sequence[Matching] | None = None
     arithmetic: Arithmetic = FLOAT32
+    further: Mapping[str, Float[np.ndarray, "layers images queries *_"]] = field(default_factory=dict)
+    constants: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Criterion:
@@ -138,9 +149,8 @@ class StepPairs:
 
 def pairs_of_step(spec: LossSpec, config: LossConfig, inputs: Inputs) -> StepPairs:
     """Match every layer by its own costs; a denoising query belongs to the target that it was made from."""
-    dn = inputs.denoising
-    ordinary = _layers(inputs.boxes, inputs.logits)
-    denoising = [] if dn is None else _layers(dn.boxes, dn.logits)
+    dn, arrays = inputs.denoising, _leaves(inputs)
+    ordinary, denoising = _layers(arrays, "pred_"), _layers(arrays, "dn_")
     layers = spec.layers.arranged(spec.denoising.ordinary(ordinary, denoising), False)
     if inputs.given is not None:
         return StepPairs([Pairs.same(inputs.given)] * len(layers), ())
@@ -148,7 +158,7 @@ def pairs_of_step(spec: LossSpec, config: LossConfig, inputs: Inputs) -> StepPai
     targets = inputs.targets._replace(boxes=spec.target_boxes(inputs.targets.boxes))
 
     def match(layer: int) -> Sequence[Matching]:
-        boxes, logits = (np.asarray(each, dtype=np.float64) for each in layers[layer])
+        boxes, logits = (np.asarray(each, dtype=np.float64) for each in layers[layer][:2])
         return group_by_group(partial(matcher.match, options), boxes, logits, targets, spec.query_groups(config))
 
     paired = spec.pairing(match, len(layers), config)
@@ -161,8 +171,10 @@ def pairs_of_step(spec: LossSpec, config: LossConfig, inputs: Inputs) -> StepPai
 def _leaves(inputs: Inputs) -> Mapping[str, np.ndarray]:
     """The inputs by which losses are differentiated, layer by layer."""
     leaves = {"pred_bboxes": inputs.boxes, "pred_scores": inputs.logits}
+    leaves |= {f"pred_{name}": array for name, array in inputs.further.items()}
     if inputs.denoising is not None:
         leaves |= {"dn_bboxes": inputs.denoising.boxes, "dn_scores": inputs.denoising.logits}
+        leaves |= {f"dn_{name}": array for name, array in inputs.denoising.further.items()}
     return leaves
 
 
@@ -171,20 +183,23 @@ def _step_losses(
 ) -> StepLosses:
     """The losses of ordinary and of denoising queries."""
     dn = inputs.denoising
-    ordinary = _layers(leaves["pred_bboxes"], leaves["pred_scores"])
-    denoising = [] if dn is None else _layers(leaves["dn_bboxes"], leaves["dn_scores"])
+    ordinary, denoising = _layers(leaves, "pred_"), _layers(leaves, "dn_")
     part = partial(part_losses, spec, config, has_denoising=dn is not None)
-    of_ordinary = part(spec.denoising.ordinary(ordinary, denoising), inputs.targets, pairs.ordinary)
+    layers = spec.denoising.ordinary(ordinary, denoising)
+    of_ordinary = part(layers, inputs.targets, pairs.ordinary, constants=inputs.constants)
     of_denoising = None
     if dn is not None:
-        of_denoising = part(denoising, spec.denoising.targets(inputs.targets), pairs.denoising, groups=dn.groups)
+        own, groups = spec.denoising.targets(inputs.targets), dn.groups
+        of_denoising = part(denoising, own, pairs.denoising, constants=dn.constants, groups=groups)
     number = sum(inputs.targets.counts)
     return StepLosses(of_ordinary, of_denoising, config.aux_loss, config.classification, number)
 
 
-def _layers(boxes: Iterable[Array], logits: Iterable[Array]) -> list[Layer]:
-    """Boxes and logits layer by layer."""
-    return [Layer(*each) for each in zip(boxes, logits, strict=True)]
+def _layers(leaves: Mapping[str, Any], prefix: str) -> list[Layer]:
+    """The inputs whose names begin so, layer by layer; none if there are no such inputs."""
+    arrays = {name.removeprefix(prefix): each for name, each in leaves.items() if name.startswith(prefix)}
+    layers = [dict(zip(arrays, each, strict=True)) for each in zip(*arrays.values(), strict=True)]
+    return [Layer(each.pop("bboxes"), each.pop("scores"), each) for each in layers]
 
 
 def part_losses(
@@ -195,6 +210,7 @@ def part_losses(
     pairs: Sequence[Pairs],
     *,
     has_denoising: bool,
+    constants: Mapping[str, Any],
     groups: int | None = None,
 ) -> PartLosses:
     """The losses of the main layer, and those of the auxiliary layers; `groups` makes it the denoising part."""
@@ -210,10 +226,12 @@ def part_losses(
         is_denoising=groups is not None,
         query_groups=spec.query_groups(config),
     )
-    losses = [
-        spec.layer(spec, config, layer, own, targets, replace(tally, queries=layer.boxes.shape[1]))
-        for layer, own in zip(layers, pairs, strict=True)
-    ]
+    losses = []
+    for place, (layer, own) in enumerate(zip(layers, pairs, strict=True)):
+        counted = replace(tally, queries=layer.boxes.shape[1])
+        given = TermInputs(layer, layers[-1], place, (), targets, constants)
+        extra = extra_losses(spec, config, stack, given, own, counted)
+        losses.append(spec.layer(spec, config, layer, own, targets, counted) | extra)
     main = [_counted(each, weight) for each, weight in zip(losses, spec.layers.main(stack), strict=True) if weight]
     weights = spec.layers.auxiliary(stack) if config.aux_loss else [0.0] * len(losses)
     auxiliary = [_counted(each, weight) for each, weight in zip(losses, weights, strict=True) if weight]
@@ -226,7 +244,36 @@ def _counted(losses: Mapping[str, Any], weight: float) -> dict[str, Any]:
 
 
 def _total(spec: LossSpec, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {term: spec.layers.total([each[term] for each in layers]) for term in (layers[0] if layers else ())}
+    """Of each term over the layers that have it."""
+    terms = dict.fromkeys(term for each in layers for term in each)
+    return {term: spec.layers.total([each[term] for each in layers if term in each]) for term in terms}
+
+
+def extra_losses(
+    spec: LossSpec, config: LossConfig, stack: Stack, given: TermInputs, pairs: Pairs, tally: Tally
+) -> dict[str, Array]:
+    """The extra terms of one layer, as far as its stack has them and their predictions have come.
+
+    Args:
+        spec: the conventions.
+        config: the options; a term for which they name no gain has its own.
+        stack: what the layer is one of.
+        given: what the terms are computed of, but for the pairs.
+        pairs: who answers for which target.
+        tally: what there is to divide by, but for the number of pairs.
+    """
+    terms = spec.terms_of(given.layer.further)
+    config = replace(config, loss_gain={name: term.gain for name, term in terms.items()} | dict(config.loss_gain))
+    boxes = spec.target_boxes(track(given.targets.boxes, stop_gradient(given.layer.boxes).arithmetic))
+    given, losses = given._replace(targets=given.targets._replace(boxes=boxes)), {}
+    for name, term in terms.items():
+        own = pairs.classes if term.pairs == "classes" else pairs.boxes
+        if term.layers(stack)[given.place]:
+            with np.errstate(all="ignore"):
+                total = term.total(given._replace(pairs=own))
+                divisor = term.normaliser(replace(tally, pairs=_counts(own)))
+                losses[name] = spec.gain(total / divisor, name, config)
+    return losses
 
 
 def layer_losses(

@@ -7,7 +7,7 @@ of them (`family.py`), and so can you.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from detr_conformance.reference.matcher import Matcher, Matching
 from detr_conformance.reference.normaliser import Normaliser
 from detr_conformance.reference.options import LossConfig
 from detr_conformance.reference.pairing import Pairs
+from detr_conformance.reference.terms import Term
 
 
 class Difference(NamedTuple):
@@ -85,6 +86,7 @@ class LossSpec:
         layers: main and auxiliary layers.
         denoising: denoising queries.
         keys: names of the losses.
+        extra_terms: losses beside those of classes and boxes, by name.
         returned: array and dtype of a loss as it is returned, from key, value and the dtype of the predictions.
         undefined: inputs and capabilities that the convention does not define, each with the reason.
         side_effects: makes what a new loss object does beside computing losses.
@@ -113,6 +115,7 @@ class LossSpec:
     layers: LayerPlan
     denoising: DenoisingPlan
     keys: KeyTable
+    extra_terms: Mapping[str, Term] = field(default_factory=dict)
     returned: Callable[[str, np.ndarray, str], tuple[np.ndarray, str]] = in_double
     undefined: Mapping[str, str] = field(default_factory=dict)
     side_effects: Callable[[], SideEffects] = SideEffects
@@ -122,6 +125,15 @@ class LossSpec:
         """The classification loss of a batch with targets."""
         config = self.options(config)
         return self.class_terms[self.choose_class_term(config, 1)]
+
+    def terms_of(self, further: Iterable[str]) -> dict[str, Term]:
+        """The extra terms of a call that comes with these further predictions, such as `masks`."""
+        given = set(further)
+        return {name: term for name, term in self.extra_terms.items() if given.issuperset(term.inputs)}
+
+    def normaliser_of(self, term: str) -> Normaliser:
+        """What a term is divided by; a classification loss goes by its own name."""
+        return self.extra_terms[term].normaliser if term in self.extra_terms else self.normaliser[term]
 
     def __repr__(self) -> str:
         """Its name: all that it holds would fill pages."""

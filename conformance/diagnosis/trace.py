@@ -143,6 +143,8 @@ def _with_leaves(value: Any, leaves: list[Variable]) -> Any:
     if isinstance(value, Variable):
         leaves.append(variable(stop_gradient(value)))
         return leaves[-1]
+    if isinstance(value, Mapping):
+        return {name: _with_leaves(each, leaves) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
         inner = [_with_leaves(each, leaves) for each in value]
         return type(value)(*inner) if hasattr(value, "_fields") else type(value)(inner)

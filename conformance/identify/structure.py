@@ -15,7 +15,7 @@ from detr_conformance.identify.elimination import Outcome
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port_under_test import PortError, call_of
 from detr_conformance.reference import LossSpec
-from detr_conformance.reference.keys import KeyTable
+from detr_conformance.reference.keys import Call, KeyTable
 
 
 def fitting(answers: Answers, maker: CaseMaker, spec: LossSpec) -> CaseMaker:
@@ -56,14 +56,17 @@ def keys_of_losses(answers: Answers, decision: Decision, maker: CaseMaker, spec:
     for case in _of_all_shapes(answers, maker):
         if _comes(answers, case, spec):
             came = set(answers.losses(case, spec).result.losses)
-            _refuse_unknown(tables, came, case)
+            _refuse_unknown(tables, came, call_of(case, spec))
             cases.append(case)
-            off = [number + _off(table, came, case, answers) for number, table in zip(off, tables, strict=True)]
+            off = [
+                number + _off(table, came, call_of(case, spec), answers)
+                for number, table in zip(off, tables, strict=True)
+            ]
     return _outcome("keys", off, cases, "names of the losses", "" if cases else answers.first_refusal)
 
 
-def _refuse_unknown(tables: Sequence[KeyTable], came: set[str], case: LossCase) -> None:
-    if not any(table.canonical(key, call_of(case)) for table in tables for key in came):
+def _refuse_unknown(tables: Sequence[KeyTable], came: set[str], call: Call) -> None:
+    if not any(table.canonical(key, call) for table in tables for key in came):
         names = one_line(", ".join(sorted(came)))
         raise UsageError(f"the port returns no loss under a name that is known, only {names}: give it a table `keys`")
 
@@ -75,13 +78,13 @@ def _of_all_shapes(answers: Answers, maker: CaseMaker) -> Iterator[LossCase]:
             yield maker.of_kind(kind).with_denoising(0)
 
 
-def _off(table: KeyTable, came: set[str], case: LossCase, answers: Answers) -> int:
+def _off(table: KeyTable, came: set[str], call: Call, answers: Answers) -> int:
     """How many keys are missing or mean nothing; those of denoising queries are for ports that have such."""
 
     def counted(keys: frozenset[str]) -> set[str]:
         return {key for key in keys if answers.can("denoising") or "dn" not in key}
 
-    return min(len(counted(frozenset(came)) ^ counted(keys)) for keys in table.expected(call_of(case)))
+    return min(len(counted(frozenset(came)) ^ counted(keys)) for keys in table.expected(call))
 
 
 def plan_of_layers(answers: Answers, decision: Decision, left: list[int], maker: CaseMaker, spec: LossSpec) -> Outcome:

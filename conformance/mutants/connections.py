@@ -23,7 +23,7 @@ Layered = Callable[..., dict[str, Array]]
 
 def detached(layer: Layer) -> Layer:
     """A layer without gradients."""
-    return Layer(stop_gradient(layer.boxes), stop_gradient(layer.logits))
+    return layer.map(stop_gradient)
 
 
 def encoder_boxes_detached(right: Arranged, layers: Sequence[Layer], is_denoising: bool) -> Sequence[Layer]:

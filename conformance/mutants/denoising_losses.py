@@ -28,8 +28,17 @@ def not_split(right: Right, ordinary: Sequence[Layer], denoising: Sequence[Layer
     """The last layer still has the denoising queries before its own."""
     *others, last = right(ordinary, denoising)
     if denoising:
-        last = Layer(*(np.concatenate(both, axis=1) for both in zip(denoising[-1], last, strict=True)))
+        last = _side_by_side(denoising[-1], last)
     return [*others, last]
+
+
+def _side_by_side(*layers: Layer) -> Layer:
+    """The queries of several layers as those of one."""
+    boxes, logits = (np.concatenate(each, axis=1) for each in zip(*(layer[:2] for layer in layers), strict=True))
+    names = layers[0].further
+    return Layer(
+        boxes, logits, {name: np.concatenate([each.further[name] for each in layers], axis=1) for name in names}
+    )
 
 
 def nothing_by_nothing(named: dict[str, Any], step: StepLosses) -> dict[str, Any]:

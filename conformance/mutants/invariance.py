@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def mean_of_images(
     shares = []
     for image in range(len(pairs.boxes)):
         own = slice(image, image + 1)
-        alone = Layer(*(each[own] for each in layer)), Pairs(*(each[own] for each in pairs))
+        alone = layer.map(itemgetter(own)), Pairs(*(each[own] for each in pairs))
         shares.append(right(spec, config, *alone, targets, replace(tally, targets=tally.targets[own])))
     return {term: summed([share[term] for share in shares]) / len(shares) for term in shares[0]}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from operator import itemgetter
 
 import numpy as np
 
@@ -29,11 +30,13 @@ def images_for_layers(
     *auxiliary, main = right(layers, is_denoising)
     images = range(len(main.boxes)) if auxiliary else range(0)
     chosen = [auxiliary[image % len(auxiliary)] for image in images]
-    made = [
-        (np.stack([each.boxes[image] for each in chosen]), np.stack([each.logits[image] for each in chosen]))
-        for image in images[:-1]
-    ]
-    return [*(Layer(*each) for each in made), main]
+    return [*(_stacked([each.map(itemgetter(image)) for each in chosen]) for image in images[:-1]), main]
+
+
+def _stacked(images: Sequence[Layer]) -> Layer:
+    """Predictions of images one after the other, as those of a layer."""
+    further = {name: np.stack([each.further[name] for each in images]) for name in images[0].further}
+    return Layer(np.stack([each.boxes for each in images]), np.stack([each.logits for each in images]), further)
 
 
 def first_kept(right: Pairing, match: Match, layers: int, config: LossConfig) -> Sequence[Pairs]:

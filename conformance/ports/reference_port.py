@@ -118,10 +118,13 @@ def _mutated(given: Inputs, before: Inputs) -> list[str]:
 
 def _arrays(inputs: Inputs) -> dict[str, np.ndarray]:
     arrays = {"pred_bboxes": inputs.boxes, "pred_scores": inputs.logits}
+    arrays |= {f"pred_{name}": each for name, each in inputs.further.items()}
+    arrays |= {name: each for name, each in inputs.constants.items() if isinstance(each, np.ndarray)}
     arrays |= {"gt_bboxes": inputs.targets.boxes, "gt_cls": inputs.targets.classes}
     denoising = inputs.denoising
     if denoising is not None:
         arrays |= {"dn_bboxes": denoising.boxes, "dn_scores": denoising.logits}
+        arrays |= {f"dn_{name}": each for name, each in denoising.further.items()}
         arrays |= {f"dn_pos_idx[{image}]": each for image, each in enumerate(denoising.pos_idx)}
     return arrays
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,13 +21,15 @@ class CaseTensors:
     """A case as tensors; see `LossCase` for shapes.
 
     Attributes:
-        predictions: `pred_bboxes` and `pred_scores`, with denoising also `dn_bboxes` and `dn_scores`; leaves that
-            require a gradient, in the dtype of the case.
+        predictions: `pred_bboxes` and `pred_scores`, with denoising also `dn_bboxes` and `dn_scores`, with masks also
+            `pred_masks` and `dn_masks`; leaves that require a gradient, in the dtype of the case.
         gt_cls: class of each target, int64.
         gt_bboxes: box of each target, float32 or float64.
         batch_idx: image of each target, int64.
         pos_idx: for each image its positive denoising slots, int64; empty without denoising.
         gt_idx: for each image the targets of one denoising group, int64; empty without denoising.
+        constants: what extra terms read beside predictions, by name, float32 or float64: with masks `gt_masks`, and
+            `points` where masks are compared on points.
     """
 
     predictions: Mapping[str, torch.Tensor]
@@ -36,19 +38,21 @@ class CaseTensors:
     batch_idx: torch.Tensor
     pos_idx: tuple[torch.Tensor, ...]
     gt_idx: tuple[torch.Tensor, ...]
+    constants: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def named(self) -> dict[str, torch.Tensor]:
         """Every tensor by a name for messages."""
         tensors = {**self.predictions, "gt_cls": self.gt_cls, "gt_bboxes": self.gt_bboxes, "batch_idx": self.batch_idx}
+        tensors |= self.constants
         tensors |= {f"dn_pos_idx[{image}]": each for image, each in enumerate(self.pos_idx)}
         return tensors | {f"dn_gt_idx[{image}]": each for image, each in enumerate(self.gt_idx)}
 
 
 def tensors_of(case: LossCase, device: str = "cpu") -> CaseTensors:
     """Fresh tensors with the numbers of the case."""
-    names = case.float_arrays()
-    predictions = {name: float_tensor(names[name], case.dtype, device) for name in names if name != "gt_bboxes"}
-    denoising = case.denoising
+    predicted, denoising = case.predictions(), case.denoising
+    predictions = {name: float_tensor(each, case.dtype, device) for name, each in predicted.items()}
+    others = {name: each for name, each in case.float_arrays().items() if name not in (*predicted, "gt_bboxes")}
     return CaseTensors(
         predictions={name: each.requires_grad_() for name, each in predictions.items()},
         gt_cls=torch.tensor(case.gt_cls, dtype=torch.int64, device=device),
@@ -56,6 +60,7 @@ def tensors_of(case: LossCase, device: str = "cpu") -> CaseTensors:
         batch_idx=torch.tensor(case.batch_idx, dtype=torch.int64, device=device),
         pos_idx=() if denoising is None else index_tensors(denoising.pos_idx, device),
         gt_idx=() if denoising is None else index_tensors(denoising.gt_idx, device),
+        constants={name: float_tensor(each, case.target_dtype, device) for name, each in others.items()},
     )
 
 

@@ -92,7 +92,7 @@ def nothing_to_denoise(port: PortUnderTest, case: LossCase) -> None:
     """There are no denoising queries outside training, for num_dn 0, and in a batch without targets, where a profile
     may allow one dummy query for each image instead."""
     none = np.zeros(0, dtype=np.int64)
-    empty = case.change(gt_cls=none, gt_bboxes=np.zeros((0, 4)), gt_groups=(0,) * case.images)
+    empty = case.change(**case.taken(targets=[]), gt_cls=none, gt_bboxes=np.zeros((0, 4)), gt_groups=(0,) * case.images)
     situations = {
         "outside training": case.change(generator=replace(case.generator, training=False)),
         "for num_dn 0": case.change(generator=replace(case.generator, num_dn=0)),

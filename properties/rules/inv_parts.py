@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import cycle
 
 from detr_conformance.properties.additions import (
     add_hopeless_queries,
@@ -71,10 +72,12 @@ def linear_in_each_gain(port: PortUnderTest, case: LossCase) -> None:
     """Where the profile's matcher does not follow the gains of the loss, every loss, and every gradient of it, is its
     own gain times something that no gain enters: 0 for a gain of 0, three times as much for three times the gain, half
     for half."""
-    gains = {term: factor * case.config.loss_gain[term] for term, factor in FACTORS.items()}
-    expected, once, scaled = port.expected(case), port.loss(case), port.loss(case.change(loss_gain=gains))
+    expected, once = port.expected(case), port.loss(case)
+    factors = dict(zip(port.spec.extra_terms, cycle((4.0, 0.25)))) | FACTORS
+    gains = {term: factor * port.gain(case, term) for term, factor in factors.items()}
+    scaled = port.loss(case.change(loss_gain=gains))
     for key in expected:
-        factor = FACTORS[term_of(key)]
+        factor = factors[term_of(key)]
         scaled.assert_alike(once, key, expected[key], factor)
         for name in scaled.inputs() if port.can("gradients") else ():
             scaled.assert_gradient_alike(once, key, name, expected[key], factor)

@@ -147,9 +147,9 @@ def _between_two_queries(case: LossCase, side: float) -> LossCase:
     most, to_the_right = max(case.gt_groups), np.array([1.0, 0.0, 0.0, 0.0])
     pairs = np.repeat(BOXES[:most], 2, axis=0) + np.tile([[-ASIDE], [ASIDE]], (most, 1)) * to_the_right
     targets = np.concatenate([BOXES[:count] for count in case.gt_groups])
+    alike = case.taken(queries=[0] * 2 * most)
     return case.change(
-        pred_bboxes=np.tile(pairs, (case.layers, case.images, 1, 1)),
-        pred_scores=np.tile(case.pred_scores[:, :, :1], (1, 1, 2 * most, 1)),
+        **{**alike, "pred_bboxes": np.tile(pairs, (case.layers, case.images, 1, 1))},
         gt_bboxes=targets + side * BELOW_HALF * to_the_right,
     )
 

@@ -56,9 +56,9 @@ class Rivals:
             boxes[:, image, : 2 * count] = np.repeat(_targets(count), 2, axis=0)
             boxes[:, image, 1 : 2 * count : 2, 0] += np.array(of_layers)[:, None]
             logits[:, image, 1 : 2 * count : 2] = case.pred_scores[0, 0, self.better]
+        alike = case.taken(queries=[0] * 2 * max(counts))
         return case.change(
-            pred_bboxes=rounded(boxes, case.dtype),
-            pred_scores=logits,
+            **{**alike, "pred_bboxes": rounded(boxes, case.dtype), "pred_scores": logits},
             gt_bboxes=np.concatenate([_targets(count) for count in counts]),
             gt_cls=np.full(case.targets, self.label),
         )

@@ -52,11 +52,11 @@ class DetachedPart(Detached):
 
     def __init__(self, port, classification, part):
         super().__init__(port, classification)
-        self.part, self.key_table = part, PortUnderTest(port).keys
+        self.part, self.judged = part, PortUnderTest(port)
 
     def loss(self, case):
-        result, call = self.port.loss(case), call_of(case)
-        own = [key for key in result.losses if self.key_table.canonical(key, call) == self.part]
+        result, call = self.port.loss(case), call_of(case, self.judged.spec)
+        own = [key for key in result.losses if self.judged.keys.canonical(key, call) == self.part]
         return replace(result, gradients=Without(result.gradients, own))
 
 

@@ -42,7 +42,7 @@ def test_the_reference_returns_keys_that_its_spec_expects(kind, parts):
 
 def assert_expected_keys(spec, case):
     __tracebackhide__ = True
-    assert frozenset(ReferencePort(spec).loss(case).losses) in spec.keys.expected(call_of(case))
+    assert frozenset(ReferencePort(spec).loss(case).losses) in spec.keys.expected(call_of(case, spec))
 
 
 @pytest.mark.parametrize("spec", FAMILY.values(), ids=FAMILY)

@@ -1,0 +1,143 @@
+"""The masks of a case: those that are predicted, those of targets, and the points on which they may be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from detr_conformance.properties.rows import Chosen, ChosenQueries, taken
+from detr_conformance.reference.validation import check_array, check_count
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """Masks of a case. Those of its denoising queries are in `Denoising`.
+
+    Images of a batch may differ in size. Then they stand in the upper left corner of the batch's, which is as high as
+    the highest and as wide as the widest, and the rest of it is background.
+
+    Attributes:
+        pred_masks: logits of a mask for each query, shape (layers, images, queries, height, width), of the whole batch.
+        gt_masks: for each target 1 on the object and 0 beside it, shape (targets, batch height, batch width).
+        sizes: height and width of each image.
+        points: x and y as shares of the batch's width and height, on which masks are compared by those who do not
+            compare pixels; None for pixels.
+    """
+
+    pred_masks: Float[np.ndarray, "layers images queries height width"]
+    gt_masks: Float[np.ndarray, "targets batch_height batch_width"]
+    sizes: tuple[Size, ...]
+    points: Float[np.ndarray, "points 2"] | None = None
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the batch."""
+        return self.gt_masks.shape[1], self.gt_masks.shape[2]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Every array by the name that it goes by in a loss call."""
+        arrays = {"pred_masks": self.pred_masks, "gt_masks": self.gt_masks}
+        return arrays if self.points is None else arrays | {"points": self.points}
+
+    def taken(
+        self,
+        layers: Chosen = None,
+        images: Chosen = None,
+        queries: ChosenQueries = None,
+        targets: Chosen = None,
+    ) -> Masks:
+        """Only these layers, images, queries and targets, in this order; by default all of them.
+
+        The batch becomes as small as its images allow.
+        """
+        sizes = self.sizes if images is None else tuple(self.sizes[image] for image in images)
+        height, width = (max(each) for each in zip(*sizes, strict=True))
+        gt_masks = self.gt_masks if targets is None else self.gt_masks[np.asarray(targets, dtype=np.int64)]
+        return replace(
+            self,
+            pred_masks=taken(self.pred_masks, layers, images, queries),
+            gt_masks=gt_masks[:, :height, :width].copy(),
+            sizes=sizes,
+        )
+
+    def of_one_size(self) -> Masks:
+        """Every image as large as the batch."""
+        return replace(self, sizes=(self.size,) * len(self.sizes))
+
+    def mirrored(self) -> Masks:
+        """The batch reflected left to right; every image becomes as large as the batch."""
+        pred, gt = (each[..., ::-1].copy() for each in (self.pred_masks, self.gt_masks))
+        return Masks(pred, gt, self.of_one_size().sizes, _moved(self.points, [-1.0, 1.0], [1.0, 0.0]))
+
+    def transposed(self) -> Masks:
+        """Rows become columns."""
+        pred, gt = (each.swapaxes(-2, -1).copy() for each in (self.pred_masks, self.gt_masks))
+        points = None if self.points is None else self.points[:, ::-1].copy()
+        return Masks(pred, gt, tuple((width, height) for height, width in self.sizes), points)
+
+
+def _moved(points: np.ndarray | None, factor: list[float], offset: list[float]) -> np.ndarray | None:
+    return None if points is None else points * factor + offset
+
+
+def check_masks(masks: Masks, leading: tuple[int, ...], images: int, targets: int) -> None:
+    """Masks that fit the rest of a case.
+
+    Args:
+        masks: the masks.
+        leading: layers, images and queries.
+        images: number of images.
+        targets: number of targets.
+
+    Raises:
+        TypeError, ValueError: they do not; what is wrong is named with its value.
+    """
+    for name, array in masks.arrays().items():
+        check_array(f"masks.{name}", array)
+    _check_shape("masks.pred_masks", masks.pred_masks, leading, "layers, images, queries")
+    _check_shape("masks.gt_masks", masks.gt_masks, (targets,), "targets")
+    _check_sizes(masks, images)
+    wrong = masks.gt_masks[(masks.gt_masks != 0) & (masks.gt_masks != 1)]
+    if wrong.size:
+        raise ValueError(f"masks.gt_masks has {wrong[0]}, expected 0 and 1")
+    points = masks.points
+    if points is not None and (points.ndim != 2 or points.shape[1] != 2 or not len(points)):
+        raise ValueError(f"masks.points has shape {points.shape}, expected (points, 2), at least one point")
+    if points is not None and not ((points >= 0) & (points <= 1)).all():
+        raise ValueError(f"masks.points has {points[(points < 0) | (points > 1)][0]}, expected shares from 0 to 1")
+
+
+def check_padding(masks: Masks, batch_idx: Sequence[int]) -> None:
+    """ValueError where a target has pixels beyond its own image."""
+    for target, image in enumerate(batch_idx):
+        height, width = masks.sizes[image]
+        mask = masks.gt_masks[target]
+        if mask[height:].any() or mask[:, width:].any():
+            raise ValueError(f"masks.gt_masks[{target}] has pixels beyond its image, which is {height} x {width}")
+
+
+def _check_shape(name: str, array: np.ndarray, leading: tuple[int, ...], axes: str) -> None:
+    if array.ndim != len(leading) + 2 or array.shape[:-2] != leading or not all(array.shape[-2:]):
+        wanted = ", ".join(map(str, leading))
+        raise ValueError(
+            f"{name} has shape {array.shape}, expected ({axes}, height, width) = ({wanted}, ...), at least 1 x 1"
+        )
+
+
+def _check_sizes(masks: Masks, images: int) -> None:
+    if len(masks.sizes) != images:
+        raise ValueError(f"masks.sizes has {len(masks.sizes)} entries, expected one for each of the {images} images")
+    for image, size in enumerate(masks.sizes):
+        if len(size) != 2:
+            raise ValueError(f"masks.sizes[{image}] is {size}, expected height and width")
+        for each in size:
+            check_count(f"masks.sizes[{image}]", each, least=1)
+    largest = tuple(max(each) for each in zip(*masks.sizes, strict=True))
+    if largest != masks.size:
+        raise ValueError(f"masks.gt_masks are {masks.size}, expected the largest of masks.sizes, which is {largest}")

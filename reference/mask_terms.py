@@ -1,0 +1,60 @@
+"""The extra terms of masks: what is compared, and the two losses of it.
+
+Reference: Carion et al., DETR, arXiv 2005.12872, section 4.4 and appendix (panoptic segmentation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from jaxtyping import Float
+
+from detr_conformance.reference.layers import Stack, Weights, last
+from detr_conformance.reference.loss import flat
+from detr_conformance.reference.masks import OfMap, dice_loss, mask_loss, resized
+from detr_conformance.reference.normaliser import targets
+from detr_conformance.reference.tape import Array
+from detr_conformance.reference.terms import Term, TermInputs
+
+Compared = tuple[Float[Array, "pairs height width"], Float[np.ndarray, "pairs height width"]]
+"""Logits of each pair's prediction, and the mask of its target in the same size."""
+
+
+def in_target_size(given: TermInputs) -> Compared:
+    """Predictions resized bilinearly to the size of the targets, which is that of the batch."""
+    (images, queries), chosen = flat(given.pairs)
+    wanted = given.constants["gt_masks"][chosen].astype(np.float64)
+    return resized(given.layer.further["masks"][images, queries], *wanted.shape[1:]), wanted
+
+
+def sum_over_pairs(
+    compared: Callable[[TermInputs], Compared], of_pair: Callable[..., OfMap], given: TermInputs
+) -> Array:
+    """The sum of a loss of each pair's two masks."""
+    return np.sum(of_pair(*compared(given)))
+
+
+def main_layer(stack: Stack) -> Weights:
+    """The last layer of ordinary queries."""
+    return [0.0] * stack.count if stack.is_denoising else last(stack)
+
+
+MASK = Term(
+    inputs=("masks",),
+    needs="masks",
+    total=partial(sum_over_pairs, in_target_size, mask_loss),
+    normaliser=targets,
+    layers=main_layer,
+)
+"""The focal loss, averaged over the pixels of the batch."""
+
+DICE = Term(
+    inputs=("masks",),
+    needs="masks",
+    total=partial(sum_over_pairs, in_target_size, dice_loss),
+    normaliser=targets,
+    layers=main_layer,
+)
+"""The dice loss."""
