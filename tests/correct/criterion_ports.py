@@ -10,6 +10,7 @@ from detr_conformance.ports.torch_port import TorchPort, arrays_of, tensors_of
 
 from . import criteria
 from .criterion_boxes import and_1e_10, as_it_is, at_least_1e_7, to_centre, to_corners
+from .criterion_masks import SegmentationCriterion
 from .criterion_matcher import HungarianMatcher, PixelMatcher, exact_focal_cost, focal_cost, softmax_cost
 from .denoising_one_by_one import denoising_group
 
@@ -37,6 +38,9 @@ class CriterionPort(TorchPort):
     def call(self, loss, case, tensors):
         predictions, targets = tensors.predictions, self.targets(case, tensors)
         layers = layers_of(predictions["pred_bboxes"], predictions["pred_scores"])
+        if case.masks is not None:
+            for layer, masks in zip(layers, predictions["pred_masks"], strict=True):
+                layer["masks"] = precise(masks)
         if case.denoising is None:
             return loss(layers, targets)
         dn_layers = layers_of(predictions["dn_bboxes"], predictions["dn_scores"])
@@ -88,6 +92,17 @@ class PixelPort(RegularCriterionPort):
         return [{name: each[part] for name, each in named.items()} | {"size": size} for part in own]
 
 
+class SegmentationPort(CriterionPort):
+    """Masks of targets come image by image, each in the size of its image."""
+
+    def targets(self, case, tensors):
+        targets = super().targets(case, tensors)
+        for image, each in enumerate(targets if case.masks is not None else ()):
+            height, width = case.masks.sizes[image]
+            each["masks"] = tensors.constants["gt_masks"][case.of_image(image), :height, :width].bool()
+        return targets
+
+
 class OutwardPort(CriterionPort):
     """D-FINE's generator turns boxes right side out."""
 
@@ -137,6 +152,7 @@ def matcher_of_either_cost(guard):
 REGULAR = {"denoising", "denoising_indices"}
 CRITERIA = (
     CriterionPort("detr", criteria.SetCriterion, softmax_matcher),
+    SegmentationPort("detr-masks", SegmentationCriterion, softmax_matcher, {"masks"}),
     RegularCriterionPort("deformable", criteria.DeformableCriterion, recipe_matcher, REGULAR),
     OutwardPort("dfine", criteria.DFineCriterion, matcher_of_either_cost(as_it_is), DENOISING),
     OutwardPort("deim", criteria.DEIMCriterion, matcher_of_either_cost(as_it_is), DENOISING),

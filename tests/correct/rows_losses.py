@@ -11,6 +11,7 @@ import torch
 
 from .rows_boxes import BoxLosses, Eps, iou
 from .rows_classes import RowLosses
+from .rows_masks import mask_sums
 from .rows_matching import costs, elected, focal_cost, solved
 
 
@@ -84,12 +85,13 @@ class RowCriterion:
         self.own, self.config = convention, convention.options(config)
         self.loss = convention.class_losses[config.classification]
 
-    def __call__(self, boxes, logits, targets, denoising=None):
-        """The losses by their keys."""
+    def __call__(self, boxes, logits, targets, denoising=None, masks=None):
+        """The losses by their keys; masks are those of predictions and of targets."""
         boxes, logits = precise(boxes), precise(logits)
         by_class, by_box = self.pairs(boxes, logits, targets)
         numbers = self.own.class_number, self.own.box_number
         losses = self.of_part(boxes, logits, targets, by_class, by_box, numbers, self.own.names(len(boxes)))
+        losses |= {} if masks is None else self.of_masks(*masks, targets, by_box[-1])
         if denoising is None:
             zero = boxes.new_zeros(())
             return losses | ({f"{key}_dn": zero for key in losses} if self.own.has_dn_always else {})
@@ -129,6 +131,16 @@ class RowCriterion:
                 key, loss = names[layer].format(name), of_layers[layer] * self.config.loss_gain[term]
                 losses[key] = losses[key] + loss if key in losses else loss
         return losses
+
+    def of_masks(self, masks, gt_masks, targets, pairs):
+        """The losses of masks of the last layer."""
+        rows, chosen = flat([pairs], masks.shape[2])
+        gains, number = self.config.loss_gain, number_of_targets(Counts(0, len(targets.classes), 1, 0))
+        sums = mask_sums(precise(masks[-1]).flatten(0, 1)[rows], gt_masks[chosen])
+        return {
+            f"loss_{term}": gains.get(term, 1.0) * each / number
+            for term, each in zip(("mask", "dice"), sums, strict=True)
+        }
 
     def class_sums(self, boxes, logits, targets, pairs):
         rows, chosen = flat(pairs, boxes.shape[2])

@@ -112,7 +112,8 @@ class RowPort(TorchPort):
         denoising = None
         if case.denoising is not None:
             denoising = each["dn_bboxes"], each["dn_scores"], self.denoising_indices(case)
-        return loss(each["pred_bboxes"], each["pred_scores"], targets_of(case, tensors), denoising)
+        masks = None if case.masks is None else (each["pred_masks"], tensors.constants["gt_masks"])
+        return loss(each["pred_bboxes"], each["pred_scores"], targets_of(case, tensors), denoising, masks)
 
     def match(self, case):
         tensors, own, options = tensors_of(case), self.convention, case.matcher
@@ -168,6 +169,7 @@ def always_softmax(_options):
 NO_AUX, REGULAR = {"no_aux"}, {"denoising", "denoising_indices"}
 ROWS = (
     RowPort("detr", DETR, always_softmax, NO_AUX),
+    RowPort("detr-masks", DETR, always_softmax, NO_AUX, {"masks"}),
     RowPort("deformable", DEFORMABLE, recipe, NO_AUX, REGULAR),
     DFineRowPort("dfine", DFINE, either, DENOISING),
     DFineRowPort("deim", DEIM, either, DENOISING),
