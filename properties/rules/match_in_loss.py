@@ -64,21 +64,24 @@ class Rivals:
         )
 
 
+DUELS = Request(
+    layers=(2, 2),
+    images=(1, 2),
+    queries=(2, 2),
+    targets=(1, 3),
+    denoising="never",
+    special=(),
+    logit_scale=1.0,
+    real=False,
+    about_class=True,
+)
+
+
 @rule(
     "MATCH-17",
     source="Ultralytics DETRLoss: its matcher has the gains class 2, bbox 5 and giou 2 and the focal class cost with "
     "alpha 0.25 and gamma 2; no option of the loss reaches it",
-    request=Request(
-        layers=(2, 2),
-        images=(1, 2),
-        queries=(2, 2),
-        targets=(1, 3),
-        denoising="never",
-        special=(),
-        logit_scale=1.0,
-        real=False,
-        about_class=True,
-    ),
+    request=DUELS,
     among=lambda spec: spec.layers.independent and measures_giou(spec),
 )
 def matching_inside_the_loss(port: PortUnderTest, case: LossCase) -> None:
@@ -89,34 +92,63 @@ def matching_inside_the_loss(port: PortUnderTest, case: LossCase) -> None:
         _assert_cheaper_matched(port, same)
 
 
+@rule(
+    "MATCH-21",
+    source="Peng et al., D-FINE, arXiv 2410.13842, appendix (matching union across layers)",
+    request=DUELS,
+    among=lambda spec: not spec.layers.independent and measures_giou(spec),
+)
+def matching_inside_the_loss_of_layers_that_vote(port: PortUnderTest, case: LossCase) -> None:
+    """Where layers vote on the pairs and all predict the same, queries are matched inside the loss by the cost that the
+    profile gives it: of two queries, one with the better class and one with the better box, the cheaper is matched,
+    however little the two costs differ."""
+    for same in port.each_classification(case):
+        rivals, shift, step = _duel(port, same)
+        for distance, better in ((shift - step, "class"), (shift + step, "box")):
+            duels = rivals.apart((distance, distance))
+            port.require_certain_matching(duels)
+            _assert_matched(port, duels, distance, {"loss_bbox_aux": better, "loss_bbox": better})
+
+
 def _assert_cheaper_matched(port: PortUnderTest, case: LossCase) -> None:
     """The duel under one classification loss, decided by a little for the one and then for the other."""
     __tracebackhide__ = True
+    rivals, shift, step = _duel(port, case)
+    duels = rivals.apart((shift - step, shift + step))
+    port.require_certain_matching(duels)
+    _assert_matched(port, duels, shift - step, {"loss_bbox_aux": "class", "loss_bbox": "box"})
+
+
+def _duel(port: PortUnderTest, case: LossCase) -> tuple[Rivals, float, float]:
+    """The rivals, the distance at which they cost the same, and a step from it that can be judged.
+
+    Raises:
+        OutOfScope: too near to the target for a wrong pair to show.
+    """
     rivals = _rivals(port, case)
     shift = _shift_of_equal_costs(port, rivals)
     gain = port.spec.matcher.configured(port.config(case)).cost_gain["bbox"]
     step = MARGIN * _reach(port, rivals.apart((shift, shift))) / gain
     if shift - step < LEAST:
         raise OutOfScope("the classes of the two queries are worth the same")
-    duels = rivals.apart((shift - step, shift + step))
-    port.require_certain_matching(duels)
-    _assert_matched(port, duels, shift - step)
+    return rivals, shift, step
 
 
-def _assert_matched(port: PortUnderTest, case: LossCase, distance: float) -> None:
-    """In the last layer the queries on their targets; in the others those with the better class, so far from them.
+def _assert_matched(port: PortUnderTest, case: LossCase, distance: float, better: dict[str, str]) -> None:
+    """In the layers of each key the queries with the better class, so far from their targets, or those with the better
+    box, which lie on them.
 
     Which of both are matched is read from the L1 loss: a single wrong pair moves it by twice the slack.
     """
     __tracebackhide__ = True
     returned, gain = port.loss(case), weight(port, case, "bbox") * case.targets
     slack = gain * distance / (2 * case.targets)
-    others = counts_layers(port.spec, case.layers - 1) * gain * distance
-    for key, better, wanted in (("loss_bbox_aux", "class", others), ("loss_bbox", "box", 0.0)):
-        came = float(returned.value(key))
+    layers = {"loss_bbox_aux": counts_layers(port.spec, case.layers - 1), "loss_bbox": 1.0}
+    for key, which in better.items():
+        came, wanted = float(returned.value(key)), layers[key] * gain * distance if which == "class" else 0.0
         assert abs(came - wanted) <= slack, (
             f"{case.config.classification} loss: {key} is {came:.6g}, expected {wanted:.6g}: of two queries of each "
-            f"target the one with the better {better} must be matched, the other costs more"
+            f"target the one with the better {which} must be matched, the other costs more"
         )
 
 
