@@ -10,6 +10,14 @@ from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.reference import LossSpec
 from detr_conformance.reference.base_spec import NO_AREA, NON_FINITE
 
+ASKED = {
+    "uni_match": "use_uni_match",
+    "no_aux": "aux_loss off",
+    "denoising": "denoising queries",
+    "denoising_subset": "targets that are not denoised",
+}
+"""What a case has that asks for a capability, where a spec may leave that undefined."""
+
 
 def needs_of(case: LossCase) -> frozenset[str]:
     """Capabilities and dtypes that a port must declare to be given this case."""
@@ -26,7 +34,10 @@ def needs_of(case: LossCase) -> frozenset[str]:
 
 
 def refusal(case: LossCase, judged: PortUnderTest) -> str:
-    """Why a port cannot be given this case: what it asks for that the port does not declare. Empty if it can."""
+    """Why a port cannot be judged on this case: what its spec leaves open, or what it does not declare; or empty."""
+    unknown = undefined(case, judged.spec)
+    if unknown:
+        return f"the case has {' and '.join(unknown)}, which the profile {judged.spec.name} leaves open"
     lacking = needs_of(case) - judged.port.capabilities - judged.port.dtypes
     if lacking:
         return f"the case needs {', '.join(sorted(lacking))}, which is not declared"
@@ -39,13 +50,34 @@ def refusal(case: LossCase, judged: PortUnderTest) -> str:
 
 def undefined(case: LossCase, spec: LossSpec) -> list[str]:
     """What the case has for which the spec defines nothing."""
-    arrays, plan = case.float_arrays(), spec.layers
+    return [*_special(case, spec), *_options(case, spec), *_shapes(case, spec)]
+
+
+def _special(case: LossCase, spec: LossSpec) -> list[str]:
+    """Numbers, and what asks for a capability."""
+    arrays = case.float_arrays()
     boxes = [array for name, array in arrays.items() if name.endswith("bboxes")]
     found = {
         NON_FINITE: not all(np.isfinite(array).all() for array in arrays.values()),
         NO_AREA: any((array[..., 2:] <= 0).any() for array in boxes),
     }
     unknown = [what for what, present in found.items() if present and what in spec.undefined]
+    asked = needs_of(case)
+    return unknown + [what for name, what in ASKED.items() if name in asked and name in spec.undefined]
+
+
+def _options(case: LossCase, spec: LossSpec) -> list[str]:
+    """A classification loss that the spec does not have, or a gamma that it does not take."""
+    config = spec.options(case.config)
+    term = spec.class_terms.get(config.classification)
+    if term is None:
+        return [f"the {config.classification} loss"]
+    return [] if config.gamma > 0.0 or term.any_gamma else [f"gamma {config.gamma} in the {config.classification} loss"]
+
+
+def _shapes(case: LossCase, spec: LossSpec) -> list[str]:
+    """Numbers of columns, layers and slots."""
+    plan, unknown = spec.layers, []
     if case.columns != spec.columns(case.config.nc):
         unknown.append(f"logits of {case.columns} columns for {case.config.nc} classes")
     if case.layers < plan.least:

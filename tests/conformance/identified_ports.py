@@ -132,3 +132,4 @@ raising, hanging, crashing, garbling, breaking = (
 )
 mistaken = ReferencePort(replace_in(ULTRALYTICS, "box_terms.bbox", l1_of_sizes))
 mixed = ReferencePort(hybrid(1))
+astray = ReferencePort(RTDETR, "astray", profile=ULTRALYTICS)

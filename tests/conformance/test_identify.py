@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import islice
 
 import msgspec
@@ -19,6 +21,8 @@ from detr_conformance.properties.drawing import pool
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.strategies import Domain
 from detr_conformance.reference import FAMILY, RTDETR
+from detr_conformance.report import Diagnosis, KnownMistake
+from detr_conformance.reports import facts
 from detr_conformance.resolve import resolve
 from tests.conformance import identified_ports as ports
 from tests.correct.ports import CORRECT
@@ -173,3 +177,42 @@ def test_the_command_says_what_was_found(capsys):
     assert "lacking follows rtdetr" in out
     assert "could not tell:" in out
     assert "Nothing is added" in out
+
+
+HINT = "detr-conformance identify my_port:MyPort says which convention it follows"
+MANY_FAIL = {f"{family}-0{number}": "fail" for family in ("CLASS", "REG", "AUX", "GRAD") for number in (1, 2, 3)}
+ASKED = ["my_port:MyPort", "--profile", "ultralytics"]
+
+
+def hint_of(report):
+    return facts.hint(msgspec.structs.replace(report, port=msgspec.structs.replace(report.port, asked=ASKED)))
+
+
+@pytest.mark.parametrize(
+    ("said", "diagnosis", "hint"),
+    {
+        "another convention": ({"REG-01": "fail"}, Diagnosis(message="", profile="rtdetr"), HINT),
+        "a riddle": (MANY_FAIL, None, HINT),
+        "a known mistake": (
+            MANY_FAIL,
+            Diagnosis(message="", deviations=[KnownMistake(id="id", story="", link="")]),
+            "",
+        ),
+        "one failure": ({"REG-01": "fail"}, None, ""),
+        "none": ({}, None, ""),
+    }.values(),
+)
+def test_a_report_hints_at_it_where_a_port_may_follow_another_convention(make_report, said, diagnosis, hint):
+    assert hint_of(make_report(said, diagnosis=diagnosis)) == hint
+
+
+@pytest.mark.thorough
+def test_check_hints_at_it_where_a_port_passes_the_rules_of_another_profile():
+    port = "tests.conformance.identified_ports:astray"
+    rules = ["--", "-k", "CLASS-02 or REG-01 or GRAD-02 or DN-01"]
+    command = [sys.executable, "-m", "detr_conformance", "check", port, "--level", "smoke", *rules]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert said.returncode == 1, said.stderr
+    words = " ".join(said.stdout.split())
+    assert "judge it with --profile rtdetr" in words
+    assert f"detr-conformance identify {port} says which convention it follows" in words

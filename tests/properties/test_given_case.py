@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import pytest
 
 from detr_conformance.check_plan import CheckPlan
 from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.properties.drawing import pool
+from detr_conformance.properties.given_case import undefined
 from detr_conformance.properties.judging import judge_on
 from detr_conformance.properties.port import LossResult
 from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.request import Request
 from detr_conformance.properties.rules import RULES
-from detr_conformance.reference import ULTRALYTICS
+from detr_conformance.properties.strategies import Domain
+from detr_conformance.reference import FAMILY, ULTRALYTICS
+from tests.thorough import thorough_but
 
-from .sample_cases import small_case
+from .sample_cases import denoising, grid_of_boxes, grid_of_logits, small_case
 
 RULE = next(rule for rule in RULES if rule.id == "CLASS-01")
 GAINS = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
@@ -65,3 +72,36 @@ def test_a_capability_that_the_case_needs_is_named():
 def test_a_check_on_one_case_asks_for_no_option_that_the_port_does_not_have():
     plan = CheckPlan(Restricted(gamma=(2.0,)), ULTRALYTICS, case=small_case().change(gamma=1.5))
     assert {plan.judge(rule).verdict for rule in plan.rules} == {"unsupported"}
+
+
+def two_layers_of_denoising(**changes):
+    even = denoising(bboxes=grid_of_boxes(2, 3, 8), scores=grid_of_logits(2, 3, 8, 2))
+    return small_case(denoising=even).change(**changes)
+
+
+OPEN = {
+    "a layer to share": ("deformable", {"use_uni_match": True}, "use_uni_match"),
+    "no auxiliary losses": ("dfine", {"aux_loss": False}, "aux_loss off"),
+    "denoising queries": ("lwdetr", {}, "denoising queries"),
+    "a loss of others": ("deformable", {"use_vfl": True}, "the varifocal loss"),
+    "a gamma of 0": ("deim", {"class_loss": "mal", "gamma": 0.0}, "gamma 0.0 in the mal loss"),
+}
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_what_the_spec_leaves_open_is_unsupported_whatever_the_port_declares(name):
+    member, changes, named = OPEN[name]
+    spec = FAMILY[member]
+    outcome = judge_on(two_layers_of_denoising(**changes), RULE, ReferencePort(spec), spec)
+    assert outcome.verdict == "unsupported"
+    assert named in outcome.message
+    assert f"which the profile {member} leaves open" in outcome.message
+
+
+@pytest.mark.parametrize("name", thorough_but(["deim", "detr"], FAMILY))
+def test_no_case_that_is_drawn_has_what_the_spec_leaves_open(name):
+    spec = FAMILY[name]
+    domain = Domain.of(PortUnderTest(ReferencePort(spec)))
+    request = Request(classification=tuple(spec.class_terms), aux_loss=(True, False), uni_match=(False, True))
+    drawn = list(islice(pool(request, domain, 0), 30))
+    assert [undefined(case, spec) for case in drawn] == [[]] * 30
