@@ -58,6 +58,7 @@ _lightly = _foreign("lightly-train", "0.18.0")
 _rfdetr = _foreign("rfdetr", "1.11.2")
 _mmdet = _foreign("mmdet", "3.3.0")
 _keras_hub = _foreign("keras-hub", "0.32.0")
+_paddledet = _foreign("paddledet", "2.6.0")
 
 BUILT_IN = {
     "reference": BuiltIn("detr_conformance.ports.reference_port", "the NumPy reference itself"),
@@ -74,8 +75,9 @@ BUILT_IN = {
     "transformers-dfine": _transformers("transformers_dfine", "port", "rtdetr", "D-FINE, which unites no matchings"),
     "transformers-deimv2": _transformers("transformers_dfine", "deimv2_port", "transformers-deim", "DEIMv2"),
     "transformers-detr": _transformers("transformers_detr", "port", "detr", "DETR, YOLOS, Table Transformer"),
-    "transformers-deformable": _transformers(
-        "transformers_detr", "deformable_port", "deformable", "Deformable, Conditional and DAB-DETR"
+    "transformers-deformable": _transformers("transformers_detr", "deformable_port", "deformable", "Deformable DETR"),
+    "transformers-conditional": _transformers(
+        "transformers_detr", "conditional_port", "deformable", "Conditional and DAB-DETR"
     ),
     "transformers-lw-detr": _transformers("transformers_detr", "lw_detr_port", "lwdetr", "LW-DETR and RF-DETR"),
     "lightly-rtdetr": _lightly("lightly_train", "port", "rtdetr", "RTDETRCriterionv2"),
@@ -85,6 +87,7 @@ BUILT_IN = {
     "mmdet-deformable": _mmdet("mmdet", "port", "mmdet", "DeformableDETRHead"),
     "mmdet-dino": _mmdet("mmdet", "dino_port", "mmdet", "DINOHead"),
     "keras-dfine": _keras_hub("keras_hub_dfine", "port", "keras-dfine", "D-FINE, with CIoU"),
+    "paddledet": _paddledet("paddledet", "port", "paddledet", "DINOLoss"),
 }
 ADAPTERS = ("ultralytics",)
 OTHER_PORTS = "any other is written package.module:attribute"

@@ -16,6 +16,8 @@ FRAMEWORKS = (
     "mmdet",
     "mmengine",
     "numpy",
+    "paddle",
+    "ppdet",
     "rfdetr",
     "scipy",
     "tensorflow",
@@ -24,14 +26,17 @@ FRAMEWORKS = (
     "transformers",
     "ultralytics",
 )
-"""By the names that they are imported by, which lead to their distributions too."""
+"""By the names that they are imported by."""
+
+DISTRIBUTIONS = {"paddle": "paddlepaddle", "ppdet": "paddledet"}
+"""Where such a name does not lead to the distribution too."""
 
 
 def versions_for(port: str) -> dict[str, str]:
     """Versions of Python, of the frameworks that are loaded, and of the package that a port comes from."""
     versions = {"python": platform.python_version()}
     own = metadata.packages_distributions().get(port.partition(":")[0].split(".")[0], ()) if ":" in port else ()
-    names = sorted({*own, *(each for each in FRAMEWORKS if each in sys.modules)})
+    names = sorted({*own, *(DISTRIBUTIONS.get(each, each) for each in FRAMEWORKS if each in sys.modules)})
     return versions | {name: _version(name) for name in names}
 
 

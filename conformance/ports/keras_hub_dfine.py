@@ -17,6 +17,7 @@ from detr_conformance.reference.base_spec import differs
 from detr_conformance.reference.boxes import Guard, corners_of_centre_form, overlap
 from detr_conformance.reference.keys import LayerKeys
 from detr_conformance.reference.normaliser import targets
+from detr_conformance.reference.options import LossConfig, MatcherConfig
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
@@ -54,6 +55,11 @@ def ciou_term(boxes: Any, wanted: np.ndarray, guard: Guard) -> Any:
     return 1.0 - ciou(boxes, wanted, guard)
 
 
+def options_of_the_cost(config: LossConfig) -> MatcherConfig:
+    """Gains class 2, bbox 5, giou 2, with alpha and gamma of the loss."""
+    return MatcherConfig(alpha=config.alpha, gamma=config.gamma)
+
+
 KERAS_DFINE = differs(
     FAMILY["rtdetr"],
     "keras-dfine",
@@ -74,6 +80,7 @@ KERAS_DFINE = differs(
         _LOSS,
     ),
     matcher__overlap=(ciou, "CIoU takes the place of GIoU in the matching cost too.", _LOSS),
+    matcher__configured=(options_of_the_cost, "Alpha and gamma of the varifocal loss are those of the cost.", _LOSS),
     keys=(
         LayerKeys({"varifocal": ("vfl",)}, box_names={"bbox": "bbox", "giou": "ciou"}, encoder="loss_{term}_enc"),
         "loss_vfl, loss_bbox and loss_ciou; those of layer i end in _aux_i, those of the encoder in _enc.",
@@ -86,14 +93,13 @@ KERAS_DFINE = differs(
 class KerasDFinePort(TorchPort):
     """The functions that `DFineObjectDetector.compute_loss` is made of, called as it calls them.
 
-    Layer 0 of a case is the encoder's. Alpha and gamma are those of the matching cost, and are left at their defaults.
+    Layer 0 of a case is the encoder's.
     """
 
     name = "keras-dfine"
     profile: str | LossSpec = KERAS_DFINE
     capabilities = frozenset({"varifocal", "no_aux", "denoising", "gradients", "one_object"})
     dtypes = frozenset({"float32"})
-    options: Mapping[str, Any] = {"gamma": (2.0,), "alpha": (0.25,)}
 
     def build(self, case: LossCase) -> dict[str, float]:
         """The weights, by the names of the losses; there is no loss object."""

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from detr_conformance.ports.foreign_packages import declare_torchvision_operators, without_init
+from detr_conformance.ports.absent_operators import declare_torchvision_operators
+from detr_conformance.ports.foreign_packages import without_init
 from detr_conformance.ports.list_of_dicts_port import ListOfDictsPort, Names, Outputs
-from detr_conformance.ports.rtdetr_denoising import denoising_group
+from detr_conformance.ports.rtdetr_form import CAPABILITIES, DTYPES, denoising_group
 from detr_conformance.ports.torch_port import CaseTensors, one_thread, tensors_of
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import DenoisingGroup
@@ -38,21 +39,8 @@ class LightlyRTDETRPort(ListOfDictsPort):
 
     name = "lightly-rtdetr"
     profile = "rtdetr"
-    capabilities = frozenset(
-        {
-            "varifocal",
-            "focal",
-            "no_aux",
-            "denoising",
-            "gradients",
-            "one_object",
-            "match",
-            "matcher_options",
-            "denoising_indices",
-            "denoising_group",
-        }
-    )
-    dtypes = frozenset({"float32", "float64"})  # torch.cdist has no CPU kernel for half precision
+    capabilities = CAPABILITIES | {"focal"}
+    dtypes = DTYPES
     names = Names(encoders="enc_aux_outputs", denoising="dn_aux_outputs")
 
     criterion: Callable[..., Any] = RTDETRCriterionv2
@@ -91,8 +79,7 @@ class LightlyRTDETRPort(ListOfDictsPort):
 class LightlyDFINEPort(LightlyRTDETRPort):
     """`DFINECriterion`, without the two losses on distributions of box sides. Its generator is that of RT-DETRv2.
 
-    It wants the predictions of a head before the first layer of the decoder. Layer 1 of a case is given to it as such a
-    head, or where layer 1 is the main one, that layer once more.
+    It wants the predictions of a head before the first layer of the decoder: layer 1 of a case is given to it as such.
     """
 
     name = "lightly-dfine"
@@ -104,16 +91,13 @@ class LightlyDFINEPort(LightlyRTDETRPort):
     def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
         """The head's losses under the name of the auxiliary layer that it is."""
         losses = super().call(loss, case, tensors)
-        head = f"_aux_{case.layers - 3}" if case.layers > 2 else None
-        kept = {key: each for key, each in losses.items() if head is not None or not key.endswith("_pre")}
-        return {key.replace("_pre", str(head)): each for key, each in kept.items()}
+        return {key.replace("_pre", f"_aux_{case.layers - 3}"): each for key, each in losses.items()}
 
     def outputs(self, case: LossCase, tensors: CaseTensors) -> Outputs:
         """Layer 1 apart from the others, and what the losses on distributions would read."""
         outputs = super().outputs(case, tensors) | {"up": None, "reg_scale": None}
         if "aux_outputs" in outputs:
-            main = {name: outputs[name] for name in (self.names.logits, self.names.boxes)}
-            first, *others = [*outputs["aux_outputs"], main] if case.layers == 2 else outputs["aux_outputs"]
+            first, *others = outputs["aux_outputs"]
             outputs |= {"pre_outputs": first, "aux_outputs": others}
         return outputs
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from detr_conformance.ports.foreign_packages import declare_torchvision_operators, stub_package
+from detr_conformance.ports.absent_operators import declare_torchvision_operators, stub_package
 from detr_conformance.ports.torch_port import CaseTensors, TorchPort, arrays_of, one_thread, tensors_of
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import Matching
@@ -74,7 +74,7 @@ class MMDetPort(TorchPort):
     capabilities = frozenset({"focal", "gradients", "one_object", "match"})
     dtypes = frozenset({"float32"})  # float32's eps is added to every divisor
     # Its documentation gives no meaning to an alpha of 0 or less.
-    options: Mapping[str, Any] = {"gamma": (2.0,), "alpha": (0.25, 0.75, 0.1, 1.0)}
+    options: Mapping[str, Any] = {"alpha": (0.25, 0.75, 0.1, 1.0)}
     head: Callable[..., Any] = DeformableDETRHead
 
     def build(self, case: LossCase) -> Any:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from detr_conformance.ports.foreign_packages import declare_torchvision_operators
+from detr_conformance.ports.absent_operators import declare_torchvision_operators
 from detr_conformance.ports.list_of_dicts_port import ListOfDictsPort, Names
 from detr_conformance.properties.case import LossCase
 
@@ -23,7 +23,6 @@ class RFDETRPort(ListOfDictsPort):
     profile = "rfdetr"
     capabilities = frozenset({"ia_bce", "focal", "query_groups", "gradients", "one_object", "match"})
     dtypes = frozenset({"float32", "float64"})  # torch.cdist has no CPU kernel for half precision
-    options: Mapping[str, tuple[float, ...]] = {"gamma": (2.0,)}  # a constant of the package
     names = Names(encoder="enc_outputs")
 
     def build(self, case: LossCase) -> SetCriterion:

@@ -1,4 +1,4 @@
-"""Denoising queries by a generator with the signature of RT-DETR's own, which several packages share."""
+"""What ports of RT-DETR's form share: what they declare, and denoising queries by a generator of one signature."""
 
 from __future__ import annotations
 
@@ -10,6 +10,22 @@ import torch
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import DenoisingGroup
+
+CAPABILITIES = frozenset(
+    {
+        "varifocal",
+        "no_aux",
+        "denoising",
+        "gradients",
+        "one_object",
+        "match",
+        "matcher_options",
+        "denoising_indices",
+        "denoising_group",
+    }
+)
+# Half precision runs under autocast only: torch.cdist has no CPU kernel for it.
+DTYPES = frozenset({"float32", "float64"})
 
 
 def denoising_group(

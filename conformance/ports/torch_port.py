@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from detr_conformance.ports.gradients_on_demand import GradientsOnDemand
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import LossResult, Matching
 from detr_conformance.reference import LossSpec
@@ -120,7 +121,7 @@ class TorchPort(ABC):
         changed = [name for name, each in tensors.named().items() if not _same(each.detach(), before[name])]
         return LossResult(
             losses={key: _array(loss) for key, loss in losses.items()},
-            gradients=_Gradients(losses, tensors.predictions),
+            gradients=GradientsOnDemand(losses, lambda key: _gradients(losses[key], tensors.predictions)),
             dtypes={key: str(loss.dtype).removeprefix("torch.") for key, loss in losses.items()},
             mutated=changed,
         )
@@ -137,33 +138,15 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-class _Gradients(Mapping[str, Mapping[str, np.ndarray]]):
-    """Gradient of each loss by each input that it is connected to, taken when it is asked for: many rules never do."""
-
-    def __init__(self, losses: Mapping[str, torch.Tensor], inputs: Mapping[str, torch.Tensor]) -> None:
-        self.losses = losses
-        self.inputs = inputs
-        self._taken: dict[str, Mapping[str, np.ndarray]] = {}
-
-    def __getitem__(self, key: str) -> Mapping[str, np.ndarray]:
-        if key not in self._taken:
-            self._taken[key] = self._of(self.losses[key])
-        return self._taken[key]
-
-    def _of(self, loss: torch.Tensor) -> Mapping[str, np.ndarray]:
-        if not loss.requires_grad:
-            return {}
-        with one_thread():
-            gradients: Sequence[torch.Tensor | None] = torch.autograd.grad(
-                loss.sum(), list(self.inputs.values()), retain_graph=True, allow_unused=True
-            )
-        return {name: _array(each) for name, each in zip(self.inputs, gradients, strict=True) if each is not None}
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.losses)
-
-    def __len__(self) -> int:
-        return len(self.losses)
+def _gradients(loss: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, np.ndarray]:
+    """Of one loss by each input that it is connected to."""
+    if not loss.requires_grad:
+        return {}
+    with one_thread():
+        gradients: Sequence[torch.Tensor | None] = torch.autograd.grad(
+            loss.sum(), list(inputs.values()), retain_graph=True, allow_unused=True
+        )
+    return {name: _array(each) for name, each in zip(inputs, gradients, strict=True) if each is not None}
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import DeformableDetrConfig, DetrConfig, LwDetrConfig, PretrainedConfig
+from transformers import ConditionalDetrConfig, DeformableDetrConfig, DetrConfig, LwDetrConfig, PretrainedConfig
 from transformers.loss.loss_deformable_detr import (
     DeformableDetrForObjectDetectionLoss,
     DeformableDetrHungarianMatcher,
@@ -14,7 +14,7 @@ from transformers.loss.loss_deformable_detr import (
 from transformers.loss.loss_for_object_detection import ForObjectDetectionLoss, HungarianMatcher
 from transformers.loss.loss_lw_detr import LwDetrForObjectDetectionLoss, LwDetrHungarianMatcher
 
-from detr_conformance.ports.list_of_dicts_port import ListOfDictsPort, weighted
+from detr_conformance.ports.list_of_dicts_port import ListOfDictsPort
 from detr_conformance.ports.torch_port import CaseTensors
 from detr_conformance.ports.transformers_rtdetr import NAMES
 from detr_conformance.properties.case import LossCase
@@ -29,7 +29,7 @@ GAINS = (
 class TransformersDetrPort(ListOfDictsPort):
     """`ForObjectDetectionLoss`, the loss of DETR, YOLOS and Table Transformer.
 
-    It returns its losses without weights; the total, which is not judged, has them. That of the class is always 1.
+    It returns its losses without weights, and a total that has them. That of the class is always 1.
     """
 
     name = "transformers-detr"
@@ -47,7 +47,7 @@ class TransformersDetrPort(ListOfDictsPort):
         gain, cost = case.config.loss_gain, self.costs(case)
         return self.config_class(
             num_labels=case.config.nc,
-            auxiliary_loss=case.config.aux_loss and case.layers > 1,
+            auxiliary_loss=case.config.aux_loss,
             decoder_layers=case.layers,
             bbox_loss_coefficient=whole(gain["bbox"]),
             giou_loss_coefficient=whole(gain["giou"]),
@@ -64,20 +64,15 @@ class TransformersDetrPort(ListOfDictsPort):
         return {"eos_coefficient": 0.1}
 
     def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
-        """Hand the layers over as the model does, and weight what comes back as its total does."""
+        """Hand the layers over as the model does, and weight what comes back as the total does."""
         boxes, logits = tensors.predictions["pred_bboxes"], tensors.predictions["pred_scores"]
         main = (logits[-1], self.targets(case, tensors), logits.device, boxes[-1])
-        _, losses, _ = self.loss_function(*main, loss, **self.auxiliary(boxes, logits))
-        return weighted(losses, self.gains(case))
+        total, losses, _ = self.loss_function(*main, loss, **self.auxiliary(boxes, logits))
+        return as_in_total(total, losses)
 
     def auxiliary(self, boxes: torch.Tensor, logits: torch.Tensor) -> dict[str, torch.Tensor]:
         """All layers of the decoder."""
         return {"outputs_class": logits, "outputs_coord": boxes}
-
-    def gains(self, case: LossCase) -> dict[str, float]:
-        """The weights of the total."""
-        gain = case.config.loss_gain
-        return {"loss_ce": gain["class"], "loss_bbox": gain["bbox"], "loss_giou": gain["giou"]}
 
     def matcher(self, case: LossCase) -> Any:
         """The matcher with the options of the case."""
@@ -94,7 +89,6 @@ class TransformersDeformablePort(TransformersDetrPort):
     profile = "deformable"
     capabilities = TransformersDetrPort.capabilities - {"softmax", "matcher_options"} | {"focal"}
     dtypes = frozenset({"float32", "float64"})
-    options: Mapping[str, Any] = {"loss_gain": GAINS, "gamma": (2.0,)}
     config_class = DeformableDetrConfig
     loss_function = staticmethod(DeformableDetrForObjectDetectionLoss)
     matcher_class = DeformableDetrHungarianMatcher
@@ -108,6 +102,18 @@ class TransformersDeformablePort(TransformersDetrPort):
         return {"focal_alpha": case.config.alpha}
 
 
+class TransformersConditionalPort(TransformersDeformablePort):
+    """The same loss with Conditional DETR's configuration, which has a gain of the class loss, as DAB-DETR's has."""
+
+    name = "transformers-conditional"
+    options: Mapping[str, Any] = {"loss_gain": ({"class": 2.0, "bbox": 5.0, "giou": 2.0}, *GAINS)}
+    config_class = ConditionalDetrConfig
+
+    def own_options(self, case: LossCase) -> dict[str, Any]:
+        """Balance, and the gain of the class loss."""
+        return super().own_options(case) | {"cls_loss_coefficient": whole(case.config.loss_gain["class"])}
+
+
 class TransformersLwDetrPort(TransformersDeformablePort):
     """`LwDetrForObjectDetectionLoss`, the loss of LW-DETR and RF-DETR, in training.
 
@@ -117,7 +123,7 @@ class TransformersLwDetrPort(TransformersDeformablePort):
     name = "transformers-lw-detr"
     profile = "lwdetr"
     capabilities = TransformersDeformablePort.capabilities - {"focal", "no_aux"} | {"ia_bce", "query_groups"}
-    options: Mapping[str, Any] = {"gamma": (2.0,)}
+    options: Mapping[str, Any] = {}
     config_class = LwDetrConfig
     loss_function = staticmethod(LwDetrForObjectDetectionLoss)
 
@@ -128,11 +134,6 @@ class TransformersLwDetrPort(TransformersDeformablePort):
             "group_detr": case.config.query_groups,
         }
 
-    def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
-        """As above. The encoder is always asked for its losses; a case of one layer has none of its."""
-        losses = super().call(loss, case, tensors)
-        return {key: each for key, each in losses.items() if case.layers > 1 or not key.endswith("_enc")}
-
     def auxiliary(self, boxes: torch.Tensor, logits: torch.Tensor) -> dict[str, torch.Tensor]:
         """Those of the decoder, and the encoder's."""
         encoder = {"enc_outputs_class": logits[0], "enc_outputs_coord": boxes[0]}
@@ -142,6 +143,19 @@ class TransformersLwDetrPort(TransformersDeformablePort):
         """The matcher with the options and the groups of the case."""
         matcher = LwDetrHungarianMatcher(**{f"{term}_cost": each for term, each in self.costs(case).items()})
         return lambda outputs, targets: matcher(outputs, targets, case.config.query_groups)
+
+
+def as_in_total(total: torch.Tensor, losses: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Each loss times its weight in the total, which is the gradient of the one by the other.
+
+    What is not in the total, or has no gradient, is for logging and left out.
+    """
+    trained = {key: loss for key, loss in losses.items() if loss.requires_grad}
+    weights: Sequence[torch.Tensor | None] = torch.autograd.grad(
+        total, list(trained.values()), retain_graph=True, allow_unused=True
+    )
+    pairs = zip(trained.items(), weights, strict=True)
+    return {key: loss * weight for (key, loss), weight in pairs if weight is not None}
 
 
 def whole(number: float) -> float:
@@ -157,6 +171,11 @@ def port() -> TransformersDetrPort:
 def deformable_port() -> TransformersDeformablePort:
     """Deformable DETR of the installed `transformers` package."""
     return TransformersDeformablePort()
+
+
+def conditional_port() -> TransformersConditionalPort:
+    """Conditional DETR of the installed `transformers` package."""
+    return TransformersConditionalPort()
 
 
 def lw_detr_port() -> TransformersLwDetrPort:

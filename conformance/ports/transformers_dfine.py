@@ -59,7 +59,6 @@ class TransformersDeimV2Port(TransformersDFinePort):
     name = "transformers-deimv2"
     profile = TRANSFORMERS_DEIM
     capabilities = TransformersRTDetrPort.capabilities - {"varifocal", "no_aux"} | {"mal"}
-    options: Mapping[str, Any] = {"gamma": (2.0, 1.5, 1.0, 3.0)}  # 0 makes a target of every class: 0^0 is 1
     config_class = Deimv2Config
     loss_function = staticmethod(Deimv2ForObjectDetectionLoss)
     generator = staticmethod(modeling_deimv2.get_contrastive_denoising_training_group)

@@ -12,7 +12,7 @@ from transformers.models.rt_detr import modeling_rt_detr
 from transformers.models.rt_detr_v2 import modeling_rt_detr_v2
 
 from detr_conformance.ports.list_of_dicts_port import ListOfDictsPort, Names, through_the_batch
-from detr_conformance.ports.rtdetr_denoising import denoising_group
+from detr_conformance.ports.rtdetr_form import CAPABILITIES, DTYPES, denoising_group
 from detr_conformance.ports.torch_port import CaseTensors, one_thread, tensors_of
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import DenoisingGroup, Matching
@@ -30,21 +30,8 @@ class TransformersRTDetrPort(ListOfDictsPort):
 
     name = "transformers-rtdetr"
     profile: str | LossSpec = "rtdetr"
-    capabilities = frozenset(
-        {
-            "varifocal",
-            "no_aux",
-            "denoising",
-            "gradients",
-            "one_object",
-            "match",
-            "matcher_options",
-            "denoising_indices",
-            "denoising_group",
-        }
-    )
-    # Half precision runs under autocast only: torch.cdist has no CPU kernel for it.
-    dtypes = frozenset({"float32", "float64"})
+    capabilities = CAPABILITIES
+    dtypes = DTYPES
     names = NAMES
     config_class: Callable[..., PretrainedConfig] = RTDetrConfig
     loss_function: Callable[..., Any] = staticmethod(RTDetrForObjectDetectionLoss)
@@ -57,7 +44,7 @@ class TransformersRTDetrPort(ListOfDictsPort):
         gain, cost = case.config.loss_gain, case.matcher.cost_gain
         return self.config_class(
             num_labels=case.config.nc,
-            auxiliary_loss=case.config.aux_loss and case.layers > 1,
+            auxiliary_loss=case.config.aux_loss,
             focal_loss_alpha=case.config.alpha,
             focal_loss_gamma=case.config.gamma,
             weight_loss_bbox=gain["bbox"],
