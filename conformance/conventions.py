@@ -31,16 +31,23 @@ UNDEFINED = """## What they leave undefined
 Rules about it are no part of the run, and no other rule draws it.
 """
 
+RECIPES = """## What they are trained with
+
+The options of published configurations, by classification loss. A rule about the defaults of a port's constructor
+compares them with these; where nothing is published, it asks nothing.
+"""
+
 FOR_RULES = frozenset({"closed_form", "any_gamma", "probe", "reads_score", "reads_options", "straight_in_alpha"})
 """Fields of a classification loss that only say of it what the others decide."""
 
 
 def markdown() -> str:
-    """Differences, decisions, and what is left undefined."""
+    """Differences, decisions, recipes, and what is left undefined."""
     lines = [HEAD, DIFFERENCES]
     for spec in FAMILY.values():
         lines += _differences(spec) if spec.differences else ()
     lines += [DECISIONS, *_table(["decision", "what it is", "`ultralytics`"], map(_decision, _decisions()))]
+    lines += [RECIPES, *_table(["profile", "loss", "options", "where"], _recipes())]
     return "\n".join([*lines, UNDEFINED, *_undefined(), ""])
 
 
@@ -53,7 +60,7 @@ def _table(head: list[str], rows: Iterator[list[str]]) -> Iterator[str]:
 def _differences(spec: LossSpec) -> Iterator[str]:
     """A row for each field in which a spec differs from the base."""
     yield f"### `{spec.name}`\n"
-    said_of = {path: said for path, said in spec.differences.items() if path != "undefined"}
+    said_of = {path: said for path, said in spec.differences.items() if path not in ("undefined", "recipe")}
     rows = ([f"`{path}`", _base(path, spec), _with_link(said)] for path, said in said_of.items())
     yield from _table(["decision", "`ultralytics`", f"`{spec.name}`"], rows)
 
@@ -80,15 +87,25 @@ def _joined(decided: Mapping[str, str], path: str) -> str:
 
 
 def _with_link(difference: Difference) -> str:
-    place, _, file = difference.link.partition(", ")
+    link = _linked(difference.link)
+    return f"{difference.sentence} {link if link.startswith('[') else f'({link})'}"
+
+
+def _linked(link: str) -> str:
+    """A link in Markdown, by the name of the file; what leads to no page as it is."""
+    place, _, file = link.partition(", ")
     if not place.startswith("http"):
-        return f"{difference.sentence} ({difference.link})"
-    return f"{difference.sentence} [{file.rpartition('/')[2] or '/'.join(place.split('/')[-2:])}]({place})"
+        return link
+    return f"[{file.rpartition('/')[2] or '/'.join(place.split('/')[-2:])}]({place})"
 
 
 def _decisions() -> list[str]:
     """Paths of all fields, but for those that decide nothing."""
-    return [path for path in paths(ULTRALYTICS) if not {*FOR_RULES, *DESCRIBING, "undefined"} & set(path.split("."))]
+    return [
+        path
+        for path in paths(ULTRALYTICS)
+        if not {*FOR_RULES, *DESCRIBING, "undefined", "recipe"} & set(path.split("."))
+    ]
 
 
 def _decision(path: str) -> list[str]:
@@ -120,6 +137,21 @@ def said(value: Any) -> str:  # noqa: ANN401  # a decision of any kind
 def _first_sentence(documented: Any) -> str:  # noqa: ANN401  # as above
     text = " ".join((inspect.getdoc(documented) or "").split("\n\n")[0].split())
     return text if text.endswith(".") else f"{text}."
+
+
+def _recipes() -> Iterator[list[str]]:
+    """A row for each configuration that a recipe is taken from."""
+    for name, spec in FAMILY.items():
+        for loss, options in spec.recipe.items():
+            for link in dict.fromkeys(each.link for each in options.values()):
+                said = [f"`{option}` {_value(each.value)}" for option, each in options.items() if each.link == link]
+                yield [f"`{name}`", loss, "; ".join(said), _linked(link)]
+
+
+def _value(value: Any) -> str:  # noqa: ANN401  # a number, or gains by term
+    if isinstance(value, Mapping):
+        return ", ".join(f"{term} {gain:g}" for term, gain in value.items())
+    return f"{value:g}"
 
 
 def _undefined() -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from detr_conformance.properties.port import DenoisingGroup, LossResult, Matching
+from detr_conformance.reference.recipe import OPTIONS
 
 Answer = TypeVar("Answer")
 
@@ -51,8 +52,32 @@ def loss_result(answer: Any) -> LossResult:
 
 @_distrustful
 def loss_results(answer: Any) -> list[LossResult]:
-    """What one loss object answered to several calls."""
+    """What was answered to several cases."""
     return [loss_result(each) for each in _listed("the answer", answer)]
+
+
+@_distrustful
+def options(answer: Any) -> dict[str, Any]:
+    """Numbers, and gains by term, by the names of options."""
+    found = {_text("an option", name): value for name, value in _items("the answer", answer)}
+    for name in found:
+        if name not in OPTIONS:
+            raise ValueError(f"the unknown option {shortened(name)!r}, known are: {', '.join(OPTIONS)}")
+    return {name: _option(name, value) for name, value in found.items()}
+
+
+def _option(name: str, value: Any) -> Any:
+    if name.endswith("_gain"):
+        gains = {_text(f"a term of {name}", term): gain for term, gain in _items(name, value)}
+        return {term: _number(f"{name}[{term!r}]", gain) for term, gain in gains.items()}
+    return _number(name, value)
+
+
+def _number(what: str, value: Any) -> float:
+    array = numbers(what, value)
+    if array.size != 1:
+        raise ValueError(f"{what} of shape {array.shape}, expected a number")
+    return float(array.reshape(()))
 
 
 @_distrustful

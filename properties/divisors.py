@@ -41,8 +41,8 @@ def denoising_divisor(case: LossCase, spec: LossSpec, term: str) -> float:
 
 def _divisor(case: LossCase, spec: LossSpec, term: str, tally: Tally) -> float:
     config = spec.options(case.config)
-    name = spec.choose_class_term(config, sum(tally.pairs)) if term == "class" else term
-    return float(spec.normaliser_of(name)(tally))
+    name = spec.choose_class_term(config, int(sum(tally.pairs))) if term == "class" else term
+    return float(spec.divisor(name, tally))
 
 
 def term_of(key: str) -> str:

@@ -13,7 +13,13 @@ from detr_conformance.properties import tolerance
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.matching import is_unambiguous
 from detr_conformance.reference import Criterion, Inputs, Losses, LossSpec, magnitude, track
-from detr_conformance.reference.loss import DenoisingInputs, matcher_for, pairs_of_step
+from detr_conformance.reference.loss import (
+    DenoisingInputs,
+    losses_of_ranks,
+    losses_of_steps,
+    matcher_for,
+    pairs_of_step,
+)
 from detr_conformance.reference.matcher import Targets
 from detr_conformance.reference.pairing import always_clear, own_per_layer
 from detr_conformance.reference.rounding import plain
@@ -60,6 +66,18 @@ def targets_of(case: LossCase) -> Targets:
 def expected_losses(case: LossCase, spec: LossSpec) -> Losses:
     """What a port of the spec must return, under canonical keys."""
     return Criterion(spec, case.config)(inputs_of(case))
+
+
+@lru_cache(maxsize=KEPT)
+def expected_losses_of_ranks(cases: tuple[LossCase, ...], spec: LossSpec) -> list[Losses]:
+    """What the ranks of a data-parallel run must return, each for its own case."""
+    return losses_of_ranks(spec, cases[0].config, [inputs_of(case) for case in cases])
+
+
+@lru_cache(maxsize=KEPT)
+def expected_losses_of_steps(cases: tuple[LossCase, ...], spec: LossSpec) -> list[Losses]:
+    """What the micro-batches of an optimiser step must return, each for its own case."""
+    return losses_of_steps(spec, cases[0].config, [inputs_of(case) for case in cases])
 
 
 @lru_cache(maxsize=KEPT)

@@ -36,8 +36,14 @@ CAPABILITIES = {
     "denoising_group": "generates denoising queries: Port.denoising_group",
     "masks": "computes the losses of masks, pixel by pixel (LossCase.masks)",
     "mask_points": "computes the losses of masks on the points that it is given (LossCase.masks.points)",
+    "ranks": "computes its losses as each rank of a data-parallel run does: Port.losses_of_ranks",
+    "normaliser": "takes the normaliser of all micro-batches of an optimiser step: Port.losses_of_steps",
+    "defaults": "tells what its constructor sets where nothing is passed: Port.defaults",
 }
 """What a port may declare beyond `loss`, each with its meaning."""
+
+OFFERS = frozenset({"normaliser", "defaults"})
+"""Capabilities that no loss of the family has to have: a port that does not declare one lacks nothing."""
 
 OPTIONS = {
     "gamma": "exponent of the classification loss",
@@ -147,6 +153,35 @@ class GeneratingPort(Port, Protocol):
         """Denoising queries for the targets of the case, as `case.generator` asks; None where there are none."""
 
 
+class DistributedPort(Port, Protocol):
+    """A port that declares `ranks`."""
+
+    def losses_of_ranks(self, cases: Sequence[LossCase]) -> Sequence[LossResult]:
+        """What each rank of a data-parallel run returns, which has as many ranks as there are cases.
+
+        Each rank has a batch of its own; all have the same options. No rank waits for ever, also where some have no
+        target.
+        """
+
+
+class AccumulatingPort(Port, Protocol):
+    """A port that declares `normaliser`."""
+
+    def losses_of_steps(self, cases: Sequence[LossCase]) -> Sequence[LossResult]:
+        """What each micro-batch of one optimiser step returns, told what all of them together are divided by."""
+
+
+class ConfiguredPort(Port, Protocol):
+    """A port that declares `defaults`."""
+
+    def defaults(self, case: LossCase) -> Mapping[str, Any]:
+        """The options of a loss, and of its matcher, to whose constructor nothing was passed.
+
+        Nothing but what selects the classification loss of the case. Names are those of
+        `detr_conformance.reference.recipe.OPTIONS`; gains are mappings by term. What is not an option is left out.
+        """
+
+
 def options_of(port: Port) -> Mapping[str, Sequence[Any]]:
     """For each restricted option the values that the port may be asked for."""
     return getattr(port, "options", {})
@@ -172,6 +207,9 @@ METHODS = {
     "match": "match",
     "denoising_indices": "denoising_indices",
     "denoising_group": "denoising_group",
+    "ranks": "losses_of_ranks",
+    "normaliser": "losses_of_steps",
+    "defaults": "defaults",
 }
 """The method that a port with one of these capabilities must have."""
 

@@ -114,10 +114,25 @@ class PortUnderTest:
 
     def losses_in_turn(self, cases: Sequence[LossCase]) -> list[ReturnedLosses]:
         """Call one and the same loss object on several cases, one after the other."""
-        results = self._ask("losses_in_turn", cases, answers.loss_results)
+        return self._several("losses_in_turn", cases)
+
+    def losses_of_ranks(self, cases: Sequence[LossCase]) -> list[ReturnedLosses]:
+        """Ask for the losses of every rank of a data-parallel run."""
+        return self._several("losses_of_ranks", cases)
+
+    def losses_of_steps(self, cases: Sequence[LossCase]) -> list[ReturnedLosses]:
+        """Ask for the losses of every micro-batch of an optimiser step, with the normaliser of all of them."""
+        return self._several("losses_of_steps", cases)
+
+    def _several(self, method: str, cases: Sequence[LossCase]) -> list[ReturnedLosses]:
+        results = self._ask(method, cases, answers.loss_results)
         if len(results) != len(cases):
-            raise PortError(f"losses_in_turn(cases) returned {len(results)} results for {len(cases)} cases")
+            raise PortError(f"{method}(cases) returned {len(results)} results for {len(cases)} cases")
         return [ReturnedLosses(result, case, self) for result, case in zip(results, cases, strict=True)]
+
+    def defaults(self, case: LossCase) -> dict[str, Any]:
+        """Ask for the defaults of the constructor."""
+        return self._ask("defaults", case, answers.options)
 
     def match(self, case: LossCase) -> list[list[Matching]]:
         """Call the matcher; for each layer, and in it for each image, queries and targets."""
@@ -140,6 +155,18 @@ class PortUnderTest:
         """
         self.require_certain_matching(case)
         return oracle.expected_losses(case, self.spec)
+
+    def expected_of_ranks(self, cases: Sequence[LossCase]) -> list[Losses]:
+        """What every rank must return; raises as `expected`."""
+        for case in cases:
+            self.require_certain_matching(case)
+        return oracle.expected_losses_of_ranks(tuple(cases), self.spec)
+
+    def expected_of_steps(self, cases: Sequence[LossCase]) -> list[Losses]:
+        """What every micro-batch must return; raises as `expected`."""
+        for case in cases:
+            self.require_certain_matching(case)
+        return oracle.expected_losses_of_steps(tuple(cases), self.spec)
 
     def require_certain_matching(self, case: LossCase) -> None:
         """Raise OutOfScope where rounding decides who is matched with whom."""

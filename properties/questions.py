@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from detr_conformance.reference import Guard, LossConfig, LossSpec, MatcherConfig
 from detr_conformance.reference.denoising import NEGATIVE, Layout
-from detr_conformance.reference.normaliser import Tally
+from detr_conformance.reference.normaliser import LayerTally, Tally
 
 TWO_VALUES: dict[str, tuple[Any, Any]] = {
     "alpha": (0.25, 0.75),
@@ -86,6 +86,18 @@ def measures_giou(spec: LossSpec) -> bool:
     boxes = np.array([[0.5, 0.5, 0.5, 0.5]]), np.array([[0.625, 0.5, 0.5, 0.25]])
     [loss] = spec.box_terms["giou"](*boxes, Guard(0.0))
     return bool(np.isclose(loss, 1.0 - (1.0 / 3.0 - 0.1), rtol=1e-12))
+
+
+def averages_over_ranks(spec: LossSpec, term: str) -> bool | None:
+    """Whether ranks divide a term by their mean count; False if each divides by its own, None if neither.
+
+    `term` is `bbox`, `giou`, or the name of a classification loss.
+    """
+    about: Literal["classes", "boxes"] = "boxes" if term in spec.box_terms else "classes"
+    own, other = (Tally((count,), (count,), 8, 2, about=about) for count in (2, 6))
+    mean = spec.normaliser[term](Tally((4,), (4,), 8, 2, about=about))
+    shared = spec.divisor(term, replace(own, ranks=(LayerTally(own, own), LayerTally(other, other))))
+    return {mean: True, spec.normaliser[term](own): False}.get(shared)
 
 
 def has_query_groups(spec: LossSpec) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.port import options_of
+from detr_conformance.properties.port import OFFERS, options_of
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.questions import heeds
 from detr_conformance.properties.request import Request
@@ -27,6 +27,7 @@ FAMILIES = {
     "DN": "denoising",
     "INV": "invariances",
     "GRAD": "gradients and stop-gradients",
+    "RANK": "ranks and micro-batches",
     "NUM": "dtypes, extremes, bad input",
     "API": "shapes, keys, purity, determinism",
 }
@@ -92,6 +93,8 @@ class Rule:
         """Whether the port's spec defines what the rule is about, and leaves the options that it sets to the caller."""
         spec = judged.spec
         asked = {*self.needs, self.convention}
+        if (self.needs & OFFERS) - judged.port.capabilities:
+            return False
         defined = not asked & spec.undefined.keys() and self.among(spec) and bool(self._classification(spec))
         return defined and all(heeds(spec, option) for option in self.varies)
 

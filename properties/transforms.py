@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,16 @@ def select_images(case: LossCase, order: list[int]) -> LossCase:
         gt_groups=groups,
         denoising=denoising,
     )
+
+
+def shared_out(case: LossCase, batches: int) -> list[LossCase]:
+    """Its images in order, as so many batches; those that come last may have one more.
+
+    A batch without a target has no denoising queries: no generator makes any.
+    """
+    ends = [case.images * end // batches for end in range(batches + 1)]
+    parts = [select_images(case, list(range(*each))) for each in pairwise(ends)]
+    return [each if each.targets else each.change(denoising=None) for each in parts]
 
 
 def rotate_classes(case: LossCase) -> LossCase:

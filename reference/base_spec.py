@@ -18,6 +18,7 @@ from detr_conformance.reference.matcher import Matcher, Matching, Targets
 from detr_conformance.reference.normaliser import matched_pairs, queries
 from detr_conformance.reference.options import LossConfig
 from detr_conformance.reference.pairing import always_clear, shared_if_asked
+from detr_conformance.reference.recipe import gains, published
 from detr_conformance.reference.spec import Difference, LossSpec, replace_in, value_in
 from detr_conformance.reference.tape import Array, stop_gradient
 
@@ -89,6 +90,10 @@ def times_gain(loss: Array, term: str, config: LossConfig) -> Array:
     return loss * config.loss_gain[term]
 
 
+_TASKS = "https://github.com/ultralytics/ultralytics, ultralytics/nn/tasks.py before release 8.3.116"
+_UTILS = "https://github.com/ultralytics/ultralytics, ultralytics/models/utils/loss.py"
+_GAINS = published(_UTILS, loss_gain=gains(1.0), cost_gain=gains(2.0), cost_alpha=0.25, cost_gamma=2.0)
+
 ULTRALYTICS = LossSpec(
     name="ultralytics",
     options=all_heeded,
@@ -118,6 +123,10 @@ ULTRALYTICS = LossSpec(
     layers=LayerPlan(),
     denoising=DenoisingPlan(),
     keys=SummedKeys(),
+    recipe={
+        "varifocal": {**published(_TASKS, gamma=2.0, alpha=0.75), **_GAINS},
+        "focal": {**published(_UTILS, gamma=1.5, alpha=0.25), **_GAINS},
+    },
 )
 """The base: Ultralytics' RTDETRDetectionLoss.
 

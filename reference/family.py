@@ -35,6 +35,8 @@ from detr_conformance.reference.matcher import (
 from detr_conformance.reference.normaliser import matched_pairs, targets, targets_of_all_groups, weighted_queries
 from detr_conformance.reference.options import LossConfig, MatcherConfig
 from detr_conformance.reference.pairing import own_per_layer, union_of_layers, votes_are_clear
+from detr_conformance.reference.ranks import boxes_over_ranks, mean_over_ranks, pairs_over_ranks
+from detr_conformance.reference.recipe import gains, published
 from detr_conformance.reference.tape import Array
 
 
@@ -109,6 +111,8 @@ OPEN = {
 _CRITERION = "https://github.com/lyuwenyu/RT-DETR, rtdetr_pytorch/src/zoo/rtdetr/rtdetr_criterion.py"
 _DENOISING = "https://github.com/lyuwenyu/RT-DETR, rtdetr_pytorch/src/zoo/rtdetr/denoising.py"
 _BOXES = "https://github.com/lyuwenyu/RT-DETR, rtdetr_pytorch/src/zoo/rtdetr/box_ops.py"
+_RTDETR_CONFIG = "https://github.com/lyuwenyu/RT-DETR, rtdetr_pytorch/configs/rtdetr/include/rtdetr_r50vd.yml"
+_COSTS = {"cost_gain": gains(2.0), "cost_alpha": 0.25, "cost_gamma": 2.0}
 
 RTDETR = differs(
     ULTRALYTICS,
@@ -148,6 +152,12 @@ RTDETR = differs(
         ),
         _CRITERION,
     ),
+    over_ranks=(mean_over_ranks, "All ranks divide by the mean of their numbers of targets, at least 1.", _CRITERION),
+    recipe=(
+        {"varifocal": published(_RTDETR_CONFIG, gamma=2.0, alpha=0.75, loss_gain=gains(1.0), **_COSTS)},
+        "Gamma is 2 and alpha 0.75; gains are class 1, bbox 5, giou 2, in the cost class 2.",
+        _RTDETR_CONFIG,
+    ),
     denoising__generator__logit_eps=(
         1e-5,
         "Boxes are clipped to [1e-5, 1 - 1e-5] before the inverse sigmoid.",
@@ -173,6 +183,7 @@ Reference: Zhao et al., RT-DETR, arXiv 2304.08069, section 4.
 
 _DETR = "https://github.com/facebookresearch/detr, models/detr.py"
 _DETR_MATCHER = "https://github.com/facebookresearch/detr, models/matcher.py"
+_DETR_MAIN = "https://github.com/facebookresearch/detr, main.py"
 _NOTHING_ADDED = (Guard(0.0), "Nothing is added to the union or to the enclosing area.", _DETR)
 
 DETR = differs(
@@ -200,6 +211,19 @@ DETR = differs(
         "Keys are loss_ce, loss_bbox and loss_giou; those of layer i end in _i.",
         _DETR,
     ),
+    over_ranks=(
+        boxes_over_ranks,
+        (
+            "Box losses of all ranks are divided by the mean of their numbers of targets, at least 1; the weighted "
+            "mean of the classification loss is that of the rank."
+        ),
+        _DETR,
+    ),
+    recipe=(
+        {"softmax": published(_DETR_MAIN, loss_gain=gains(1.0), cost_gain=gains(1.0))},
+        "Gains are class 1, bbox 5, giou 2, in the cost too.",
+        _DETR_MAIN,
+    ),
     undefined=({**OPEN, **NO_CHOICE_OF_LAYER, **NO_DENOISING}, "What implementations do there differs.", _DETR),
 )
 """DETR, and what copies its criterion: YOLOS, Table Transformer.
@@ -224,6 +248,7 @@ Reference: Carion et al., DETR, arXiv 2005.12872, section 4.4.
 """
 
 _DEFORMABLE = "https://github.com/fundamentalvision/Deformable-DETR, models/deformable_detr.py"
+_DEFORMABLE_MAIN = "https://github.com/fundamentalvision/Deformable-DETR, main.py"
 _DINO = "https://github.com/IDEA-Research/DINO, models/dino/dino.py"
 
 DEFORMABLE = differs(
@@ -252,6 +277,13 @@ DEFORMABLE = differs(
         "Keys are loss_ce, loss_bbox and loss_giou; those of layer i end in _i, those of denoising in _dn or _dn_i.",
         _DINO,
     ),
+    over_ranks=(mean_over_ranks, "All ranks divide by the mean of their numbers of targets, at least 1.", _DEFORMABLE),
+    recipe=(
+        # The gain of the class is 2 in Deformable DETR and 1 in DINO.
+        {"focal": published(_DEFORMABLE_MAIN, gamma=2.0, alpha=0.25, loss_gain={"bbox": 5.0, "giou": 2.0}, **_COSTS)},
+        "Gamma is 2 and alpha 0.25; gains are bbox 5, giou 2, in the cost class 2 beside them.",
+        _DEFORMABLE_MAIN,
+    ),
     undefined=(
         {
             **OPEN,
@@ -269,6 +301,7 @@ Reference: Zhu et al., Deformable DETR, arXiv 2010.04159, section 4; Zhang et al
 """
 
 _DFINE = "https://github.com/Peterande/D-FINE, src/zoo/dfine/dfine_criterion.py"
+_DFINE_CONFIG = "https://github.com/Peterande/D-FINE, configs/dfine/include/dfine_hgnetv2.yml"
 _DFINE_DENOISING = "https://github.com/Peterande/D-FINE, src/zoo/dfine/denoising.py"
 
 DFINE = differs(
@@ -300,6 +333,16 @@ DFINE = differs(
         "One key for each layer; no denoising keys without denoising queries.",
         _DFINE,
     ),
+    over_ranks=(
+        mean_over_ranks,
+        "All ranks divide by the mean of their numbers of targets, or of pairs of the union, at least 1.",
+        _DFINE,
+    ),
+    recipe=(
+        {"varifocal": published(_DFINE_CONFIG, gamma=2.0, alpha=0.75, loss_gain=gains(1.0), **_COSTS)},
+        "Gamma is 2 and alpha 0.75; gains are class 1, bbox 5, giou 2, in the cost class 2.",
+        _DFINE_CONFIG,
+    ),
     denoising__generator__moved=(
         outward_edges,
         "A size below 0 may change its sign, so that a negative may lie on its object.",
@@ -317,6 +360,7 @@ Reference: Peng et al., D-FINE, arXiv 2410.13842, section 4.
 """
 
 _DEIM = "https://github.com/ShihuaHuang95/DEIM, engine/deim/deim_criterion.py"
+_DEIM_CONFIG = "https://github.com/ShihuaHuang95/DEIM, configs/base/deim.yml"
 
 DEIM = differs(
     DFINE,
@@ -341,6 +385,11 @@ DEIM = differs(
         "One key for each layer; no denoising keys without denoising queries.",
         _DEIM,
     ),
+    recipe=(
+        {"mal": published(_DEIM_CONFIG, gamma=1.5, loss_gain=gains(1.0), **_COSTS)},
+        "Gamma is 1.5; gains are class 1, bbox 5, giou 2, in the cost class 2.",
+        _DEIM_CONFIG,
+    ),
 )
 """DEIM and DEIMv2, without the losses of distributions.
 
@@ -348,6 +397,7 @@ Reference: Huang et al., DEIM, arXiv 2412.04234, section 3.3.
 """
 
 _LWDETR = "https://github.com/Atten4Vis/LW-DETR, models/lwdetr.py"
+_LWDETR_SCRIPT = "https://github.com/Atten4Vis/LW-DETR, scripts/lwdetr_tiny_coco_train.sh"
 _LW_LOSSES = ("ia_bce", "focal")
 
 LWDETR = differs(
@@ -371,6 +421,16 @@ LWDETR = differs(
         LayerKeys(dict.fromkeys(_LW_LOSSES, ("ce",)), auxiliary="loss_{term}_{layer}", encoder="loss_{term}_enc"),
         "Keys are loss_ce, loss_bbox and loss_giou; those of layer i end in _i, those of the encoder in _enc.",
         _LWDETR,
+    ),
+    over_ranks=(
+        mean_over_ranks,
+        "All ranks divide by the mean of their numbers of targets times groups of queries, at least 1.",
+        _LWDETR,
+    ),
+    recipe=(
+        {"ia_bce": published(_LWDETR_SCRIPT, alpha=0.25, loss_gain=gains(1.0), **_COSTS)},
+        "Alpha is 0.25; gains are class 1, bbox 5, giou 2, in the cost class 2.",
+        _LWDETR_SCRIPT,
     ),
     undefined=({**OPEN, **NO_CHOICE_OF_LAYER, **NO_DENOISING}, "What implementations do there differs.", _LWDETR),
 )
@@ -398,6 +458,7 @@ RFDETR = differs(
 _PADDLE = "https://github.com/PaddlePaddle/PaddleDetection, ppdet/modeling/losses/detr_loss.py"
 _PADDLE_BOXES = "https://github.com/PaddlePaddle/PaddleDetection, ppdet/modeling/losses/iou_loss.py"
 _PADDLE_IOU = "https://github.com/PaddlePaddle/PaddleDetection, ppdet/modeling/bbox_utils.py"
+_PADDLE_CONFIG = "https://github.com/PaddlePaddle/PaddleDetection, configs/rtdetr/_base_/rtdetr_r50vd.yml"
 _PADDLE_DENOISING = "https://github.com/PaddlePaddle/PaddleDetection, ppdet/modeling/transformers/utils.py"
 
 PADDLE = differs(
@@ -438,6 +499,12 @@ PADDLE = differs(
         _PADDLE_DENOISING,
     ),
     denoising__generator__contributed=(every_target, "Every target is denoised, however many.", _PADDLE_DENOISING),
+    over_ranks=(mean_over_ranks, "All ranks divide by the mean of their numbers of targets, at least 1.", _PADDLE),
+    recipe=(
+        {"varifocal": published(_PADDLE_CONFIG, gamma=2.0, alpha=0.75, loss_gain=gains(1.0), **_COSTS)},
+        "Gamma is 2 and alpha 0.75; gains are class 1, bbox 5, giou 2, in the cost class 2.",
+        _PADDLE_CONFIG,
+    ),
     undefined=(
         {NON_FINITE: "The solver refuses such costs.", NO_AREA: OPEN[NO_AREA]},
         "What the package does there is an error.",
@@ -474,6 +541,11 @@ MMDET = differs(
         ),
         "Keys are loss_cls, loss_bbox and loss_iou; those of layer i begin with di., those of denoising with dn_.",
         "https://github.com/open-mmlab/mmdetection, mmdet/models/dense_heads/dino_head.py",
+    ),
+    over_ranks=(
+        pairs_over_ranks,
+        "All ranks divide by the mean of their numbers of pairs, at least 1, as its configurations ask for.",
+        _MMDET,
     ),
 )
 """mmdetection's heads with a focal loss: Deformable DETR and DINO."""

@@ -17,7 +17,7 @@ from detr_conformance.reference.keys import PartLosses, StepLosses
 from detr_conformance.reference.layers import Layer, Stack
 from detr_conformance.reference.loss_value import Losses, losses_of
 from detr_conformance.reference.matcher import Matcher, Matching, Targets
-from detr_conformance.reference.normaliser import Tally
+from detr_conformance.reference.normaliser import LayerTally, Tally
 from detr_conformance.reference.options import LossConfig
 from detr_conformance.reference.pairing import Pairs
 from detr_conformance.reference.rounding import FLOAT32, Arithmetic, plain, track
@@ -87,16 +87,17 @@ class Criterion:
         self.config = config
         self.side_effects = spec.side_effects()
 
-    def __call__(self, inputs: Inputs, named: bool = False) -> Losses:
+    def __call__(self, inputs: Inputs, named: bool = False, beside: Beside | None = None) -> Losses:
         """The losses of a training step, with their gradients by the predictions.
 
         Args:
             inputs: predictions, targets and denoising queries.
             named: under the spec's own keys, layer by layer where it names them so; otherwise under canonical keys.
+            beside: the ranks or micro-batches that this batch is one of; None for none.
         """
         spec, config, inputs = self.side_effects.before(self.spec, self.config, inputs)
         config = spec.options(config)
-        step = partial(_step_losses, spec, config, inputs, pairs_of_step(spec, config, inputs))
+        step = partial(_step_losses, spec, config, inputs, pairs_of_step(spec, config, inputs), beside or Beside())
         keys = spec.keys.named if named else StepLosses.sums
         losses = losses_of(lambda leaves: keys(step(leaves)), _leaves(inputs), inputs.arithmetic)
         if type(self.side_effects) is not SideEffects:
@@ -104,6 +105,48 @@ class Criterion:
                 loss.gradients  # noqa: B018  # computed when it is first asked for
             self.side_effects.after(inputs)
         return losses
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The batches that make one optimiser step together, this one included.
+
+    Attributes:
+        ranks: what the batch of each rank of a data-parallel run has.
+        steps: what each micro-batch has.
+    """
+
+    ranks: Sequence[StepTallies] = ()
+    steps: Sequence[StepTallies] = ()
+
+    def put_into(self, tally: Tally, place: int) -> Tally:
+        """The tally of the layer in this place, with those of the other batches."""
+        ranks, steps = (
+            tuple(each.of_layer(tally.is_denoising, place) for each in batches) for batches in (self.ranks, self.steps)
+        )
+        return replace(tally, ranks=ranks, steps=steps)
+
+
+def losses_of_ranks(spec: LossSpec, config: LossConfig, ranks: Sequence[Inputs], named: bool = False) -> list[Losses]:
+    """The losses of every rank of a data-parallel run, each computed of its own batch.
+
+    Args:
+        spec: the conventions.
+        config: the options.
+        ranks: what each rank is called with.
+        named: as in `Criterion`.
+    """
+    beside = Beside(ranks=[tallies_of_step(spec, config, each) for each in ranks])
+    return [Criterion(spec, config)(each, named, beside) for each in ranks]
+
+
+def losses_of_steps(spec: LossSpec, config: LossConfig, steps: Sequence[Inputs], named: bool = False) -> list[Losses]:
+    """The losses of every micro-batch of an optimiser step, all with the normaliser of the merged batch.
+
+    Arguments are those of `losses_of_ranks`.
+    """
+    beside = Beside(steps=[tallies_of_step(spec, config, each) for each in steps])
+    return [Criterion(spec, config)(each, named, beside) for each in steps]
 
 
 def matcher_for(spec: LossSpec, arithmetic: Arithmetic) -> Matcher:
@@ -168,6 +211,47 @@ def pairs_of_step(spec: LossSpec, config: LossConfig, inputs: Inputs) -> StepPai
     return StepPairs(paired, [Pairs.same(matching)] * len(spec.layers.arranged(denoising, True)))
 
 
+@dataclass(frozen=True)
+class StepTallies:
+    """What one batch has to divide by.
+
+    Attributes:
+        ordinary: in each layer of ordinary queries.
+        denoising: in each layer of denoising queries; empty without any.
+    """
+
+    ordinary: Sequence[LayerTally]
+    denoising: Sequence[LayerTally]
+
+    def of_layer(self, is_denoising: bool, place: int) -> LayerTally:
+        """That of one layer. A batch without denoising queries has no pairs of them."""
+        if not is_denoising:
+            return self.ordinary[place]
+        if self.denoising:
+            return self.denoising[place]
+        nothing = replace(self.ordinary[0].classes, pairs=(), groups=1, is_denoising=True)
+        return LayerTally(nothing, nothing)
+
+
+def tallies_of_step(spec: LossSpec, config: LossConfig, inputs: Inputs) -> StepTallies:
+    """Count what there is to divide by, without computing a loss."""
+    config = spec.options(config)
+    pairs, dn = pairs_of_step(spec, config, inputs), inputs.denoising
+    counts, nc, groups = tuple(inputs.targets.counts), config.nc, spec.query_groups(config)
+    tally = Tally((), counts, inputs.boxes.shape[2], nc, len(pairs.ordinary), query_groups=groups)
+    ordinary = [_of_layer(tally, own) for own in pairs.ordinary]
+    if dn is None:
+        return StepTallies(ordinary, ())
+    tally = Tally((), counts, dn.boxes.shape[2], nc, len(pairs.denoising), dn.groups, True, query_groups=groups)
+    return StepTallies(ordinary, [_of_layer(tally, own) for own in pairs.denoising])
+
+
+def _of_layer(tally: Tally, pairs: Pairs) -> LayerTally:
+    """The tally with either kind of pairs."""
+    boxes = replace(tally, pairs=_counts(pairs.boxes), about="boxes")
+    return LayerTally(replace(tally, pairs=_counts(pairs.classes)), boxes)
+
+
 def _leaves(inputs: Inputs) -> Mapping[str, np.ndarray]:
     """The inputs by which losses are differentiated, layer by layer."""
     leaves = {"pred_bboxes": inputs.boxes, "pred_scores": inputs.logits}
@@ -179,12 +263,17 @@ def _leaves(inputs: Inputs) -> Mapping[str, np.ndarray]:
 
 
 def _step_losses(
-    spec: LossSpec, config: LossConfig, inputs: Inputs, pairs: StepPairs, leaves: Mapping[str, Sequence[Array]]
+    spec: LossSpec,
+    config: LossConfig,
+    inputs: Inputs,
+    pairs: StepPairs,
+    beside: Beside,
+    leaves: Mapping[str, Sequence[Array]],
 ) -> StepLosses:
     """The losses of ordinary and of denoising queries."""
     dn = inputs.denoising
     ordinary, denoising = _layers(leaves, "pred_"), _layers(leaves, "dn_")
-    part = partial(part_losses, spec, config, has_denoising=dn is not None)
+    part = partial(part_losses, spec, config, has_denoising=dn is not None, beside=beside)
     layers = spec.denoising.ordinary(ordinary, denoising)
     of_ordinary = part(layers, inputs.targets, pairs.ordinary, constants=inputs.constants)
     of_denoising = None
@@ -211,6 +300,7 @@ def part_losses(
     *,
     has_denoising: bool,
     constants: Mapping[str, Any],
+    beside: Beside,
     groups: int | None = None,
 ) -> PartLosses:
     """The losses of the main layer, and those of the auxiliary layers; `groups` makes it the denoising part."""
@@ -228,7 +318,7 @@ def part_losses(
     )
     losses = []
     for place, (layer, own) in enumerate(zip(layers, pairs, strict=True)):
-        counted = replace(tally, queries=layer.boxes.shape[1])
+        counted = beside.put_into(replace(tally, queries=layer.boxes.shape[1]), place)
         given = TermInputs(layer, layers[-1], place, (), targets, constants)
         extra = extra_losses(spec, config, stack, given, own, counted)
         losses.append(spec.layer(spec, config, layer, own, targets, counted) | extra)
@@ -271,7 +361,7 @@ def extra_losses(
         if term.layers(stack)[given.place]:
             with np.errstate(all="ignore"):
                 total = term.total(given._replace(pairs=own))
-                divisor = term.normaliser(replace(tally, pairs=_counts(own)))
+                divisor = spec.divisor(name, replace(tally, pairs=_counts(own), about=term.pairs))
                 losses[name] = spec.gain(total / divisor, name, config)
     return losses
 
@@ -294,7 +384,8 @@ def layer_losses(
     own = replace(tally, pairs=_counts(pairs.classes))
     losses = {"class": class_loss_of(spec, config, layer.logits, classes, scores, own)}
     (images, queries), chosen = flat(pairs.boxes)
-    boxes, own = spec.matched_boxes(layer.boxes, images, queries), replace(tally, pairs=_counts(pairs.boxes))
+    boxes = spec.matched_boxes(layer.boxes, images, queries)
+    own = replace(tally, pairs=_counts(pairs.boxes), about="boxes")
     return losses | box_losses_of(spec, config, boxes, targets.boxes[chosen], own)
 
 
@@ -308,7 +399,7 @@ def box_losses_of(
     """The losses of matched boxes and their targets, pair by pair."""
     with np.errstate(all="ignore"):
         sums = {term: np.sum(of_pair(boxes, wanted, spec.guard)) for term, of_pair in spec.box_terms.items()}
-        return {term: spec.gain(total / spec.normaliser[term](tally), term, config) for term, total in sums.items()}
+        return {term: spec.gain(total / spec.divisor(term, tally), term, config) for term, total in sums.items()}
 
 
 def classes_and_scores(
@@ -338,12 +429,12 @@ def class_loss_of(
     """The classification loss of queries with these classes and target scores; `nc` is background."""
     y = (classes[..., None] == np.arange(logits.shape[-1])).astype(np.float64)
     q = scores[..., None] * y
-    name = spec.choose_class_term(config, sum(tally.pairs))
+    name = spec.choose_class_term(config, int(sum(tally.pairs)))
     term = spec.class_terms[name]
     with np.errstate(all="ignore"):
         total = spec.class_total(term.terms(term, logits, y, q, config), classes < config.nc, config)
         scored = replace(tally, scores=float(np.sum(plain(scores))))
-        return spec.gain(total / spec.normaliser[name](scored), "class", config)
+        return spec.gain(total / spec.divisor(name, scored), "class", config)
 
 
 def _scattered(values: Array, images: np.ndarray, queries: np.ndarray, shape: tuple[int, ...]) -> Array:

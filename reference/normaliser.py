@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from detr_conformance.reference.classification import NO_OBJECT_WEIGHT
+
+Counts = tuple[int, ...] | tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -13,8 +16,8 @@ class Tally:
     """What there is to divide by, in one layer.
 
     Attributes:
-        pairs: number of pairs of each image, those of the term in question.
-        targets: number of targets of each image.
+        pairs: number of pairs of each image, those of the term in question; a share of it where ranks are averaged.
+        targets: number of targets of each image, likewise.
         queries: number of queries of an image.
         classes: number of columns of logits.
         layers: number of layers of this part.
@@ -22,10 +25,13 @@ class Tally:
         is_denoising: the layer is one of denoising queries.
         scores: sum of the target scores.
         query_groups: number of groups of ordinary queries.
+        about: whose pairs are counted: those of the classification loss, or those of the box losses.
+        ranks: what every rank of a data-parallel run has in this layer, this one included; empty in any other run.
+        steps: likewise every micro-batch of an optimiser step whose losses have one normaliser.
     """
 
-    pairs: tuple[int, ...]
-    targets: tuple[int, ...]
+    pairs: Counts
+    targets: Counts
     queries: int
     classes: int
     layers: int = 1
@@ -33,17 +39,32 @@ class Tally:
     is_denoising: bool = False
     scores: float = 0.0
     query_groups: int = 1
+    about: Literal["classes", "boxes"] = "classes"
+    ranks: tuple[LayerTally, ...] = ()
+    steps: tuple[LayerTally, ...] = ()
 
 
-Normaliser = Callable[[Tally], float]
+class LayerTally(NamedTuple):
+    """What there is to divide by in one layer, by whose pairs are counted.
+
+    Attributes:
+        classes: with the pairs of the classification loss.
+        boxes: with those of the box losses.
+    """
+
+    classes: Tally
+    boxes: Tally
 
 
-def matched_pairs(tally: Tally) -> int:
+Normaliser = Callable[[Tally], int | float]
+
+
+def matched_pairs(tally: Tally) -> int | float:
     """N, the matched pairs, at least 1: with few queries less than the targets; with denoising, of all groups."""
     return max(sum(tally.pairs), 1)
 
 
-def targets(tally: Tally) -> int:
+def targets(tally: Tally) -> int | float:
     """The targets, matched or not, at least 1; with denoising, the pairs of all groups."""
     return matched_pairs(tally) if tally.is_denoising else max(sum(tally.targets), 1)
 
@@ -53,7 +74,7 @@ def queries(tally: Tally) -> int:
     return tally.queries
 
 
-def targets_of_all_groups(tally: Tally) -> int:
+def targets_of_all_groups(tally: Tally) -> int | float:
     """The targets times the groups of queries, at least 1."""
     return max(sum(tally.targets) * tally.query_groups, 1)
 

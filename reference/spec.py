@@ -19,9 +19,11 @@ from detr_conformance.reference.denoising import DenoisingPlan
 from detr_conformance.reference.keys import KeyTable
 from detr_conformance.reference.layers import LayerPlan
 from detr_conformance.reference.matcher import Matcher, Matching
-from detr_conformance.reference.normaliser import Normaliser
+from detr_conformance.reference.normaliser import Normaliser, Tally
 from detr_conformance.reference.options import LossConfig
 from detr_conformance.reference.pairing import Pairs
+from detr_conformance.reference.ranks import Together, all_steps, of_own_rank
+from detr_conformance.reference.recipe import Recipe
 from detr_conformance.reference.terms import Term
 
 
@@ -87,6 +89,9 @@ class LossSpec:
         denoising: denoising queries.
         keys: names of the losses.
         extra_terms: losses beside those of classes and boxes, by name.
+        over_ranks: what a term is divided by in data-parallel training, from its name, its normaliser and the counts.
+        over_steps: likewise where micro-batches of one optimiser step have a common normaliser.
+        recipe: for each classification loss the options that published configurations train with.
         returned: array and dtype of a loss as it is returned, from key, value and the dtype of the predictions.
         undefined: inputs and capabilities that the convention does not define, each with the reason.
         side_effects: makes what a new loss object does beside computing losses.
@@ -116,6 +121,9 @@ class LossSpec:
     denoising: DenoisingPlan
     keys: KeyTable
     extra_terms: Mapping[str, Term] = field(default_factory=dict)
+    over_ranks: Together = of_own_rank
+    over_steps: Together = all_steps
+    recipe: Recipe = field(default_factory=dict)
     returned: Callable[[str, np.ndarray, str], tuple[np.ndarray, str]] = in_double
     undefined: Mapping[str, str] = field(default_factory=dict)
     side_effects: Callable[[], SideEffects] = SideEffects
@@ -134,6 +142,13 @@ class LossSpec:
     def normaliser_of(self, term: str) -> Normaliser:
         """What a term is divided by; a classification loss goes by its own name."""
         return self.extra_terms[term].normaliser if term in self.extra_terms else self.normaliser[term]
+
+    def divisor(self, term: str, tally: Tally) -> int | float:
+        """What a term is divided by, a classification loss by its own name; on a rank as on a single device."""
+        normaliser = self.normaliser_of(term)
+        if tally.ranks:
+            return self.over_ranks(term, normaliser, tally)
+        return self.over_steps(term, normaliser, tally) if tally.steps else normaliser(tally)
 
     def __repr__(self) -> str:
         """Its name: all that it holds would fill pages."""

@@ -17,8 +17,12 @@ WHOLE = {"layers": 1, "class_terms": 2, "keys": 1}
 
 FOLLOWING = {"pairing": ("clear",)}
 """Fields that go with another one: whoever takes that decision has taken them."""
-NOT_TOLD = ("undefined", "target_boxes", "columns", "clear", "denoising.regular", "extra_terms", *DESCRIBING)
-"""Fields that are no decisions here: what is left open, what may be asked, and what moves roundings alone."""
+NOT_TOLD = (
+    *("undefined", "target_boxes", "columns", "clear", "denoising.regular", "extra_terms", *DESCRIBING),
+    *("over_ranks", "over_steps", "recipe"),
+)
+"""Fields that are no decisions here: what is left open, what may be asked, what moves roundings alone, and what no loss
+of a single batch shows."""
 
 
 SAID = {

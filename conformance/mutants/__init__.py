@@ -29,6 +29,7 @@ from detr_conformance.mutants.mutation import MUTATION_MUTANTS
 from detr_conformance.mutants.normaliser import NORMALISER_MUTANTS
 from detr_conformance.mutants.numerics import NUMERICS_MUTANTS
 from detr_conformance.mutants.query_groups import QUERY_GROUP_MUTANTS
+from detr_conformance.mutants.ranks import RANK_MUTANTS
 from detr_conformance.mutants.regression import REGRESSION_MUTANTS
 from detr_conformance.mutants.slots import SLOT_MUTANTS
 from detr_conformance.mutants.softmax import SOFTMAX_MUTANTS
@@ -75,4 +76,5 @@ MUSEUM: tuple[Mutant, ...] = (
     *UNION_MUTANTS,
     *QUERY_GROUP_MUTANTS,
     *MEMBER_MUTANTS,
+    *RANK_MUTANTS,
 )

@@ -18,7 +18,7 @@ def floor_added(spec: LossSpec) -> LossSpec:
     return replace_in(replace_in(spec, "guard", Guard(1e-7)), "matcher.guard", Guard(1e-7))
 
 
-def ordinary_targets(tally: Tally) -> int:
+def ordinary_targets(tally: Tally) -> int | float:
     """The targets, without the groups of denoising queries."""
     return max(sum(tally.targets), 1)
 

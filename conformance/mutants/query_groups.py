@@ -24,17 +24,17 @@ def every_loss_over(normaliser: Normaliser) -> Change:
     return change
 
 
-def groups_twice(tally: Tally) -> int:
+def groups_twice(tally: Tally) -> int | float:
     """The targets times the square of the groups."""
     return max(sum(tally.targets) * tally.query_groups**2, 1)
 
 
-def clamped_before_groups(tally: Tally) -> int:
+def clamped_before_groups(tally: Tally) -> int | float:
     """The targets, at least 1, times the groups."""
     return max(sum(tally.targets), 1) * tally.query_groups
 
 
-def clamped_in_each_image(tally: Tally) -> int:
+def clamped_in_each_image(tally: Tally) -> int | float:
     """The targets of each image, at least 1, times the groups."""
     return sum(max(count, 1) for count in tally.targets) * tally.query_groups
 

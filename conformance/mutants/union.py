@@ -92,13 +92,13 @@ def boxes_over(normaliser: Normaliser) -> Change:
     return change
 
 
-def pairs_of_one_layer(tally: Tally) -> int:
+def pairs_of_one_layer(tally: Tally) -> int | float:
     """As many pairs as each layer's own matching has, at least 1."""
     own = tally.pairs if tally.is_denoising else tuple(min(tally.queries, count) for count in tally.targets)
     return max(sum(own), 1)
 
 
-def largest_image(tally: Tally) -> int:
+def largest_image(tally: Tally) -> int | float:
     """The targets of the image that has most."""
     return max([1, *tally.targets])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,13 @@ from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import CAPABILITIES, DenoisingGroup, LossResult, Matching
 from detr_conformance.properties.tolerance import PRECISIONS, arithmetic
 from detr_conformance.reference import ULTRALYTICS, Criterion, Losses, LossSpec
-from detr_conformance.reference.loss import Inputs, group_by_group, matcher_for
+from detr_conformance.reference.loss import (
+    Inputs,
+    group_by_group,
+    losses_of_ranks,
+    losses_of_steps,
+    matcher_for,
+)
 
 
 class ReferencePort:
@@ -44,8 +51,26 @@ class ReferencePort:
         given = {id(case): deepcopy(oracle.inputs_of(case)) for case in cases}  # what one call changes, the next gets
         return [self._result(criterion, case, given[id(case)]) for case in cases]
 
+    def losses_of_ranks(self, cases: Sequence[LossCase]) -> Sequence[LossResult]:
+        """Those of every rank, each from a loss object of its own."""
+        given = [deepcopy(oracle.inputs_of(case)) for case in cases]
+        losses = losses_of_ranks(self.spec, cases[0].config, given, named=True)
+        return [self._returned(*each) for each in zip(losses, cases, given, strict=True)]
+
+    def losses_of_steps(self, cases: Sequence[LossCase]) -> Sequence[LossResult]:
+        """Those of every micro-batch, likewise."""
+        given = [deepcopy(oracle.inputs_of(case)) for case in cases]
+        losses = losses_of_steps(self.spec, cases[0].config, given, named=True)
+        return [self._returned(*each) for each in zip(losses, cases, given, strict=True)]
+
+    def defaults(self, case: LossCase) -> Mapping[str, Any]:
+        """The options of the spec's recipe."""
+        return {name: each.value for name, each in self.spec.recipe.get(case.config.classification, {}).items()}
+
     def _result(self, criterion: Criterion, case: LossCase, given: Inputs) -> LossResult:
-        losses = criterion(given, named=True)
+        return self._returned(criterion(given, named=True), case, given)
+
+    def _returned(self, losses: Losses, case: LossCase, given: Inputs) -> LossResult:
         returned = {key: self.spec.returned(key, loss.value.values, case.dtype) for key, loss in losses.items()}
         return LossResult(
             losses={key: array for key, (array, _) in returned.items()},

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from detr_conformance.ports.gradients_on_demand import GradientsOnDemand
+from detr_conformance.ports.ranks import in_ranks
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import LossResult, Matching
 from detr_conformance.reference import LossSpec
@@ -84,7 +86,9 @@ def arrays_of(pair: Iterable[Any]) -> Matching:
 class TorchPort(ABC):
     """A port in PyTorch: implement `build` and `call`, and the methods of the capabilities that you declare.
 
-    The gradient of each loss is taken by autograd, one loss at a time.
+    The gradient of each loss is taken by autograd, one loss at a time. With `ranks` the loss is called once for each
+    rank, in a process group of `torch.distributed` that needs no other process; with `normaliser` implement
+    `call_in_step`.
 
     Attributes:
         device: where the tensors lie that the port is called with.
@@ -104,6 +108,16 @@ class TorchPort(ABC):
     def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
         """Call a loss object on these tensors, and return its dictionary of losses as it comes."""
 
+    def call_in_step(
+        self, loss: Any, case: LossCase, tensors: CaseTensors, step: Sequence[LossCase]
+    ) -> Mapping[str, torch.Tensor]:
+        """As `call`, for one of the micro-batches of a step, and divided by what all of them are divided by."""
+        raise NotImplementedError(f"{type(self).__name__} declares 'normaliser' and has no call_in_step")
+
+    def as_rank(self, rank: int, ranks: int) -> AbstractContextManager[object]:  # noqa: ARG002  # for those who need them
+        """What the loss needs around it to know that it is a rank, beside `torch.distributed`."""
+        return nullcontext()
+
     def loss(self, case: LossCase) -> LossResult:
         """All losses of a fresh loss object, their gradients, and which inputs the call has changed."""
         return self._result(self.build(case), case)
@@ -113,11 +127,22 @@ class TorchPort(ABC):
         loss = self.build(cases[0])
         return [self._result(loss, case) for case in cases]
 
-    def _result(self, loss: Any, case: LossCase) -> LossResult:
+    def losses_of_ranks(self, cases: Sequence[LossCase]) -> Sequence[LossResult]:
+        """Those of every rank, each from a loss object that is built and called in the group of its ranks."""
+        return in_ranks(self.loss, cases, self.as_rank)
+
+    def losses_of_steps(self, cases: Sequence[LossCase]) -> Sequence[LossResult]:
+        """Those of every micro-batch, from one loss object."""
+        loss = self.build(cases[0])
+        return [self._result(loss, case, partial(self.call_in_step, step=cases)) for case in cases]
+
+    def _result(
+        self, loss: Any, case: LossCase, call: Callable[..., Mapping[str, torch.Tensor]] | None = None
+    ) -> LossResult:
         tensors = tensors_of(case, self.device)
         before = {name: each.detach().clone() for name, each in tensors.named().items()}
         with one_thread():
-            losses = dict(self.call(loss, case, tensors))
+            losses = dict((call or self.call)(loss, case, tensors))
         changed = [name for name, each in tensors.named().items() if not _same(each.detach(), before[name])]
         return LossResult(
             losses={key: _array(loss) for key, loss in losses.items()},

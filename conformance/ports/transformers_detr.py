@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
+from unittest import mock
 
 import torch
 from transformers import ConditionalDetrConfig, DeformableDetrConfig, DetrConfig, LwDetrConfig, PretrainedConfig
@@ -18,6 +22,9 @@ from detr_conformance.ports.list_of_dicts_port import ListOfDictsPort
 from detr_conformance.ports.torch_port import CaseTensors
 from detr_conformance.ports.transformers_rtdetr import NAMES
 from detr_conformance.properties.case import LossCase
+
+RANKS = frozenset({"ranks"}) if find_spec("accelerate") else frozenset[str]()
+"""Of ranks the package knows what `accelerate` tells it, and nothing where that is not installed."""
 
 GAINS = (
     {"class": 1.0, "bbox": 5.0, "giou": 2.0},
@@ -34,7 +41,7 @@ class TransformersDetrPort(ListOfDictsPort):
 
     name = "transformers-detr"
     profile = "detr"
-    capabilities = frozenset({"softmax", "no_aux", "gradients", "one_object", "match", "matcher_options"})
+    capabilities = frozenset({"softmax", "no_aux", "gradients", "one_object", "match", "matcher_options"}) | RANKS
     dtypes = frozenset({"float32"})  # the weights of the classes are float32; torch.cdist knows no half precision
     options: Mapping[str, Any] = {"loss_gain": GAINS}
     names = NAMES
@@ -73,6 +80,19 @@ class TransformersDetrPort(ListOfDictsPort):
     def auxiliary(self, boxes: torch.Tensor, logits: torch.Tensor) -> dict[str, torch.Tensor]:
         """All layers of the decoder."""
         return {"outputs_class": logits, "outputs_coord": boxes}
+
+    @contextmanager
+    def as_rank(self, rank: int, ranks: int) -> Iterator[None]:
+        """As a process that `accelerate launch` has started: it goes by the environment."""
+        from accelerate import PartialState
+
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
+        with mock.patch.dict(os.environ, place):
+            PartialState(cpu=True)
+            try:
+                yield
+            finally:
+                PartialState._reset_state()  # the one way to be another rank in the same process
 
     def matcher(self, case: LossCase) -> Any:
         """The matcher with the options of the case."""

@@ -16,7 +16,10 @@ from detr_conformance.properties.case import LossCase, MatcherConfig
 from detr_conformance.properties.port import DenoisingGroup, Matching
 from detr_conformance.reference import LossSpec
 
-ALWAYS = frozenset({"varifocal", "focal", "bce", "uni_match", "no_aux", "denoising", "gradients", "one_object"})
+ALWAYS = frozenset(
+    {"varifocal", "focal", "bce", "uni_match", "no_aux", "denoising", "gradients", "one_object", "ranks"}
+)
+"""What every class with this signature has. Of ranks it need not be told: each divides by its own count."""
 NOT_THEIRS = frozenset({"class_loss", "query_groups"})
 """Options of other members of the family, which Ultralytics' constructor does not take."""
 

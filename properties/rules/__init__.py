@@ -9,6 +9,7 @@ from detr_conformance.properties.rules import (
     box_pairs,
     cls,
     cls_elements,
+    defaults,
     dn,
     dn_generator,
     dn_listed,
@@ -26,12 +27,28 @@ from detr_conformance.properties.rules import (
     match_listed,
     num,
     num_state,
+    rank,
     reg,
 )
 
 _MODULES = (
     *(box, box_pairs, match, match_costs, match_listed, match_in_loss, match_groups, cls, cls_elements, reg, layers),
-    *(dn, dn_listed, dn_generator, dn_noise, dn_logits, dn_seed, inv, inv_parts, grad, num, num_state, api),
+    *(
+        dn,
+        dn_listed,
+        dn_generator,
+        dn_noise,
+        dn_logits,
+        dn_seed,
+        inv,
+        inv_parts,
+        grad,
+        rank,
+        num,
+        num_state,
+        api,
+        defaults,
+    ),
 )
 
 

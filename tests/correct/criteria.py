@@ -10,6 +10,7 @@ from collections import Counter
 from typing import ClassVar
 
 import torch
+import torch.distributed as dist
 
 from . import criterion_classes as classes
 from .criterion_boxes import and_1e_9, and_1e_10, as_it_is, at_least_1e_7, pairwise_overlap, to_corners
@@ -33,14 +34,14 @@ class SetCriterion:
     def build_matcher(self):
         return HungarianMatcher(softmax_cost, {"class": 1.0, "bbox": 5.0, "giou": 2.0}, self.guard)
 
-    def __call__(self, layers, targets, dn_layers=(), dn_indices=()):
+    def __call__(self, layers, targets, dn_layers=(), dn_indices=(), dn_groups=1):
         """The losses by their keys; those of several layers under one key are added up."""
         losses, own = {}, [self.matcher(layer, targets) for layer in layers]
         parts = zip(self.suffixes(len(layers)), layers, self.paired(own), strict=True)
         for suffix, layer, (of_class, of_box) in parts:
             numbers = self.number_of_targets(targets, of_class), self.number_of_boxes(targets, of_box)
             self.add(losses, suffix, layer, targets, (of_class, of_box), numbers)
-        pairs = max(sum(len(slots) for slots, _ in dn_indices), 1)
+        pairs = self.number_of_dn_pairs(dn_indices, dn_groups)
         for suffix, layer in zip(self.dn_suffixes(len(dn_layers)), dn_layers, strict=True):
             self.add(losses, suffix, layer, targets, (dn_indices, dn_indices), (pairs, pairs))
         return losses
@@ -50,7 +51,11 @@ class SetCriterion:
         return [(each, each) for each in own]
 
     def number_of_targets(self, targets, _indices):
-        return max(sum(len(each["labels"]) for each in targets), 1)
+        return max(over_ranks(sum(len(each["labels"]) for each in targets)), 1)
+
+    def number_of_dn_pairs(self, indices, groups):
+        """Asked on a rank without denoising queries too, or those that have some would wait for it."""
+        return max(over_ranks(sum(len(slots) for slots, _ in indices) / groups), 1) * groups
 
     def number_of_boxes(self, targets, indices):
         return self.number_of_targets(targets, indices)
@@ -138,7 +143,10 @@ class DINOHead(DeformableCriterion):
         return PixelMatcher(focal_cost(eps=1e-12), RECIPE, self.guard)
 
     def number_of_targets(self, _targets, indices):
-        return max(sum(len(queries) for queries, _ in indices), 1)
+        return max(over_ranks(sum(len(queries) for queries, _ in indices)), 1)
+
+    def number_of_dn_pairs(self, indices, _groups):
+        return self.number_of_targets((), indices)
 
     def key(self, name, suffix):
         *dn, layer = suffix.lstrip("_").split("_")
@@ -165,7 +173,7 @@ class DFineCriterion(DeformableCriterion):
         return [(each, union) for each in own]
 
     def number_of_boxes(self, _targets, indices):
-        return max(sum(len(queries) for queries, _ in indices), 1)
+        return max(over_ranks(sum(len(queries) for queries, _ in indices)), 1)
 
     def suffixes(self, count):
         return ["_enc_0", *(f"_aux_{layer}" for layer in range(count - 2)), ""]
@@ -194,7 +202,7 @@ class LWDETRCriterion(DeformableCriterion):
         return HungarianMatcher(self.class_cost, RECIPE, self.guard, self.config.query_groups)
 
     def number_of_targets(self, targets, _indices):
-        return max(sum(len(each["labels"]) for each in targets) * self.config.query_groups, 1)
+        return max(over_ranks(sum(len(each["labels"]) for each in targets) * self.config.query_groups), 1)
 
     def suffixes(self, count):
         return ["_enc", *(f"_{layer}" for layer in range(count - 2)), ""][-count:]
@@ -218,8 +226,8 @@ class PaddleCriterion(DeformableCriterion):
         super().__init__(config)
         self.config = with_options(self.config, alpha=0.75 if config.classification == "varifocal" else 0.25)
 
-    def __call__(self, layers, targets, dn_layers=(), dn_indices=()):
-        losses = super().__call__(layers, targets, dn_layers, dn_indices)
+    def __call__(self, layers, targets, dn_layers=(), dn_indices=(), dn_groups=1):
+        losses = super().__call__(layers, targets, dn_layers, dn_indices, dn_groups)
         zero = layers[0]["boxes"][..., :0].sum()
         return losses if dn_layers else losses | {f"{key}_dn": zero.clone() for key in losses}
 
@@ -233,6 +241,15 @@ class PaddleCriterion(DeformableCriterion):
 
     def dn_suffixes(self, count):
         return ["_aux_dn"] * (count - 1) + ["_dn"] * (count > 0)
+
+
+def over_ranks(count):
+    """The mean of a count over the ranks of a data-parallel run; the count itself in any other."""
+    if not dist.is_available() or not dist.is_initialized():
+        return count
+    total = torch.tensor(float(count), dtype=torch.float64)
+    dist.all_reduce(total)
+    return total.item() / dist.get_world_size()
 
 
 def most_voted(matchings):

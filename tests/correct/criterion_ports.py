@@ -14,7 +14,7 @@ from .criterion_masks import SegmentationCriterion
 from .criterion_matcher import HungarianMatcher, PixelMatcher, exact_focal_cost, focal_cost, softmax_cost
 from .denoising_one_by_one import denoising_group
 
-EVERYWHERE = frozenset({"gradients", "one_object", "concurrent", "match", "matcher_options", "no_aux"})
+EVERYWHERE = frozenset({"gradients", "one_object", "concurrent", "match", "matcher_options", "no_aux", "ranks"})
 DENOISING = frozenset({"denoising", "denoising_indices", "denoising_subset", "denoising_group"})
 EPS = 1e-5
 """Of the inverse sigmoid."""
@@ -44,7 +44,7 @@ class CriterionPort(TorchPort):
         if case.denoising is None:
             return loss(layers, targets)
         dn_layers = layers_of(predictions["dn_bboxes"], predictions["dn_scores"])
-        return loss(layers, targets, dn_layers, self.dn_indices(case))
+        return loss(layers, targets, dn_layers, self.dn_indices(case), case.denoising.num_group)
 
     def targets(self, case, tensors):
         own = [case.of_image(image) for image in range(case.images)]

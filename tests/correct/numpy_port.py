@@ -20,7 +20,7 @@ class NumPyPort:
 
     name = "numpy-in-float32"
     profile = "ultralytics"
-    capabilities = frozenset(CAPABILITIES)
+    capabilities = frozenset(CAPABILITIES) - {"normaliser", "defaults"}
     dtypes = frozenset({"float16", "bfloat16", "float32", "float64"})
 
     def loss(self, case):
@@ -36,6 +36,10 @@ class NumPyPort:
 
     def losses_in_turn(self, cases):
         return [self.loss(case.change(config=cases[0].config)) for case in cases]
+
+    def losses_of_ranks(self, cases):
+        """Each knows of no other."""
+        return [self.loss(case) for case in cases]
 
     def matchings(self, case):
         """Pairs for every layer, as the loss uses them."""

@@ -83,6 +83,8 @@ class RowCriterion:
 
     def __init__(self, convention, config):
         self.own, self.config = convention, convention.options(config)
+        self.counted, self.shared = {}, {}
+        """The counts of each part, and those that stand in for them where ranks share."""
         self.loss = convention.class_losses[config.classification]
 
     def __call__(self, boxes, logits, targets, denoising=None, masks=None):
@@ -90,7 +92,7 @@ class RowCriterion:
         boxes, logits = precise(boxes), precise(logits)
         by_class, by_box = self.pairs(boxes, logits, targets)
         numbers = self.own.class_number, self.own.box_number
-        losses = self.of_part(boxes, logits, targets, by_class, by_box, numbers, self.own.names(len(boxes)))
+        losses = self.of_part("", boxes, logits, targets, by_class, by_box, numbers, self.own.names(len(boxes)))
         losses |= {} if masks is None else self.of_masks(*masks, targets, by_box[-1])
         if denoising is None:
             zero = boxes.new_zeros(())
@@ -98,7 +100,8 @@ class RowCriterion:
         dn_boxes, dn_logits, pairs = denoising
         pairs, numbers = [pairs] * len(dn_boxes), (number_of_pairs, number_of_pairs)
         names = self.own.dn_names(len(dn_boxes))
-        return losses | self.of_part(precise(dn_boxes), precise(dn_logits), targets, pairs, pairs, numbers, names)
+        dn = precise(dn_boxes), precise(dn_logits)
+        return losses | self.of_part("dn", *dn, targets, pairs, pairs, numbers, names)
 
     def matchings(self, boxes, logits, targets):
         own = self.own
@@ -115,13 +118,14 @@ class RowCriterion:
             return matchings, matchings
         return matchings, elected(matchings, boxes.shape[2], len(targets.classes))
 
-    def of_part(self, boxes, logits, targets, by_class, by_box, numbers, names):
+    def of_part(self, part, boxes, logits, targets, by_class, by_box, numbers, names):
         """The losses of all layers of one part, those of one name added up."""
         classes = self.class_sums(boxes, logits, targets, by_class)
         l1, giou = self.box_sums(boxes, targets, by_box)
         counts = Counts(0, len(targets.classes), self.config.query_groups, boxes.shape[1] * boxes.shape[2])
-        parts = zip(numbers, (by_class, by_box), strict=True)
-        of_class, of_box = (number(counts._replace(pairs=pairs_of(own[0]))) for number, own in parts)
+        self.counted[part] = [counts._replace(pairs=pairs_of(own[0])) for own in (by_class, by_box)]
+        parts = zip(numbers, self.shared.get(part, self.counted[part]), strict=True)
+        of_class, of_box = (number(each) for number, each in parts)
         class_name = (self.own.class_names or {}).get(self.config.classification, "ce")
         terms = (class_name, "class", classes / of_class), ("bbox", "bbox", l1 / of_box)
         terms += ((self.own.giou_name, "giou", giou / of_box),)
@@ -135,7 +139,8 @@ class RowCriterion:
     def of_masks(self, masks, gt_masks, targets, pairs):
         """The losses of masks of the last layer."""
         rows, chosen = flat([pairs], masks.shape[2])
-        gains, number = self.config.loss_gain, number_of_targets(Counts(0, len(targets.classes), 1, 0))
+        _, counts = self.shared.get("", self.counted[""])
+        gains, number = self.config.loss_gain, number_of_targets(counts)
         sums = mask_sums(precise(masks[-1]).flatten(0, 1)[rows], gt_masks[chosen])
         return {
             f"loss_{term}": gains.get(term, 1.0) * each / number

@@ -15,6 +15,7 @@ from .denoising_at_once import denoising_group
 from .rows_boxes import Eps
 from .rows_losses import (
     Convention,
+    Counts,
     RowCriterion,
     Targets,
     number_of_pairs,
@@ -25,7 +26,7 @@ from .rows_losses import (
 from .rows_matching import costs, exact_focal_cost, focal_cost, softmax_cost, solved
 from .rtdetr_v2 import dummy_queries
 
-EVERYWHERE = frozenset({"gradients", "one_object", "concurrent", "match", "matcher_options"})
+EVERYWHERE = frozenset({"gradients", "one_object", "concurrent", "match", "matcher_options", "ranks", "normaliser"})
 DENOISING = frozenset({"denoising", "denoising_indices", "denoising_subset", "denoising_group"})
 
 
@@ -115,6 +116,34 @@ class RowPort(TorchPort):
         masks = None if case.masks is None else (each["pred_masks"], tensors.constants["gt_masks"])
         return loss(each["pred_bboxes"], each["pred_scores"], targets_of(case, tensors), denoising, masks)
 
+    def losses_of_ranks(self, cases):
+        """Nobody talks to anybody: all ranks are counted first, and then told the mean."""
+        return self.told(cases, lambda counts: counts / len(cases), self.own_counts)
+
+    def losses_of_steps(self, cases):
+        return self.told(cases, lambda counts: counts, frozenset())
+
+    def told(self, cases, shared, own_counts):
+        """The losses of every batch, which are told what all of them have."""
+        losses = [self.build(case) for case in cases]
+        for loss, case in zip(losses, cases, strict=True):
+            self.call(loss, case, tensors_of(case))
+        for part in ("", "dn"):
+            having = [loss.counted[part] for loss in losses if part in loss.counted]
+            for loss, case in zip(losses, cases, strict=True):
+                if part in loss.counted:
+                    least = case.denoising.num_group if part and self.profile != "mmdet" else 0
+                    means = [totals(of_kind, shared, least) for of_kind in zip(*having, strict=True)]
+                    loss.shared[part] = [
+                        loss.counted[part][kind] if kind in own_counts else each for kind, each in enumerate(means)
+                    ]
+        return [self._result(loss, case) for loss, case in zip(losses, cases, strict=True)]
+
+    @property
+    def own_counts(self):
+        """Kinds of counts that ranks do not share: a weighted mean is that of the rank."""
+        return {0} if self.profile == "detr" else set()
+
     def match(self, case):
         tensors, own, options = tensors_of(case), self.convention, case.matcher
         boxes, logits = (precise(tensors.predictions[name]) for name in ("pred_bboxes", "pred_scores"))
@@ -140,6 +169,12 @@ class DFineRowPort(RowPort):
         if case.targets or not case.generator.training or not case.generator.num_dn:
             return denoising_group(case, right_side_out=True)
         return dummy_queries(case, float(torch.logit(torch.tensor(1e-5, dtype=torch.float64))))
+
+
+def totals(counts, shared, least):
+    """The sums of all batches, shared among them; pairs at least so many."""
+    pairs, targets, _, rows = (shared(sum(each)) for each in zip(*counts, strict=True))
+    return Counts(max(pairs, least), targets, counts[0].groups, rows)
 
 
 def targets_of(case, tensors):

@@ -10,6 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from detr_conformance.ports.torch_port import TorchPort, arrays_of, tensors_of
 
+from .criteria import over_ranks
 from .denoising_one_by_one import denoising_group
 
 EPS = 1e-5
@@ -25,17 +26,18 @@ class Criterion:
 
     def __call__(self, outputs, targets):
         """`outputs` has the main layer, and lists of auxiliary and of denoising ones; targets are a list of images."""
-        number = max(sum(len(each["labels"]) for each in targets), 1)
+        number = max(over_ranks(sum(len(each["labels"]) for each in targets)), 1)
         losses = self.named("", outputs, targets, self.matcher(outputs, targets), number)
         indices = [self.matcher(each, targets) for each in outputs["aux_outputs"]]
         if self.config.use_uni_match and indices:
             indices = [indices[self.config.uni_match_ind]] * len(indices)
         for layer, (output, own) in enumerate(zip(outputs["aux_outputs"], indices, strict=True)):
             losses |= self.named(f"_aux_{layer}", output, targets, own, number)
-        meta = outputs["dn_meta"]
+        meta = outputs["dn_meta"] or {"indices": [], "groups": 1}
+        of_group = over_ranks(sum(len(own) for _, own in meta["indices"]) / meta["groups"])
         for layer, output in enumerate(outputs["dn_outputs"]):
-            of_group = sum(len(own) for _, own in meta["indices"])
-            losses |= self.named(f"_dn_{layer}", output, targets, meta["indices"], max(of_group, 1))
+            number = max(of_group, 1) * meta["groups"]
+            losses |= self.named(f"_dn_{layer}", output, targets, meta["indices"], number)
         return losses
 
     def named(self, suffix, output, targets, indices, number):
@@ -114,7 +116,7 @@ class RTDETRLayersPort(TorchPort):
     profile = "rtdetr"
     capabilities = frozenset(
         {"varifocal", "focal", "bce", "uni_match", "no_aux", "denoising", "denoising_subset", "gradients", "one_object"}
-        | {"concurrent", "match", "matcher_options", "denoising_indices", "denoising_group"}
+        | {"concurrent", "match", "matcher_options", "denoising_indices", "denoising_group", "ranks"}
     )
     dtypes = frozenset({"float16", "bfloat16", "float32", "float64"})
 
@@ -127,7 +129,8 @@ class RTDETRLayersPort(TorchPort):
         made = {"dn_outputs": [], "dn_meta": None}
         if case.denoising is not None:
             made["dn_outputs"] = outputs(tensors.predictions["dn_scores"], tensors.predictions["dn_bboxes"])
-            made["dn_meta"] = {"indices": within_images(case, pairs_of_groups(case, tensors))}
+            indices = within_images(case, pairs_of_groups(case, tensors))
+            made["dn_meta"] = {"indices": indices, "groups": case.denoising.num_group}
         return loss({**layers[-1], "aux_outputs": auxiliary, **made}, targets(case, tensors))
 
     def match(self, case):

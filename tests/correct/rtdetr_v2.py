@@ -88,7 +88,7 @@ class RTDETRv2Port(TorchPort):
 
     name = "rtdetr-v2"
     profile = "rtdetr"
-    capabilities = RTDETRLayersPort.capabilities
+    capabilities = RTDETRLayersPort.capabilities - {"ranks"}
     dtypes = frozenset({"float32"})
     match = RTDETRLayersPort.match
     denoising_indices = RTDETRLayersPort.denoising_indices

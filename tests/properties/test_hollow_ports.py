@@ -29,6 +29,11 @@ class Constant(ReferencePort):
     def losses_in_turn(self, cases):
         return [self.loss(case) for case in cases]
 
+    losses_of_ranks = losses_of_steps = losses_in_turn
+
+    def defaults(self, _case):
+        return {"gamma": self.number}
+
     def match(self, case):
         return [[(queries * 0, targets) for queries, targets in layer] for layer in super().match(case)]
 
@@ -62,6 +67,9 @@ class Detached(ReferencePort):
 
     def losses_in_turn(self, cases):
         return [replace(each, gradients={}) for each in super().losses_in_turn(cases)]
+
+    def losses_of_ranks(self, cases):
+        return [replace(each, gradients={}) for each in super().losses_of_ranks(cases)]
 
 
 def families_failed_by(port):

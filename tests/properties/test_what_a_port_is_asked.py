@@ -44,6 +44,12 @@ class HardCoded(ReferencePort):
     def losses_in_turn(self, cases: Sequence[LossCase]) -> Sequence[LossResult]:
         return super().losses_in_turn([self.note(case) for case in cases])
 
+    def losses_of_ranks(self, cases: Sequence[LossCase]) -> Sequence[LossResult]:
+        return super().losses_of_ranks([self.note(case) for case in cases])
+
+    def losses_of_steps(self, cases: Sequence[LossCase]) -> Sequence[LossResult]:
+        return super().losses_of_steps([self.note(case) for case in cases])
+
     def match(self, case: LossCase) -> Sequence[Sequence[Matching]]:
         return super().match(self.note(case))
 

@@ -1,0 +1,55 @@
+"""API: what a constructor sets where nothing is passed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from detr_conformance.properties.case import CLASSIFICATION, LossCase, LossConfig
+from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.request import Request
+from detr_conformance.properties.rule import rule
+from detr_conformance.reference.recipe import Published
+
+
+def any_case(level: str, classification: str) -> list[LossCase]:  # noqa: ARG001  # the form of a listing
+    """One case: what a constructor sets does not depend on any."""
+    none = np.zeros(0, dtype=np.int64), np.zeros((0, 4)), (0,)
+    config = LossConfig(nc=1, **CLASSIFICATION[classification])
+    return [LossCase(config, np.full((1, 1, 1, 4), 0.5), np.zeros((1, 1, 1, 1)), *none)]
+
+
+@rule(
+    "API-09",
+    source="the published configurations of the profile: docs/conventions.md",
+    request=Request(denoising="never", cheap=True, real=False),
+    needs={"defaults"},
+    among=lambda spec: bool(spec.recipe),
+    listing=any_case,
+    should="a trainer that passes every option, as the recipes do, meets none of the defaults",
+)
+def constructor_defaults(port: PortUnderTest, case: LossCase) -> None:
+    """A loss to whose constructor nothing is passed, but what selects its classification loss, has the gamma, the alpha
+    and the gains, and its matcher those, that the profile's members were published with."""
+    wrong = []
+    for kind in sorted(port.spec.recipe.keys() & port.port.capabilities):
+        found = port.defaults(case.change(**CLASSIFICATION[kind]))
+        said = _deviations(found, port.spec.recipe[kind])
+        wrong += [f"with the {kind} loss {each}" for each in said]
+    assert not wrong, "; ".join(wrong)
+
+
+def _deviations(found: Mapping[str, Any], recipe: Mapping[str, Published]) -> Iterator[str]:
+    """Each option that is another one, beside the published value and where it is published."""
+    for name, (value, link) in recipe.items():
+        published, own = _flat(name, value), _flat(name, found.get(name, {}))
+        for what in [each for each in published if each in own]:
+            if own[what] != published[what]:
+                yield f"{what} is {own[what]:g}, published with {published[what]:g} ({link})"
+
+
+def _flat(name: str, value: Any) -> dict[str, float]:  # noqa: ANN401  # a number, or gains by term
+    """The option by its name; gains term by term."""
+    return {f"{name}[{term!r}]": gain for term, gain in value.items()} if isinstance(value, Mapping) else {name: value}
