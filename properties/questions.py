@@ -91,13 +91,15 @@ def measures_giou(spec: LossSpec) -> bool:
 def averages_over_ranks(spec: LossSpec, term: str) -> bool | None:
     """Whether ranks divide a term by their mean count; False if each divides by its own, None if neither.
 
-    `term` is `bbox`, `giou`, or the name of a classification loss.
+    `term` is `bbox`, `giou`, an extra term, or the name of a classification loss.
     """
-    about: Literal["classes", "boxes"] = "boxes" if term in spec.box_terms else "classes"
+    boxes, extra = term in spec.box_terms, spec.extra_terms.get(term)
+    about: Literal["classes", "boxes"] = "boxes" if boxes else extra.pairs if extra else "classes"
     own, other = (Tally((count,), (count,), 8, 2, about=about) for count in (2, 6))
-    mean = spec.normaliser[term](Tally((4,), (4,), 8, 2, about=about))
+    normaliser = spec.normaliser_of(term)
+    mean = normaliser(Tally((4,), (4,), 8, 2, about=about))
     shared = spec.divisor(term, replace(own, ranks=(LayerTally(own, own), LayerTally(other, other))))
-    return {mean: True, spec.normaliser[term](own): False}.get(shared)
+    return {mean: True, normaliser(own): False}.get(shared)
 
 
 def has_query_groups(spec: LossSpec) -> bool:

@@ -93,7 +93,7 @@ class RowCriterion:
         by_class, by_box = self.pairs(boxes, logits, targets)
         numbers = self.own.class_number, self.own.box_number
         losses = self.of_part("", boxes, logits, targets, by_class, by_box, numbers, self.own.names(len(boxes)))
-        losses |= {} if masks is None else self.of_masks(*masks, targets, by_box[-1])
+        losses |= {} if masks is None else self.of_masks(*masks, by_box[-1])
         if denoising is None:
             zero = boxes.new_zeros(())
             return losses | ({f"{key}_dn": zero for key in losses} if self.own.has_dn_always else {})
@@ -136,7 +136,7 @@ class RowCriterion:
                 losses[key] = losses[key] + loss if key in losses else loss
         return losses
 
-    def of_masks(self, masks, gt_masks, targets, pairs):
+    def of_masks(self, masks, gt_masks, pairs):
         """The losses of masks of the last layer."""
         rows, chosen = flat([pairs], masks.shape[2])
         _, counts = self.shared.get("", self.counted[""])

@@ -51,7 +51,7 @@ REDUCING = [name for name, spec in FAMILY.items() if spec.over_ranks in (mean_ov
 
 
 def test_most_members_of_the_family_average_over_ranks():
-    assert set(FAMILY) - set(REDUCING) == {"ultralytics", "detr"}
+    assert set(FAMILY) - set(REDUCING) == {"ultralytics", "detr", "detr-masks"}
 
 
 @pytest.mark.parametrize("counts", [[(3, 0), (1, 1)], [(3,), (0,), (2, 4)]], ids=["two", "three, one without targets"])
