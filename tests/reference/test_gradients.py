@@ -90,13 +90,13 @@ def worst(loss, step, losses=None, seed=0) -> float:
     return max([*by_logits.values(), *by_boxes.values()])
 
 
-@pytest.mark.parametrize("tenth", thorough_but(range(3), range(10)))
+@pytest.mark.parametrize("tenth", thorough_but([0], range(10)))
 def test_gradients_of_every_loss_are_central_differences_along_random_directions(draw_step, tenth):
     for seed in range(tenth * CASES // 10, (tenth + 1) * CASES // 10):
         assert worst(*draw_case(draw_step, seed)) <= 1, f"seed {seed}"
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", thorough_but([0], range(3)))
 def test_gradients_are_central_differences_entry_by_entry(draw_step, seed):
     loss, _ = draw_case(draw_step, seed)
     step = draw_step(seed, layers=2, gt_groups=(1,), queries=2, classes=loss.nc, groups=1)
