@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from detr_conformance.properties.case import LossCase
@@ -43,6 +44,12 @@ def _divisor(case: LossCase, spec: LossSpec, term: str, tally: Tally) -> float:
     config = spec.options(case.config)
     name = spec.choose_class_term(config, int(sum(tally.pairs))) if term == "class" else term
     return float(spec.divisor(name, tally))
+
+
+def ordinary_keys(losses: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The canonical keys of the main and of the auxiliary losses of ordinary queries, term by term."""
+    ordinary = [key for key in losses if not key.endswith("_dn")]
+    return [key for key in ordinary if "_aux" not in key], [key for key in ordinary if "_aux" in key]
 
 
 def term_of(key: str) -> str:

@@ -102,6 +102,12 @@ def averages_over_ranks(spec: LossSpec, term: str) -> bool | None:
     return {mean: True, normaliser(own): False}.get(shared)
 
 
+def has_masks(spec: LossSpec) -> bool:
+    """Whether there are losses of masks, pixel by pixel."""
+    terms = [spec.extra_terms.get(name) for name in ("mask", "dice")]
+    return all(term is not None and term.needs == "masks" for term in terms)
+
+
 def has_query_groups(spec: LossSpec) -> bool:
     """Whether queries may fall into groups, each matched on its own."""
     return spec.query_groups(LossConfig(query_groups=2)) == 2

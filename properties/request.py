@@ -94,6 +94,7 @@ class Request:
             self.denoising == "sometimes" or (self.denoising == "always") == (case.denoising is not None),
             self.matcher_options or not case.changes_matcher,
             self.query_groups[0] <= config.query_groups <= self.query_groups[1],
+            self.extra == "sometimes" or (self.extra == "always") == bool(case.records()),
         )
         return (
             all(options)

@@ -23,6 +23,7 @@ FAMILIES = {
     "MATCH": "matching optimality",
     "CLASS": "classification loss",
     "REG": "box loss",
+    "MASK": "losses of masks",
     "AUX": "layers",
     "DN": "denoising",
     "INV": "invariances",

@@ -20,6 +20,8 @@ from detr_conformance.properties.rules import (
     inv,
     inv_parts,
     layers,
+    mask,
+    mask_forms,
     match,
     match_costs,
     match_groups,
@@ -33,6 +35,7 @@ from detr_conformance.properties.rules import (
 
 _MODULES = (
     *(box, box_pairs, match, match_costs, match_listed, match_in_loss, match_groups, cls, cls_elements, reg, layers),
+    *(mask, mask_forms),
     *(
         dn,
         dn_listed,

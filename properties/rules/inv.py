@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.divisors import divisor, term_of
+from detr_conformance.properties.divisors import divisor, ordinary_keys, term_of
 from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest, ReturnedLosses
 from detr_conformance.properties.questions import divides_by_counts
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.tolerance import PRECISIONS
 from detr_conformance.properties.transforms import (
+    images_of_one_size,
     mirror,
     reverse_queries,
     reverse_targets,
@@ -25,7 +27,6 @@ from detr_conformance.reference import Loss, Losses
 
 ANY = Request(targets=(0, 4))
 SET = "a loss over sets: Carion et al., DETR, arXiv 2005.12872, section 3.1"
-MAIN_AND_AUX = tuple(f"loss_{term}{part}" for term in ("class", "bbox", "giou") for part in ("", "_aux"))
 
 
 @rule("INV-01", source=SET, request=replace(ANY, queries=(2, 8)))
@@ -70,10 +71,11 @@ def batch_is_the_mean_of_its_images(port: PortUnderTest, case: LossCase) -> None
     times what the profile divides the image by, their sum over what it divides the batch by."""
     if not all(0 < count <= case.queries for count in case.gt_groups):
         raise OutOfScope("an image without targets has a loss, but no weight; one with too many is not fully matched")
+    case = images_of_one_size(case)  # of masks: an image's own padding is that of its batch
     expected, whole = port.expected(case), port.loss(case)
     images = [select_images(case, [image]) for image in range(case.images)]
     parts = [port.loss(image) for image in images]
-    for key in MAIN_AND_AUX:
+    for key in itertools.chain(*ordinary_keys(expected)):
         whole_divisor, *divisors = (divisor(each, port.spec, term_of(key)) for each in (case, *images))
         weights = [each / whole_divisor for each in divisors]
         mean = sum(weight * float(part.value(key)) for weight, part in zip(weights, parts, strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import cycle
+from itertools import chain, cycle
 
 from detr_conformance.properties.additions import (
     add_hopeless_queries,
@@ -11,7 +11,7 @@ from detr_conformance.properties.additions import (
     repeat_first_layer,
 )
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.divisors import divisor, term_of
+from detr_conformance.properties.divisors import divisor, ordinary_keys, term_of
 from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
 from detr_conformance.properties.questions import adds_layers_up, divides_by_counts, matches_alike
 from detr_conformance.properties.request import Request
@@ -19,8 +19,6 @@ from detr_conformance.properties.rule import rule
 from detr_conformance.properties.transforms import select_images
 
 ORDINARY = Request(targets=(0, 3), denoising="never")
-MAIN_KEYS = ("loss_class", "loss_bbox", "loss_giou")
-AUX_KEYS = tuple(f"{key}_aux" for key in MAIN_KEYS)
 FACTORS = {"class": 0.0, "bbox": 3.0, "giou": 0.5}
 
 
@@ -36,7 +34,7 @@ def layer_given_twice(port: PortUnderTest, case: LossCase) -> None:
     twice = repeat_first_layer(case)
     expected, once, again = port.expected(twice), port.loss(case), port.loss(twice)
     alone = port.loss(keep_first_and_main_layer(case))
-    for key, auxiliary in zip(MAIN_KEYS, AUX_KEYS, strict=True):
+    for key, auxiliary in zip(*ordinary_keys(expected), strict=True):
         again.assert_alike(once, key, expected[key])
         again.assert_alike(once, auxiliary, expected[auxiliary], more=float(alone.value(auxiliary)))
 
@@ -54,7 +52,7 @@ def hopeless_queries(port: PortUnderTest, case: LossCase) -> None:
     more = add_hopeless_queries(case)
     before, after = port.expected(case), port.expected(more)
     once, again = port.loss(case), port.loss(more)
-    for key in (*MAIN_KEYS, *AUX_KEYS):
+    for key in chain(*ordinary_keys(after)):
         fewer, many = (divisor(each, port.spec, term_of(key)) for each in (case, more))
         factor = fewer / many
         background = float(after[key]) - factor * float(before[key])
@@ -97,6 +95,6 @@ def batch_given_twice(port: PortUnderTest, case: LossCase) -> None:
         raise OutOfScope("without targets the normaliser is 1, however many images there are")
     twice = select_images(case, [*range(case.images)] * 2)
     expected, once, again = port.expected(twice), port.loss(case), port.loss(twice)
-    for key in (*MAIN_KEYS, *AUX_KEYS):
+    for key in chain(*ordinary_keys(expected)):
         single, double = (divisor(each, port.spec, term_of(key)) for each in (case, twice))
         again.assert_alike(once, key, expected[key], 2.0 * single / double)
