@@ -21,6 +21,8 @@ from detr_conformance.mutants.label_noise import LABEL_NOISE_MUTANTS
 from detr_conformance.mutants.layer_matching import LAYER_MATCHING_MUTANTS
 from detr_conformance.mutants.layers import LAYER_MUTANTS
 from detr_conformance.mutants.main_layer import MAIN_LAYER_MUTANTS
+from detr_conformance.mutants.mask_forms import MASK_FORM_MUTANTS
+from detr_conformance.mutants.masks import MASK_MUTANTS
 from detr_conformance.mutants.matchability import MATCHABILITY_MUTANTS
 from detr_conformance.mutants.matching import MATCHING_MUTANTS
 from detr_conformance.mutants.members import MEMBER_MUTANTS
@@ -77,4 +79,6 @@ MUSEUM: tuple[Mutant, ...] = (
     *QUERY_GROUP_MUTANTS,
     *MEMBER_MUTANTS,
     *RANK_MUTANTS,
+    *MASK_MUTANTS,
+    *MASK_FORM_MUTANTS,
 )

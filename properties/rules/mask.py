@@ -122,6 +122,20 @@ def no_targets_no_mask_loss(port: PortUnderTest, case: LossCase) -> None:
         assert value == 0.0, f"{key} must be 0 without a target, the port returned {value:.9g}"
 
 
+@rule(
+    "MASK-11",
+    source=f"{DETR}: losses are normalised by the number of objects in the batch",
+    request=replace(MASKED, queries=(1, 2), targets=(3, 4), denoising="never"),
+    needs={"masks"},
+    among=has_masks,
+)
+def more_targets_than_queries_with_masks(port: PortUnderTest, case: LossCase) -> None:
+    """With fewer queries than targets the losses of masks are those of the pairs there are, divided by the profile's
+    normaliser, which is the number of targets."""
+    expected = port.expected(case)
+    port.loss(case).assert_values(expected, [*_keys(expected, "mask"), *_keys(expected, "dice")])
+
+
 def of_target_size(case: LossCase) -> Masks:
     """The masks of the case with predictions in the size of the targets, whose pixels repeat those that there were, and
     images of one size."""

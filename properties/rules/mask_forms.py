@@ -15,12 +15,13 @@ from detr_conformance.properties.questions import has_masks
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.rules.mask import DETR, FEW, of_target_size
 from detr_conformance.properties.staged import staged
+from detr_conformance.properties.transforms import reverse_queries
 
 SURE = 32.0
 """Logit of a pixel that is surely the object's: 1 less its sigmoid is below the rounding of float32."""
 LEVELS = (0.0, -3.0, 1.5)
 ALIKE = replace(FEW, denoising="never")
-STAGED = replace(ALIKE, queries=(3, 5))
+STAGED = replace(ALIKE, queries=(3, 5), targets=(2, 3))
 DICE = "Milletari et al., V-Net, arXiv 1606.04797, section 3, without the squares; " + DETR
 
 
@@ -82,14 +83,18 @@ def _masks(case: LossCase) -> Masks:
 
 
 def _sure_of_own_target(case: LossCase, sign: float) -> LossCase:
-    """Every target has a query whose mask is its own, or the opposite of it; other masks are the other way round."""
+    """Every target has a query whose mask is its own, or the opposite of it; other masks are the other way round.
+
+    The last query is the first target's, and so on: neither pairs in order of targets nor in order of queries are
+    those of the batch.
+    """
     stage = staged(case)
     masks = of_target_size(stage)
     pred = np.full(masks.pred_masks.shape, -sign * SURE)
     for image in range(stage.images):
         own = masks.gt_masks[stage.of_image(image)]
         pred[-1, image, : len(own)] = sign * SURE * (2.0 * own - 1.0)
-    return stage.change(masks=replace(masks, pred_masks=pred))
+    return reverse_queries(stage.change(masks=replace(masks, pred_masks=pred)))
 
 
 def _all_alike(case: LossCase, predicted: np.ndarray, objects: np.ndarray | None = None) -> LossCase:
