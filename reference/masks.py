@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from detr_conformance.reference.classification import balance, binary_cross_entropy, sigmoid, truth
-from detr_conformance.reference.rounding import Tracked, plain, track
+from detr_conformance.reference.rounding import Tracked, magnitude, plain, track
 from detr_conformance.reference.tape import Array, stop_gradient
 
 ALPHA = 0.25
@@ -43,7 +43,8 @@ def taps(positions: Float[np.ndarray, " values"], pixels: int) -> list[Tap]:
     """The pixels around each position, and the share max(0, 1 - |position - pixel|) of each.
 
     Two have a share. The two beyond them would get one if the position were rounded across the centre of a pixel, which
-    their error bounds have to know. Beyond the edge of the mask there are no pixels, and no shares.
+    their error bounds have to know; where no value can, they are left out. Beyond the edge of the mask there are no
+    pixels, and no shares.
 
     Args:
         positions: in pixels; that of the first centre is 0.
@@ -55,7 +56,7 @@ def taps(positions: Float[np.ndarray, " values"], pixels: int) -> list[Tap]:
         weight = np.maximum(1.0 - np.abs(positions - pixel), 0.0)
         inside = (pixel >= 0) & (pixel < pixels)
         found.append(Tap(np.clip(pixel, 0, pixels - 1), np.where(inside, weight, 0.0)))
-    return found
+    return [tap for tap in found if np.any(plain(tap.weight)) or np.any(magnitude(tap.weight))]
 
 
 def resized(masks: Float[Array, "*batch h w"], height: int, width: int) -> Float[Array, "*batch {height} {width}"]:

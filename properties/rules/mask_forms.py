@@ -19,7 +19,7 @@ from detr_conformance.properties.transforms import reverse_queries
 
 SURE = 32.0
 """Logit of a pixel that is surely the object's: 1 less its sigmoid is below the rounding of float32."""
-LEVELS = (0.0, -3.0, 1.5)
+LEVELS = (0.0, -3.0)
 ALIKE = replace(FEW, denoising="never")
 STAGED = replace(ALIKE, queries=(3, 5), targets=(2, 3))
 DICE = "Milletari et al., V-Net, arXiv 1606.04797, section 3, without the squares; " + DETR
