@@ -139,7 +139,7 @@ def images(tally: Tally) -> int:
     return len(tally.targets)
 
 
-def pairs_twice(tally: Tally) -> int:
+def pairs_twice(tally: Tally) -> float:
     """The mean over pairs is divided by the number of targets once more."""
     return matched_pairs(tally) * max(sum(tally.targets), 1)
 

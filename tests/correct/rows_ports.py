@@ -142,7 +142,7 @@ class RowPort(TorchPort):
     @property
     def own_counts(self):
         """Kinds of counts that ranks do not share: a weighted mean is that of the rank."""
-        return {0} if self.profile == "detr" else set()
+        return {0} if self.profile in ("detr", "detr-masks") else set()
 
     def match(self, case):
         tensors, own, options = tensors_of(case), self.convention, case.matcher
