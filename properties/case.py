@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64
 
+from detr_conformance.properties.case_distributions import Distributions, check_distributions
 from detr_conformance.properties.case_masks import Masks, check_masks, check_padding
 from detr_conformance.properties.case_options import (
     CLASSIFICATION,
@@ -28,9 +29,18 @@ from detr_conformance.reference.validation import (
     check_targets,
 )
 
-__all__ = ["CLASSIFICATION", "Denoising", "GeneratorConfig", "LossCase", "LossConfig", "Masks", "MatcherConfig"]
+__all__ = [
+    "CLASSIFICATION",
+    "Denoising",
+    "Distributions",
+    "GeneratorConfig",
+    "LossCase",
+    "LossConfig",
+    "Masks",
+    "MatcherConfig",
+]
 
-RECORDS = ("masks",)
+RECORDS = ("masks", "distributions")
 """Fields that hold what extra terms read, or None."""
 
 
@@ -45,6 +55,8 @@ class Denoising:
         gt_idx: for each image the targets, counted through the whole batch, that one group reconstructs.
         num_group: number of groups.
         masks: their predicted masks, shape (layers, images, denoising, height, width), or None.
+        corners: logits of where the sides of their boxes lie, shape (layers, images, denoising, 4, 33), or None.
+        references: the boxes that these start from, shape (images, denoising, 4), or None.
     """
 
     bboxes: Float[np.ndarray, "layers images denoising 4"]
@@ -53,15 +65,19 @@ class Denoising:
     gt_idx: tuple[Int64[np.ndarray, " _targets"], ...]
     num_group: int
     masks: Float[np.ndarray, "layers images denoising height width"] | None = None
+    corners: Float[np.ndarray, "layers images denoising 4 33"] | None = None
+    references: Float[np.ndarray, "images denoising 4"] | None = None
 
     def predictions(self) -> dict[str, np.ndarray]:
         """Every array of predictions by its field."""
-        arrays = {"bboxes": self.bboxes, "scores": self.scores}
-        return arrays if self.masks is None else arrays | {"masks": self.masks}
+        arrays = {"bboxes": self.bboxes, "scores": self.scores, "masks": self.masks, "corners": self.corners}
+        return {name: array for name, array in arrays.items() if array is not None}
 
     def taken(self, images: Chosen = None, queries: ChosenQueries = None, **changes: Any) -> Denoising:
         """Only these images and slots, in this order, and with some fields replaced; see `rows.taken`."""
-        own = {name: taken(each, None, images, queries) for name, each in self.predictions().items()}
+        own: dict[str, Any] = {name: taken(each, None, images, queries) for name, each in self.predictions().items()}
+        if self.references is not None:
+            own["references"] = taken(self.references[None], None, images, queries)[0]
         return replace(self, **(own | changes))
 
 
@@ -86,6 +102,7 @@ class LossCase:
         matcher: how a matcher is built, for `Port.match`.
         generator: how denoising queries are to be made, for `Port.denoising_group`.
         masks: predicted masks and those of targets, or None.
+        distributions: where the sides of predicted boxes lie, or None.
 
     Raises:
         ValueError, TypeError, KeyError: a field does not fit the others; it is named with its value.
@@ -102,6 +119,7 @@ class LossCase:
     matcher: MatcherConfig = field(default_factory=MatcherConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     masks: Masks | None = None
+    distributions: Distributions | None = None
 
     def __post_init__(self) -> None:
         """Check that the fields fit each other, and lock the arrays."""
@@ -116,6 +134,8 @@ class LossCase:
         if self.masks is not None:
             check_masks(self.masks, self.pred_bboxes.shape[:3], self.images, self.targets)
             check_padding(self.masks, self.batch_idx.tolist())
+        if self.distributions is not None:
+            check_distributions("distributions", self.distributions, self.pred_bboxes.shape[:3])
         if self.denoising is not None:
             _check_denoising(self.denoising, self)
         for name, array in self.float_arrays().items():
@@ -184,6 +204,8 @@ class LossCase:
         arrays = {"pred_bboxes": self.pred_bboxes, "pred_scores": self.pred_scores, "gt_bboxes": self.gt_bboxes}
         if self.denoising is not None:
             arrays |= {f"dn_{name}": array for name, array in self.denoising.predictions().items()}
+            if self.denoising.references is not None:
+                arrays["denoising_references"] = self.denoising.references
         for record in self.records().values():
             arrays |= record.arrays()
         return arrays
@@ -192,7 +214,7 @@ class LossCase:
         """The arrays by which losses are differentiated, by name."""
         return {name: array for name, array in self.float_arrays().items() if name.startswith(PREDICTED)}
 
-    def records(self) -> dict[str, Masks]:
+    def records(self) -> dict[str, Masks | Distributions]:
         """What extra terms read, by field, as far as the case has it."""
         return {name: getattr(self, name) for name in RECORDS if getattr(self, name) is not None}
 
@@ -279,12 +301,26 @@ def _check_denoising_masks(denoising: Denoising, case: LossCase) -> None:
         raise ValueError(f"denoising.masks has shape {denoising.masks.shape}, expected {expected}")
 
 
+def _check_denoising_distributions(denoising: Denoising, case: LossCase) -> None:
+    """Distributions of denoising queries only where there are others, logits and reference boxes together."""
+    given = [name for name in ("corners", "references") if getattr(denoising, name) is not None]
+    if not given:
+        return
+    if len(given) == 1 or case.distributions is None:
+        raise ValueError(
+            f"denoising.{given[0]} are given, expected corners and references, and case.distributions beside them"
+        )
+    own = Distributions(denoising.corners, denoising.references)  # type: ignore[arg-type]  # both are there
+    check_distributions("denoising", own, denoising.bboxes.shape[:3])
+
+
 def _check_denoising(denoising: Denoising, case: LossCase) -> None:
     """Denoising queries of the same layers, images and classes, with slots and targets that exist."""
     names = ("denoising.bboxes", "denoising.scores")
     check_predictions(denoising.bboxes, denoising.scores, "layers images denoising", names=names)
     check_count("denoising.num_group", denoising.num_group, least=1)
     _check_denoising_masks(denoising, case)
+    _check_denoising_distributions(denoising, case)
     expected = (case.images, case.columns)
     if denoising.scores.shape[1::2] != expected:
         raise ValueError(

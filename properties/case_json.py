@@ -19,6 +19,7 @@ import numpy as np
 from detr_conformance.properties.case import (
     RECORDS,
     Denoising,
+    Distributions,
     GeneratorConfig,
     LossCase,
     LossConfig,
@@ -42,7 +43,9 @@ LATER = frozenset({"class_loss", "query_groups"})
 """Options that came after the form: a case that was written before them has their defaults."""
 
 EXTRA = frozenset(RECORDS)
-"""Fields that are written only where there is something in them: what extra terms read. `Denoising` has its own."""
+"""Fields that are written only where there is something in them: what extra terms read."""
+OF_DENOISING = frozenset({"masks", "corners", "references"})
+"""Those of `Denoising`."""
 
 SHOWN = 60
 """So many characters of a wrong value are quoted."""
@@ -189,9 +192,14 @@ def _encode_masks(masks: Masks) -> dict[str, Any]:
     }
 
 
+def _encode_distributions(given: Distributions) -> dict[str, Any]:
+    return {name: _encode_array(each) for name, each in given.arrays().items()}
+
+
 def _encode_denoising(denoising: Denoising) -> dict[str, Any]:
     return {
         **{name: _encode_array(each) for name, each in denoising.predictions().items()},
+        **({} if denoising.references is None else {"references": _encode_array(denoising.references)}),
         "pos_idx": [each.tolist() for each in denoising.pos_idx],
         "gt_idx": [each.tolist() for each in denoising.gt_idx],
         "num_group": int(denoising.num_group),
@@ -252,7 +260,7 @@ def _decode_option(name: str, value: Any, default: Any) -> Any:
 def _decode_denoising(document: Any) -> Denoising | None:
     if document is None:
         return None
-    _check_names("denoising", document, {each.name for each in fields(Denoising)}, EXTRA)
+    _check_names("denoising", document, {each.name for each in fields(Denoising)}, OF_DENOISING)
     pos_idx, gt_idx = (
         tuple(
             _decode_index(f"denoising.{name}[{image}]", each)
@@ -266,7 +274,7 @@ def _decode_denoising(document: Any) -> Denoising | None:
         pos_idx=pos_idx,
         gt_idx=gt_idx,
         num_group=_decode("denoising.num_group", document["num_group"], int),
-        masks=None if document.get("masks") is None else _decode_array("denoising.masks", document["masks"]),
+        **{name: _decode_array(f"denoising.{name}", document[name]) for name in OF_DENOISING if name in document},
     )
 
 
@@ -282,6 +290,12 @@ def _decode_masks(document: Any) -> Masks:
     )
 
 
+def _decode_distributions(document: Any) -> Distributions:
+    names = {each.name for each in fields(Distributions)}
+    _check_names("distributions", document, names)
+    return Distributions(**{name: _decode_array(f"distributions.{name}", document[name]) for name in sorted(names)})
+
+
 def _decode_size(name: str, document: Any) -> tuple[int, int]:
     size = _decode_index(name, document).tolist()
     if len(size) != 2:
@@ -295,6 +309,6 @@ def _quoted(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
-_ENCODED: Mapping[str, Callable[[Any], Any]] = {"masks": _encode_masks}
-_DECODED: Mapping[str, Callable[[Any], Any]] = {"masks": _decode_masks}
+_ENCODED: Mapping[str, Callable[[Any], Any]] = {"masks": _encode_masks, "distributions": _encode_distributions}
+_DECODED: Mapping[str, Callable[[Any], Any]] = {"masks": _decode_masks, "distributions": _decode_distributions}
 _NAMES = {str: "a string", int: "an integer", bool: "boolean true or false", list: "a list", dict: "an object"}

@@ -33,8 +33,8 @@ CLASSIFICATION: dict[str, dict[str, Any]] = {
 }
 """The arguments that select each classification loss."""
 
-GAINS = frozenset({"class", "bbox", "giou", "no_object", "mask", "dice"})
-"""Every gain that a loss or matcher may know; the last three are optional, and nothing here reads `no_object`."""
+GAINS = frozenset({"class", "bbox", "giou", "no_object", "mask", "dice", "fgl", "ddf"})
+"""Every gain that a loss or matcher may know; the last five are optional, and nothing here reads `no_object`."""
 
 
 def check_options(loss: LossConfig, matcher: MatcherConfig, generator: GeneratorConfig) -> None:

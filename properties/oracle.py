@@ -54,6 +54,11 @@ def _extra(case: LossCase, of_denoising: bool = False) -> tuple[dict[str, np.nda
         own = dn.masks if of_denoising and dn is not None else masks.pred_masks
         further |= {} if own is None else {"masks": own}
         constants |= {"gt_masks": masks.gt_masks, "points": masks.points}
+    given = case.distributions
+    if given is not None:
+        corners = dn.corners if of_denoising and dn is not None else given.pred_corners
+        further |= {} if corners is None else {"corners": corners}
+        constants["references"] = dn.references if of_denoising and dn is not None else given.references
     return further, constants
 
 

@@ -14,7 +14,7 @@ from detr_conformance.properties.port import DenoisingGroup, LossResult, Matchin
 from detr_conformance.properties.tolerance import allowed_error, budget_shares
 from detr_conformance.reference import FAMILY, ClassTerm, Loss, Losses, LossSpec, Tracked, track
 from detr_conformance.reference.keys import TERMS, Call, KeyTable, LayersOfTerm
-from detr_conformance.reference.layers import Stack
+from detr_conformance.reference.layers import Stack, Weights
 from detr_conformance.reference.terms import Term
 
 Answer = TypeVar("Answer")
@@ -50,14 +50,25 @@ def call_of(case: LossCase, spec: LossSpec) -> Call:
     dn = 0 if case.denoising is None else len(case.denoising.bboxes)
     ordinary, denoising = Stack(case.layers, has_denoising=dn > 0), Stack(dn, is_denoising=True, has_denoising=True)
     further = {name.partition("_")[2] for name in case.predictions()}
-    extra = {name: _layers_of(term, ordinary, denoising) for name, term in spec.terms_of(further).items()}
-    return Call(case.layers, case.config.aux_loss, dn, case.config.classification, extra)
+    extra, optional = dict[str, LayersOfTerm](), dict[str, LayersOfTerm]()
+    for name, term in spec.terms_of(further).items():
+        extra[name] = LayersOfTerm(*(layers_that_need(term, stack) for stack in (ordinary, denoising)))
+        optional[name] = LayersOfTerm(*(_optional(term, stack) for stack in (ordinary, denoising)))
+    return Call(case.layers, case.config.aux_loss, dn, case.config.classification, extra, optional)
 
 
-def _layers_of(term: Term, ordinary: Stack, denoising: Stack) -> LayersOfTerm:
-    """The layers of two stacks that have an extra term."""
-    weights = term.layers(ordinary), term.layers(denoising)
-    return LayersOfTerm(*(frozenset(place for place, has in enumerate(each) if has) for each in weights))
+def layers_that_need(term: Term, stack: Stack) -> frozenset[int]:
+    """The layers of a stack that must return an extra term."""
+    return _having(term.layers, stack) - _having(term.optional, stack)
+
+
+def _optional(term: Term, stack: Stack) -> frozenset[int]:
+    """Those that may return it."""
+    return _having(term.layers, stack) & _having(term.optional, stack)
+
+
+def _having(weights: Callable[[Stack], Weights], stack: Stack) -> frozenset[int]:
+    return frozenset(place for place, has in enumerate(weights(stack)) if has)
 
 
 class PortUnderTest:

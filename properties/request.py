@@ -34,8 +34,9 @@ class Request:
         readable_score: only classification losses of which the target score can be read.
         about_class: the rule is about the classification loss, and looks at every one that the port declares. Others
             look at those that work: one that is broken is one cause, and no reason to fail rules on boxes and layers.
-        extra: never, sometimes or always with what extra terms read. Where the spec has such terms and the port
-            declares them, sometimes is always; a port that lacks them is asked about the rest.
+        extra: never, sometimes or always with what extra terms read, where the spec has such terms and the port
+            declares them. Sometimes is always, but for distributions, which every third case has. A port that lacks
+            them is asked about the rest.
     """
 
     classification: tuple[str, ...] = tuple(CLASSIFICATION)
@@ -93,6 +94,7 @@ class Request:
             case.dtype == self.dtype,
             self.denoising == "sometimes" or (self.denoising == "always") == (case.denoising is not None),
             self.matcher_options or not case.changes_matcher,
+            self.extra != "always" or case.records(),
             self.query_groups[0] <= config.query_groups <= self.query_groups[1],
             self.extra == "sometimes" or (self.extra == "always") == bool(case.records()),
         )

@@ -26,6 +26,7 @@ FAMILIES = {
     "MASK": "losses of masks",
     "AUX": "layers",
     "DN": "denoising",
+    "DIST": "distributions of box sides",
     "INV": "invariances",
     "GRAD": "gradients and stop-gradients",
     "RANK": "ranks and micro-batches",

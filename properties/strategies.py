@@ -22,6 +22,7 @@ from detr_conformance.properties.case import (
     LossConfig,
     MatcherConfig,
 )
+from detr_conformance.properties.distribution_strategies import with_distributions
 from detr_conformance.properties.mask_strategies import with_masks
 from detr_conformance.properties.numbers import Numbers
 from detr_conformance.properties.port import options_of
@@ -50,6 +51,7 @@ KEPT = 0.6
 _ALPHAS, _COST_GAINS, _GRIDS = map(st.sampled_from, (ALPHAS, COST_GAINS, GRIDS))
 _EXTRA_GAINS = st.sampled_from((1.0, 0.5, 2.0))
 """The first extra term has such a gain, the second twice as much, and so on: they differ pairwise."""
+_MOSTLY = st.sampled_from((True, True, False))
 _MATCHER_GAMMAS = st.sampled_from((2.0, 1.0, 0.0, 3.0))
 _SEEDS = st.integers(0, 2**16 - 1)
 _GENERATORS = st.builds(
@@ -245,17 +247,23 @@ def loss_cases(draw: Draw, request: Request = Request(), domain: Domain = Domain
     if with_denoising and case.targets:
         case = case.change(denoising=denoising_queries(case, sizes.denoising_layers, groups, surplus, subset, numbers))
     case = case.change(matcher=draw(_matchers(request, domain)), generator=draw(_GENERATORS))
-    return draw(_with_extra(case, numbers, domain)) if domain.extra and request.extra != "never" else case
+    return draw(_with_extra(case, numbers, request, domain)) if domain.extra and request.extra != "never" else case
 
 
 @st.composite
-def _with_extra(draw: Draw, case: LossCase, numbers: Numbers, domain: Domain) -> LossCase:
+def _with_extra(draw: Draw, case: LossCase, numbers: Numbers, request: Request, domain: Domain) -> LossCase:
     """The case with what extra terms read, and gains for them: drawn last, so that other cases stay as they are."""
+    with_sides = {"fgl", "ddf"} & set(domain.extra)
+    # Distributions are large: rules that are not about them look at some.
+    if with_sides and request.extra == "sometimes" and draw(_MOSTLY):
+        return case
     factor = draw(_EXTRA_GAINS)
     gains = {name: factor * (1.0 + place) for place, name in enumerate(domain.extra)}
     case = case.change(loss_gain={**gains, **case.config.loss_gain})
     if {"mask", "dice"} & set(domain.extra):
         case = draw(with_masks(case, numbers, points=domain.points))
+    if with_sides:
+        case = draw(with_distributions(case, numbers))
     return case
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from detr_conformance.properties.case import Denoising, LossCase, Masks
+from detr_conformance.properties.case import Denoising, Distributions, LossCase, Masks
 from detr_conformance.properties.tolerance import rounded
 
 GRID = 2.0**-10
@@ -38,6 +38,9 @@ def in_bfloat16(case: LossCase) -> LossCase:
     changes: dict[str, Any] = {}
     if case.masks is not None:
         changes["masks"] = replace(case.masks, pred_masks=rounded(case.masks.pred_masks, "bfloat16"))
+    if case.distributions is not None:
+        corners = rounded(case.distributions.pred_corners, "bfloat16")
+        changes["distributions"] = replace(case.distributions, pred_corners=corners)
     return case.change(pred_bboxes=boxes, pred_scores=logits, dtype="bfloat16", denoising=None, **changes)
 
 
@@ -93,12 +96,14 @@ def rotate_classes(case: LossCase) -> LossCase:
 def mirror(case: LossCase) -> LossCase:
     """The image reflected left to right: x becomes 1 - x. Exact on `snap`ped boxes."""
     mirrored = map_boxes(case, lambda boxes: np.concatenate([1.0 - boxes[..., :1], boxes[..., 1:]], axis=-1))
+    mirrored = map_corners(mirrored, lambda corners: corners[..., [2, 1, 0, 3], :])  # left becomes right
     return _with_masks(mirrored, Masks.mirrored, lambda masks: masks[..., ::-1])
 
 
 def transpose(case: LossCase) -> LossCase:
     """The image reflected along its diagonal: x and y, width and height change places."""
     transposed = map_boxes(case, lambda boxes: boxes[..., [1, 0, 3, 2]])
+    transposed = map_corners(transposed, lambda corners: corners[..., [1, 0, 3, 2], :])  # left becomes top
     return _with_masks(transposed, Masks.transposed, lambda masks: masks.swapaxes(-2, -1))
 
 
@@ -112,6 +117,17 @@ def _with_masks(
     if denoising is not None and denoising.masks is not None:
         denoising = replace(denoising, masks=of_denoising(denoising.masks).copy())
     return case.change(masks=change(case.masks), denoising=denoising)
+
+
+def map_corners(case: LossCase, change: Callable[[np.ndarray], np.ndarray]) -> LossCase:
+    """The same change made to the distributions of all sides, if the case has any."""
+    given, denoising = case.distributions, case.denoising
+    if given is None:
+        return case
+    if denoising is not None and denoising.corners is not None:
+        denoising = replace(denoising, corners=rounded(change(denoising.corners), case.dtype))
+    changed = replace(given, pred_corners=rounded(change(given.pred_corners), case.dtype))
+    return case.change(distributions=changed, denoising=denoising)
 
 
 def images_of_one_size(case: LossCase) -> LossCase:
@@ -134,11 +150,16 @@ def snap(case: LossCase) -> LossCase:
 
 
 def map_boxes(case: LossCase, change: Callable[[np.ndarray], np.ndarray]) -> LossCase:
-    """The same change made to all boxes: predictions, targets, denoising queries."""
-    denoising = case.denoising
+    """The same change made to all boxes: predictions, targets, denoising queries, reference boxes."""
+    denoising, given = case.denoising, case.distributions
     if denoising is not None:
         denoising = replace(denoising, bboxes=rounded(change(denoising.bboxes), case.dtype))
+        if denoising.references is not None:
+            denoising = replace(denoising, references=rounded(change(denoising.references), case.target_dtype))
+    if given is not None:
+        given = replace(given, references=rounded(change(given.references), case.target_dtype))
     return case.change(
+        distributions=given,
         pred_bboxes=rounded(change(case.pred_bboxes), case.dtype),
         gt_bboxes=rounded(change(case.gt_bboxes), case.target_dtype),
         denoising=denoising,
@@ -200,8 +221,14 @@ def as_denoising(case: LossCase, matched: Sequence[np.ndarray], layers: int = 1)
         gt_idx=tuple(own_targets),
         num_group=1,
         masks=None if case.masks is None else arranged["masks"].pred_masks[-layers:],
+        **_distributions_of_denoising(arranged.get("distributions"), layers),
     )
     return case.change(**arranged, denoising=denoising)
+
+
+def _distributions_of_denoising(given: Distributions | None, layers: int) -> dict[str, np.ndarray]:
+    """Those of the last layers by field of denoising queries."""
+    return {} if given is None else {"corners": given.pred_corners[-layers:], "references": given.references}
 
 
 def group_width(denoising: Denoising) -> int:

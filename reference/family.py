@@ -23,6 +23,7 @@ from detr_conformance.reference.classification import (
     detached_varifocal_weight,
 )
 from detr_conformance.reference.denoising import every_target, moved_edges
+from detr_conformance.reference.distribution_terms import DDF, FGL
 from detr_conformance.reference.keys import LayerKeys
 from detr_conformance.reference.layers import LayerPlan
 from detr_conformance.reference.mask_terms import DICE, MASK
@@ -348,13 +349,18 @@ DFINE = differs(
         "A size below 0 may change its sign, so that a negative may lie on its object.",
         _DFINE_DENOISING,
     ),
+    extra_terms=(
+        {"fgl": FGL, "ddf": DDF},
+        "Layers of the decoder say where the sides of boxes lie by distributions, which have two losses.",
+        _DFINE,
+    ),
     undefined=(
         {**RTDETR.undefined, "no_aux": "Layers without losses vote, or do not, or are refused."},
         "What implementations do there differs.",
         _DFINE,
     ),
 )
-"""D-FINE, without the losses of its distributions.
+"""D-FINE.
 
 Reference: Peng et al., D-FINE, arXiv 2410.13842, section 4.
 """
@@ -391,7 +397,7 @@ DEIM = differs(
         _DEIM_CONFIG,
     ),
 )
-"""DEIM and DEIMv2, without the losses of distributions.
+"""DEIM and DEIMv2.
 
 Reference: Huang et al., DEIM, arXiv 2412.04234, section 3.3.
 """

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, product
+from itertools import chain, combinations, product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,6 +87,7 @@ class Call:
         denoising_layers: number of layers of denoising queries; 0 without any.
         classification: name of the classification loss that is asked for.
         extra: extra terms of the call, each with the layers that have it.
+        optional: those that may have it, or may leave it out because it is 0.
     """
 
     layers: int
@@ -94,6 +95,7 @@ class Call:
     denoising_layers: int
     classification: str
     extra: Mapping[str, LayersOfTerm] = field(default_factory=dict)
+    optional: Mapping[str, LayersOfTerm] = field(default_factory=dict)
 
 
 class KeyTable(ABC):
@@ -176,16 +178,21 @@ class LayerKeys(KeyTable):
     last_denoising: str = "loss_{term}_dn_{layer}"
 
     def expected(self, call: Call) -> Sequence[frozenset[str]]:
-        """One set for each name of the classification loss, with and without a name of its own for the encoder."""
-        names, boxes = self._class_names(call.classification), [self.box_names[term] for term in TERMS[1:]]
+        """One set for each name of the classification loss, with and without a name of its own for the encoder.
+
+        And with and without each extra loss that may be left out.
+        """
         return [
-            frozenset(
-                _filled(place.form, name, place.number)
-                for place in places
-                for name in (of_class, *boxes, *self._extra_names(call, place))
-            )
-            for of_class, places in product(names, self._places(call))
+            frozenset([*self._needed(call, of_class, places), *more])
+            for of_class, places in product(self._class_names(call.classification), self._places(call))
+            for more in _selections(self._extra_keys(call.optional, places))
         ]
+
+    def _needed(self, call: Call, of_class: str, places: Sequence[_Place]) -> list[str]:
+        """The keys that must be there, by a name of the classification loss."""
+        shared = (of_class, *(self.box_names[term] for term in TERMS[1:]))
+        own = [_filled(place.form, name, place.number) for place in places for name in shared]
+        return own + self._extra_keys(call.extra, places)
 
     def canonical(self, key: str, call: Call) -> str | None:
         """Main, auxiliary or denoising, by the form of the key."""
@@ -229,10 +236,14 @@ class LayerKeys(KeyTable):
             auxiliary.append([*auxiliary[0][:-1], _Place(self.encoder, 0, 0)])
         return [[_Place(self.main, 0, last), *each, *denoising] for each in auxiliary]
 
-    def _extra_names(self, call: Call, place: _Place) -> list[str]:
-        """What the extra terms of a layer are called."""
-        layers = {term: each.denoising if place.is_denoising else each.ordinary for term, each in call.extra.items()}
-        return [self.box_names.get(term, term) for term, having in layers.items() if place.layer in having]
+    def _extra_keys(self, extra: Mapping[str, LayersOfTerm], places: Sequence[_Place]) -> list[str]:
+        """The keys of extra terms."""
+        return [
+            _filled(place.form, self.box_names.get(term, term), place.number)
+            for place in places
+            for term, layers in extra.items()
+            if place.layer in (layers.denoising if place.is_denoising else layers.ordinary)
+        ]
 
     def _parts(self, denoising_layers: int) -> list[tuple[str, str]]:
         """Every form with the canonical name of its part; the last denoising layer's comes first."""
@@ -243,6 +254,11 @@ class LayerKeys(KeyTable):
     def _class_names(self, classification: str) -> Sequence[str]:
         """What the classification loss may be called."""
         return self.class_names.get(classification, TERMS[:1])
+
+
+def _selections(keys: Sequence[str]) -> Iterable[tuple[str, ...]]:
+    """Every choice of some of these keys."""
+    return chain.from_iterable(combinations(keys, count) for count in range(len(keys) + 1))
 
 
 def _filled(form: str, term: str, layer: int) -> str:

@@ -67,6 +67,11 @@ def every_layer(stack: Stack) -> Weights:
     return [1.0] * stack.count
 
 
+def no_layer(stack: Stack) -> Weights:
+    """None of them."""
+    return [0.0] * stack.count
+
+
 def as_given(layers: Sequence[Layer], is_denoising: bool) -> Sequence[Layer]:
     """All layers in the order in which they came."""
     return layers

@@ -273,8 +273,9 @@ def _step_losses(
     """The losses of ordinary and of denoising queries."""
     dn = inputs.denoising
     ordinary, denoising = _layers(leaves, "pred_"), _layers(leaves, "dn_")
-    part = partial(part_losses, spec, config, has_denoising=dn is not None, beside=beside)
     layers = spec.denoising.ordinary(ordinary, denoising)
+    counts = _matched_and_others(layers[-1], pairs.ordinary[-1].boxes)
+    part = partial(part_losses, spec, config, has_denoising=dn is not None, beside=beside, counts=counts)
     of_ordinary = part(layers, inputs.targets, pairs.ordinary, constants=inputs.constants)
     of_denoising = None
     if dn is not None:
@@ -301,6 +302,7 @@ def part_losses(
     has_denoising: bool,
     constants: Mapping[str, Any],
     beside: Beside,
+    counts: tuple[int, int],
     groups: int | None = None,
 ) -> PartLosses:
     """The losses of the main layer, and those of the auxiliary layers; `groups` makes it the denoising part."""
@@ -319,7 +321,7 @@ def part_losses(
     losses = []
     for place, (layer, own) in enumerate(zip(layers, pairs, strict=True)):
         counted = beside.put_into(replace(tally, queries=layer.boxes.shape[1]), place)
-        given = TermInputs(layer, layers[-1], place, (), targets, constants)
+        given = TermInputs(layer, layers[-1], place, (), targets, constants, counts)
         extra = extra_losses(spec, config, stack, given, own, counted)
         losses.append(spec.layer(spec, config, layer, own, targets, counted) | extra)
     main = [_counted(each, weight) for each, weight in zip(losses, spec.layers.main(stack), strict=True) if weight]
@@ -442,6 +444,13 @@ def _scattered(values: Array, images: np.ndarray, queries: np.ndarray, shape: tu
     row = np.full(shape, len(images))
     row[images, queries] = np.arange(len(images))
     return np.concatenate([values, np.zeros(1)])[row]
+
+
+def _matched_and_others(layer: Layer, pairs: Sequence[Matching]) -> tuple[int, int]:
+    """How many queries of a layer are in pairs, and how many are not."""
+    images, queries = layer.boxes.shape[:2]
+    matched = sum(_counts(pairs))
+    return matched, images * queries - matched
 
 
 def _counts(pairs: Sequence[Matching]) -> tuple[int, ...]:

@@ -38,7 +38,7 @@ from detr_conformance.reference.rounding_rules import (
     sum_rule,
 )
 
-__all__ = ["FLOAT32", "Arithmetic", "Tracked", "magnitude", "plain", "track"]
+__all__ = ["FLOAT32", "Arithmetic", "Tracked", "arithmetic_of", "magnitude", "plain", "track"]
 
 
 class Tracked(np.ndarray):
@@ -131,6 +131,12 @@ def magnitude(array: Any) -> np.ndarray:
     """The bound of each entry in units of eps; 0 for anything untracked, whose entries are exact."""
     array = getattr(array, "tracked", array)
     return array.magnitude if isinstance(array, Tracked) else np.zeros(np.shape(array))
+
+
+def arithmetic_of(array: Any) -> Arithmetic:
+    """Of those who are judged by what is computed from the array; float32 if it does not say."""
+    array = getattr(array, "tracked", array)
+    return array.arithmetic if isinstance(array, Tracked) else FLOAT32
 
 
 def _operand(array: Any) -> Operand:

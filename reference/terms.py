@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from detr_conformance.reference.layers import Layer, Stack, Weights, every_layer
+from detr_conformance.reference.layers import Layer, Stack, Weights, every_layer, no_layer
 from detr_conformance.reference.matcher import Matching, Targets
 from detr_conformance.reference.normaliser import Normaliser, matched_pairs
 from detr_conformance.reference.tape import Array
@@ -23,6 +23,7 @@ class TermInputs(NamedTuple):
         pairs: who answers for which target, image by image.
         targets: the ground truths, boxes as the losses read them.
         constants: what comes with a call beside predictions, by name: see `Inputs.constants`.
+        counts: how many ordinary queries of the main layer are in pairs of the box losses, and how many are not.
     """
 
     layer: Layer
@@ -31,6 +32,7 @@ class TermInputs(NamedTuple):
     pairs: Sequence[Matching]
     targets: Targets
     constants: Mapping[str, Any] = MappingProxyType({})
+    counts: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Term:
         gain: its weight, where the options of the loss name none.
         normaliser: what the sum is divided by.
         layers: which layers of a stack have it: 1 for those, 0 for the others.
+        optional: in which of these it is 0 whoever computes it, and may be left out; likewise.
         pairs: whether it is about the pairs of the classification loss or about those of the box losses.
     """
 
@@ -54,4 +57,5 @@ class Term:
     gain: float = 1.0
     normaliser: Normaliser = matched_pairs
     layers: Callable[[Stack], Weights] = every_layer
+    optional: Callable[[Stack], Weights] = no_layer
     pairs: Literal["classes", "boxes"] = "boxes"

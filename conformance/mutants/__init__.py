@@ -10,6 +10,7 @@ from detr_conformance.mutants.classification import CLASSIFICATION_MUTANTS
 from detr_conformance.mutants.connections import CONNECTION_MUTANTS
 from detr_conformance.mutants.denoising import DENOISING_MUTANTS
 from detr_conformance.mutants.denoising_losses import DENOISING_LOSS_MUTANTS
+from detr_conformance.mutants.distillation import DISTILLATION_MUTANTS
 from detr_conformance.mutants.focal import FOCAL_MUTANTS
 from detr_conformance.mutants.generator import GENERATOR_MUTANTS
 from detr_conformance.mutants.gradients import GRADIENT_MUTANTS
@@ -20,6 +21,7 @@ from detr_conformance.mutants.iou_aware import IOU_AWARE_MUTANTS
 from detr_conformance.mutants.label_noise import LABEL_NOISE_MUTANTS
 from detr_conformance.mutants.layer_matching import LAYER_MATCHING_MUTANTS
 from detr_conformance.mutants.layers import LAYER_MUTANTS
+from detr_conformance.mutants.localisation import LOCALISATION_MUTANTS
 from detr_conformance.mutants.main_layer import MAIN_LAYER_MUTANTS
 from detr_conformance.mutants.mask_forms import MASK_FORM_MUTANTS
 from detr_conformance.mutants.masks import MASK_MUTANTS
@@ -76,6 +78,8 @@ MUSEUM: tuple[Mutant, ...] = (
     *MATCHABILITY_MUTANTS,
     *IOU_AWARE_MUTANTS,
     *UNION_MUTANTS,
+    *LOCALISATION_MUTANTS,
+    *DISTILLATION_MUTANTS,
     *QUERY_GROUP_MUTANTS,
     *MEMBER_MUTANTS,
     *RANK_MUTANTS,

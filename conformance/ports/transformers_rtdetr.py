@@ -82,12 +82,17 @@ class TransformersRTDetrPort(ListOfDictsPort):
             enc_topk_logits=logits[0],
             enc_topk_bboxes=boxes[0],
             denoising_meta_values=meta,
-            **self.more(config, decoder["boxes"]),
+            **self.more(case, tensors, decoder["boxes"]),
         )
         return losses  # type: ignore[no-any-return]  # judged by the caller
 
-    def more(self, config: PretrainedConfig, boxes: torch.Tensor) -> dict[str, torch.Tensor]:  # noqa: ARG002  # for others
-        """What the loss function wants besides, for boxes of this shape: nothing."""
+    def more(
+        self,
+        case: LossCase,  # noqa: ARG002  # for others
+        tensors: CaseTensors,  # noqa: ARG002  # as above
+        boxes: torch.Tensor,  # noqa: ARG002  # as above
+    ) -> dict[str, torch.Tensor]:
+        """What the loss function wants besides, beside boxes of all queries and layers of the decoder: nothing."""
         return {}
 
     def matcher(self, case: LossCase) -> RTDetrHungarianMatcher:

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from . import criterion_classes as classes
+from . import criterion_distributions as distributions
 from .criterion_boxes import and_1e_9, and_1e_10, as_it_is, at_least_1e_7, pairwise_overlap, to_corners
 from .criterion_matcher import HungarianMatcher, PixelMatcher, exact_focal_cost, focal_cost, softmax_cost
 
@@ -167,6 +168,43 @@ class DFineCriterion(DeformableCriterion):
 
     def __init__(self, config):
         SetCriterion.__init__(self, config)
+
+    def __call__(self, layers, targets, dn_layers=(), dn_indices=(), dn_groups=1):
+        losses = super().__call__(layers, targets, dn_layers, dn_indices, dn_groups)
+        if "corners" in layers[-1]:
+            pairs = self.number_of_dn_pairs(dn_indices, dn_groups)
+            self.add_distributions(losses, layers, targets, dn_layers, dn_indices, pairs)
+        return losses
+
+    def add_distributions(self, losses, layers, targets, dn_layers, dn_indices, dn_pairs):
+        """Two losses of each layer of the decoder but the last, which has nobody to learn from."""
+        [(_, union), *_] = self.paired([self.matcher(layer, targets) for layer in layers])
+        matched = sum(len(queries) for queries, _ in union)
+        counts = matched, layers[-1]["logits"][..., 0].numel() - matched
+        number = self.number_of_boxes(targets, union)
+        ordinary = zip(self.suffixes(len(layers))[1:], layers[1:], strict=True)
+        denoising = zip(self.dn_suffixes(len(dn_layers)), dn_layers, strict=True)
+        parts = [(suffix, layer, layers[-1], union, number) for suffix, layer in ordinary]
+        parts += [(suffix, layer, dn_layers[-1], dn_indices, dn_pairs) for suffix, layer in denoising]
+        for suffix, layer, last, indices, own_number in parts:
+            losses[self.key("fgl", suffix)] = self.localisation(layer, targets, indices) / own_number
+            if layer is not last:
+                losses[self.key("ddf", suffix)] = self.distillation(layer, last, targets, indices, counts)
+
+    def localisation(self, layer, targets, indices):
+        where, wanted = places(indices), joined(targets, "boxes", indices)
+        iou = self.overlaps(layer, targets, indices, self.guard)[0]
+        loss = distributions.fgl(layer["corners"][where], wanted, layer["references"][where], iou)
+        return self.config.loss_gain["fgl"] * loss
+
+    def distillation(self, layer, last, targets, indices, counts):
+        where = places(indices)
+        weights = last["logits"].detach().sigmoid().amax(-1)
+        is_matched = torch.zeros_like(weights, dtype=torch.bool)
+        is_matched[where] = True
+        weights[where] = self.overlaps(layer, targets, indices, self.guard)[0].detach()
+        loss = distributions.ddf(layer["corners"], last["corners"], weights, is_matched, counts)
+        return self.config.loss_gain["ddf"] * loss
 
     def paired(self, own):
         union = [most_voted(of_image) for of_image in zip(*own, strict=True)]

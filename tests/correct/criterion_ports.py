@@ -16,6 +16,7 @@ from .denoising_one_by_one import denoising_group
 
 EVERYWHERE = frozenset({"gradients", "one_object", "concurrent", "match", "matcher_options", "no_aux", "ranks"})
 DENOISING = frozenset({"denoising", "denoising_indices", "denoising_subset", "denoising_group"})
+DISTRIBUTIONS = {"distributions"}
 EPS = 1e-5
 """Of the inverse sigmoid."""
 IMAGE = (1333.0, 800.0)
@@ -41,9 +42,13 @@ class CriterionPort(TorchPort):
         if case.masks is not None:
             for layer, masks in zip(layers, predictions["pred_masks"], strict=True):
                 layer["masks"] = precise(masks)
+        if case.distributions is not None:
+            add_distributions(layers, predictions["pred_corners"], tensors.constants["references"])
         if case.denoising is None:
             return loss(layers, targets)
         dn_layers = layers_of(predictions["dn_bboxes"], predictions["dn_scores"])
+        if case.distributions is not None:
+            add_distributions(dn_layers, predictions["dn_corners"], tensors.constants["denoising_references"])
         return loss(layers, targets, dn_layers, self.dn_indices(case), case.denoising.num_group)
 
     def targets(self, case, tensors):
@@ -114,6 +119,12 @@ def layers_of(boxes, logits):
     return [{"boxes": precise(own), "logits": precise(each)} for own, each in zip(boxes, logits, strict=True)]
 
 
+def add_distributions(layers, corners, references):
+    """Logits of bins for each layer, and the boxes from which all layers start."""
+    for layer, own in zip(layers, corners, strict=True):
+        layer |= {"corners": precise(own), "references": references.to(precise(own).dtype)}
+
+
 def through_the_batch(case, pairs):
     """Targets counted through the batch instead of within their images."""
     return [arrays_of((queries, own + case.of_image(image).start)) for image, (queries, own) in enumerate(pairs)]
@@ -154,8 +165,8 @@ CRITERIA = (
     CriterionPort("detr", criteria.SetCriterion, softmax_matcher),
     SegmentationPort("detr-masks", SegmentationCriterion, softmax_matcher, {"masks"}),
     RegularCriterionPort("deformable", criteria.DeformableCriterion, recipe_matcher, REGULAR),
-    OutwardPort("dfine", criteria.DFineCriterion, matcher_of_either_cost(as_it_is), DENOISING),
-    OutwardPort("deim", criteria.DEIMCriterion, matcher_of_either_cost(as_it_is), DENOISING),
+    OutwardPort("dfine", criteria.DFineCriterion, matcher_of_either_cost(as_it_is), DENOISING, DISTRIBUTIONS),
+    OutwardPort("deim", criteria.DEIMCriterion, matcher_of_either_cost(as_it_is), DENOISING, DISTRIBUTIONS),
     CriterionPort("lwdetr", criteria.LWDETRCriterion, recipe_matcher, {"query_groups"}),
     CriterionPort("rfdetr", criteria.RFDETRCriterion, exact_matcher, {"query_groups"}),
     CriterionPort("paddle", criteria.PaddleCriterion, matcher_of_either_cost(and_1e_10), DENOISING, {"uni_match"}),

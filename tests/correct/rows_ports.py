@@ -13,6 +13,7 @@ from detr_conformance.ports.torch_port import TorchPort, tensors_of
 from . import rows_classes as classes
 from .denoising_at_once import denoising_group
 from .rows_boxes import Eps
+from .rows_local import LocalRowCriterion
 from .rows_losses import (
     Convention,
     Counts,
@@ -163,7 +164,20 @@ class RowPort(TorchPort):
 
 
 class DFineRowPort(RowPort):
-    """Negatives right side out, and a dummy query for each image where there is no target."""
+    """Distributions; negatives right side out, and a dummy query for each image where there is no target."""
+
+    def build(self, case):
+        return LocalRowCriterion(self.convention, case.config)
+
+    def call(self, loss, case, tensors):
+        each, others, denoising = tensors.predictions, tensors.constants, None
+        distributions = [] if case.distributions is None else [(each["pred_corners"], others["references"])]
+        if case.denoising is not None:
+            denoising = each["dn_bboxes"], each["dn_scores"], self.denoising_indices(case)
+            if case.distributions is not None:
+                distributions.append((each["dn_corners"], others["denoising_references"]))
+        targets = targets_of(case, tensors)
+        return loss(each["pred_bboxes"], each["pred_scores"], targets, denoising, distributions)
 
     def denoising_group(self, case):
         if case.targets or not case.generator.training or not case.generator.num_dn:
@@ -206,8 +220,8 @@ ROWS = (
     RowPort("detr", DETR, always_softmax, NO_AUX),
     RowPort("detr-masks", DETR, always_softmax, NO_AUX, {"masks"}),
     RowPort("deformable", DEFORMABLE, recipe, NO_AUX, REGULAR),
-    DFineRowPort("dfine", DFINE, either, DENOISING),
-    DFineRowPort("deim", DEIM, either, DENOISING),
+    DFineRowPort("dfine", DFINE, either, DENOISING, {"distributions"}),
+    DFineRowPort("deim", DEIM, either, DENOISING, {"distributions"}),
     RowPort("lwdetr", LWDETR, recipe, NO_AUX, {"query_groups"}),
     RowPort("rfdetr", RFDETR, exact, NO_AUX, {"query_groups"}),
     RowPort("paddle", PADDLE, either, NO_AUX, DENOISING, {"uni_match"}),
