@@ -43,6 +43,7 @@ FAMILIES_OF = {
     "box_terms": {"BOX", "REG"},
     "matched_boxes": {"REG"},
     "guard": {"BOX"},
+    "extra_terms": {"MASK", "DIST"},
     "gain": {"CLASS", "REG"},
     "options": {"CLASS", "REG", "AUX"},
     "layer": {"CLASS", "REG"},
