@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -13,8 +13,12 @@ from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import DenoisingGroup, Matching
 from detr_conformance.properties.port_under_test import PortUnderTest, ReturnedLosses
 from detr_conformance.properties.tolerance import budget_shares
-from detr_conformance.properties.transforms import in_bfloat16, select_images, with_other_targets
+from detr_conformance.properties.transforms import in_bfloat16, select_images, shared_out, with_other_targets
 from detr_conformance.reference import Loss, LossSpec, Tracked, track
+
+Way = Literal["once", "in turn", "in ranks"]
+"""How a port is asked: case by case; several cases of one object; the images of a case shared among ranks."""
+MOST_RANKS = 3
 
 USUAL = ("float32", "float64")
 """What a loss may be in without a word: of these ports choose freely."""
@@ -109,27 +113,36 @@ def _with_bound(returned: ReturnedLosses, key: str) -> Tracked:
     return Tracked(returned.values[key], sum(loss.magnitude for loss in _parts(returned, key)))
 
 
-def observe_in_turn(judged: PortUnderTest, case: LossCase) -> Observation:
-    """Ask one object of a port for the losses of several cases, one after the other, and of the first once more.
+def observe_several(judged: PortUnderTest, case: LossCase, way: Way) -> Observation:
+    """Ask a port for the losses of several cases.
+
+    Those of one object, one after the other, and of the first once more; or those of ranks that share the images.
 
     Raises:
         PortError: it gives no answer.
     """
-    calls = judged.losses_in_turn(_in_turn(judged, case))
+    calls = _several(judged, judged, case, way)
     numbers = {f"{key} of call {n}": one.values[key] for n, one in enumerate(calls) for key in one.values}
     return Observation(numbers, _keys_of(calls))
 
 
-def observe_spec_in_turn(spec: LossSpec, judged: PortUnderTest, case: LossCase) -> Observation:
+def observe_spec_several(spec: LossSpec, judged: PortUnderTest, case: LossCase, way: Way) -> Observation:
     """The same of a port of a spec, with bounds.
 
     Raises:
         PortError: it gives no answer.
     """
     of_spec = PortUnderTest(_Declaring(spec, judged), judged.spec)
-    calls = of_spec.losses_in_turn(_in_turn(judged, case))
+    calls = _several(of_spec, judged, case, way)
     numbers = {f"{key} of call {n}": _with_bound(one, key) for n, one in enumerate(calls) for key in one.values}
     return Observation(numbers, _keys_of(calls))
+
+
+def _several(asked: PortUnderTest, judged: PortUnderTest, case: LossCase, way: Way) -> list[ReturnedLosses]:
+    """The answers of the port that is asked, to what the port that is judged can be asked for."""
+    if way == "in ranks":
+        return asked.losses_of_ranks(shared_out(case, min(case.images, MOST_RANKS)))
+    return asked.losses_in_turn(_in_turn(judged, case))
 
 
 def _keys_of(calls: Sequence[ReturnedLosses]) -> dict[str, Any]:

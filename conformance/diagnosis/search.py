@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations, islice
 
 from detr_conformance import report
 from detr_conformance.diagnosis.observation import (
     Observation,
+    Way,
     drawn,
     noisy,
     observe,
-    observe_in_turn,
+    observe_several,
     observe_spec,
-    observe_spec_in_turn,
+    observe_spec_several,
 )
 from detr_conformance.mutants import MUSEUM, Mutant
 from detr_conformance.mutants.mutant import together
@@ -64,14 +65,14 @@ class Evidence:
     Args:
         judged: the port, and the spec to hold it to.
         cases: what it is asked; those on which it raises are left out. So is the noise of a port that draws its own.
-        in_turn: one object is asked for several losses one after the other; otherwise everything is asked once.
+        way: how it is asked.
     """
 
-    def __init__(self, judged: PortUnderTest, cases: Sequence[LossCase], in_turn: bool = False) -> None:
+    def __init__(self, judged: PortUnderTest, cases: Sequence[LossCase], way: Way = "once") -> None:
         """Ask the port, and the reference."""
         self.judged = judged
-        self.in_turn = in_turn
-        observe_port = observe_in_turn if in_turn else observe
+        self.way = way
+        observe_port = observe if way == "once" else partial(observe_several, way=way)
         self.cases: list[LossCase] = []
         self.observed: list[Observation] = []
         for case in cases:
@@ -95,7 +96,7 @@ class Evidence:
 
     def answers(self, spec: LossSpec, places: Iterable[int] | None = None) -> Iterator[Observation | None]:
         """What a spec answers case by case, or in these places; None where it raises."""
-        of_spec = observe_spec_in_turn if self.in_turn else observe_spec
+        of_spec = observe_spec if self.way == "once" else partial(observe_spec_several, way=self.way)
         for place in range(len(self.cases)) if places is None else places:
             try:
                 seen: Observation | None = of_spec(spec, self.judged, self.cases[place])
@@ -142,25 +143,33 @@ def diagnose(judged: PortUnderTest, cases: Sequence[LossCase]) -> Explanation | 
     Returns:
         What explains all of it; None if nothing does, or nothing is wrong.
     """
+    evidence = _evidence(judged, cases)
+    if evidence.is_right():
+        return None
+    for spec in FAMILY.values():
+        if spec is not judged.spec:
+            by_spec = Evidence(PortUnderTest(judged.port, spec), evidence.cases, evidence.way)
+            if by_spec.cases == evidence.cases and by_spec.is_right():
+                return Explanation(spec=spec)
+    single = [each for each in MUSEUM if evidence.is_explained_by(each.of(judged.spec))]
+    if len(single) > 1:
+        evidence = Evidence(judged, [*evidence.cases, *_further_cases(judged)], evidence.way)
+        single = [each for each in single if evidence.is_explained_by(each.of(judged.spec))]
+    explanations = tuple((each,) for each in single) or _pairs(evidence)
+    return Explanation(explanations) if explanations else None
+
+
+def _evidence(judged: PortUnderTest, cases: Sequence[LossCase]) -> Evidence:
+    """Evidence in which something is wrong, from the first way to ask that shows it."""
     certain = [case for case in cases if oracle.matching_is_certain(case, judged.spec)]
     evidence = Evidence(judged, certain)
     if evidence.is_right():  # what is wrong shows in ties alone, which every solver breaks as it likes
         evidence = Evidence(judged, cases)
     if evidence.is_right() and judged.can("one_object"):  # it shows in what is kept from one call to the next
-        evidence = Evidence(judged, certain, in_turn=True)
-    if evidence.is_right():
-        return None
-    for spec in FAMILY.values():
-        if spec is not judged.spec:
-            by_spec = Evidence(PortUnderTest(judged.port, spec), evidence.cases, evidence.in_turn)
-            if by_spec.cases == evidence.cases and by_spec.is_right():
-                return Explanation(spec=spec)
-    single = [each for each in MUSEUM if evidence.is_explained_by(each.of(judged.spec))]
-    if len(single) > 1:
-        evidence = Evidence(judged, [*evidence.cases, *_further_cases(judged)], evidence.in_turn)
-        single = [each for each in single if evidence.is_explained_by(each.of(judged.spec))]
-    explanations = tuple((each,) for each in single) or _pairs(evidence)
-    return Explanation(explanations) if explanations else None
+        evidence = Evidence(judged, certain, "in turn")
+    if evidence.is_right() and judged.can("ranks"):  # it shows where ranks share the images
+        evidence = Evidence(judged, [case for case in _further_cases(judged) if case.images > 1], "in ranks")
+    return evidence
 
 
 def _further_cases(judged: PortUnderTest) -> list[LossCase]:

@@ -25,7 +25,7 @@ class Call:
 
     Attributes:
         method: of the port.
-        cases: what it was called with; several for `losses_in_turn`, otherwise one.
+        cases: what it was called with; several for `losses_in_turn` and the like, otherwise one.
         answer: what came back, as it came; None where the port raised.
         raised: what the port raised instead.
         asked: for each result the losses whose gradients the rule has looked at.

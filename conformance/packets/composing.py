@@ -16,7 +16,7 @@ from detr_conformance.packets.calls import Call, Watching, watched
 from detr_conformance.packets.groups import group_lines
 from detr_conformance.packets.indices import matching_lines, pairing_lines
 from detr_conformance.packets.lines import Line, read_as, telling, text
-from detr_conformance.packets.losses import Result, loss_lines
+from detr_conformance.packets.losses import Result, default_lines, expected_losses, loss_lines
 from detr_conformance.packets.packet import FORMAT, VERSION, Packet, PacketCall, PacketPort, PacketRule
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseDocument, to_document
@@ -147,7 +147,8 @@ def _as_the_rule(calls: Sequence[Call], of_calls: list[list[Line]], judged: Watc
     for place, call in enumerate(calls):
         if call.method == "loss" and call.raised is None and judged.failed is not None:
             with suppress(TypeError, ValueError, PortError):
-                lines = Result(call.answer, call.cases[0], judged, []).as_the_rule(*judged.failed)
+                expected = expected_losses(call.cases[0], judged)
+                lines = Result(call.answer, call.cases[0], judged, [], expected).as_the_rule(*judged.failed)
                 if lines:
                     return [*of_calls[:place], lines, *of_calls[place + 1 :]]
     return of_calls
@@ -192,7 +193,9 @@ def lines_of(call: Call, judged: PortUnderTest) -> list[Line]:
         return [*lines, *pairing_lines(call.answer, first)]
     if call.method == "denoising_group":
         return [*lines, *group_lines(call.answer, first, judged)]
-    return [*lines, *loss_lines(call.answer, call.cases, judged, call.asked)]
+    if call.method == "defaults":
+        return [*lines, *default_lines(call.answer, first, judged)]
+    return [*lines, *loss_lines(call.method, call.answer, call.cases, judged, call.asked)]
 
 
 def _reader(state: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -24,19 +24,22 @@ class Result:
         case: what it was asked.
         judged: the port.
         way: the path to this result from what the call returned.
+        expected: what the reference says of it; None where it has no single answer.
 
     Raises:
         PortError, TypeError, ValueError: it is no set of losses.
     """
 
-    def __init__(self, answer: object, case: LossCase, judged: PortUnderTest, way: list[Step]) -> None:
-        """Read the answer, and ask the reference."""
+    def __init__(
+        self, answer: object, case: LossCase, judged: PortUnderTest, way: list[Step], expected: Losses | None
+    ) -> None:
+        """Read the answer."""
         self.returned = ReturnedLosses(answers.loss_result(answer), case, judged)
         self.case = case
         self.judged = judged
         self.way = way
         self.name = f"result {way[0]}, " if way else ""
-        self.expected = _expected(case, judged)
+        self.expected = expected
 
     def as_the_rule(self, key: str, expected: Tracked) -> list[Line]:
         """A line about one loss beside what a rule expected of it; none if the loss is within that budget."""
@@ -112,20 +115,61 @@ class Result:
             yield text("list", what, [*self.way, "mutated"], list(result.mutated), [])
 
 
-def loss_lines(answer: object, cases: tuple[LossCase, ...], judged: PortUnderTest, asked: list[set[str]]) -> list[Line]:
-    """Lines about a result of `loss`, or about those of `losses_in_turn`, which come in a list."""
+SEVERAL = ("losses_in_turn", "losses_of_ranks", "losses_of_steps")
+"""Methods that return the losses of several cases, in a list."""
+
+
+def loss_lines(
+    method: str, answer: object, cases: tuple[LossCase, ...], judged: PortUnderTest, asked: list[set[str]]
+) -> list[Line]:
+    """Lines about a result of `loss`, or about those of a method that returns several."""
     results = answer if isinstance(answer, list) else [answer]
+    expected = _expected_of(method, cases, judged)
     lines: list[Line] = []
-    for place, (result, case) in enumerate(zip(results, cases, strict=False)):
+    for place, (result, case, wanted) in enumerate(zip(results, cases, expected, strict=False)):
         way: list[Step] = [place] if isinstance(answer, list) else []
         try:
-            lines += Result(result, case, judged, way).lines(asked[place] if place < len(asked) else set())
+            lines += Result(result, case, judged, way, wanted).lines(asked[place] if place < len(asked) else set())
         except (TypeError, ValueError, PortError):
             return [text("type", "type of the answer", [], type(answer).__name__, "LossResult")]
     return lines
 
 
-def _expected(case: LossCase, judged: PortUnderTest) -> Losses | None:
+def default_lines(answer: object, case: LossCase, judged: PortUnderTest) -> list[Line]:
+    """Lines about the defaults of a constructor that are in the recipe, each as its text."""
+    try:
+        found = answers.options(answer)
+    except (TypeError, ValueError):
+        return [text("type", "type of the answer", [], type(answer).__name__, "dict")]
+    recipe = judged.spec.recipe.get(case.config.classification, {})
+    return [
+        text("list", name, [name], found[name], {**found[name], **_own(value, found[name])})
+        if isinstance(value, Mapping)
+        else text("list", name, [name], found[name], value)
+        for name, (value, _) in recipe.items()
+        if name in found
+    ]
+
+
+def _own(published: Mapping[str, float], found: Mapping[str, float]) -> dict[str, float]:
+    """The published gains of the terms that a port has."""
+    return {term: gain for term, gain in published.items() if term in found}
+
+
+def _expected_of(method: str, cases: tuple[LossCase, ...], judged: PortUnderTest) -> Sequence[Losses | None]:
+    """What the reference says of each case; None where it has no single answer."""
+    together = {
+        "losses_of_ranks": oracle.expected_losses_of_ranks,
+        "losses_of_steps": oracle.expected_losses_of_steps,
+    }
+    if method not in together:
+        return [expected_losses(case, judged) for case in cases]
+    if not all(oracle.matching_is_certain(case, judged.spec) for case in cases):
+        return [None] * len(cases)
+    return together[method](cases, judged.spec)
+
+
+def expected_losses(case: LossCase, judged: PortUnderTest) -> Losses | None:
     """What the reference says; None where it has no single answer."""
     try:
         if oracle.matching_is_certain(case, judged.spec):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from detr_conformance.packets.losses import SEVERAL
 from detr_conformance.packets.packet import Packet
 from detr_conformance.packets.script_lines import compared, indented, loaded, verdict
 from detr_conformance.packets.script_tensors import takes_tensors, with_tensors
@@ -117,9 +118,9 @@ def _with_port(packet: Packet, packet_name: str, is_port: bool) -> list[str]:
 
 def _read(packet: Packet) -> list[str]:
     reading, method = str(packet.reading), packet.calls[0].method
-    if reading in READ_LOSS and method in ("loss", "losses_in_turn"):
-        in_turn = method == "losses_in_turn"
-        return READ_LOSS[reading].format(of="[way[0]]" if in_turn else "", key=2 if in_turn else 1).splitlines()
+    if reading in READ_LOSS and method in ("loss", *SEVERAL):
+        several = method in SEVERAL
+        return READ_LOSS[reading].format(of="[way[0]]" if several else "", key=2 if several else 1).splitlines()
     return READ.get(reading, "").splitlines()
 
 
@@ -128,8 +129,8 @@ def _call(packet: Packet) -> list[str]:
     before = [SEED[reading]] if reading in SEED else []
     if reading == "raised":
         before = ['print("it raised", *(line["got"] for line in call["lines"]))']
-    if method == "losses_in_turn":
-        return [*before, 'answer = port.losses_in_turn(from_documents(call["cases"]))']
+    if method in SEVERAL:
+        return [*before, f'answer = port.{method}(from_documents(call["cases"]))']
     return [*before, f'answer = port.{method}(from_document(call["cases"][0]))']
 
 

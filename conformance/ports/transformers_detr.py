@@ -41,7 +41,9 @@ class TransformersDetrPort(ListOfDictsPort):
 
     name = "transformers-detr"
     profile = "detr"
-    capabilities = frozenset({"softmax", "no_aux", "gradients", "one_object", "match", "matcher_options"}) | RANKS
+    capabilities = (
+        frozenset({"softmax", "no_aux", "gradients", "one_object", "match", "matcher_options", "defaults"}) | RANKS
+    )
     dtypes = frozenset({"float32"})  # the weights of the classes are float32; torch.cdist knows no half precision
     options: Mapping[str, Any] = {"loss_gain": GAINS}
     names = NAMES
@@ -66,6 +68,14 @@ class TransformersDetrPort(ListOfDictsPort):
         """The gains of the matching cost: those of the recipe, or those that the case asks for."""
         return case.matcher.cost_gain if case.changes_matcher else {"class": 1.0, "bbox": 5.0, "giou": 2.0}
 
+    def defaults(self, case: LossCase) -> dict[str, Any]:  # noqa: ARG002  # one loss, one configuration
+        """Those of the configuration."""
+        config = self.config_class()
+        cost = {"class": config.class_cost, "bbox": config.bbox_cost, "giou": config.giou_cost}
+        gain = {"bbox": config.bbox_loss_coefficient, "giou": config.giou_loss_coefficient}
+        alpha = {"alpha": config.focal_alpha} if hasattr(config, "focal_alpha") else {}
+        return {"cost_gain": cost, "loss_gain": gain, **alpha}
+
     def own_options(self, case: LossCase) -> dict[str, Any]:  # noqa: ARG002  # for others
         """Options that only this configuration has."""
         return {"eos_coefficient": 0.1}
@@ -86,10 +96,10 @@ class TransformersDetrPort(ListOfDictsPort):
         """As a process that `accelerate launch` has started: it goes by the environment."""
         from accelerate import PartialState
 
-        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "MASTER_ADDR": "localhost"}
         with mock.patch.dict(os.environ, place):
-            PartialState(cpu=True)
             try:
+                PartialState(cpu=True)
                 yield
             finally:
                 PartialState._reset_state()  # the one way to be another rank in the same process

@@ -184,9 +184,31 @@ def _accepts(function: Callable[..., Any], options: Mapping[str, Any]) -> bool:
     return True
 
 
-def port() -> UltralyticsPort:
-    """The installed `ultralytics` package."""
-    from ultralytics.models.utils.loss import RTDETRDetectionLoss
-    from ultralytics.models.utils.ops import get_cdn_group
+class PackagePort(UltralyticsPort):
+    """The installed `ultralytics` package, which also tells the defaults of its constructor."""
 
-    return UltralyticsPort(RTDETRDetectionLoss, get_cdn_group)
+    def __init__(self) -> None:
+        """Import what it judges."""
+        from ultralytics.models.utils.loss import RTDETRDetectionLoss
+        from ultralytics.models.utils.ops import get_cdn_group
+
+        super().__init__(RTDETRDetectionLoss, get_cdn_group)
+        self.capabilities |= {"defaults"}
+
+    def defaults(self, case: LossCase) -> dict[str, Any]:
+        """What a loss has to which only the choice of the classification loss was passed."""
+        loss = self.loss_class(nc=case.config.nc, use_fl=case.config.use_fl, use_vfl=case.config.use_vfl)
+        focal, matcher = loss.vfl if case.config.use_vfl else loss.fl, loss.matcher
+        return {
+            "gamma": float(focal.gamma),
+            "alpha": float(focal.alpha),
+            "loss_gain": dict(loss.loss_gain),
+            "cost_gain": dict(matcher.cost_gain),
+            "cost_alpha": matcher.alpha,
+            "cost_gamma": matcher.gamma,
+        }
+
+
+def port() -> PackagePort:
+    """The installed `ultralytics` package."""
+    return PackagePort()

@@ -70,6 +70,27 @@ def packet_path(tmp_path, monkeypatch):
     return kept(named("plausible-bce-hard-labels"), tmp_path)
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
+@pytest.mark.parametrize(
+    ("name", "rule_id", "method"),
+    [
+        ("hf-detr-normaliser-divided-twice", "RANK-01", "losses_of_ranks"),
+        ("plausible-mean-of-micro-batches", "RANK-09", "losses_of_steps"),
+        ("hf-deformable-class-cost-of-one", "API-09", "defaults"),
+    ],
+)
+def test_a_packet_shows_what_ranks_micro_batches_and_constructors_do(name, rule_id, method, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(HERE)
+    mutant, rule = named(name), next(each for each in RULES if each.id == rule_id)
+    options = CheckOptions(port=f"museum_ports:{mutant.id.replace('-', '_')}")
+    outcome = judge(rule, mutant.port(), level="smoke", shrink=False)
+    path = keep(outcome, mutant.port(), mutant.home, options, str(tmp_path))
+    packet, _ = read(path.read_text())
+    assert packet.shown
+    assert [call.method for call in packet.calls] == [method]
+    assert status(script_of(path)) == 1
+
+
 def status(script: Path) -> object:
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(script))
@@ -124,7 +145,7 @@ def test_a_packet_allows_the_dtypes_that_the_rules_allow(small_case):
     port = ReferencePort()
     answer = port.loss(small_case.change(aux_loss=False))
     in_half = replace(answer, dtypes=dict.fromkeys(answer.losses, "float16"))
-    lines = loss_lines(in_half, (small_case.change(aux_loss=False),), PortUnderTest(port), [])
+    lines = loss_lines("loss", in_half, (small_case.change(aux_loss=False),), PortUnderTest(port), [])
     wrong = {line.what for line in lines if line.off}
     assert wrong == {f"dtype of {key}" for key, loss in answer.losses.items() if loss}
     assert wrong, "some losses are not 0"
