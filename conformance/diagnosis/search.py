@@ -41,6 +41,8 @@ CASES_TO_TELL_APART = 24
 """So many further cases are asked about if more than one mutant explains all others."""
 SEVERAL = Request(layers=(2, 4), images=(2, 4), queries=(2, 8), targets=(0, 3))
 """What those cases look like."""
+CASES_OF_RANKS = 8
+"""What ranks share is asked about on so many cases first."""
 CASES_AGAINST = 1
 """A mutant is in no pair if on more cases than these it spoils an answer that the port has right. On one, the other
 mutant may hide it."""
@@ -168,7 +170,8 @@ def _evidence(judged: PortUnderTest, cases: Sequence[LossCase]) -> Evidence:
     if evidence.is_right() and judged.can("one_object"):  # it shows in what is kept from one call to the next
         evidence = Evidence(judged, certain, "in turn")
     if evidence.is_right() and judged.can("ranks"):  # it shows where ranks share the images
-        evidence = Evidence(judged, [case for case in _further_cases(judged) if case.images > 1], "in ranks")
+        several = [case for case in _further_cases(judged) if case.images > 1]
+        evidence = Evidence(judged, several[:CASES_OF_RANKS], "in ranks")
     return evidence
 
 
