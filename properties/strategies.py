@@ -87,6 +87,7 @@ class Domain:
         no_gamma_of_0: classification losses whose gamma is above 0.
         gammas: values of gamma; alphas likewise, and gains by term.
         extra: the extra terms that it has.
+        extra_gains: rows of gains of these; empty for any.
         points: whether masks are compared on points.
     """
 
@@ -109,6 +110,7 @@ class Domain:
     alphas: tuple[float, ...] = ALPHAS
     gains: tuple[tuple[float, float, float], ...] = GAINS
     extra: tuple[str, ...] = ()
+    extra_gains: tuple[tuple[float, ...], ...] = ()
     points: bool = False
 
     @staticmethod
@@ -117,6 +119,7 @@ class Domain:
         plan, options = judged.spec.layers, options_of(judged.port)
         classification = frozenset(CLASSIFICATION) & judged.port.capabilities & frozenset(judged.spec.class_terms)
         gains = options.get("loss_gain")
+        extra = tuple(name for name, term in judged.spec.extra_terms.items() if judged.can(term.needs))
         return Domain(
             classification=classification,
             working=classification,
@@ -136,7 +139,10 @@ class Domain:
             gammas=tuple(options.get("gamma", GAMMAS)),
             alphas=tuple(options.get("alpha", ALPHAS)),
             gains=GAINS if gains is None else tuple((each["class"], each["bbox"], each["giou"]) for each in gains),
-            extra=tuple(name for name, term in judged.spec.extra_terms.items() if judged.can(term.needs)),
+            extra=extra,
+            extra_gains=tuple(
+                tuple(each[name] for name in extra) for each in gains or () if extra and each.keys() >= set(extra)
+            ),
             points=judged.can("mask_points")
             and any(term.needs == "mask_points" for term in judged.spec.extra_terms.values()),
         )
@@ -258,8 +264,10 @@ def _with_extra(draw: Draw, case: LossCase, numbers: Numbers, request: Request, 
     if with_sides and request.extra == "sometimes" and draw(_MOSTLY):
         return case
     factor = draw(_EXTRA_GAINS)
-    gains = {name: factor * (1.0 + place) for place, name in enumerate(domain.extra)}
-    case = case.change(loss_gain={**gains, **case.config.loss_gain})
+    gains = [factor * (1.0 + place) for place in range(len(domain.extra))]
+    if domain.extra_gains:
+        gains = draw(st.sampled_from(domain.extra_gains))
+    case = case.change(loss_gain={**dict(zip(domain.extra, gains, strict=True)), **case.config.loss_gain})
     if {"mask", "dice"} & set(domain.extra):
         case = draw(with_masks(case, numbers, points=domain.points))
     if with_sides:

@@ -15,7 +15,11 @@ from transformers.loss.loss_deformable_detr import (
     DeformableDetrForObjectDetectionLoss,
     DeformableDetrHungarianMatcher,
 )
-from transformers.loss.loss_for_object_detection import ForObjectDetectionLoss, HungarianMatcher
+from transformers.loss.loss_for_object_detection import (
+    ForObjectDetectionLoss,
+    ForSegmentationLoss,
+    HungarianMatcher,
+)
 from transformers.loss.loss_lw_detr import LwDetrForObjectDetectionLoss, LwDetrHungarianMatcher
 
 from detr_conformance.ports.list_of_dicts_port import ListOfDictsPort
@@ -109,6 +113,41 @@ class TransformersDetrPort(ListOfDictsPort):
         return self.matcher_class(**{f"{term}_cost": each for term, each in self.costs(case).items()})
 
 
+class TransformersDetrMasksPort(TransformersDetrPort):
+    """`ForSegmentationLoss`, the loss of DETR for segmentation. Masks of targets come in the sizes of their images."""
+
+    name = "transformers-detr-masks"
+    profile = "detr-masks"
+    capabilities = TransformersDetrPort.capabilities | {"masks"}
+    options: Mapping[str, Any] = {
+        "loss_gain": ({**GAINS[0], "mask": 1.0, "dice": 2.0}, {**GAINS[1], "mask": 3.0, "dice": 1.0})
+    }
+
+    def own_options(self, case: LossCase) -> dict[str, Any]:
+        """The gains of masks beside the others; those of the recipe, where the case names none."""
+        gains = {term: whole(case.config.loss_gain.get(term, 1.0)) for term in ("mask", "dice")}
+        return super().own_options(case) | {f"{term}_loss_coefficient": gain for term, gain in gains.items()}
+
+    def targets(self, case: LossCase, tensors: CaseTensors) -> list[dict[str, torch.Tensor]]:
+        """A dictionary for each image, with the masks of its targets."""
+        targets = super().targets(case, tensors)
+        if case.masks is not None:
+            for image, (height, width) in enumerate(case.masks.sizes):
+                own = tensors.constants["gt_masks"][case.of_image(image)]
+                targets[image]["masks"] = own[:, :height, :width]
+        return targets
+
+    def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
+        """With the masks of the last layer, the only ones that the model predicts."""
+        if case.masks is None:
+            return super().call(loss, case, tensors)
+        boxes, logits = tensors.predictions["pred_bboxes"], tensors.predictions["pred_scores"]
+        main = (logits[-1], self.targets(case, tensors), logits.device, boxes[-1])
+        masks = tensors.predictions["pred_masks"][-1]
+        total, losses, _ = ForSegmentationLoss(*main, masks, loss, **self.auxiliary(boxes, logits))
+        return as_in_total(total, losses)
+
+
 class TransformersDeformablePort(TransformersDetrPort):
     """`DeformableDetrForObjectDetectionLoss`, the loss of Deformable, Conditional and DAB DETR.
 
@@ -196,6 +235,11 @@ def whole(number: float) -> float:
 def port() -> TransformersDetrPort:
     """DETR of the installed `transformers` package."""
     return TransformersDetrPort()
+
+
+def masks_port() -> TransformersDetrMasksPort:
+    """DETR for segmentation of the installed `transformers` package."""
+    return TransformersDetrMasksPort()
 
 
 def deformable_port() -> TransformersDeformablePort:

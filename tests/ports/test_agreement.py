@@ -34,6 +34,14 @@ BASE_ONLY = {
 }
 
 
+MASKS = {
+    *(f"B = {images}" for images in range(1, 6)),
+    *(f"L = {layers}" for layers in range(1, 6)),
+    *("empty image first", "empty image in the middle", "empty image last", "no target at all", "Q < n", "Q = n"),
+    *("images of several sizes", "masks made larger", "masks made smaller", "masks of one size", "empty object"),
+}
+
+
 def corners_of(case: LossCase) -> set[str]:
     """The corners that a case lies in."""
     groups, config = case.gt_groups, case.config
@@ -59,7 +67,21 @@ def corners_of(case: LossCase) -> set[str]:
         "box without area": any(box[2] == 0 for box in boxes),
         "box inside out": any(box[2] < 0 for box in boxes),
     }
-    return {name for name, holds in corners.items() if holds}
+    return {name for name, holds in (corners | corners_of_masks(case)).items() if holds}
+
+
+def corners_of_masks(case: LossCase) -> dict[str, bool]:
+    """Those of its masks, if it has any."""
+    if case.masks is None:
+        return {}
+    predicted, wanted = case.masks.pred_masks.shape[3:], case.masks.size
+    return {
+        "images of several sizes": len(set(case.masks.sizes)) > 1,
+        "masks made larger": predicted[0] < wanted[0] and predicted[1] < wanted[1],
+        "masks made smaller": predicted[0] > wanted[0] and predicted[1] > wanted[1],
+        "masks of one size": predicted == wanted,
+        "empty object": not case.masks.gt_masks.any(axis=(1, 2)).all(),
+    }
 
 
 class Census:
@@ -119,19 +141,21 @@ def report(judged: PortUnderTest, census: Census, capsys: pytest.CaptureFixture[
 
 @pytest.mark.usefixtures("shapes_unchecked")  # hundreds of calls
 @pytest.mark.parametrize(
-    ("package", "module", "corners"),
+    ("package", "factory", "corners"),
     [
-        ("ultralytics", "ultralytics", EVERYWHERE | BASE_ONLY),
-        ("transformers", "transformers_rtdetr", EVERYWHERE),
-        ("torch", "optimized", EVERYWHERE | BASE_ONLY),
+        ("ultralytics", "ultralytics:port", EVERYWHERE | BASE_ONLY),
+        ("transformers", "transformers_rtdetr:port", EVERYWHERE),
+        ("transformers", "transformers_detr:masks_port", MASKS),
+        ("torch", "optimized:port", EVERYWHERE | BASE_ONLY),
     ],
-    ids=["ultralytics", "transformers", "optimized"],
+    ids=["ultralytics", "transformers", "transformers-masks", "optimized"],
 )
 def test_the_reference_agrees_with(
-    package: str, module: str, corners: set[str], cases: int, capsys: pytest.CaptureFixture[str]
+    package: str, factory: str, corners: set[str], cases: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip(package, reason=f"needs the {package} package, which an environment of tox.ini has")
-    judged = PortUnderTest(importlib.import_module(f"detr_conformance.ports.{module}").port())
+    module, _, name = factory.partition(":")
+    judged = PortUnderTest(getattr(importlib.import_module(f"detr_conformance.ports.{module}"), name)())
     census = compare_all(judged, cases)
     report(judged, census, capsys)
     assert judged.largest_share <= 1.0
