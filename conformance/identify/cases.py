@@ -10,12 +10,20 @@ from typing import Any
 import numpy as np
 
 from detr_conformance.identify.decisions import class_losses
-from detr_conformance.properties.case import CLASSIFICATION, GeneratorConfig, LossCase, LossConfig, MatcherConfig
+from detr_conformance.properties.case import (
+    CLASSIFICATION,
+    GeneratorConfig,
+    LossCase,
+    LossConfig,
+    Masks,
+    MatcherConfig,
+)
 from detr_conformance.properties.drawing import Pool, pool
 from detr_conformance.properties.numbers import Numbers
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.strategies import Domain, Sizes, assemble, by_term, denoising_queries, predict
+from detr_conformance.properties.tolerance import rounded
 
 LAYERS = 3
 """Of most cases: every convention defines the loss of so many."""
@@ -203,3 +211,15 @@ def _one_less(layers: int) -> int:
 
 def _as_many(layers: int) -> int:
     return layers
+
+
+def with_masks(case: LossCase) -> LossCase:
+    """The case with masks of a few pixels."""
+    rng = np.random.default_rng(case.targets)
+    pred = rounded(rng.normal(0.0, 2.0, (*case.pred_bboxes.shape[:3], 2, 3)), case.dtype)
+    objects = (rng.random((case.targets, 4, 3)) < 0.5).astype(np.float64)
+    return case.change(masks=Masks(pred, objects, ((4, 3),) * case.images))
+
+
+WITH: dict[str, Callable[[LossCase], LossCase]] = {"masks": with_masks}
+"""What puts into a case what extra terms read, by the capability of those who have them."""

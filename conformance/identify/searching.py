@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 
 from detr_conformance.identify.answers import Answers, Tell, alike, described, got, is_certain, predicted, share
-from detr_conformance.identify.cases import CaseMaker, of_any_convention
+from detr_conformance.identify.cases import WITH, CaseMaker, of_any_convention
 from detr_conformance.identify.decisions import Alternative, decisions, widest_spec
 from detr_conformance.identify.elimination import Hypotheses, Outcome, eliminate
 from detr_conformance.identify.question import CHOICE_OF_TERM, Choice, Question, term_used
@@ -21,6 +23,7 @@ from detr_conformance.properties.strategies import Domain
 from detr_conformance.reference import FAMILY, LossSpec
 from detr_conformance.reference.keys import TERMS
 from detr_conformance.reference.pairing import own_per_layer, shared_from_the_last, shared_if_asked
+from detr_conformance.reference.terms import Term
 
 CASES_IN_THE_END = 8
 """So many cases of all kinds must be explained."""
@@ -101,7 +104,25 @@ class Search:
         places = {path: self.decisions[path].place_of(spec) for path in self.outcomes if self.is_known(path)}
         other = [path for path, place in places.items() if place is not None and not self._may_be(path, place, spec)]
         refused = self.refused_kinds & spec.class_terms.keys()
-        return [*other, *(f"class_terms.{name}" for name in sorted(self.terms - spec.class_terms.keys() | refused))]
+        kinds = (f"class_terms.{name}" for name in sorted(self.terms - spec.class_terms.keys() | refused))
+        extra = {name for name, term in spec.extra_terms.items() if self._is_asked(term)}
+        return [*other, *kinds, *(f"extra_terms.{name}" for name in sorted(self.extra ^ extra))]
+
+    @cached_property
+    def extra(self) -> frozenset[str]:
+        """The extra terms that the port has a loss of, where it is given what they read."""
+        found: set[str] = set()
+        for spec in FAMILY.values():
+            for needs in {term.needs for term in spec.extra_terms.values() if self._is_asked(term)}:
+                case = WITH[needs](self.maker.unambiguous(0))
+                with suppress(PortError):
+                    keys = self.answers.losses(case, spec).values
+                    found |= {name for name in spec.extra_terms if {f"loss_{name}", f"loss_{name}_aux"} & keys.keys()}
+        return frozenset(found)
+
+    def _is_asked(self, term: Term) -> bool:
+        """Whether the port says that it has such a term, and there are cases for it."""
+        return term.needs in WITH and self.answers.can(term.needs)
 
     def _may_be(self, path: str, place: int, spec: LossSpec) -> bool:
         """Whether nothing speaks against an alternative, as far as its spec defines what was asked."""
