@@ -188,7 +188,6 @@ def _encode_masks(masks: Masks) -> dict[str, Any]:
         "pred_masks": _encode_array(masks.pred_masks),
         "gt_masks": _encode_array(masks.gt_masks),
         "sizes": [[int(each) for each in size] for size in masks.sizes],
-        "points": None if masks.points is None else _encode_array(masks.points),
     }
 
 
@@ -281,12 +280,10 @@ def _decode_denoising(document: Any) -> Denoising | None:
 def _decode_masks(document: Any) -> Masks:
     _check_names("masks", document, {each.name for each in fields(Masks)})
     sizes = _decode("masks.sizes", document["sizes"], list)
-    points = document["points"]
     return Masks(
         pred_masks=_decode_array("masks.pred_masks", document["pred_masks"]),
         gt_masks=_decode_array("masks.gt_masks", document["gt_masks"]),
         sizes=tuple(_decode_size(f"masks.sizes[{image}]", each) for image, each in enumerate(sizes)),
-        points=None if points is None else _decode_array("masks.points", points),
     )
 
 

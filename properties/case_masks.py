@@ -1,4 +1,4 @@
-"""The masks of a case: those that are predicted, those of targets, and the points on which they may be compared."""
+"""The masks of a case: those that are predicted, and those of targets."""
 
 from __future__ import annotations
 
@@ -26,14 +26,11 @@ class Masks:
         pred_masks: logits of a mask for each query, shape (layers, images, queries, height, width), of the whole batch.
         gt_masks: for each target 1 on the object and 0 beside it, shape (targets, batch height, batch width).
         sizes: height and width of each image.
-        points: x and y as shares of the batch's width and height, on which masks are compared by those who do not
-            compare pixels; None for pixels.
     """
 
     pred_masks: Float[np.ndarray, "layers images queries height width"]
     gt_masks: Float[np.ndarray, "targets batch_height batch_width"]
     sizes: tuple[Size, ...]
-    points: Float[np.ndarray, "points 2"] | None = None
 
     @property
     def size(self) -> Size:
@@ -42,8 +39,7 @@ class Masks:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every array by the name that it goes by in a loss call."""
-        arrays = {"pred_masks": self.pred_masks, "gt_masks": self.gt_masks}
-        return arrays if self.points is None else arrays | {"points": self.points}
+        return {"pred_masks": self.pred_masks, "gt_masks": self.gt_masks}
 
     def taken(
         self,
@@ -73,17 +69,12 @@ class Masks:
     def mirrored(self) -> Masks:
         """The batch reflected left to right; every image becomes as large as the batch."""
         pred, gt = (each[..., ::-1].copy() for each in (self.pred_masks, self.gt_masks))
-        return Masks(pred, gt, self.of_one_size().sizes, _moved(self.points, [-1.0, 1.0], [1.0, 0.0]))
+        return Masks(pred, gt, self.of_one_size().sizes)
 
     def transposed(self) -> Masks:
         """Rows become columns."""
         pred, gt = (each.swapaxes(-2, -1).copy() for each in (self.pred_masks, self.gt_masks))
-        points = None if self.points is None else self.points[:, ::-1].copy()
-        return Masks(pred, gt, tuple((width, height) for height, width in self.sizes), points)
-
-
-def _moved(points: np.ndarray | None, factor: list[float], offset: list[float]) -> np.ndarray | None:
-    return None if points is None else points * factor + offset
+        return Masks(pred, gt, tuple((width, height) for height, width in self.sizes))
 
 
 def check_masks(masks: Masks, leading: tuple[int, ...], images: int, targets: int) -> None:
@@ -106,11 +97,6 @@ def check_masks(masks: Masks, leading: tuple[int, ...], images: int, targets: in
     wrong = masks.gt_masks[(masks.gt_masks != 0) & (masks.gt_masks != 1)]
     if wrong.size:
         raise ValueError(f"masks.gt_masks has {wrong[0]}, expected 0 and 1")
-    points = masks.points
-    if points is not None and (points.ndim != 2 or points.shape[1] != 2 or not len(points)):
-        raise ValueError(f"masks.points has shape {points.shape}, expected (points, 2), at least one point")
-    if points is not None and not ((points >= 0) & (points <= 1)).all():
-        raise ValueError(f"masks.points has {points[(points < 0) | (points > 1)][0]}, expected shares from 0 to 1")
 
 
 def check_padding(masks: Masks, batch_idx: Sequence[int]) -> None:

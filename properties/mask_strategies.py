@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_masks import Masks, Size
 from detr_conformance.properties.numbers import Numbers
-from detr_conformance.properties.tolerance import rounded
 
 Draw = Callable[..., Any]
 """Hypothesis' DrawFn, which beartype cannot check at run time."""
@@ -28,14 +27,13 @@ MASK_SCALE = 3.0
 
 
 @st.composite
-def with_masks(draw: Draw, case: LossCase, numbers: Numbers, points: bool) -> LossCase:
+def with_masks(draw: Draw, case: LossCase, numbers: Numbers) -> LossCase:
     """The case with masks for its queries and its targets.
 
     Args:
         draw: given by Hypothesis.
         case: a case without masks.
         numbers: where logits and pixels come from.
-        points: masks are compared on points.
     """
     shape = (draw(PIXELS), draw(PIXELS))
     sizes = draw(_sizes(case.images))
@@ -45,8 +43,7 @@ def with_masks(draw: Draw, case: LossCase, numbers: Numbers, points: bool) -> Lo
     for target, image in enumerate(case.batch_idx):
         height, width = sizes[image]
         gt[target, :height, :width] = _object(numbers.rng, height, width)
-    chosen = _points(draw(st.integers(1, 5)), numbers.rng, case.target_dtype) if points else None
-    return _with_denoising(case.change(masks=Masks(pred, gt, sizes, chosen)), numbers)
+    return _with_denoising(case.change(masks=Masks(pred, gt, sizes)), numbers)
 
 
 @st.composite
@@ -68,12 +65,6 @@ def _object(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
         top, left = rng.integers(height), rng.integers(width)
         mask[top : rng.integers(top, height) + 1, left : rng.integers(left, width) + 1] = 1.0
     return mask
-
-
-def _points(count: int, rng: np.random.Generator, dtype: str) -> np.ndarray:
-    """Anywhere in the image, some of them on its border."""
-    points = rng.random((count, 2))
-    return rounded(np.where(rng.random((count, 2)) < 0.1, np.round(points), points), dtype)
 
 
 def _with_denoising(case: LossCase, numbers: Numbers) -> LossCase:

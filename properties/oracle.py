@@ -53,7 +53,7 @@ def _extra(case: LossCase, of_denoising: bool = False) -> tuple[dict[str, np.nda
     if masks is not None:
         own = dn.masks if of_denoising and dn is not None else masks.pred_masks
         further |= {} if own is None else {"masks": own}
-        constants |= {"gt_masks": masks.gt_masks, "points": masks.points}
+        constants |= {"gt_masks": masks.gt_masks}
     given = case.distributions
     if given is not None:
         corners = dn.corners if of_denoising and dn is not None else given.pred_corners

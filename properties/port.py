@@ -36,7 +36,6 @@ CAPABILITIES = {
     "denoising_group": "generates denoising queries: Port.denoising_group",
     "masks": "computes the losses of masks, pixel by pixel (LossCase.masks)",
     "distributions": "computes D-FINE's losses of distributions of box sides (LossCase.distributions)",
-    "mask_points": "computes the losses of masks on the points that it is given (LossCase.masks.points)",
     "ranks": "computes its losses as each rank of a data-parallel run does: Port.losses_of_ranks",
     "normaliser": "takes the normaliser of all micro-batches of an optimiser step: Port.losses_of_steps",
     "defaults": "tells what its constructor sets where nothing is passed: Port.defaults",

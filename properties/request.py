@@ -94,7 +94,6 @@ class Request:
             case.dtype == self.dtype,
             self.denoising == "sometimes" or (self.denoising == "always") == (case.denoising is not None),
             self.matcher_options or not case.changes_matcher,
-            self.extra != "always" or case.records(),
             self.query_groups[0] <= config.query_groups <= self.query_groups[1],
             self.extra == "sometimes" or (self.extra == "always") == bool(case.records()),
         )

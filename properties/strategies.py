@@ -88,7 +88,6 @@ class Domain:
         gammas: values of gamma; alphas likewise, and gains by term.
         extra: the extra terms that it has.
         extra_gains: rows of gains of these; empty for any.
-        points: whether masks are compared on points.
     """
 
     classification: frozenset[str] = frozenset({"varifocal", "focal", "bce"})
@@ -111,7 +110,6 @@ class Domain:
     gains: tuple[tuple[float, float, float], ...] = GAINS
     extra: tuple[str, ...] = ()
     extra_gains: tuple[tuple[float, ...], ...] = ()
-    points: bool = False
 
     @staticmethod
     def of(judged: PortUnderTest) -> Domain:
@@ -143,8 +141,6 @@ class Domain:
             extra_gains=tuple(
                 tuple(each[name] for name in extra) for each in gains or () if extra and each.keys() >= set(extra)
             ),
-            points=judged.can("mask_points")
-            and any(term.needs == "mask_points" for term in judged.spec.extra_terms.values()),
         )
 
     def gammas_of(self, classification: str) -> tuple[float, ...]:
@@ -269,7 +265,7 @@ def _with_extra(draw: Draw, case: LossCase, numbers: Numbers, request: Request, 
         gains = draw(st.sampled_from(domain.extra_gains))
     case = case.change(loss_gain={**dict(zip(domain.extra, gains, strict=True)), **case.config.loss_gain})
     if {"mask", "dice"} & set(domain.extra):
-        case = draw(with_masks(case, numbers, points=domain.points))
+        case = draw(with_masks(case, numbers))
     if with_sides:
         case = draw(with_distributions(case, numbers))
     return case

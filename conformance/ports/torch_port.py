@@ -31,8 +31,7 @@ class CaseTensors:
         batch_idx: image of each target, int64.
         pos_idx: for each image its positive denoising slots, int64; empty without denoising.
         gt_idx: for each image the targets of one denoising group, int64; empty without denoising.
-        constants: what extra terms read beside predictions, by name, float32 or float64: with masks `gt_masks`, and
-            `points` where masks are compared on points.
+        constants: what extra terms read beside predictions, by name, float32 or float64: with masks `gt_masks`.
     """
 
     predictions: Mapping[str, torch.Tensor]
