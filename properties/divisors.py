@@ -46,6 +46,12 @@ def _divisor(case: LossCase, spec: LossSpec, term: str, tally: Tally) -> float:
     return float(spec.divisor(name, tally))
 
 
+def is_mean(spec: LossSpec, term: str) -> bool:
+    """Whether a term is a mean over queries before it is divided by anything."""
+    extra = spec.extra_terms.get(term)
+    return extra is not None and extra.is_mean
+
+
 def ordinary_keys(losses: Iterable[str]) -> tuple[list[str], list[str]]:
     """The canonical keys of the main and of the auxiliary losses of ordinary queries, term by term."""
     ordinary = [key for key in losses if not key.endswith("_dn")]

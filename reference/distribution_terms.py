@@ -159,5 +159,6 @@ DDF = Term(
     layers=of_decoder,
     optional=last,
     normaliser=nothing,
+    is_mean=True,
 )
 """Decoupled distillation of the last layer's distributions into those of the others."""

@@ -48,6 +48,7 @@ class Term:
         normaliser: what the sum is divided by.
         layers: which layers of a stack have it: 1 for those, 0 for the others.
         optional: in which of these it is 0 whoever computes it, and may be left out; likewise.
+        is_mean: it is a mean over queries, and no sum over pairs: more of the same leaves it as it is.
         pairs: whether it is about the pairs of the classification loss or about those of the box losses.
     """
 
@@ -58,4 +59,5 @@ class Term:
     normaliser: Normaliser = matched_pairs
     layers: Callable[[Stack], Weights] = every_layer
     optional: Callable[[Stack], Weights] = no_layer
+    is_mean: bool = False
     pairs: Literal["classes", "boxes"] = "boxes"

@@ -11,7 +11,7 @@ from detr_conformance.properties.additions import (
     repeat_first_layer,
 )
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.divisors import divisor, ordinary_keys, term_of
+from detr_conformance.properties.divisors import divisor, is_mean, ordinary_keys, term_of
 from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
 from detr_conformance.properties.questions import adds_layers_up, divides_by_counts, matches_alike
 from detr_conformance.properties.request import Request
@@ -97,4 +97,5 @@ def batch_given_twice(port: PortUnderTest, case: LossCase) -> None:
     expected, once, again = port.expected(twice), port.loss(case), port.loss(twice)
     for key in chain(*ordinary_keys(expected)):
         single, double = (divisor(each, port.spec, term_of(key)) for each in (case, twice))
-        again.assert_alike(once, key, expected[key], 2.0 * single / double)
+        copies = 1.0 if is_mean(port.spec, term_of(key)) else 2.0
+        again.assert_alike(once, key, expected[key], copies * single / double)
