@@ -9,6 +9,7 @@ import numpy as np
 
 from detr_conformance.reference import Guard, LossConfig, LossSpec, MatcherConfig
 from detr_conformance.reference.denoising import NEGATIVE, Layout
+from detr_conformance.reference.layers import Stack
 from detr_conformance.reference.normaliser import LayerTally, Tally
 
 TWO_VALUES: dict[str, tuple[Any, Any]] = {
@@ -38,6 +39,17 @@ def _matcher_of(spec: LossSpec, config: LossConfig) -> MatcherConfig:
 def adds_layers_up(spec: LossSpec) -> bool:
     """Whether the losses of the auxiliary layers are added, instead of averaged, say."""
     return float(spec.layers.total([1.0, 2.0])) == 3.0
+
+
+def is_alike_in_all_layers(spec: LossSpec, term: str, layers: int) -> bool:
+    """Whether every layer before the last has a term as the last one has it, or none of them has it.
+
+    Layers may be exchanged then. Distributions are what the encoder's layer has none of.
+    """
+    if term not in spec.extra_terms:
+        return True
+    *auxiliary, main = spec.extra_terms[term].layers(Stack(layers))
+    return not any(auxiliary) or all([*auxiliary, main])
 
 
 def counts_layers(spec: LossSpec, layers: int) -> float:

@@ -12,7 +12,7 @@ from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.judging import judge
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.rules import RULES
-from detr_conformance.reference import RTDETR, ULTRALYTICS, MatcherConfig, replace_in
+from detr_conformance.reference import FAMILY, RTDETR, ULTRALYTICS, MatcherConfig, replace_in
 from detr_conformance.reference.denoising import logit
 from detr_conformance.reference.normaliser import queries
 from detr_conformance.reference.pairing import shared_from_the_last
@@ -58,6 +58,7 @@ SPECS = {
         ("class_terms", {name: ULTRALYTICS.class_terms[name] for name in ("focal", "varifocal")}),
     ),
     "boxes of RT-DETR over queries": changed(("normaliser.giou", queries), spec=RTDETR),
+    "distributions without a union": changed(("extra_terms", FAMILY["dfine"].extra_terms), spec=RTDETR),
 }
 
 
