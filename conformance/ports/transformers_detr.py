@@ -227,7 +227,7 @@ def as_in_total(total: torch.Tensor, losses: Mapping[str, torch.Tensor]) -> dict
     return {key: loss * weight for (key, loss), weight in pairs if weight is not None}
 
 
-def whole(number: float) -> float:
+def whole(number: float) -> int | float:
     """The number as an int where it is one: some configurations refuse floats."""
     return int(number) if number == int(number) else number
 

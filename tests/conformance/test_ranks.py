@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="ranks of torch.distributed")
@@ -11,6 +12,10 @@ import torch
 import torch.distributed as dist
 
 from detr_conformance.ports.ranks import in_ranks
+from detr_conformance.ports.torch_port import TorchPort
+from detr_conformance.properties.port_under_test import PortError, PortUnderTest
+
+from ..properties.sample_cases import grid_of_boxes, grid_of_logits, small_case
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this build of torch has no torch.distributed")
 
@@ -88,3 +93,79 @@ def test_the_group_is_gone_after_an_error():
     with pytest.raises(ZeroDivisionError):
         run(lambda number: reduced(number) / 0, [1, 2])
     assert not dist.is_initialized()
+
+
+class MeanPort(TorchPort):
+    """Divides the sum of its logits by the mean number of targets; the total of a step by that of all micro-batches."""
+
+    name, profile = "mean", "deformable"
+    capabilities = frozenset({"focal", "ranks", "normaliser"})
+    dtypes = frozenset({"float32"})
+
+    def build(self, _case):
+        return self.over_ranks
+
+    def over_ranks(self, count):
+        count = torch.tensor(float(count))
+        if dist.is_initialized():
+            dist.all_reduce(count)
+            count /= dist.get_world_size()
+        return count.clamp(min=1)
+
+    def call(self, loss, case, tensors):
+        return {"loss_ce": tensors.predictions["pred_scores"].sum() / loss(case.targets)}
+
+    def call_in_step(self, _loss, _case, tensors, step):
+        return {"loss_ce": tensors.predictions["pred_scores"].sum() / sum(each.targets for each in step)}
+
+
+class LeavingPort(MeanPort):
+    """Has nothing to say on a rank without targets."""
+
+    def call(self, loss, case, tensors):
+        return super().call(loss, case, tensors) if case.targets else {}
+
+
+def batches(*counts):
+    return [
+        small_case(
+            pred_bboxes=grid_of_boxes(1, 1, 4),
+            pred_scores=grid_of_logits(1, 1, 4, 2) + rank,
+            denoising=None,
+            gt_cls=np.zeros(count, dtype=np.int64),
+            gt_bboxes=grid_of_boxes(count),
+            gt_groups=(count,),
+        )
+        for rank, count in enumerate(counts)
+    ]
+
+
+@pytest.mark.usefixtures("shapes_unchecked")
+def test_a_port_in_torch_runs_as_ranks_with_gradients():
+    cases = batches(3, 0)
+    results = MeanPort().losses_of_ranks(cases)
+    for case, result in zip(cases, results, strict=True):
+        assert float(result.losses["loss_ce"]) == pytest.approx(case.pred_scores.sum() / 1.5)
+        assert result.gradients["loss_ce"]["pred_scores"] == pytest.approx(np.full(case.pred_scores.shape, 1 / 1.5))
+
+
+@pytest.mark.usefixtures("shapes_unchecked")
+def test_a_port_in_torch_is_told_all_micro_batches():
+    cases = batches(3, 0, 1)
+    results = MeanPort().losses_of_steps(cases)
+    assert [float(each.losses["loss_ce"]) for each in results] == [float(case.pred_scores.sum() / 4) for case in cases]
+
+
+@pytest.mark.usefixtures("shapes_unchecked")
+def test_a_port_that_leaves_early_is_told_what_would_happen():
+    with pytest.raises(PortError, match="a real run would wait for ever: rank 0 calls the collectives all_reduce"):
+        PortUnderTest(LeavingPort()).losses_of_ranks(batches(3, 0))
+
+
+@pytest.mark.usefixtures("shapes_unchecked")
+def test_a_port_that_cannot_be_told_says_what_it_lacks():
+    class Lacking(MeanPort):
+        call_in_step = TorchPort.call_in_step
+
+    with pytest.raises(NotImplementedError, match="declares 'normaliser' and has no call_in_step"):
+        Lacking().losses_of_steps(batches(1, 2))

@@ -18,6 +18,8 @@ from detr_conformance.properties.case_json import from_json, to_json
 from detr_conformance.properties.transforms import shared_out
 from detr_conformance.resolve import resolve
 
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # as in a run
+
 FINDINGS = Path(__file__).parents[2] / "docs" / "findings"
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
