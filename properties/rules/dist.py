@@ -101,7 +101,13 @@ def sides_between_bins(port: PortUnderTest, case: LossCase) -> None:
         _assert_layers(port, posed(level, (0.625, 0.0), 1.0, masses), "fgl", cost, f"share {share}")
 
 
-@rule("DIST-06", source="softmax: a constant that is added to all logits drops out", request=ANY, needs=NEEDS)
+@rule(
+    "DIST-06",
+    source="softmax: a constant that is added to all logits drops out",
+    request=ANY,
+    needs=NEEDS,
+    among=localises,
+)
 def level_of_logits(port: PortUnderTest, case: LossCase) -> None:
     """A number that is added to all logits of a side changes nothing, whichever number each side gets."""
     level = map_corners(case, lambda corners: np.round(corners * 16.0) / 16.0)
@@ -154,7 +160,9 @@ def distillation_gradient(port: PortUnderTest, case: LossCase) -> None:
     port.loss(case).assert_gradients(expected, _keys(expected, "ddf"))
 
 
-@rule("DIST-11", source=f"{FGL} and {DDF.rpartition(' ')[2]}", request=ANY, needs={*NEEDS, "gradients"})
+@rule(
+    "DIST-11", source=f"{FGL} and {DDF.rpartition(' ')[2]}", request=ANY, needs={*NEEDS, "gradients"}, among=localises
+)
 def weights_and_teacher_are_constants(port: PortUnderTest, case: LossCase) -> None:
     """loss_fgl and loss_ddf have no gradient by boxes nor by logits of classes: IoU and confidence are constants. Nor
     has loss_ddf of the other layers one by the distributions of the last layer, from which they learn."""

@@ -136,6 +136,13 @@ def test_a_port_without_masks_is_asked_about_the_rest_only():
     assert missing == {rule.id for rule in RULES if rule.family == "MASK"}
 
 
+@pytest.mark.parametrize(("family", "specs"), [("MASK", {"detr-masks"}), ("DIST", {"dfine", "deim"})])
+def test_a_rule_on_extra_terms_is_about_the_specs_that_have_them(family, specs):
+    rules = [rule for rule in RULES if rule.family == family]
+    judged = {name: PortUnderTest(ReferencePort(spec)) for name, spec in FAMILY.items()}
+    assert all({name for name, each in judged.items() if rule.applies(each)} == specs for rule in rules)
+
+
 def test_drawn_masks_reach_what_bugs_hide_behind():
     cases = drawn(count=100)
     shapes = [(case.masks.pred_masks.shape[3:], case.masks.size) for case in cases]
