@@ -26,14 +26,12 @@ def _run(given: argparse.Namespace) -> int:
     from detr_conformance.identify.apart import identified
     from detr_conformance.identify.showing import show
     from detr_conformance.options import CheckOptions
-    from detr_conformance.resolve import resolve
 
     refuse_unwritable(given.write, "--write")
     refuse_unwritable(given.json, "--json")
     options = CheckOptions(
         port=given.port, adapter=given.adapter, denoising=given.denoising, memory=given.memory, level="smoke"
     )
-    resolve(options)
     found = identified(options)
     write(given.write, found.spec, "--write")
     write(given.json, found.to_json(), "--json")

@@ -19,7 +19,7 @@ from detr_conformance.options import CheckOptions
 
 START = 120.0
 """Seconds that the process may take until the port is asked for something: it imports frameworks."""
-SILENCE = 20.0
+SILENCE = 60.0
 """Seconds that a single answer may take."""
 BUILDING = "while it was built"
 
@@ -93,11 +93,11 @@ def main(asked: str, answer: str) -> None:
     from detr_conformance.properties.port_under_test import PortTimeout
 
     options = CheckOptions.decoded(asked)
-    port = prepare(options).port
-    limit(options.memory)
-    watched = WatchedPort(port, options.memory).as_port()
     found: Identification | str
     try:
+        port = prepare(options).port
+        limit(options.memory)
+        watched = WatchedPort(port, options.memory).as_port()
         found = report_of(Search(watched, tell).run())
     except UsageError as refused:
         found = str(refused)

@@ -21,6 +21,7 @@ from detr_conformance.properties.port import Port, keys_of
 from detr_conformance.properties.port_under_test import PortError, PortUnderTest
 from detr_conformance.properties.strategies import Domain
 from detr_conformance.reference import FAMILY, LossSpec
+from detr_conformance.reference.base_spec import NON_FINITE
 from detr_conformance.reference.keys import TERMS
 from detr_conformance.reference.pairing import own_per_layer, shared_from_the_last, shared_if_asked
 from detr_conformance.reference.terms import Term
@@ -78,9 +79,9 @@ class Search:
 
     @property
     def nearest(self) -> list[str]:
-        """The members of the family that fewest answers speak against."""
-        against = {name: len(self.against(spec)) for name, spec in FAMILY.items()}
-        return [name for name, number in against.items() if number == min(against.values())]
+        """The members that fewest answers speak against; of these, those of whose losses the port lacks fewest."""
+        against = {name: (len(self.against(spec)), self._lacking(spec)) for name, spec in FAMILY.items()}
+        return [name for name, numbers in against.items() if numbers == min(against.values())]
 
     @property
     def choice(self) -> Choice:
@@ -124,9 +125,16 @@ class Search:
         """Whether the port says that it has such a term, and there are cases for it."""
         return term.needs in WITH and self.answers.can(term.needs)
 
+    def _lacking(self, spec: LossSpec) -> int:
+        """How many losses of a spec the port does not declare: those cannot be told from what is not there."""
+        needs = {*spec.class_terms, *(term.needs for term in spec.extra_terms.values())}
+        return len(needs - self.answers.port.capabilities)
+
     def _may_be(self, path: str, place: int, spec: LossSpec) -> bool:
         """Whether nothing speaks against an alternative, as far as its spec defines what was asked."""
         alternatives, left = self.decisions[path].alternatives, self.left[path]
+        if path == "matcher.non_finite" and NON_FINITE in spec.undefined:
+            return True
         if path == "pairing" and "uni_match" in spec.undefined:  # whatever comes where layers are asked to share
             left = [each for each in range(len(alternatives)) if _paired_alike(alternatives, each, left)]
         return place in left

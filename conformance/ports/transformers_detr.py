@@ -13,6 +13,7 @@ import torch
 from transformers import ConditionalDetrConfig, DeformableDetrConfig, DetrConfig, LwDetrConfig, PretrainedConfig
 from transformers.loss.loss_deformable_detr import (
     DeformableDetrForObjectDetectionLoss,
+    DeformableDetrForSegmentationLoss,
     DeformableDetrHungarianMatcher,
 )
 from transformers.loss.loss_for_object_detection import (
@@ -26,6 +27,21 @@ from detr_conformance.ports.list_of_dicts_port import ListOfDictsPort
 from detr_conformance.ports.torch_port import CaseTensors
 from detr_conformance.ports.transformers_rtdetr import NAMES
 from detr_conformance.properties.case import LossCase
+from detr_conformance.reference import FAMILY, LossSpec
+from detr_conformance.reference.base_spec import differs
+
+_SEGMENTATION = "https://github.com/huggingface/transformers, src/transformers/loss/loss_deformable_detr.py"
+
+DEFORMABLE_MASKS = differs(
+    FAMILY["deformable"],
+    "deformable-masks",
+    extra_terms=(
+        FAMILY["detr-masks"].extra_terms,
+        "The main layer has DETR's two losses of masks.",
+        _SEGMENTATION,
+    ),
+)
+"""Deformable DETR with masks, as Conditional DETR for segmentation."""
 
 RANKS = frozenset({"ranks"}) if find_spec("accelerate") else frozenset[str]()
 """Of ranks the package knows what `accelerate` tells it, and nothing where that is not installed."""
@@ -44,7 +60,7 @@ class TransformersDetrPort(ListOfDictsPort):
     """
 
     name = "transformers-detr"
-    profile = "detr"
+    profile: str | LossSpec = "detr"
     capabilities = (
         frozenset({"softmax", "no_aux", "gradients", "one_object", "match", "matcher_options", "defaults"}) | RANKS
     )
@@ -113,15 +129,13 @@ class TransformersDetrPort(ListOfDictsPort):
         return self.matcher_class(**{f"{term}_cost": each for term, each in self.costs(case).items()})
 
 
-class TransformersDetrMasksPort(TransformersDetrPort):
-    """`ForSegmentationLoss`, the loss of DETR for segmentation. Masks of targets come in the sizes of their images."""
+class WithMasks(TransformersDetrPort):
+    """A loss for segmentation. Masks of targets come in the sizes of their images."""
 
-    name = "transformers-detr-masks"
-    profile = "detr-masks"
-    capabilities = TransformersDetrPort.capabilities | {"masks"}
     options: Mapping[str, Any] = {
         "loss_gain": ({**GAINS[0], "mask": 1.0, "dice": 2.0}, {**GAINS[1], "mask": 3.0, "dice": 1.0})
     }
+    segmentation: Callable[..., Any]
 
     def own_options(self, case: LossCase) -> dict[str, Any]:
         """The gains of masks beside the others; those of the recipe, where the case names none."""
@@ -144,8 +158,17 @@ class TransformersDetrMasksPort(TransformersDetrPort):
         boxes, logits = tensors.predictions["pred_bboxes"], tensors.predictions["pred_scores"]
         main = (logits[-1], self.targets(case, tensors), logits.device, boxes[-1])
         masks = tensors.predictions["pred_masks"][-1]
-        total, losses, _ = ForSegmentationLoss(*main, masks, loss, **self.auxiliary(boxes, logits))
+        total, losses, _ = self.segmentation(*main, masks, loss, **self.auxiliary(boxes, logits))
         return as_in_total(total, losses)
+
+
+class TransformersDetrMasksPort(WithMasks):
+    """`ForSegmentationLoss`, the loss of DETR for segmentation."""
+
+    name = "transformers-detr-masks"
+    profile = "detr-masks"
+    capabilities = TransformersDetrPort.capabilities | {"masks"}
+    segmentation = staticmethod(ForSegmentationLoss)
 
 
 class TransformersDeformablePort(TransformersDetrPort):
@@ -155,7 +178,7 @@ class TransformersDeformablePort(TransformersDetrPort):
     """
 
     name = "transformers-deformable"
-    profile = "deformable"
+    profile: str | LossSpec = "deformable"
     capabilities = TransformersDetrPort.capabilities - {"softmax", "matcher_options"} | {"focal"}
     dtypes = frozenset({"float32", "float64"})
     config_class = DeformableDetrConfig
@@ -169,6 +192,16 @@ class TransformersDeformablePort(TransformersDetrPort):
     def own_options(self, case: LossCase) -> dict[str, Any]:
         """The balance of the focal loss."""
         return {"focal_alpha": case.config.alpha}
+
+
+class TransformersDeformableMasksPort(WithMasks, TransformersDeformablePort):
+    """`DeformableDetrForSegmentationLoss`, the loss of Conditional DETR for segmentation, with its own matcher."""
+
+    name = "transformers-deformable-masks"
+    profile: str | LossSpec = DEFORMABLE_MASKS
+    capabilities = TransformersDeformablePort.capabilities | {"masks"}
+    segmentation = staticmethod(DeformableDetrForSegmentationLoss)
+    matcher_class = HungarianMatcher
 
 
 class TransformersConditionalPort(TransformersDeformablePort):
@@ -245,6 +278,11 @@ def masks_port() -> TransformersDetrMasksPort:
 def deformable_port() -> TransformersDeformablePort:
     """Deformable DETR of the installed `transformers` package."""
     return TransformersDeformablePort()
+
+
+def deformable_masks_port() -> TransformersDeformableMasksPort:
+    """Conditional DETR for segmentation of the installed `transformers` package."""
+    return TransformersDeformableMasksPort()
 
 
 def conditional_port() -> TransformersConditionalPort:

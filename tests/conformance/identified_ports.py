@@ -132,4 +132,6 @@ raising, hanging, crashing, garbling, breaking = (
 )
 mistaken = ReferencePort(replace_in(ULTRALYTICS, "box_terms.bbox", l1_of_sizes))
 mixed = ReferencePort(hybrid(1))
+without_masks = Lacking(FAMILY["detr"], "masks", "mask_points")
+without_ia_bce = Lacking(FAMILY["deformable"], "ia_bce", "query_groups", "denoising", "denoising_group")
 astray = ReferencePort(RTDETR, "astray", profile=ULTRALYTICS)

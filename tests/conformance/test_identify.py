@@ -11,6 +11,7 @@ import pytest
 
 from detr_conformance.cli import main
 from detr_conformance.identify import apart
+from detr_conformance.identify.alternatives import largest_float
 from detr_conformance.identify.found import Identification
 from detr_conformance.identify.reporting import report_of
 from detr_conformance.identify.searching import Search
@@ -20,7 +21,7 @@ from detr_conformance.properties import oracle
 from detr_conformance.properties.drawing import pool
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.strategies import Domain
-from detr_conformance.reference import FAMILY, RTDETR
+from detr_conformance.reference import FAMILY, RTDETR, replace_in
 from detr_conformance.report import Diagnosis, KnownMistake
 from detr_conformance.reports import facts
 from detr_conformance.resolve import resolve
@@ -104,6 +105,19 @@ def test_an_option_that_a_port_restricts_is_not_told():
 
 
 @pytest.mark.thorough
+@pytest.mark.thorough
+@pytest.mark.parametrize(("port", "name"), [(ports.without_masks, "detr"), (ports.without_ia_bce, "deformable")])
+def test_of_members_that_cannot_be_told_apart_the_one_is_named_that_has_no_more_losses(port, name):
+    assert identify(port)[1].nearest == [name]
+
+
+@pytest.mark.thorough
+def test_what_a_profile_leaves_open_is_no_difference_from_it():
+    _, found = identify(ReferencePort(replace_in(RTDETR, "matcher.non_finite", largest_float)))
+    assert finding(found, "matcher.non_finite").told == "found"
+    assert found.is_exact
+
+
 def test_a_mistake_is_no_convention():
     _, found = identify(ports.mistaken)
     assert found.nearest == ["ultralytics"]

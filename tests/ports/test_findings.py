@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,8 @@ from detr_conformance.report import Report
 from detr_conformance.reports.reading import read_report
 from detr_conformance.resolve import BUILT_IN, resolve
 
+from .installed import require
+
 FINDINGS = Path(__file__).parents[2] / "docs" / "findings"
 COMPLIANCE = Path(__file__).parents[2] / "docs" / "compliance"
 RULES_BY_ID = {rule.id: rule for rule in RULES}
@@ -28,15 +29,6 @@ def finding_of(file: Path) -> tuple[str, str]:
     """The port and the rule that the name of a case says."""
     name, rule = re.fullmatch(r"(.+)-([a-z]+-\d+)", file.stem).groups()
     return name, rule.upper()
-
-
-def require(name: str) -> None:
-    """Skip where the package of a built-in port is not installed."""
-    package = BUILT_IN[name].extra
-    try:
-        metadata.version(package)
-    except metadata.PackageNotFoundError:
-        pytest.skip(f"needs the {package} package, which an environment of tox.ini has")
 
 
 def section_of(name: str) -> str:
