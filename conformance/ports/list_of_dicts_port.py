@@ -30,6 +30,8 @@ class Names:
         positives: in it, for each image its positive slots.
         labels: classes of an image's targets, in its dictionary.
         target_boxes: their boxes.
+        masks: predicted masks of the main layer, in its dictionary, where a case has masks.
+        target_masks: masks of an image's targets in the size of the image.
     """
 
     logits: str = "pred_logits"
@@ -42,6 +44,8 @@ class Names:
     positives: str = "dn_positive_idx"
     labels: str = "labels"
     target_boxes: str = "boxes"
+    masks: str = "pred_masks"
+    target_masks: str = "masks"
 
 
 Outputs = dict[str, Any]
@@ -85,6 +89,8 @@ class ListOfDictsPort(TorchPort):
         names, predictions = self.names, tensors.predictions
         *others, main = self.layers(predictions["pred_bboxes"], predictions["pred_scores"])
         outputs = dict(main)
+        if case.masks is not None:
+            outputs[names.masks] = predictions["pred_masks"][-1]
         if case.config.aux_loss:
             outputs |= self._auxiliary(others)
         if case.denoising is not None:
@@ -114,7 +120,11 @@ class ListOfDictsPort(TorchPort):
         """A dictionary for each image."""
         own = [case.of_image(image) for image in range(case.images)]
         names = self.names
-        return [{names.labels: tensors.gt_cls[each], names.target_boxes: tensors.gt_bboxes[each]} for each in own]
+        targets = [{names.labels: tensors.gt_cls[each], names.target_boxes: tensors.gt_bboxes[each]} for each in own]
+        if case.masks is not None:
+            for target, each, (height, width) in zip(targets, own, case.masks.sizes, strict=True):
+                target[names.target_masks] = tensors.constants["gt_masks"][each, :height, :width]
+        return targets
 
     def meta(self, case: LossCase, tensors: CaseTensors) -> dict[str, Any]:
         """What the generator of denoising queries says of them."""

@@ -142,15 +142,6 @@ class WithMasks(TransformersDetrPort):
         gains = {term: whole(case.config.loss_gain.get(term, 1.0)) for term in ("mask", "dice")}
         return super().own_options(case) | {f"{term}_loss_coefficient": gain for term, gain in gains.items()}
 
-    def targets(self, case: LossCase, tensors: CaseTensors) -> list[dict[str, torch.Tensor]]:
-        """A dictionary for each image, with the masks of its targets."""
-        targets = super().targets(case, tensors)
-        if case.masks is not None:
-            for image, (height, width) in enumerate(case.masks.sizes):
-                own = tensors.constants["gt_masks"][case.of_image(image)]
-                targets[image]["masks"] = own[:, :height, :width]
-        return targets
-
     def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
         """With the masks of the last layer, the only ones that the model predicts."""
         if case.masks is None:

@@ -10,7 +10,7 @@ import torch
 
 from detr_conformance.ports.list_of_dicts_port import ListOfDictsPort, Names, weighted
 from detr_conformance.ports.torch_port import tensors_of
-from detr_conformance.properties.case import Denoising, LossCase, LossConfig
+from detr_conformance.properties.case import Denoising, LossCase, LossConfig, Masks
 
 from ..correct.list_of_dicts import ListOfDicts
 
@@ -93,6 +93,17 @@ def test_targets_are_split_by_image_under_the_names_of_the_criterion():
     targets = port.targets(case, tensors_of(case))
     assert [each["class_labels"].tolist() for each in targets] == [[1], [0, 1]]
     assert [each["boxes"].shape for each in targets] == [(1, 4), (2, 4)]
+
+
+def test_masks_of_targets_have_the_size_of_their_image_and_the_main_layer_has_those_of_queries():
+    objects = np.zeros((3, 4, 5))
+    objects[1, 1, 2] = 1.0
+    masks = Masks(np.arange(3.0)[:, None, None, None, None] + np.zeros((3, 2, 3, 1, 2)), objects, ((4, 5), (2, 3)))
+    case = case_of().change(masks=masks)
+    outputs, targets = outputs_by(Names(), case), ListOfDicts().targets(case, tensors_of(case))
+    assert outputs["pred_masks"].tolist() == masks.pred_masks[-1].tolist()
+    assert [each["masks"].shape for each in targets] == [(1, 4, 5), (2, 2, 3)]
+    assert targets[1]["masks"].nonzero().tolist() == [[0, 1, 2]]
 
 
 def test_pairs_count_targets_through_the_batch():
