@@ -34,6 +34,9 @@ BASE_ONLY = {
 }
 
 
+VOTED = EVERYWHERE - {"varifocal"} | {"mal"}
+
+
 MASKS = {
     *(f"B = {images}" for images in range(1, 6)),
     *(f"L = {layers}" for layers in range(1, 6)),
@@ -66,6 +69,7 @@ def corners_of(case: LossCase) -> set[str]:
         "duplicate boxes": len({tuple(box) for box in boxes}) < len(boxes),
         "box without area": any(box[2] == 0 for box in boxes),
         "box inside out": any(box[2] < 0 for box in boxes),
+        "distributions": case.distributions is not None,
     }
     return {name for name, holds in (corners | corners_of_masks(case)).items() if holds}
 
@@ -146,9 +150,11 @@ def report(judged: PortUnderTest, census: Census, capsys: pytest.CaptureFixture[
         ("ultralytics", "ultralytics:port", EVERYWHERE | BASE_ONLY),
         ("transformers", "transformers_rtdetr:port", EVERYWHERE),
         ("transformers", "transformers_detr:masks_port", MASKS),
+        ("transformers", "transformers_dfine:port", EVERYWHERE | {"distributions"}),
+        ("transformers", "transformers_dfine:deimv2_port", VOTED | {"distributions"}),
         ("torch", "optimized:port", EVERYWHERE | BASE_ONLY),
     ],
-    ids=["ultralytics", "transformers", "transformers-masks", "optimized"],
+    ids=["ultralytics", "transformers", "transformers-masks", "transformers-dfine", "transformers-deimv2", "optimized"],
 )
 def test_the_reference_agrees_with(
     package: str, factory: str, corners: set[str], cases: int, capsys: pytest.CaptureFixture[str]
