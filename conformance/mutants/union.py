@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from detr_conformance.mutants.changes import wrapped
 from detr_conformance.mutants.mutant import Change, Mutant
-from detr_conformance.reference import LossConfig, LossSpec, replace_in
+from detr_conformance.reference import LossConfig, LossSpec, MatcherConfig, replace_in
 from detr_conformance.reference.family import DEIM, DFINE
 from detr_conformance.reference.matcher import Matching
 from detr_conformance.reference.normaliser import Normaliser, Tally, targets
@@ -20,6 +21,12 @@ SECTION = "Peterande/D-FINE, src/zoo/dfine/dfine_criterion.py: indices of the un
 Pairing = Callable[[Match, int, LossConfig], Sequence[Pairs]]
 
 union_mutant = partial(Mutant, home=DFINE)
+
+
+def by_boxes_alone(right: Callable[[LossConfig], MatcherConfig], config: LossConfig) -> MatcherConfig:
+    """A matcher to which classes cost nothing."""
+    options = right(config)
+    return replace(options, cost_gain={**options.cost_gain, "class": 0.0})
 
 
 def for_classes_too(right: Pairing, match: Match, layers: int, config: LossConfig) -> Sequence[Pairs]:
@@ -199,5 +206,13 @@ UNION_MUTANTS: tuple[Mutant, ...] = (
         "Shows with several images.",
         SECTION,
         lambda spec: replace_in(spec, "normaliser.varifocal", largest_image),
+    ),
+    union_mutant(
+        "plausible-votes-by-boxes-alone",
+        "MATCH",
+        "The layers that vote are matched by boxes alone. Right: by the classes as well. Shows where the better class "
+        "has the worse box.",
+        SECTION,
+        wrapped("matcher.configured", by_boxes_alone),
     ),
 )
