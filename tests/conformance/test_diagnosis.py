@@ -66,7 +66,11 @@ HARD_TO_PLACE = [
 ]
 
 
-@pytest.mark.parametrize("mutant", [*MUSEUM[::16], *map(MUTANT.get, HARD_TO_PLACE)], ids=lambda mutant: mutant.id)
+# Where the numbers part is looked for on one batch: what several micro-batches are divided by does not show there.
+ON_ONE_BATCH = [mutant for mutant in MUSEUM[::16] if mutant.changes() != ["over_steps"]]
+
+
+@pytest.mark.parametrize("mutant", [*ON_ONE_BATCH, *map(MUTANT.get, HARD_TO_PLACE)], ids=lambda mutant: mutant.id)
 def test_the_first_decision_that_differs_is_the_one_that_was_changed(mutant):
     assert names_step(mutant, divergence(mutant))
 
