@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port_under_test import PortUnderTest
-from detr_conformance.reference import LossSpec
+from detr_conformance.reference import Losses, LossSpec
 from detr_conformance.reference.normaliser import Tally
 
 
@@ -61,3 +61,8 @@ def ordinary_keys(losses: Iterable[str]) -> tuple[list[str], list[str]]:
 def term_of(key: str) -> str:
     """`class`, `bbox`, `giou` or the name of an extra term, of a canonical key."""
     return key.split("_")[1]
+
+
+def keys_of(expected: Losses, term: str) -> list[str]:
+    """The canonical keys of a term, of all parts of the loss that there are."""
+    return [key for key in expected if term_of(key) == term]

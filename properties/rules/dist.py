@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_distributions import Distributions
-from detr_conformance.properties.divisors import term_of
+from detr_conformance.properties.divisors import keys_of
+from detr_conformance.properties.failing_where import failing_where
 from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
 from detr_conformance.properties.posed_distributions import NEXT_TO_NONE, POSES, Masses, layers_with, posed
 from detr_conformance.properties.request import Request
@@ -19,7 +18,7 @@ from detr_conformance.properties.rule import rule
 from detr_conformance.properties.staged import CLAIM, staged
 from detr_conformance.properties.tolerance import rounded
 from detr_conformance.properties.transforms import map_corners
-from detr_conformance.reference import Losses, LossSpec
+from detr_conformance.reference import LossSpec
 from detr_conformance.reference.distributions import BINS, SIDES, TEMPERATURE
 
 FGL = "Peng et al., D-FINE, arXiv 2410.13842, equation 8"
@@ -57,7 +56,7 @@ def localisation_loss(port: PortUnderTest, case: LossCase) -> None:
     the reference box, each by its nearness, times the IoU of the predicted box; summed over pairs, over the
     normaliser."""
     expected = port.expected(case)
-    port.loss(case).assert_values(expected, _keys(expected, "fgl"))
+    port.loss(case).assert_values(expected, keys_of(expected, "fgl"))
 
 
 @rule("DIST-02", source=DDF, request=ANY, needs=NEEDS, among=distils)
@@ -66,7 +65,7 @@ def distillation_loss(port: PortUnderTest, case: LossCase) -> None:
     by the IoU of a matched query and by the last layer's confidence in another one; the means of both kinds are
     weighted by the roots of their numbers."""
     expected = port.expected(case)
-    port.loss(case).assert_values(expected, _keys(expected, "ddf"))
+    port.loss(case).assert_values(expected, keys_of(expected, "ddf"))
 
 
 @rule("DIST-03", source=FGL, request=ON_STAGE, needs=NEEDS, among=localises)
@@ -114,7 +113,7 @@ def level_of_logits(port: PortUnderTest, case: LossCase) -> None:
     raised = map_corners(level, lambda corners: corners + _numbers_for(corners)[..., None])
     expected, elsewhere = port.expected(level), port.expected(raised)
     once, again = port.loss(level), port.loss(raised)
-    for key in (key for term in ("fgl", "ddf") for key in _keys(expected, term)):
+    for key in (key for term in ("fgl", "ddf") for key in keys_of(expected, term)):
         again.assert_alike(once, key, max(expected[key], elsewhere[key], key=lambda loss: loss.magnitude))
 
 
@@ -149,7 +148,7 @@ def localisation_gradient(port: PortUnderTest, case: LossCase) -> None:
     """The gradient of loss_fgl by a bin of a side is its probability less its share in the offset, times the IoU and
     the gain, over the normaliser; by a query that is in no pair it is 0."""
     expected = port.expected(case)
-    port.loss(case).assert_gradients(expected, _keys(expected, "fgl"))
+    port.loss(case).assert_gradients(expected, keys_of(expected, "fgl"))
 
 
 @rule("DIST-10", source=f"{DDF}, by the logits", request=ANY, needs={*NEEDS, "gradients"}, among=distils)
@@ -157,7 +156,7 @@ def distillation_gradient(port: PortUnderTest, case: LossCase) -> None:
     """The gradient of loss_ddf by a bin of a side is 5 times the difference of the two softened probabilities, times
     what the side counts."""
     expected = port.expected(case)
-    port.loss(case).assert_gradients(expected, _keys(expected, "ddf"))
+    port.loss(case).assert_gradients(expected, keys_of(expected, "ddf"))
 
 
 @rule(
@@ -168,7 +167,7 @@ def weights_and_teacher_are_constants(port: PortUnderTest, case: LossCase) -> No
     has loss_ddf of the other layers one by the distributions of the last layer, from which they learn."""
     expected, returned = port.expected(case), port.loss(case)
     for term in ("fgl", "ddf"):
-        for key in _keys(expected, term):
+        for key in keys_of(expected, term):
             for name in returned.inputs():
                 gradient = returned.gradient(key, name)
                 if not name.endswith("_corners"):
@@ -184,11 +183,6 @@ def two_bins(level: LossCase) -> LossCase:
     corners[..., [FIRST, SECOND]] = 0.0
     corners[-1, ..., FIRST] = rounded(np.array(TEMPERATURE * math.log(3.0)), level.dtype)
     return level.change(distributions=Distributions(corners, given.references))
-
-
-def _keys(expected: Losses, term: str) -> list[str]:
-    """The parts of a term that there are."""
-    return [key for key in expected if term_of(key) == term]
 
 
 def _distributions(case: LossCase) -> Distributions:
@@ -207,19 +201,9 @@ def _assert_layers(port: PortUnderTest, level: LossCase, term: str, cost: float,
     """A loss in which every layer on stage costs the same; nothing without targets."""
     __tracebackhide__ = True
     expected, returned = port.expected(level), port.loss(level)
-    with _said(where):
+    with failing_where(where):
         for key, layers in layers_with(port, term, level.layers).items():
             returned.assert_number(key, port.gain(level, term) * layers * cost, expected[key])
-
-
-@contextmanager
-def _said(where: str) -> Iterator[None]:
-    """A failure with where it happened before it."""
-    __tracebackhide__ = True
-    try:
-        yield
-    except AssertionError as failure:
-        raise AssertionError(f"{where}: {failure}" if where else str(failure)) from None
 
 
 def _assert_none(key: str, name: str, gradient: np.ndarray) -> None:

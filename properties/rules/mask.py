@@ -8,13 +8,12 @@ import numpy as np
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_masks import Masks
-from detr_conformance.properties.divisors import term_of
-from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.divisors import keys_of
+from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
 from detr_conformance.properties.questions import has_masks
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.transforms import images_of_one_size
-from detr_conformance.reference import Losses
 
 DETR = "Carion et al., DETR, arXiv 2005.12872, section 4.4"
 MASKED = Request(layers=(1, 3), images=(1, 3), queries=(1, 5), targets=(0, 3), real=False, extra="always")
@@ -26,7 +25,7 @@ def mask_loss(port: PortUnderTest, case: LossCase) -> None:
     """loss_mask is the gain times the sum over the matched pairs of the focal loss, alpha 0.25 and gamma 2, averaged
     over the pixels of the batch, divided by the profile's normaliser."""
     expected = port.expected(case)
-    port.loss(case).assert_values(expected, _keys(expected, "mask"))
+    port.loss(case).assert_values(expected, keys_of(expected, "mask"))
 
 
 @rule("MASK-02", source=f"{DETR}, with the dice loss", request=MASKED, needs={"masks"}, among=has_masks)
@@ -34,7 +33,7 @@ def dice_loss(port: PortUnderTest, case: LossCase) -> None:
     """loss_dice is the gain times the sum over the matched pairs of 1 - (2 sum p t + 1) / (sum p + sum t + 1), sums
     over the pixels of the batch, p the sigmoid of the prediction, divided by the profile's normaliser."""
     expected = port.expected(case)
-    port.loss(case).assert_values(expected, _keys(expected, "dice"))
+    port.loss(case).assert_values(expected, keys_of(expected, "dice"))
 
 
 @rule(
@@ -48,7 +47,7 @@ def mask_gradients(port: PortUnderTest, case: LossCase) -> None:
     """The gradient of loss_mask and loss_dice by every pixel of every predicted mask is the derivative of its formula,
     through the change of size; no box and no logit of a class has one."""
     expected, returned = port.expected(case), port.loss(case)
-    returned.assert_gradients(expected, [*_keys(expected, "mask"), *_keys(expected, "dice")])
+    returned.assert_gradients(expected, [*keys_of(expected, "mask"), *keys_of(expected, "dice")])
 
 
 @rule(
@@ -83,7 +82,7 @@ def padding_is_background(port: PortUnderTest, case: LossCase) -> None:
     """An image that is smaller than the largest of its batch is padded with background: its losses of masks are those
     of an image of the size of the batch whose objects lie in the upper left corner."""
     expected, once, padded = port.expected(case), port.loss(case), port.loss(images_of_one_size(case))
-    for key in (*_keys(expected, "mask"), *_keys(expected, "dice")):
+    for key in (*keys_of(expected, "mask"), *keys_of(expected, "dice")):
         padded.assert_alike(once, key, expected[key])
 
 
@@ -96,14 +95,14 @@ def padding_is_background(port: PortUnderTest, case: LossCase) -> None:
 )
 def order_of_pixels(port: PortUnderTest, case: LossCase) -> None:
     """Where predictions have the size of their targets, pixels may be put into another order, in both alike."""
-    same = case.change(masks=of_target_size(case))
-    masks = of_target_size(same)
+    masks = of_target_size(case)
+    same = case.change(masks=masks)
     order = np.random.default_rng(len(case.gt_cls)).permutation(masks.size[0] * masks.size[1])
     shuffled = case.change(
         masks=replace(masks, pred_masks=_reordered(masks.pred_masks, order), gt_masks=_reordered(masks.gt_masks, order))
     )
     expected, once, again = port.expected(same), port.loss(same), port.loss(shuffled)
-    for key in (*_keys(expected, "mask"), *_keys(expected, "dice")):
+    for key in (*keys_of(expected, "mask"), *keys_of(expected, "dice")):
         again.assert_alike(once, key, expected[key])
 
 
@@ -117,7 +116,7 @@ def order_of_pixels(port: PortUnderTest, case: LossCase) -> None:
 def no_targets_no_mask_loss(port: PortUnderTest, case: LossCase) -> None:
     """In a batch without any target both losses of masks are exactly 0."""
     expected, returned = port.expected(case), port.loss(case)
-    for key in (*_keys(expected, "mask"), *_keys(expected, "dice")):
+    for key in (*keys_of(expected, "mask"), *keys_of(expected, "dice")):
         value = float(returned.value(key))
         assert value == 0.0, f"{key} must be 0 without a target, the port returned {value:.9g}"
 
@@ -133,23 +132,19 @@ def more_targets_than_queries_with_masks(port: PortUnderTest, case: LossCase) ->
     """With fewer queries than targets the losses of masks are those of the pairs there are, divided by the profile's
     normaliser, which is the number of targets."""
     expected = port.expected(case)
-    port.loss(case).assert_values(expected, [*_keys(expected, "mask"), *_keys(expected, "dice")])
+    port.loss(case).assert_values(expected, [*keys_of(expected, "mask"), *keys_of(expected, "dice")])
 
 
 def of_target_size(case: LossCase) -> Masks:
     """The masks of the case with predictions in the size of the targets, whose pixels repeat those that there were, and
-    images of one size."""
-    assert case.masks is not None  # the rules draw such cases only
+    images of one size; OutOfScope for a case that somebody brings without any."""
+    if case.masks is None:
+        raise OutOfScope("the case has no masks")
     masks = case.masks.of_one_size()
     rows, columns = (
         np.arange(wanted) % pixels for wanted, pixels in zip(masks.size, masks.pred_masks.shape[3:], strict=True)
     )
     return replace(masks, pred_masks=masks.pred_masks[..., rows, :][..., columns].copy())
-
-
-def _keys(expected: Losses, term: str) -> list[str]:
-    """The keys of a term, of all parts of the loss."""
-    return [key for key in expected if term_of(key) == term]
 
 
 def _reordered(masks: np.ndarray, order: np.ndarray) -> np.ndarray:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from detr_conformance.properties.additions import empty_images
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.divisors import term_of
+from detr_conformance.properties.failing_where import failing_where
 from detr_conformance.properties.port_under_test import PortUnderTest, ReturnedLosses
 from detr_conformance.properties.questions import averages_over_ranks, divides_by_counts
 from detr_conformance.properties.request import Request
@@ -127,18 +127,8 @@ def _assert_ranks(port: PortUnderTest, ranks: Sequence[LossCase]) -> None:
     expected = port.expected_of_ranks(ranks)
     counts = ", ".join(str(each.targets) for each in ranks)
     for rank, (returned, wanted) in enumerate(zip(port.losses_of_ranks(ranks), expected, strict=True)):
-        with _told(f"rank {rank} of {len(ranks)}, which have {counts} targets"):
+        with failing_where(f"rank {rank} of {len(ranks)}, which have {counts} targets"):
             returned.assert_values(wanted)
-
-
-@contextmanager
-def _told(where: str) -> Iterator[None]:
-    """A failure says where it is."""
-    __tracebackhide__ = True
-    try:
-        yield
-    except AssertionError as failure:
-        raise AssertionError(f"{where}: {failure}") from None
 
 
 def _adds_up(key: str) -> bool:
