@@ -87,6 +87,7 @@ class Domain:
         no_gamma_of_0: classification losses whose gamma is above 0.
         gammas: values of gamma; alphas likewise, and gains by term.
         extra: the extra terms that it has.
+        further: the predictions that those read, by the names in `Term.inputs`.
         extra_gains: rows of gains of these; empty for any.
     """
 
@@ -109,6 +110,7 @@ class Domain:
     alphas: tuple[float, ...] = ALPHAS
     gains: tuple[tuple[float, float, float], ...] = GAINS
     extra: tuple[str, ...] = ()
+    further: frozenset[str] = frozenset()
     extra_gains: tuple[tuple[float, ...], ...] = ()
 
     @staticmethod
@@ -138,6 +140,7 @@ class Domain:
             alphas=tuple(options.get("alpha", ALPHAS)),
             gains=GAINS if gains is None else tuple((each["class"], each["bbox"], each["giou"]) for each in gains),
             extra=extra,
+            further=frozenset(name for term in extra for name in judged.spec.extra_terms[term].inputs),
             extra_gains=tuple(
                 tuple(each[name] for name in extra) for each in gains or () if extra and each.keys() >= set(extra)
             ),
@@ -255,7 +258,7 @@ def loss_cases(draw: Draw, request: Request = Request(), domain: Domain = Domain
 @st.composite
 def _with_extra(draw: Draw, case: LossCase, numbers: Numbers, request: Request, domain: Domain) -> LossCase:
     """The case with what extra terms read, and gains for them: drawn last, so that other cases stay as they are."""
-    with_sides = {"fgl", "ddf"} & set(domain.extra)
+    with_sides = "corners" in domain.further
     # Distributions are large: rules that are not about them look at some.
     if with_sides and request.extra == "sometimes" and draw(_MOSTLY):
         return case
@@ -264,7 +267,7 @@ def _with_extra(draw: Draw, case: LossCase, numbers: Numbers, request: Request, 
     if domain.extra_gains:
         gains = draw(st.sampled_from(domain.extra_gains))
     case = case.change(loss_gain={**dict(zip(domain.extra, gains, strict=True)), **case.config.loss_gain})
-    if {"mask", "dice"} & set(domain.extra):
+    if "masks" in domain.further:
         case = draw(with_masks(case, numbers))
     if with_sides:
         case = draw(with_distributions(case, numbers))
