@@ -1,8 +1,8 @@
-"""The suite's own tests: shapes checked at run time, Hypothesis settings that depend on nothing outside."""
+"""The suite's own tests: shapes checked at run time on demand, Hypothesis settings that depend on nothing outside."""
 
 from __future__ import annotations
 
-import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent
 # Before the first import below detr_conformance: what is already imported keeps its annotations unchecked.
 # pytest itself has by now imported the package and its plugin.
 ALREADY_IMPORTED = sorted(name for name in sys.modules if name.startswith("detr_conformance."))
-CHECKED = importlib.util.find_spec("beartype") is not None
+CHECKED = bool(os.environ.get("CHECK_SHAPES"))  # tests/test_shapes.py sets it: a run with checks takes twice as long
 # Every operation on a tracked array goes through these, and hardly an annotation in them says anything:
 # checking them would take most of the time that the tests take.
 UNCHECKED = {"rounding", "rounding_rules", "tape"}
@@ -62,7 +62,7 @@ settings.load_profile("ci")  # another one: pytest --hypothesis-profile thorough
 def pytest_report_header() -> str:
     """Say whether shapes are checked."""
     if not CHECKED:
-        return "shapes: not checked, beartype is not installed"
+        return "shapes: checked by tests/test_shapes.py, or everywhere with CHECK_SHAPES=1"
     return f"shapes: checked by beartype, except in {', '.join([*sorted(UNCHECKED), *ALREADY_IMPORTED])}"
 
 

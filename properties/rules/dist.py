@@ -27,7 +27,7 @@ NEEDS = frozenset({"distributions"})
 FIRST, SECOND = 3, 20
 """Two bins."""
 
-ANY = Request(queries=(2, 8), classes=(2, 5), extra="always")
+ANY = Request(queries=(2, 8), classes=(2, 5), real=False, extra="always")
 ON_STAGE = Request(
     layers=(3, 4),
     images=(1, 3),

@@ -105,7 +105,6 @@ def test_an_option_that_a_port_restricts_is_not_told():
 
 
 @pytest.mark.thorough
-@pytest.mark.thorough
 @pytest.mark.parametrize(("port", "name"), [(ports.without_masks, "detr"), (ports.without_ia_bce, "deformable")])
 def test_of_members_that_cannot_be_told_apart_the_one_is_named_that_has_no_more_losses(port, name):
     assert identify(port)[1].nearest == [name]
@@ -118,6 +117,7 @@ def test_what_a_profile_leaves_open_is_no_difference_from_it():
     assert found.is_exact
 
 
+@pytest.mark.thorough
 def test_a_mistake_is_no_convention():
     _, found = identify(ports.mistaken)
     assert found.nearest == ["ultralytics"]
@@ -177,6 +177,7 @@ def test_the_file_holds_what_was_found(written):
     assert found.spec == (written / "written_spec.py").read_text()
 
 
+@pytest.mark.thorough
 def test_the_command_says_what_was_found(capsys):
     assert main(["identify", "tests.conformance.identified_ports:without_gradients"]) == 0
     out = capsys.readouterr().out

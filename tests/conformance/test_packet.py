@@ -99,7 +99,7 @@ def status(script: Path) -> object:
 
 @pytest.mark.usefixtures("shapes_unchecked")  # hundreds of calls for each mutant
 @pytest.mark.parametrize(
-    ("family", "every_nth"), thorough_but([(each, 12) for each in FAMILIES], product(FAMILIES, (12, 1)))
+    ("family", "every_nth"), thorough_but([(each, 40) for each in FAMILIES], product(FAMILIES, (40, 1)))
 )
 def test_the_script_of_every_mutant_shows_it(family, every_nth, tmp_path):
     mutants = [each for each in MUSEUM if each.family == family][::every_nth]
@@ -239,9 +239,7 @@ class Loss:
 '''
 
 
-@pytest.mark.parametrize(
-    "rule_id", thorough_but(["GRAD-02", "NUM-06"], ["REG-01", "GRAD-02", "DN-01", "DN-19", "NUM-06"])
-)
+@pytest.mark.parametrize("rule_id", thorough_but(["GRAD-02"], ["REG-01", "GRAD-02", "DN-01", "DN-19", "NUM-06"]))
 def test_the_script_of_a_loss_class_needs_torch_alone(rule_id, tmp_path, monkeypatch):
     pytest.importorskip("torch")
     (tmp_path / "loss_classes.py").write_text(LOSS_CLASSES)

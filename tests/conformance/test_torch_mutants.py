@@ -13,7 +13,7 @@ from .torch_mutants import NOT_NAMED, TORCH_MUTANTS
 
 pytestmark = [pytest.mark.usefixtures("shapes_unchecked"), pytest.mark.timeout(1800)]
 
-QUICK = ["plausible-iou-for-giou", "plausible-queries-sorted-apart", "plausible-no-denoising-keys"]
+QUICK = ["plausible-iou-for-giou"]
 
 
 @pytest.mark.parametrize("name", thorough_but(QUICK, TORCH_MUTANTS))

@@ -23,6 +23,7 @@ from detr_conformance.properties.strategies import (
 )
 from detr_conformance.reference import RTDETR
 
+from ..thorough import thorough_but
 from .sample_cases import drawn_cases, small_case
 
 pytestmark = pytest.mark.usefixtures(
@@ -303,7 +304,7 @@ SHRUNK = {
 }
 
 
-@pytest.mark.parametrize("name", SHRUNK)
+@pytest.mark.parametrize("name", thorough_but([*SHRUNK][::3], SHRUNK))
 def test_a_case_shrinks_to_the_fewest_of_everything_on_a_grid(name):
     condition, sizes, gt_groups = SHRUNK[name]
     case = smallest(condition)
