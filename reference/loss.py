@@ -20,9 +20,9 @@ from detr_conformance.reference.matcher import Matcher, Matching, Targets
 from detr_conformance.reference.normaliser import LayerTally, Tally
 from detr_conformance.reference.options import LossConfig
 from detr_conformance.reference.pairing import Pairs
-from detr_conformance.reference.rounding import FLOAT32, Arithmetic, plain, track
+from detr_conformance.reference.rounding import FLOAT32, Arithmetic, plain, tracked_like
 from detr_conformance.reference.spec import LossSpec, SideEffects
-from detr_conformance.reference.tape import Array, stop_gradient
+from detr_conformance.reference.tape import Array
 from detr_conformance.reference.terms import TermInputs
 
 FLOAT16_EPS = 2.0**-10
@@ -62,6 +62,7 @@ class Inputs:
         denoising: the denoising queries, if there are any.
         given: one matching for every layer, instead of matching each.
         arithmetic: the arithmetic of those who are judged by these losses.
+        bounded: whether the losses come with bounds on their rounding errors. Without them they are quicker.
         further: predictions that extra terms read, by name, such as `masks`; losses are differentiated by them as
             `pred_masks`, by those of denoising queries as `dn_masks`.
         constants: what extra terms of ordinary queries read beside predictions and targets, such as the masks of
@@ -74,6 +75,7 @@ class Inputs:
     denoising: DenoisingInputs | None = None
     given: Sequence[Matching] | None = None
     arithmetic: Arithmetic = FLOAT32
+    bounded: bool = True
     further: Mapping[str, Float[np.ndarray, "layers images queries *_"]] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)
 
@@ -99,7 +101,7 @@ class Criterion:
         config = spec.options(config)
         step = partial(_step_losses, spec, config, inputs, pairs_of_step(spec, config, inputs), beside or Beside())
         keys = spec.keys.named if named else StepLosses.sums
-        losses = losses_of(lambda leaves: keys(step(leaves)), _leaves(inputs), inputs.arithmetic)
+        losses = losses_of(lambda leaves: keys(step(leaves)), _leaves(inputs), inputs.arithmetic, inputs.bounded)
         if type(self.side_effects) is not SideEffects:
             for loss in losses.values():  # now, while what they were computed from is as it was
                 loss.gradients  # noqa: B018  # computed when it is first asked for
@@ -356,7 +358,7 @@ def extra_losses(
     """
     terms = spec.terms_of(given.layer.further)
     config = replace(config, loss_gain={name: term.gain for name, term in terms.items()} | dict(config.loss_gain))
-    boxes = spec.target_boxes(track(given.targets.boxes, stop_gradient(given.layer.boxes).arithmetic))
+    boxes = spec.target_boxes(tracked_like(given.layer.boxes, given.targets.boxes))
     given, losses = given._replace(targets=given.targets._replace(boxes=boxes)), {}
     for name, term in terms.items():
         own = pairs.classes if term.pairs == "classes" else pairs.boxes
@@ -380,7 +382,7 @@ def layer_losses(
         giou     sum_{pairs} (1 - GIoU(b, b'))
     """
     # Targets are not rounded, but their corners are.
-    given = track(targets.boxes, stop_gradient(layer.boxes).arithmetic)
+    given = tracked_like(layer.boxes, targets.boxes)
     targets = targets._replace(boxes=spec.target_boxes(given))
     classes, scores = classes_and_scores(spec, layer, pairs.classes, targets, config.nc)
     own = replace(tally, pairs=_counts(pairs.classes))
@@ -410,7 +412,7 @@ def classes_and_scores(
     """What each query is classified as, `nc` for background, and its target score, 0 for background."""
     (images, queries), chosen = flat(pairs)
     classes = spec.labels(pairs, targets, *layer.boxes.shape[:2], nc)
-    scores: Array = track(np.zeros(classes.shape), stop_gradient(layer.boxes).arithmetic)
+    scores: Array = tracked_like(layer.boxes, np.zeros(classes.shape))
     with np.errstate(all="ignore"):
         scored = spec.score(layer.boxes[images, queries], targets.boxes[chosen], spec.guard)
     if isinstance(scores, np.ndarray) and isinstance(scored, np.ndarray):

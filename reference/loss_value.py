@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any, cast
 
 import numpy as np
@@ -66,7 +66,10 @@ Losses = dict[str, Loss]
 
 
 def losses_of(
-    formula: Callable[[Leaves], Mapping[str, Any]], inputs: Mapping[str, np.ndarray], arithmetic: Arithmetic
+    formula: Callable[[Leaves], Mapping[str, Any]],
+    inputs: Mapping[str, np.ndarray],
+    arithmetic: Arithmetic,
+    bounded: bool = True,
 ) -> Losses:
     """The losses that a formula makes of its inputs.
 
@@ -76,8 +79,11 @@ def losses_of(
         formula: from the inputs, each a row of layers, to tracked arrays or variables by key.
         inputs: arrays of which the first axis is that of layers.
         arithmetic: of those who are judged by the losses.
+        bounded: whether their values come with error bounds; otherwise the bound of each is infinite.
     """
-    values = formula({name: [track(layer, arithmetic) for layer in array] for name, array in inputs.items()})
+    start = partial(track, arithmetic=arithmetic) if bounded else partial(np.array, dtype=np.float64)
+    with np.errstate(all="ignore"):
+        values = formula({name: [start(layer) for layer in array] for name, array in inputs.items()})
 
     @lru_cache(maxsize=1)
     def taped() -> Mapping[str, Gradients]:
@@ -85,7 +91,8 @@ def losses_of(
         return {key: _gradients(output, leaves) for key, output in formula(leaves).items()}
 
     def loss(key: str) -> Loss:
-        return Loss(track(values[key], arithmetic), lambda: taped()[key])
+        value = values[key] if bounded else Tracked(values[key], np.full((), np.inf), arithmetic)
+        return Loss(track(value, arithmetic), lambda: taped()[key])
 
     return {key: loss(key) for key in values}
 

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from detr_conformance.reference.classification import balance, binary_cross_entropy, sigmoid, truth
-from detr_conformance.reference.rounding import Tracked, magnitude, plain, track
-from detr_conformance.reference.tape import Array, stop_gradient
+from detr_conformance.reference.rounding import magnitude, plain, tracked_like
+from detr_conformance.reference.tape import Array
 
 ALPHA = 0.25
 """Share of the object's pixels in the focal term; those beside it have the rest."""
@@ -79,14 +79,8 @@ def resized(masks: Float[Array, "*batch h w"], height: int, width: int) -> Float
 
 def _centres(size: int, pixels: int, masks: Map) -> Float[np.ndarray, " {size}"]:
     """Positions of the centres of so many cells, none before the first or after the last of so many pixels."""
-    positions = _as_exact_as(masks, np.arange(size) + 0.5) * (pixels / size) - 0.5
+    positions = tracked_like(masks, np.arange(size) + 0.5) * (pixels / size) - 0.5
     return np.minimum(np.maximum(positions, 0.0), pixels - 1.0)
-
-
-def _as_exact_as(masks: Map, values: np.ndarray) -> np.ndarray:
-    """The values, tracked if the masks are: what is computed of them is rounded like everything else."""
-    constant = stop_gradient(masks)
-    return track(values, constant.arithmetic) if isinstance(constant, Tracked) else values
 
 
 def sampled(masks: Map, points: Float[np.ndarray, "points 2"]) -> Float[Array, "*batch points"]:
@@ -97,7 +91,7 @@ def sampled(masks: Map, points: Float[np.ndarray, "points 2"]) -> Float[Array, "
         points: x and y as shares of width and height, from 0 to 1.
     """
     # Libraries measure from the middle of the mask, which costs digits at its edge: so does this, for its error bound.
-    from_middle = _as_exact_as(masks, points) * 2.0 - 1.0
+    from_middle = tracked_like(masks, points) * 2.0 - 1.0
     height, width = masks.shape[-2:]
     columns = taps((from_middle[:, 0] + 1.0) * (width / 2) - 0.5, width)
     rows = taps((from_middle[:, 1] + 1.0) * (height / 2) - 0.5, height)

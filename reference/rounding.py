@@ -38,7 +38,7 @@ from detr_conformance.reference.rounding_rules import (
     sum_rule,
 )
 
-__all__ = ["FLOAT32", "Arithmetic", "Tracked", "arithmetic_of", "magnitude", "plain", "track"]
+__all__ = ["FLOAT32", "Arithmetic", "Tracked", "arithmetic_of", "magnitude", "plain", "track", "tracked_like"]
 
 
 class Tracked(np.ndarray):
@@ -119,6 +119,12 @@ def track(values: Shaped[Any, "*shape"], arithmetic: Arithmetic = FLOAT32) -> Fl
     if isinstance(values, Tracked):
         return values
     return Tracked(np.array(values, dtype=np.float64), np.zeros(np.shape(values)), arithmetic)
+
+
+def tracked_like(array: Any, values: Shaped[Any, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """Constants for a formula on this array: tracked, for the same arithmetic, if the array is."""
+    array = getattr(array, "tracked", array)
+    return track(values, array.arithmetic) if isinstance(array, Tracked) else np.array(values, dtype=np.float64)
 
 
 def plain(array: Any) -> Any:

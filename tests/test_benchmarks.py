@@ -70,6 +70,7 @@ for measure in (gpu.split_rows, gpu.graph_rows, gpu.solver_share_rows):
 """
 
 
+@pytest.mark.thorough
 def test_what_is_measured_on_a_device_alone_runs_but_for_the_graph():
     command = [sys.executable, "-c", WITHOUT_A_DEVICE]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

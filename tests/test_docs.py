@@ -19,8 +19,6 @@ from detr_conformance.properties.judging import RuleResult
 from detr_conformance.reference import ULTRALYTICS
 from detr_conformance.reports.composing import compose, entry_of
 
-from .thorough import thorough_but
-
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
@@ -134,6 +132,7 @@ def test_a_documented_command_reaches_a_verdict(command: str, project: Path) -> 
     assert " error, " not in done.stdout or " 0 error, " in done.stdout
 
 
+@pytest.mark.thorough
 def test_the_decorator_of_the_readme_runs_in_a_port_s_own_suite(project: Path) -> None:
     pytest.importorskip("torch", reason="the README's port is in PyTorch")
     arguments = ["-m", "pytest", "test_conformance.py", "-q", "-k", "REG-01", "-p", "no:cacheprovider"]
@@ -144,7 +143,8 @@ def test_the_decorator_of_the_readme_runs_in_a_port_s_own_suite(project: Path) -
 TUTORIAL = "CLASS-01 or GRAD-09 or NUM-05 or REG-03"
 
 
-@pytest.mark.parametrize("chosen", thorough_but([TUTORIAL], [TUTORIAL, ""]))
+@pytest.mark.thorough
+@pytest.mark.parametrize("chosen", [TUTORIAL, ""])
 def test_the_loss_of_the_tutorial_has_a_fault_and_two_remarks_and_the_fixed_one_has_none(
     chosen: str, project: Path
 ) -> None:

@@ -18,8 +18,7 @@ from detr_conformance.reference.loss import matcher_for
 from detr_conformance.reference.matcher import Targets
 from detr_conformance.reference.normaliser import Normaliser, Tally, queries
 from detr_conformance.reference.pairing import Pairs
-from detr_conformance.reference.rounding import plain
-from detr_conformance.reference.tape import stop_gradient
+from detr_conformance.reference.rounding import arithmetic_of, plain
 
 Right = Callable[..., Any]
 
@@ -58,7 +57,7 @@ def matched_by_cost(
 ) -> dict[str, Any]:
     """Denoising queries are matched as all others are."""
     if tally.is_denoising:
-        matcher = matcher_for(spec, stop_gradient(layer.boxes).arithmetic)
+        matcher = matcher_for(spec, arithmetic_of(layer.boxes))
         predicted = plain(layer.boxes), plain(layer.logits)
         pairs = Pairs.same(matcher.match(matcher.configured(config), *predicted, targets))
     return right(spec, config, layer, pairs, targets, tally)

@@ -47,32 +47,32 @@ def pair_evidence(pair, spec=ULTRALYTICS):
     return list(dict.fromkeys(case for each in pair for case in evidence(each, spec)))
 
 
-def random_pairs(spec=ULTRALYTICS) -> Iterator[list[Mutant]]:
+def random_pairs(spec=ULTRALYTICS, count=PAIRS) -> Iterator[list[Mutant]]:
     """Always the same pairs of mutants that a rule can see and that take different decisions otherwise."""
     chance, seen = np.random.default_rng(0), shown(spec)
     tried = 0
-    while tried < PAIRS:
+    while tried < count:
         one, other = (seen[place] for place in chance.choice(len(seen), 2, replace=False))
         if not set(one.changes(spec)) & set(other.changes(spec)):
             tried += 1
             yield [one, other]
 
 
-def shown(spec=ULTRALYTICS):
+def shown(spec=ULTRALYTICS, every_nth=1):
     """Mutants that a rule can see under a spec."""
-    return [each for each in MUSEUM if each.changes(spec) and failures(each, spec, most=1)]
+    return [each for each in MUSEUM[::every_nth] if each.changes(spec) and failures(each, spec, most=1)]
 
 
-def divergences(spec=ULTRALYTICS):
+def divergences(spec=ULTRALYTICS, every_nth=1):
     """For each mutant whose first divergence does not name a decision that it takes otherwise, what it names."""
-    found = {each.id: divergence(each, spec) for each in shown(spec)}
+    found = {each.id: divergence(each, spec) for each in shown(spec, every_nth)}
     by_id = {each.id: each for each in MUSEUM}
     return {name: each and each.step for name, each in found.items() if not names_step(by_id[name], each, spec)}
 
 
-def singles(spec=ULTRALYTICS):
+def singles(spec=ULTRALYTICS, every_nth=1):
     """What each mutant is named."""
-    return {each.id: diagnosis_of(each.port(spec), evidence(each, spec), spec) for each in shown(spec)}
+    return {each.id: diagnosis_of(each.port(spec), evidence(each, spec), spec) for each in shown(spec, every_nth)}
 
 
 def elsewhere():
@@ -81,10 +81,10 @@ def elsewhere():
     return {each.id: diagnosis_of(each.port(), evidence(each), each.home) for each in others}
 
 
-def pairs(spec=ULTRALYTICS):
+def pairs(spec=ULTRALYTICS, count=PAIRS):
     """What each of the random pairs is named."""
     found = {}
-    for pair in random_pairs(spec):
+    for pair in random_pairs(spec, count):
         port = ReferencePort(together(pair, spec), "two", profile=spec)
         found[tuple(sorted(each.id for each in pair))] = diagnosis_of(port, pair_evidence(pair, spec), spec)
     return found

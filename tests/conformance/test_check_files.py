@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 CLASSES = ("--", "-n", "0", "-k", "CLASS-02 or REG-03")  # without a worker process, which would start as long again
 LISTED = '[[known-deviations]]\nrule = "{rule}"\nreason = "a thousandth too large"\n'
 
@@ -59,6 +61,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_run(check):
     assert "rule  " not in run.stdout
 
 
+@pytest.mark.thorough
 def test_a_failure_says_where_the_numbers_part_and_what_explains_it(tmp_path):
     program = "import sys; from detr_conformance.cli import main; sys.exit(main())"
     (tmp_path / "museum.py").write_text(

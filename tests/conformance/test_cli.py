@@ -178,6 +178,7 @@ def test_arguments_for_pytest_that_do_not_work_are_refused(check, arguments, rea
     assert run.stderr.count("\n") == 1, run.stderr
 
 
+@pytest.mark.thorough
 def test_a_case_is_judged_by_the_rules_that_it_fits(check, small_case, tmp_path):
     path, report = tmp_path / "case.json", tmp_path / "report.json"
     path.write_text(to_json(small_case))

@@ -30,18 +30,20 @@ from detr_conformance.report import Divergence
 from detr_conformance.reports.composing import entry_of
 
 from ..thorough import thorough_but
-from .every_diagnosis import PAIRS, diagnosis_of, divergences, names_step, pair_evidence, pairs, singles
+from .every_diagnosis import diagnosis_of, divergences, names_step, pair_evidence, pairs, singles
 from .museum_evidence import divergence, evidence
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")
 
 WIDE = Request(layers=(2, 3), targets=(0, 3), queries=(2, 6), denoising="always")
 CASES = list(islice(pool(WIDE, Domain(), 0), 6))
+EVERY_NTH = 5
+"""Of the museum; `python -m tests.conformance.every_diagnosis` measures all of it."""
 TWO_SPECS = pytest.mark.parametrize("spec", [ULTRALYTICS, RTDETR], ids=lambda spec: spec.name)
 """For what takes minutes for each."""
-FEW = [FAMILY[name] for name in ("ultralytics", "lwdetr")]
-"""They differ much from each other."""
-EVERY_SPEC = pytest.mark.parametrize("spec", thorough_but(FEW, FAMILY.values()), ids=lambda spec: spec.name)
+EVERY_SPEC = pytest.mark.parametrize(
+    "spec", thorough_but([FAMILY["lwdetr"]], FAMILY.values()), ids=lambda spec: spec.name
+)
 
 
 class Silent:
@@ -79,8 +81,8 @@ def test_the_first_decision_that_differs_is_the_one_that_was_changed(mutant):
 @pytest.mark.timeout(1800)
 @TWO_SPECS
 def test_nineteen_of_twenty_first_divergences_name_a_decision_that_was_changed(spec):
-    wrong = divergences(spec)
-    assert len(wrong) <= 0.05 * len(MUSEUM), wrong
+    wrong = divergences(spec, EVERY_NTH)
+    assert len(wrong) <= 0.05 * len(MUSEUM[::EVERY_NTH]), wrong
 
 
 @EVERY_SPEC
@@ -128,7 +130,7 @@ def part_of_the_museum(request, monkeypatch):
 
 
 @pytest.mark.usefixtures("part_of_the_museum")
-@pytest.mark.parametrize("name", SINGLES)
+@pytest.mark.parametrize("name", thorough_but(SINGLES[:1], SINGLES))
 def test_a_mutant_is_named(name):
     mutant = MUTANT[name]
     assert [mutant.id] in diagnosis_of(mutant.port(), evidence(mutant))
@@ -163,8 +165,9 @@ def test_a_mistake_is_named_whatever_noise_the_port_draws():
     assert [mutant.id] in diagnosis_of(port, evidence(mutant))
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("part_of_the_museum")
-@pytest.mark.parametrize("name", thorough_but(OF_OTHER_KEYS[:1], OF_OTHER_KEYS))
+@pytest.mark.parametrize("name", OF_OTHER_KEYS)
 def test_a_mutant_is_named_under_a_spec_with_other_keys(name):
     mutant = MUTANT[name]
     assert [[name]] == diagnosis_of(mutant.port(RTDETR), evidence(mutant, RTDETR), RTDETR)
@@ -178,11 +181,12 @@ def test_a_spec_that_leaves_something_open_gives_no_evidence_of_it():
 @pytest.mark.timeout(7200)
 @TWO_SPECS
 def test_nearly_all_mutants_are_named_and_none_is_named_wrongly(spec):
-    named = singles(spec)
+    named = singles(spec, EVERY_NTH)
     assert [name for name, found in named.items() if found and [name] not in found] == []
     assert sum(bool(found) for found in named.values()) >= 0.97 * len(named)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("part_of_the_museum")
 def test_two_mutants_at_once_are_named():
     pair = [MUTANT[name] for name in PAIR]
@@ -194,9 +198,9 @@ def test_two_mutants_at_once_are_named():
 @pytest.mark.timeout(7200)
 @TWO_SPECS
 def test_three_in_four_random_pairs_are_named(spec):
-    found = pairs(spec)
+    found = pairs(spec, count=12)
     named = sum(list(pair) in each for pair, each in found.items())
-    assert named >= 0.75 * PAIRS, found
+    assert named >= 0.75 * len(found), found
 
 
 def larger(spec, path):
@@ -204,8 +208,9 @@ def larger(spec, path):
     return wrap_in(spec, path, lambda right: lambda *arguments: right(*arguments) * 1.0625)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("part_of_the_museum")
-@pytest.mark.parametrize("path", thorough_but(["gain"], ["gain", "denoising.generator.moved"]))
+@pytest.mark.parametrize("path", ["gain", "denoising.generator.moved"])
 def test_what_is_not_known_is_not_named(path):
     assert diagnose(PortUnderTest(ReferencePort(larger(ULTRALYTICS, path), "larger", ULTRALYTICS)), CASES) is None
 

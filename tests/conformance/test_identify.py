@@ -157,6 +157,7 @@ def written(tmp_path_factory):
     return folder
 
 
+@pytest.mark.thorough
 def test_the_written_module_is_a_profile_that_the_port_passes(written, monkeypatch):
     monkeypatch.syspath_prepend(written)
     options = CheckOptions(port="tests.conformance.identified_ports:mixed", profile="written_spec:SPEC")
@@ -169,6 +170,7 @@ def test_the_written_module_is_a_profile_that_the_port_passes(written, monkeypat
         judged.loss(case).assert_values(judged.expected(case))
 
 
+@pytest.mark.thorough
 def test_the_file_holds_what_was_found(written):
     found = msgspec.json.decode((written / "found.json").read_bytes(), type=Identification)
     spec = ports.hybrid(1)

@@ -83,6 +83,7 @@ def test_every_other_rule_is_judged_as_if_nothing_had_happened(every_hazard, ver
     assert seconds < 600
 
 
+@pytest.mark.thorough
 def test_a_setting_of_pytorch_that_is_left_changed_is_an_error(check):
     run = check("dtype_ports:double_by_default", "--", "-k", "AUX-04")
     assert run.returncode == 1
@@ -103,6 +104,7 @@ def lies_in(process: Path, folder: Path) -> bool:
         return False
 
 
+@pytest.mark.thorough
 def test_a_port_that_always_ends_its_process_is_given_up_after_a_while(check, tmp_path):
     path = tmp_path / "report.json"
     assert check("deadly_ports:deadly", "--json", str(path)).returncode == 1
@@ -127,6 +129,7 @@ def test_a_port_that_ends_every_worker_while_it_is_built_is_refused(check):
     assert "the port ended the process (exit status 3), while it was built in a worker" in run.stderr
 
 
+@pytest.mark.thorough
 def test_a_port_that_cannot_be_built_again_leaves_errors(check):
     run = check("deadly_ports:mortal", "--", "-k", "API-01 or API-02")
     assert run.returncode == 1

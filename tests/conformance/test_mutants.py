@@ -47,6 +47,7 @@ def test_a_mutant_answers_every_eighth_rule(mutant: Mutant, cases_of_rules: list
             rule.check(PortUnderTest(mutant.port(ULTRALYTICS)), case)
 
 
+@pytest.mark.thorough
 def test_the_smallest_case_of_a_mutant_is_small() -> None:
     mutant = next(each for each in MUSEUM if each.id == "khub-missing-target-offset")
     rule = next(each for each in RULES if each.id == "INV-03")

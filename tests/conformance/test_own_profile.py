@@ -65,6 +65,7 @@ def failed(run):
     return read_report(str(run.folder / "report.json")), str(packet)
 
 
+@pytest.mark.thorough
 def test_the_report_says_how_the_profile_differs(failed):
     report, _ = failed
     assert report.profile.name == "mine"

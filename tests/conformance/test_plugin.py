@@ -91,6 +91,7 @@ def test_a_list_in_a_file_of_its_own_is_read(tmp_path):
         check()
 
 
+@pytest.mark.thorough
 def test_an_error_in_another_process_is_counted(run_rules):
     pytest.importorskip("xdist")
     result = run_rules("raising", "-n", "1", "-k", "API-01")

@@ -60,7 +60,7 @@ def test_nothing_is_failed_by_a_rule_that_cannot_see_it():
     assert all(can_show(rule, mutant) for rule, mutant in pairs)
 
 
-@pytest.mark.parametrize("name", thorough_but([each.id for each in MUSEUM[::48]], [each.id for each in MUSEUM[::12]]))
+@pytest.mark.parametrize("name", thorough_but([MUSEUM[0].id], [each.id for each in MUSEUM[::12]]))
 def test_the_smallest_case_is_as_small_as_recorded(name):
     rule = min(MATRIX.kills[name], key=lambda rule: (RULE[rule].family != MUTANT[name].family, rule))
     level = MATRIX.kills[name][rule].level

@@ -66,6 +66,7 @@ def test_a_failure_comes_with_a_case_that_can_be_read_back(document):
     assert from_document(failed["case"]).config.classification == "focal"
 
 
+@pytest.mark.thorough
 def test_two_processes_write_the_same_report_as_one(written, document):
     pytest.importorskip("xdist")
     assert json.loads(written("-n", "2")) == document

@@ -102,6 +102,7 @@ def test_the_action_ends_as_the_check_does_and_leaves_every_form(act, tmp_path):
     assert json.loads((tmp_path / "a folder/report.json").read_text())["counts"]["pass"] == 1
 
 
+@pytest.mark.thorough
 def test_known_bugs_can_be_accepted_but_not_a_check_that_does_not_work(act):
     accepted = {"level": "smoke", "pytest_arguments": "-k API-01", "accept_non_conformant": "true"}
     assert act(port="sample_ports:hopeless", **accepted) == 0

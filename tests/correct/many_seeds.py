@@ -17,6 +17,7 @@ from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.rules import RULES
 from detr_conformance.resolve import resolve
 
+from .one_loss_ports import ONE_EACH, of_one_loss
 from .ports import CORRECT
 
 ACCUSATIONS = ("fail", "error")
@@ -58,6 +59,9 @@ def chosen(arguments):
     parser.add_argument("--level", default="smoke")
     parser.add_argument("--seeds", default="0:30", help="first:end")
     parser.add_argument("--ports", default="", help="names, separated by commas; all of tests/correct without it")
+    parser.add_argument(
+        "--each-loss", action="store_true", help="ports of every spec with one classification loss each"
+    )
     parser.add_argument("--rules", default="", help="ids, separated by commas; all without it")
     return parser.parse_args(arguments)
 
@@ -66,7 +70,8 @@ def main(arguments=None):
     options = chosen(arguments)
     first, end = map(int, options.seeds.split(":"))
     names, ids = (set(filter(None, each.split(","))) for each in (options.ports, options.rules))
-    ports = [named(name) for name in sorted(names)] if names else CORRECT
+    ports = [of_one_loss(*each) for each in ONE_EACH] if options.each_loss else CORRECT
+    ports = [named(name) for name in sorted(names)] or ports
     rules = [rule for rule in RULES if not ids or rule.id in ids]
     counts, shares = judge_all(ports, options.level, range(first, end), rules)
     for name, verdicts in counts.items():

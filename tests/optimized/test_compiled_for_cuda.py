@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("triton", reason="needs Triton, which has builds for Linux alone")
-from ..thorough import thorough_but
 from .compiled_for_cuda import KERNELS
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("capability", thorough_but(quick=["90"], every=["80", "90"]))  # Ampere, Hopper
+@pytest.mark.thorough
+@pytest.mark.parametrize("capability", ["80", "90"])  # Ampere, Hopper
 def test_every_kernel_compiles(capability, tmp_path):
     # In a process of its own: here Triton interprets, so that kernels are no kernels.
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}

@@ -14,10 +14,12 @@ from detr_conformance.properties.case import CLASSIFICATION, LossCase
 from detr_conformance.properties.divisors import denoising_divisor, divisor
 from detr_conformance.properties.given_case import undefined
 from detr_conformance.properties.port_under_test import PortUnderTest, call_of, spec_of
-from detr_conformance.reference import FAMILY, RTDETR, ULTRALYTICS
+from detr_conformance.properties.request import Request
+from detr_conformance.properties.strategies import Domain, loss_cases
+from detr_conformance.reference import FAMILY, RTDETR, ULTRALYTICS, Criterion
 from detr_conformance.reference.keys import Call, SummedKeys
 
-from .sample_cases import denoising, fitting, grid_of_boxes, grid_of_logits, small_case
+from .sample_cases import denoising, drawn_cases, fitting, grid_of_boxes, grid_of_logits, small_case
 
 CALLS = [Call(*each) for each in product((1, 2, 5), (True, False), (0, 1, 4), CLASSIFICATION)]
 
@@ -43,6 +45,22 @@ def test_the_reference_returns_keys_that_its_spec_expects(kind, parts):
 def assert_expected_keys(spec, case):
     __tracebackhide__ = True
     assert frozenset(ReferencePort(spec).loss(case).losses) in spec.keys.expected(call_of(case, spec))
+
+
+@pytest.mark.parametrize("spec", FAMILY.values(), ids=FAMILY)
+def test_losses_without_bounds_are_the_same_numbers_and_what_is_not_known_is_infinite(spec):
+    case = drawn_cases(loss_cases(Request(denoising="sometimes"), Domain.of(PortUnderTest(ReferencePort(spec)))), 3)[-1]
+    with_bounds, without = (
+        Criterion(spec, case.config)(replace(oracle.inputs_of(case), bounded=bounded)) for bounded in (True, False)
+    )
+    assert {key: float(loss) for key, loss in without.items()} == {
+        key: float(loss) for key, loss in with_bounds.items()
+    }
+    assert {loss.magnitude for loss in without.values()} == {np.inf}
+    for key, loss in with_bounds.items():
+        assert {name: each.tolist() for name, each in without[key].gradients.items()} == {
+            name: each.tolist() for name, each in loss.gradients.items()
+        }
 
 
 @pytest.mark.parametrize("spec", FAMILY.values(), ids=FAMILY)
