@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -117,6 +117,8 @@ class Variable(NDArrayOperatorsMixin):
 
 Array = np.ndarray | Variable
 """What the formulas of the reference are written for."""
+if not TYPE_CHECKING:  # NumPy makes plain numbers of arrays without axes; checks at run time meet them
+    Array |= np.float64
 
 
 def variable(values: Any, arithmetic: Arithmetic = FLOAT32) -> Variable:
