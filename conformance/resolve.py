@@ -72,10 +72,16 @@ BUILT_IN = {
     "ultralytics": _ultralytics("ultralytics", "port", "ultralytics", "RTDETRDetectionLoss"),
     "transformers-rtdetr": _transformers("transformers_rtdetr", "port", "rtdetr", "RT-DETR"),
     "transformers-rtdetrv2": _transformers("transformers_rtdetr", "v2_port", "rtdetr", "RT-DETRv2"),
-    "transformers-dfine": _transformers("transformers_dfine", "port", "rtdetr", "D-FINE, which unites no matchings"),
+    "transformers-dfine": _transformers(
+        "transformers_dfine", "port", "transformers-dfine", "D-FINE, which unites no matchings"
+    ),
     "transformers-deimv2": _transformers("transformers_dfine", "deimv2_port", "transformers-deim", "DEIMv2"),
     "transformers-detr": _transformers("transformers_detr", "port", "detr", "DETR, YOLOS, Table Transformer"),
     "transformers-deformable": _transformers("transformers_detr", "deformable_port", "deformable", "Deformable DETR"),
+    "transformers-detr-masks": _transformers("transformers_detr", "masks_port", "detr-masks", "DETR for segmentation"),
+    "transformers-deformable-masks": _transformers(
+        "transformers_detr", "deformable_masks_port", "deformable-masks", "Conditional DETR for segmentation"
+    ),
     "transformers-conditional": _transformers(
         "transformers_detr", "conditional_port", "deformable", "Conditional and DAB-DETR"
     ),

@@ -79,7 +79,8 @@ def losses_of(
         formula: from the inputs, each a row of layers, to tracked arrays or variables by key.
         inputs: arrays of which the first axis is that of layers.
         arithmetic: of those who are judged by the losses.
-        bounded: whether their values come with error bounds; otherwise the bound of each is infinite.
+        bounded: whether their values come with error bounds; otherwise each bound is NaN, so that nobody compares
+            with it by mistake.
     """
     start = partial(track, arithmetic=arithmetic) if bounded else partial(np.array, dtype=np.float64)
     with np.errstate(all="ignore"):
@@ -91,7 +92,7 @@ def losses_of(
         return {key: _gradients(output, leaves) for key, output in formula(leaves).items()}
 
     def loss(key: str) -> Loss:
-        value = values[key] if bounded else Tracked(values[key], np.full((), np.inf), arithmetic)
+        value = values[key] if bounded else Tracked(values[key], np.full((), np.nan), arithmetic)
         return Loss(track(value, arithmetic), lambda: taped()[key])
 
     return {key: loss(key) for key in values}

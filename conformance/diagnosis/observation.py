@@ -169,7 +169,9 @@ def _has_gradients(judged: PortUnderTest, case: LossCase) -> bool:
 
 
 class _Declaring(ReferencePort):
-    """A port of a spec that declares what another port declares."""
+    """A port of a spec that declares what another port declares, and knows how far off its losses may be."""
+
+    bounded = True
 
     def __init__(self, spec: LossSpec, other: PortUnderTest) -> None:
         super().__init__(spec, profile=other.spec)

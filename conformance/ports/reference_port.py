@@ -35,6 +35,8 @@ class ReferencePort:
 
     capabilities = frozenset(CAPABILITIES)
     dtypes = frozenset(PRECISIONS)
+    bounded = False
+    """Whether the losses carry error bounds, which no rule reads in what a port returns."""
 
     def __init__(self, spec: LossSpec = ULTRALYTICS, name: str | None = None, profile: LossSpec | None = None) -> None:
         """Keep the spec."""
@@ -44,29 +46,33 @@ class ReferencePort:
 
     def loss(self, case: LossCase) -> LossResult:
         """Losses and gradients, in float64 whatever the dtype of the case."""
-        return self._result(Criterion(self.spec, case.config), case, _inputs_of(case))
+        return self._result(Criterion(self.spec, case.config), case, self._inputs_of(case))
 
     def losses_in_turn(self, cases: Sequence[LossCase]) -> Sequence[LossResult]:
         """The same for several cases, from one loss object."""
         criterion = Criterion(self.spec, cases[0].config)
-        given = {id(case): _inputs_of(case) for case in cases}  # what one call changes, the next gets
+        given = {id(case): self._inputs_of(case) for case in cases}  # what one call changes, the next gets
         return [self._result(criterion, case, given[id(case)]) for case in cases]
 
     def losses_of_ranks(self, cases: Sequence[LossCase]) -> Sequence[LossResult]:
         """Those of every rank, each from a loss object of its own."""
-        given = [_inputs_of(case) for case in cases]
+        given = [self._inputs_of(case) for case in cases]
         losses = losses_of_ranks(self.spec, cases[0].config, given, named=True)
         return [self._returned(*each) for each in zip(losses, cases, given, strict=True)]
 
     def losses_of_steps(self, cases: Sequence[LossCase]) -> Sequence[LossResult]:
         """Those of every micro-batch, likewise."""
-        given = [_inputs_of(case) for case in cases]
+        given = [self._inputs_of(case) for case in cases]
         losses = losses_of_steps(self.spec, cases[0].config, given, named=True)
         return [self._returned(*each) for each in zip(losses, cases, given, strict=True)]
 
     def defaults(self, case: LossCase) -> Mapping[str, Any]:
         """The options of the spec's recipe."""
         return {name: each.value for name, each in self.spec.recipe.get(case.config.classification, {}).items()}
+
+    def _inputs_of(self, case: LossCase) -> Inputs:
+        """What the loss is called with."""
+        return replace(deepcopy(oracle.inputs_of(case)), bounded=self.bounded)
 
     def _result(self, criterion: Criterion, case: LossCase, given: Inputs) -> LossResult:
         return self._returned(criterion(given, named=True), case, given)
@@ -134,11 +140,6 @@ class GradientsOfReference(Mapping[str, Mapping[str, np.ndarray]]):
 
     def __len__(self) -> int:
         return len(self.losses)
-
-
-def _inputs_of(case: LossCase) -> Inputs:
-    """What the port is called with; nobody reads error bounds of what it returns."""
-    return replace(deepcopy(oracle.inputs_of(case)), bounded=False)
 
 
 def _mutated(given: Inputs, before: Inputs) -> list[str]:

@@ -7,7 +7,6 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from scipy.special import bdtr, bdtrc, expit
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port_under_test import PortUnderTest
@@ -16,6 +15,7 @@ from detr_conformance.properties.rule import rule
 from detr_conformance.properties.rules.dn_generator import DINO, DN_DETR, NEEDS, REQUEST
 from detr_conformance.properties.rules.generated import Generated, generate
 from detr_conformance.properties.tolerance import FALSE_ALARM
+from detr_conformance.reference.classification import sigmoid
 from detr_conformance.reference.denoising import NEGATIVE, POSITIVE
 
 MANY = 400
@@ -178,6 +178,8 @@ def _labels(port: PortUnderTest, case: LossCase, ratio: float) -> list[tuple[np.
 
 def _likelihood(hits: int, trials: int, share: float) -> float:
     """Twice the probability of so few hits or fewer, or of so many or more: the smaller tail of the binomial."""
+    from scipy.special import bdtr, bdtrc  # noqa: PLC0415  # its import takes longer than that of the whole suite
+
     return 2.0 * min(float(bdtr(hits, trials, share)), float(bdtrc(hits - 1, trials, share)) if hits else 1.0)
 
 
@@ -186,7 +188,7 @@ def _edges_and_centres(made: Generated, half: int) -> tuple[np.ndarray, np.ndarr
 
     Edges are known for positives alone: a negative's size may come out below 0, and is clipped then.
     """
-    decoded = expit(np.concatenate([made.boxes(image, half) for image in range(made.case.images)]))
+    decoded = sigmoid(np.concatenate([made.boxes(image, half) for image in range(made.case.images)]))
     unit = BOX[2:] / 2
     centres = (decoded[:, :2] - BOX[:2]) / unit
     growth = (decoded[:, 2:] - BOX[2:]) / 2 / unit
@@ -236,7 +238,7 @@ def _assert_moved(
     """Each edge of each box moved by a legal distance."""
     __tracebackhide__ = True
     eps = port.spec.denoising.generator.logit_eps
-    decoded = expit(np.asarray(logits, dtype=np.float64))
+    decoded = sigmoid(np.asarray(logits, dtype=np.float64))
     size = boxes[:, 2:]
     may_turn = half == NEGATIVE and turns_right_side_out(port.spec)
     # What the clipping of the logit and float32 can hide.

@@ -58,6 +58,11 @@ def random_pairs(spec=ULTRALYTICS, count=PAIRS) -> Iterator[list[Mutant]]:
             yield [one, other]
 
 
+def shows_on_one_batch(mutant):
+    """Whether one batch can show it: not what only several ranks or micro-batches do, nor a default."""
+    return any(path.partition(".")[0] not in ("over_ranks", "over_steps", "recipe") for path in mutant.changes())
+
+
 def shown(spec=ULTRALYTICS, every_nth=1):
     """Mutants that a rule can see under a spec."""
     return [each for each in MUSEUM[::every_nth] if each.changes(spec) and failures(each, spec, most=1)]
@@ -65,7 +70,7 @@ def shown(spec=ULTRALYTICS, every_nth=1):
 
 def divergences(spec=ULTRALYTICS, every_nth=1):
     """For each mutant whose first divergence does not name a decision that it takes otherwise, what it names."""
-    found = {each.id: divergence(each, spec) for each in shown(spec, every_nth)}
+    found = {each.id: divergence(each, spec) for each in shown(spec, every_nth) if shows_on_one_batch(each)}
     by_id = {each.id: each for each in MUSEUM}
     return {name: each and each.step for name, each in found.items() if not names_step(by_id[name], each, spec)}
 
@@ -99,7 +104,8 @@ def main(names):
     for spec in [FAMILY[name] for name in names] or (ULTRALYTICS, RTDETR):
         tell(f"under {spec.name}")
         wrong, named = divergences(spec), singles(spec)
-        tell(f"{len(named) - len(wrong)} of {len(named)} first divergences name a decision changed; not: {wrong}")
+        on_one_batch = sum(shows_on_one_batch(MUTANT[name]) for name in named)
+        tell(f"{on_one_batch - len(wrong)} of {on_one_batch} first divergences name a decision changed; not: {wrong}")
         tell(f"{sum(map(bool, named.values()))} of {len(named)} mutants are named, {alone(named)} of them alone")
         for name, found in named.items():
             if found != [[name]]:

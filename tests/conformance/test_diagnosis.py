@@ -13,6 +13,7 @@ from detr_conformance.diagnosis import apart, search
 from detr_conformance.diagnosis.apart import diagnosed
 from detr_conformance.diagnosis.divergence import first_divergence
 from detr_conformance.diagnosis.explaining import families_of, with_consequences
+from detr_conformance.diagnosis.observation import observe, observe_spec
 from detr_conformance.diagnosis.search import described, diagnose
 from detr_conformance.mutants import MUSEUM
 from detr_conformance.mutants.mutant import together
@@ -30,7 +31,7 @@ from detr_conformance.report import Divergence
 from detr_conformance.reports.composing import entry_of
 
 from ..thorough import thorough_but
-from .every_diagnosis import diagnosis_of, divergences, names_step, pair_evidence, pairs, singles
+from .every_diagnosis import diagnosis_of, divergences, names_step, pair_evidence, pairs, shows_on_one_batch, singles
 from .museum_evidence import divergence, evidence
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")
@@ -68,8 +69,8 @@ HARD_TO_PLACE = [
 ]
 
 
-# Where the numbers part is looked for on one batch: what several micro-batches are divided by does not show there.
-ON_ONE_BATCH = [mutant for mutant in MUSEUM[::24] if mutant.changes() != ["over_steps"]]
+ON_ONE_BATCH = [mutant for mutant in MUSEUM[::24] if shows_on_one_batch(mutant)]
+"""Where the numbers part is looked for on one batch."""
 
 
 @pytest.mark.parametrize("mutant", [*ON_ONE_BATCH, *map(MUTANT.get, HARD_TO_PLACE)], ids=lambda mutant: mutant.id)
@@ -206,6 +207,23 @@ def test_three_in_four_random_pairs_are_named(spec):
 def larger(spec, path):
     """The spec with one of its decisions answering with a sixteenth more: a mistake that nobody has made yet."""
     return wrap_in(spec, path, lambda right: lambda *arguments: right(*arguments) * 1.0625)
+
+
+class Rounded(ReferencePort):
+    """Its losses are in single precision."""
+
+    def loss(self, case):
+        result = super().loss(case)
+        return replace(result, losses={key: np.float64(np.float32(loss)) for key, loss in result.losses.items()})
+
+
+def test_a_port_is_compared_with_a_spec_by_the_bounds_of_the_spec():
+    case = CASES[0]
+    wrong = PortUnderTest(ReferencePort(larger(ULTRALYTICS, "gain"), "larger", ULTRALYTICS))
+    right = PortUnderTest(Rounded())
+    unlike = observe(wrong, case).differences(observe_spec(ULTRALYTICS, wrong, case), case.dtype)
+    assert unlike >= {"loss_class", "loss_class by pred_scores"}
+    assert observe(right, case).differences(observe_spec(ULTRALYTICS, right, case), case.dtype) == set()
 
 
 @pytest.mark.thorough

@@ -48,7 +48,7 @@ def assert_expected_keys(spec, case):
 
 
 @pytest.mark.parametrize("spec", FAMILY.values(), ids=FAMILY)
-def test_losses_without_bounds_are_the_same_numbers_and_what_is_not_known_is_infinite(spec):
+def test_losses_without_bounds_are_the_same_numbers_and_no_bound_is_known(spec):
     case = drawn_cases(loss_cases(Request(denoising="sometimes"), Domain.of(PortUnderTest(ReferencePort(spec)))), 3)[-1]
     with_bounds, without = (
         Criterion(spec, case.config)(replace(oracle.inputs_of(case), bounded=bounded)) for bounded in (True, False)
@@ -56,7 +56,7 @@ def test_losses_without_bounds_are_the_same_numbers_and_what_is_not_known_is_inf
     assert {key: float(loss) for key, loss in without.items()} == {
         key: float(loss) for key, loss in with_bounds.items()
     }
-    assert {loss.magnitude for loss in without.values()} == {np.inf}
+    assert all(np.isnan(loss.magnitude) for loss in without.values())
     for key, loss in with_bounds.items():
         assert {name: each.tolist() for name, each in without[key].gradients.items()} == {
             name: each.tolist() for name, each in loss.gradients.items()
