@@ -13,12 +13,11 @@ from detr_conformance.mutants.changes import wrapped
 from detr_conformance.mutants.mutant import Change, Mutant
 from detr_conformance.reference import LossConfig, LossSpec, replace_in
 from detr_conformance.reference.classification import sigmoid
-from detr_conformance.reference.family import DEFORMABLE, DETR_MASKS
+from detr_conformance.reference.family import DETR_MASKS
 from detr_conformance.reference.layers import Stack, Weights, every_layer
 from detr_conformance.reference.loss import flat
 from detr_conformance.reference.mask_terms import Compared, in_target_size, sum_over_pairs
 from detr_conformance.reference.masks import resized, taps
-from detr_conformance.reference.matcher import softmax_class_cost
 from detr_conformance.reference.normaliser import Tally, matched_pairs
 from detr_conformance.reference.spec import value_in
 from detr_conformance.reference.tape import Array, stop_gradient
@@ -242,16 +241,6 @@ MASK_MUTANTS: tuple[Mutant, ...] = (
         "plausible-dice-with-gain-of-mask",
         "Dice is weighted by the gain of the focal term. Right: by its own. Shows where the two differ.",
         wrapped("gain", gain_of_mask),
-    ),
-    Mutant(
-        "hf-deformable-segmentation-softmax-matcher",
-        "MATCH",
-        "Queries are matched by the softmax probability, although the loss is the focal one on sigmoids. Right: the "
-        "focal class cost. Shows in a matching that is nearly even.",
-        "huggingface/transformers 5.23.0, src/transformers/loss/loss_deformable_detr.py: "
-        "DeformableDetrForSegmentationLoss",
-        lambda spec: replace_in(spec, "matcher.class_costs", {"focal": softmax_class_cost}),
-        home=DEFORMABLE,
     ),
 )
 """Mistakes in what is compared."""

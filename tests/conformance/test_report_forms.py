@@ -42,7 +42,7 @@ def without_times(shown):
 
 def test_without_an_output_the_report_is_printed_as_the_run_was(check, capsys, monkeypatch, tmp_path):
     path = str(tmp_path / "report.json")
-    shown = check("sample_ports:wrong", "--json", path, "--", "-k", "CLASS-01 or API-01").stdout
+    shown = check("sample_ports:wrong", "--json", path, "--", "-n", "0", "-k", "CLASS-01 or API-01").stdout
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["report", path]) == 0
     assert without_times(capsys.readouterr().out) == without_times(shown)
