@@ -16,6 +16,7 @@ from detr_conformance.diagnosis.observation import (
     Observation,
     Way,
     drawn,
+    losses_of_spec,
     noisy,
     observe,
     observe_several,
@@ -121,7 +122,17 @@ class Evidence:
     def is_explained_by(self, spec: LossSpec) -> bool:
         """Whether a spec answers all that the port does."""
         places = self._quickest_to_refute
+        if self.way == "once" and self._is_refuted_by_losses(spec, places[0]):
+            return False
         return all(not self.unlike(place, seen) for place, seen in zip(places, self.answers(spec, places), strict=True))
+
+    def _is_refuted_by_losses(self, spec: LossSpec, place: int) -> bool:
+        """Whether a spec returns other losses on a case, which takes no gradient to see."""
+        try:
+            losses = losses_of_spec(spec, self.judged, self.cases[place])
+        except PortError:
+            return True
+        return bool(self.unlike(place, losses) & (losses.numbers.keys() | losses.facts.keys()))
 
     @cached_property
     def _quickest_to_refute(self) -> list[int]:
@@ -133,6 +144,14 @@ class Evidence:
             return not self.unlike(place, self.right[place]), numbers
 
         return sorted(range(len(self.cases)), key=cost)
+
+    def is_right_by(self, spec: LossSpec) -> bool:
+        """Whether nothing is wrong with what the port answers when it is held to another spec."""
+        first = [self.cases[self._quickest_to_refute[0]]]
+        by_spec = (Evidence(PortUnderTest(self.judged.port, spec), cases, self.way) for cases in (first, self.cases))
+        return all(
+            each.cases == cases and each.is_right() for each, cases in zip(by_spec, (first, self.cases), strict=True)
+        )
 
     def is_right(self) -> bool:
         """Whether nothing is wrong with what the port answers on these cases."""
@@ -149,11 +168,10 @@ def diagnose(judged: PortUnderTest, cases: Sequence[LossCase]) -> Explanation | 
     if evidence.is_right():
         return None
     for spec in FAMILY.values():
-        if spec is not judged.spec:
-            by_spec = Evidence(PortUnderTest(judged.port, spec), evidence.cases, evidence.way)
-            if by_spec.cases == evidence.cases and by_spec.is_right():
-                return Explanation(spec=spec)
-    single = [each for each in MUSEUM if evidence.is_explained_by(each.of(judged.spec))]
+        if spec is not judged.spec and evidence.is_right_by(spec):
+            return Explanation(spec=spec)
+    mistakes = [each for each in MUSEUM if each.of(judged.spec) != judged.spec]
+    single = [each for each in mistakes if evidence.is_explained_by(each.of(judged.spec))]
     if len(single) > 1:
         evidence = Evidence(judged, [*evidence.cases, *_further_cases(judged)], evidence.way)
         single = [each for each in single if evidence.is_explained_by(each.of(judged.spec))]
