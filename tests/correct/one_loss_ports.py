@@ -9,13 +9,14 @@ from detr_conformance.properties.case import CLASSIFICATION
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.reference import FAMILY
 
-from .criterion_ports import CRITERIA
 from .ports import CORRECT
-from .rows_ports import ROWS
 
 PORTS = {f"reference-{name}": ReferencePort(spec) for name, spec in FAMILY.items()}
-PORTS |= {port.name: port for port in CORRECT if port.name in ("plain-torch", "rtdetr-v2")}
-PORTS |= {port.name: port for port in (*CRITERIA, *ROWS)}
+PORTS |= {
+    port.name: port
+    for port in CORRECT
+    if port.name in ("plain-torch", "rtdetr-v2") or port.name.endswith(("-criterion", "-rows"))
+}
 ONE_EACH = [(name, kind) for name, port in PORTS.items() for kind in sorted(PortUnderTest(port).spec.class_terms)]
 """Every port with every classification loss of its spec."""
 
