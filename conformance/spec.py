@@ -47,7 +47,9 @@ def listing() -> str:
     """One line for each rule and each built-in port."""
     titles = max(len(rule.title) for rule in RULES)
     rules = [f"  {rule.id:9} {rule.title:{titles}}  {rule.obligation:6}  {', '.join(needs(rule))}" for rule in RULES]
-    ports = [f"  {name:24} {each.profile:17} {each.judged:22} {each.about}" for name, each in BUILT_IN.items()]
+    rows = [(name, each.profile, each.judged, each.about) for name, each in BUILT_IN.items()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    ports = ["  ".join(["", *map(str.ljust, row, widths)]).rstrip() for row in rows]
     head = "Rules, whether a port MUST or SHOULD keep them, and what it has to declare for each:"
     of_ports = "Built-in ports, the profile that each is held to, and the release that docs/findings.md is about:"
     return "\n".join([head, *rules, "", of_ports, *ports, ""])
