@@ -131,6 +131,16 @@ def summed_over_points(x: Logits, t: Objects) -> OfMap:
     return entropy_at_points(x, t) * x.shape[-1]
 
 
+def last_left_out(x: Logits, t: Objects) -> OfMap:
+    """One point too few is read, where there are several."""
+    return entropy_at_points(x[:, :-1], t[:, :-1]) if x.shape[1] > 1 else entropy_at_points(x, t)
+
+
+def mean_of_nothing(x: Logits, t: Objects) -> OfMap:
+    """The mean over no pair is no number."""
+    return entropy_at_points(x, t) if len(x) else np.full(1, np.nan)
+
+
 def dice_without_one(x: Logits, t: Objects) -> OfMap:
     """As on pixels."""
     return without_one(x[..., None], t[..., None])
@@ -165,8 +175,8 @@ MASK_POINT_MUTANTS: tuple[Mutant, ...] = (
     ),
     point_mutant(
         "plausible-points-shared-by-all-pairs",
-        "All pairs of a batch share one set of points. Right in the matcher; in the losses each pair has its own. Shows "
-        "with two targets.",
+        "All pairs of a batch share one set of points. Right in the matcher; in the losses each pair has its own. "
+        "Shows with two targets.",
         compared(of_first_target),
     ),
     point_mutant(
@@ -227,8 +237,8 @@ MASK_POINT_MUTANTS: tuple[Mutant, ...] = (
     ),
     point_mutant(
         "plausible-focal-loss-at-points",
-        "Points have the focal loss, as pixels in DETR. Right under this profile: the cross-entropy alone. Shows on any "
-        "mask.",
+        "Points have the focal loss, as pixels in DETR. Right under this profile: the cross-entropy alone. Shows on "
+        "any mask.",
         form_of("mask", focal_at_points),
     ),
     point_mutant(
@@ -241,6 +251,16 @@ MASK_POINT_MUTANTS: tuple[Mutant, ...] = (
         "The cross-entropy is averaged over pairs and points, and then divided by the number of targets. Right: added "
         "up over pairs. Shows with two pairs.",
         lambda spec: replace_in(spec, "extra_terms.mask.normaliser", pairs_twice),
+    ),
+    point_mutant(
+        "plausible-last-point-left-out",
+        "The last point is not read. Right: every one counts. Shows with two points.",
+        form_of("mask", last_left_out),
+    ),
+    point_mutant(
+        "plausible-entropy-of-no-pair",
+        "The mean over no pair is 0 / 0. Right: 0. Shows in a batch without targets.",
+        form_of("mask", mean_of_nothing),
     ),
     point_mutant(
         "plausible-dice-at-points-without-one",
