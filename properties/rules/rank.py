@@ -104,6 +104,9 @@ def losses_of_micro_batches(port: PortUnderTest, case: LossCase) -> None:
     boxes add up to those of the merged batch."""
     case = images_of_one_size(case)  # as in `mean_over_ranks`
     steps = shared_out(case, 2)
+    if not all(each.targets for each in steps):  # a step without a target has no denoising queries, and their losses
+        case = case.change(denoising=None)
+        steps = shared_out(case, 2)
     expected, of_steps = port.expected(case), port.expected_of_steps(steps)
     merged, returned = port.loss(case), port.losses_of_steps(steps)
     for key in filter(_adds_up, expected):
