@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -91,7 +92,8 @@ class Masks:
     def with_points(self, change: Callable[[np.ndarray], np.ndarray]) -> Masks:
         """The same change made to all points, if there are any."""
         given = {name: getattr(self, name) for name in POINTS}
-        return replace(self, **{name: change(each) for name, each in given.items() if each is not None})
+        changed: dict[str, Any] = {name: change(each) for name, each in given.items() if each is not None}
+        return replace(self, **changed)
 
 
 def _rows(points: np.ndarray | None, chosen: Chosen) -> np.ndarray | None:

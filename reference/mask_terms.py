@@ -28,7 +28,7 @@ from detr_conformance.reference.rounding import tracked_like
 from detr_conformance.reference.tape import Array
 from detr_conformance.reference.terms import Term, TermInputs
 
-Compared = tuple[Float[Array, "pairs *pixels"], Float[np.ndarray, "pairs *pixels"]]
+Compared = tuple[Float[Array, "pairs *pixels"], Float[Array, "pairs *pixels"]]
 """Logits of each pair's prediction, and the mask of its target in the same size, or at the same points."""
 
 

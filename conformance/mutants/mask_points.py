@@ -50,7 +50,7 @@ def by_nearest_pixel(masks: Masks, points: Points) -> Values:
     return masks[np.arange(len(masks))[:, None], rows, columns]
 
 
-def between(masks: Masks, columns: Values, rows: Values) -> Values:
+def between(masks: Masks, columns: Objects, rows: Objects) -> Values:
     """Bilinearly, at positions in pixels."""
     each = np.arange(len(masks))[:, None]
     of_rows, of_columns = taps(rows, masks.shape[1]), taps(columns, masks.shape[2])
