@@ -26,6 +26,7 @@ from detr_conformance.properties.case import (
     Masks,
     MatcherConfig,
 )
+from detr_conformance.properties.case_masks import POINTS
 
 FORMAT = "detr-conformance case"
 VERSION = 1
@@ -188,6 +189,7 @@ def _encode_masks(masks: Masks) -> dict[str, Any]:
         "pred_masks": _encode_array(masks.pred_masks),
         "gt_masks": _encode_array(masks.gt_masks),
         "sizes": [[int(each) for each in size] for size in masks.sizes],
+        **{name: _encode_array(each) for name, each in masks.arrays().items() if name in POINTS},
     }
 
 
@@ -278,12 +280,13 @@ def _decode_denoising(document: Any) -> Denoising | None:
 
 
 def _decode_masks(document: Any) -> Masks:
-    _check_names("masks", document, {each.name for each in fields(Masks)})
+    _check_names("masks", document, {each.name for each in fields(Masks)}, frozenset(POINTS))
     sizes = _decode("masks.sizes", document["sizes"], list)
     return Masks(
         pred_masks=_decode_array("masks.pred_masks", document["pred_masks"]),
         gt_masks=_decode_array("masks.gt_masks", document["gt_masks"]),
         sizes=tuple(_decode_size(f"masks.sizes[{image}]", each) for image, each in enumerate(sizes)),
+        **{name: _decode_array(f"masks.{name}", document[name]) for name in POINTS if name in document},
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from detr_conformance.properties.case import Denoising, LossCase
 from detr_conformance.properties.port import OPTIONS, options_of
 from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.questions import has_masks_at_points
 from detr_conformance.reference import LossSpec
 from detr_conformance.reference.base_spec import NO_AREA, NON_FINITE
 
@@ -82,6 +83,8 @@ def _shapes(case: LossCase, spec: LossSpec) -> list[str]:
         unknown.append(f"logits of {case.columns} columns for {case.config.nc} classes")
     if case.layers < plan.least:
         unknown.append(f"fewer than {plan.least} layers")
+    if case.masks is not None and case.masks.loss_points is None and has_masks_at_points(spec):
+        unknown.append("masks without points")
     if case.denoising is not None and plan.denoising is not None:
         wanted = plan.denoising(case.layers)
         if len(case.denoising.bboxes) != wanted:

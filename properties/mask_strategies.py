@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_masks import Masks, Size
 from detr_conformance.properties.numbers import Numbers
+from detr_conformance.properties.transforms import GRID
 
 Draw = Callable[..., Any]
 """Hypothesis' DrawFn, which beartype cannot check at run time."""
@@ -24,6 +25,13 @@ KINDS = ("box", "dots", "nothing", "everything")
 """A target's mask: a rectangle, single pixels, empty, or all of its image."""
 MASK_SCALE = 3.0
 """Logits of masks are spread this widely around 0."""
+
+COUNTS = st.integers(1, 6)
+"""Points of one mask. Untested: thousands, as in training, which compute the same more often."""
+ON_EDGES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Where points lie on the border of the image, on its middle, or on a centre or an edge of the pixels of small masks.
+
+In training they are drawn uniformly, and almost never lie there."""
 
 
 @st.composite
@@ -44,6 +52,32 @@ def with_masks(draw: Draw, case: LossCase, numbers: Numbers) -> LossCase:
         height, width = sizes[image]
         gt[target, :height, :width] = _object(numbers.rng, height, width)
     return _with_denoising(case.change(masks=Masks(pred, gt, sizes)), numbers)
+
+
+@st.composite
+def with_points(draw: Draw, case: LossCase, numbers: Numbers) -> LossCase:
+    """The case with points for the masks of its targets and for the matchers of its images.
+
+    Args:
+        draw: given by Hypothesis.
+        case: a case with masks.
+        numbers: where the points come from.
+    """
+    assert case.masks is not None  # noqa: S101  # callers draw them first
+    of_targets, of_images = draw(COUNTS), draw(COUNTS)
+    return case.change(
+        masks=replace(
+            case.masks,
+            loss_points=_points(numbers.rng, (case.targets, of_targets)),
+            cost_points=_points(numbers.rng, (case.images, of_images)),
+        )
+    )
+
+
+def _points(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Anywhere on a grid on which they can be mirrored exactly; every fourth coordinate is one of `ON_EDGES`."""
+    anywhere = np.round(rng.random((*shape, 2)) / GRID) * GRID
+    return np.where(rng.random((*shape, 2)) < 0.25, rng.choice(ON_EDGES, (*shape, 2)), anywhere)
 
 
 @st.composite

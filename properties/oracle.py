@@ -17,10 +17,11 @@ from detr_conformance.reference.loss import (
     DenoisingInputs,
     losses_of_ranks,
     losses_of_steps,
+    masks_of,
     matcher_for,
     pairs_of_step,
 )
-from detr_conformance.reference.matcher import Targets
+from detr_conformance.reference.matcher import MaskInputs, Targets
 from detr_conformance.reference.pairing import always_clear, own_per_layer
 from detr_conformance.reference.rounding import plain
 
@@ -53,13 +54,19 @@ def _extra(case: LossCase, of_denoising: bool = False) -> tuple[dict[str, np.nda
     if masks is not None:
         own = dn.masks if of_denoising and dn is not None else masks.pred_masks
         further |= {} if own is None else {"masks": own}
-        constants |= {"gt_masks": masks.gt_masks}
+        constants |= {name: array for name, array in masks.arrays().items() if name != "pred_masks"}
     given = case.distributions
     if given is not None:
         corners = dn.corners if of_denoising and dn is not None else given.pred_corners
         further |= {} if corners is None else {"corners": corners}
         constants["references"] = dn.references if of_denoising and dn is not None else given.references
     return further, constants
+
+
+def masks_of_layers(case: LossCase) -> list[MaskInputs | None]:
+    """For each layer what costs of masks are computed of; None where the case has no masks, or no points."""
+    given, constants = _extra(case)
+    return [masks_of({name: each[layer] for name, each in given.items()}, constants) for layer in range(case.layers)]
 
 
 def targets_of(case: LossCase) -> Targets:
@@ -102,15 +109,25 @@ def matching_costs(
         config = case.matcher
     arithmetic = tolerance.arithmetic(cost_dtype(case.dtype))
     boxes, logits = track(case.pred_bboxes, arithmetic), track(case.pred_scores, arithmetic)
-    targets = spec.target_boxes(track(case.gt_bboxes, arithmetic))
+    targets, masks = spec.target_boxes(track(case.gt_bboxes, arithmetic)), _mask_inputs(case)
     matcher, images = matcher_for(spec, tolerance.arithmetic(case.dtype)), list[np.ndarray]()
     for image in range(case.images):
         own = case.of_image(image)
         # The cost of a pair does not depend on other queries: those of all layers go in one call.
         rows = boxes[:, image].reshape(-1, 4), logits[:, image].reshape(-1, case.columns)
-        cost = matcher.cost(config, *rows, targets[own], case.gt_cls[own])
+        of_masks = matcher.cost_of_masks(config, masks, image, own)
+        cost = matcher.cost(config, *rows, targets[own], case.gt_cls[own], further=of_masks)
         images.append(cost.reshape(case.layers, case.queries, -1))
     return [[cost[layer] for cost in images] for layer in range(case.layers)]
+
+
+def _mask_inputs(case: LossCase) -> MaskInputs | None:
+    """What costs of masks are computed of, the queries of all layers one after the other; None where there is none."""
+    masks, arithmetic = case.masks, tolerance.arithmetic(cost_dtype(case.dtype))
+    if masks is None or masks.cost_points is None:
+        return None
+    layers_together = masks.pred_masks.swapaxes(0, 1).reshape(case.images, -1, *masks.pred_masks.shape[3:])
+    return MaskInputs(track(layers_together, arithmetic), track(masks.gt_masks, arithmetic), masks.cost_points)
 
 
 def cost_dtype(dtype: str) -> str:

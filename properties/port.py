@@ -35,6 +35,8 @@ CAPABILITIES = {
     "denoising_indices": "exposes the pairing of denoising queries: Port.denoising_indices",
     "denoising_group": "generates denoising queries: Port.denoising_group",
     "masks": "computes the losses of masks, pixel by pixel (LossCase.masks)",
+    "mask_points": "computes the losses of masks, and what they cost in matching, at points that the case sets "
+    "(Masks.loss_points, Masks.cost_points)",
     "distributions": "computes D-FINE's losses of distributions of box sides (LossCase.distributions)",
     "ranks": "computes its losses as each rank of a data-parallel run does: Port.losses_of_ranks",
     "normaliser": "takes the normaliser of all micro-batches of an optimiser step: Port.losses_of_steps",

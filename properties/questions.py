@@ -123,3 +123,14 @@ def has_masks(spec: LossSpec) -> bool:
 def has_query_groups(spec: LossSpec) -> bool:
     """Whether queries may fall into groups, each matched on its own."""
     return spec.query_groups(LossConfig(query_groups=2)) == 2
+
+
+def has_masks_at_points(spec: LossSpec) -> bool:
+    """Whether there are losses of masks at points."""
+    terms = [spec.extra_terms.get(name) for name in ("mask", "dice")]
+    return all(term is not None and term.needs == "mask_points" for term in terms)
+
+
+def has_costs_of_masks(spec: LossSpec) -> bool:
+    """Whether masks have a part in matching."""
+    return has_masks_at_points(spec) and spec.matcher.mask_costs is not None

@@ -46,7 +46,8 @@ def staged(case: LossCase, moved_by: Sequence[float] | None = None, turned: bool
             queries = (np.arange(case.gt_groups[image]) + turned * layer) % case.queries
             boxes[layer, image, queries] = gt_bboxes[own] + np.array([move, 0.0, 0.0, 0.0])
             logits[layer, image, queries, case.gt_cls[own]] = CLAIM
-    return case.change(pred_bboxes=boxes, pred_scores=logits, gt_bboxes=gt_bboxes, denoising=None)
+    alike = case.taken(queries=[0] * case.queries)  # masks that decide nothing, where a matcher compares them
+    return case.change(**{**alike, "pred_bboxes": boxes, "pred_scores": logits}, gt_bboxes=gt_bboxes, denoising=None)
 
 
 def staged_denoising(case: LossCase, moved_by: Sequence[float]) -> LossCase:

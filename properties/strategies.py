@@ -23,7 +23,7 @@ from detr_conformance.properties.case import (
     MatcherConfig,
 )
 from detr_conformance.properties.distribution_strategies import with_distributions
-from detr_conformance.properties.mask_strategies import with_masks
+from detr_conformance.properties.mask_strategies import with_masks, with_points
 from detr_conformance.properties.numbers import Numbers
 from detr_conformance.properties.port import options_of
 from detr_conformance.properties.port_under_test import PortUnderTest
@@ -88,6 +88,7 @@ class Domain:
         gammas: values of gamma; alphas likewise, and gains by term.
         extra: the extra terms that it has.
         further: the predictions that those read, by the names in `Term.inputs`.
+        points: whether some of them are computed at points.
         extra_gains: rows of gains of these; empty for any.
     """
 
@@ -111,6 +112,7 @@ class Domain:
     gains: tuple[tuple[float, float, float], ...] = GAINS
     extra: tuple[str, ...] = ()
     further: frozenset[str] = frozenset()
+    points: bool = False
     extra_gains: tuple[tuple[float, ...], ...] = ()
 
     @staticmethod
@@ -141,6 +143,7 @@ class Domain:
             gains=GAINS if gains is None else tuple((each["class"], each["bbox"], each["giou"]) for each in gains),
             extra=extra,
             further=frozenset(name for term in extra for name in judged.spec.extra_terms[term].inputs),
+            points=any(judged.spec.extra_terms[term].needs == "mask_points" for term in extra),
             extra_gains=tuple(
                 tuple(each[name] for name in extra) for each in gains or () if extra and each.keys() >= set(extra)
             ),
@@ -269,6 +272,7 @@ def _with_extra(draw: Draw, case: LossCase, numbers: Numbers, request: Request, 
     case = case.change(loss_gain={**dict(zip(domain.extra, gains, strict=True)), **case.config.loss_gain})
     if "masks" in domain.further:
         case = draw(with_masks(case, numbers))
+        case = draw(with_points(case, numbers)) if domain.points else case
     if with_sides:
         case = draw(with_distributions(case, numbers))
     return case

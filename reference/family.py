@@ -1,8 +1,8 @@
 """The family: what its members decide. Every spec but the base says only its differences, each with a link.
 
 Reference: RT-DETR: Zhao et al., arXiv 2304.08069; DETR: Carion et al., arXiv 2005.12872; Deformable DETR: Zhu et al.,
-arXiv 2010.04159; DINO: Zhang et al., arXiv 2203.03605; D-FINE: Peng et al., arXiv 2410.13842; DEIM: Huang et al.,
-arXiv 2412.04234; LW-DETR: Chen et al., arXiv 2406.03459; RF-DETR: https://github.com/roboflow/rf-detr.
+arXiv 2010.04159; DINO: Zhang et al., arXiv 2203.03605; Mask DINO: Li et al., arXiv 2206.02777; D-FINE: Peng et al.,
+arXiv 2410.13842; DEIM: Huang et al., arXiv 2412.04234; LW-DETR: Chen et al., arXiv 2406.03459; RF-DETR: https://github.com/roboflow/rf-detr.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from detr_conformance.reference.denoising import every_target, moved_edges
 from detr_conformance.reference.distribution_terms import DDF, FGL
 from detr_conformance.reference.keys import LayerKeys
 from detr_conformance.reference.layers import LayerPlan
-from detr_conformance.reference.mask_terms import DICE, MASK
+from detr_conformance.reference.mask_terms import DICE, DICE_AT_POINTS, MASK, MASK_AT_POINTS
+from detr_conformance.reference.masks import entropy_costs
 from detr_conformance.reference.matcher import (
     barely_guarded_focal_class_cost,
     recipe_focal_class_cost,
@@ -81,6 +82,11 @@ def class_gain_of_one(config: LossConfig) -> MatcherConfig:
     return MatcherConfig(cost_gain={"class": 1.0, "bbox": 5.0, "giou": 2.0}, use_fl=False)
 
 
+def class_gain_of_four_and_masks(config: LossConfig) -> MatcherConfig:
+    """Gains class 4, bbox 5, giou 2, mask 5, dice 5; alpha 0.25, gamma 2."""
+    return MatcherConfig(cost_gain={**gains(4.0), **_GAINS_OF_MASKS})
+
+
 def through_corners(boxes: Array) -> Array:
     """Targets come as corners and are turned into centre and size, which rounds them."""
     corners = corners_of_centre_form(boxes)
@@ -100,6 +106,7 @@ def iou_of_a_larger_eps(boxes: Array, wanted: np.ndarray, guard: Guard) -> np.nd
     return detached_iou(boxes, wanted, Guard(1e-9))
 
 
+_GAINS_OF_MASKS = {"mask": 5.0, "dice": 5.0}
 NO_CHOICE_OF_LAYER = {"uni_match": "No layer is asked to share the matching of another."}
 NO_DENOISING = dict.fromkeys(
     ("denoising", "denoising_subset", "denoising_indices", "denoising_group"), "There are no denoising queries."
@@ -299,6 +306,42 @@ DEFORMABLE = differs(
 """Deformable DETR, and DINO's denoising queries; Conditional and DAB-DETR compute the same.
 
 Reference: Zhu et al., Deformable DETR, arXiv 2010.04159, section 4; Zhang et al., DINO, arXiv 2203.03605, section 3.3.
+"""
+
+_MASKDINO = "https://github.com/IDEA-Research/MaskDINO, maskdino/modeling/criterion.py"
+_MASKDINO_MATCHER = "https://github.com/IDEA-Research/MaskDINO, maskdino/modeling/matcher.py"
+_MASKDINO_CONFIG = (
+    "https://github.com/IDEA-Research/MaskDINO, configs/coco/instance-segmentation/maskdino_R50_bs16_50ep_3s.yaml"
+)
+_OF_MASKDINO = {**gains(4.0), **_GAINS_OF_MASKS}
+
+MASKDINO = differs(
+    DEFORMABLE,
+    "maskdino",
+    extra_terms=(
+        {"mask": MASK_AT_POINTS, "dice": DICE_AT_POINTS},
+        "Every layer, also of denoising queries, has two losses of masks at points, each divided as the others are.",
+        _MASKDINO,
+    ),
+    matcher__configured=(
+        class_gain_of_four_and_masks,
+        "Gains are class 4, bbox 5, giou 2, mask 5 and dice 5.",
+        _MASKDINO_CONFIG,
+    ),
+    matcher__mask_costs=(
+        entropy_costs,
+        "Masks are compared too, at points that the queries and targets of an image share.",
+        _MASKDINO_MATCHER,
+    ),
+    recipe=(
+        {"focal": published(_MASKDINO_CONFIG, gamma=2.0, alpha=0.25, loss_gain=_OF_MASKDINO, cost_gain=_OF_MASKDINO)},
+        "Gamma is 2 and alpha 0.25; gains are class 4, bbox 5, giou 2, mask 5, dice 5, in the cost too.",
+        _MASKDINO_CONFIG,
+    ),
+)
+"""Mask DINO.
+
+Reference: Li et al., Mask DINO, arXiv 2206.02777, section 3; Cheng et al., Mask2Former, arXiv 2112.01527, section 3.3.
 """
 
 _DFINE = "https://github.com/Peterande/D-FINE, src/zoo/dfine/dfine_criterion.py"
@@ -558,6 +601,19 @@ MMDET = differs(
 
 FAMILY = {
     spec.name: spec
-    for spec in (ULTRALYTICS, RTDETR, DETR, DETR_MASKS, DEFORMABLE, DFINE, DEIM, LWDETR, RFDETR, PADDLE, MMDET)
+    for spec in (
+        ULTRALYTICS,
+        RTDETR,
+        DETR,
+        DETR_MASKS,
+        DEFORMABLE,
+        MASKDINO,
+        DFINE,
+        DEIM,
+        LWDETR,
+        RFDETR,
+        PADDLE,
+        MMDET,
+    )
 }
 """Every spec by its name."""

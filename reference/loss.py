@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64
 from detr_conformance.reference.keys import PartLosses, StepLosses
 from detr_conformance.reference.layers import Layer, Stack
 from detr_conformance.reference.loss_value import Losses, losses_of
-from detr_conformance.reference.matcher import Matcher, Matching, Targets
+from detr_conformance.reference.matcher import MaskInputs, Matcher, Matching, Targets
 from detr_conformance.reference.normaliser import LayerTally, Tally
 from detr_conformance.reference.options import LossConfig
 from detr_conformance.reference.pairing import Pairs
@@ -162,14 +162,18 @@ def group_by_group(
     logits: Float[np.ndarray, "images queries columns"],
     targets: Targets,
     groups: int,
+    masks: MaskInputs | None = None,
 ) -> list[Matching]:
     """The matching of one layer whose queries fall into groups of one size, each matched with all targets.
 
     Reference: Chen et al., Group DETR, arXiv 2207.13085, section 3.2.
     """
     size = boxes.shape[1] // groups
-    starts = [size * group for group in range(groups)]
-    matchings = [match(boxes[:, start : start + size], logits[:, start : start + size], targets) for start in starts]
+    starts, matchings = [size * group for group in range(groups)], []
+    for start in starts:
+        own = slice(start, start + size)
+        of_masks = None if masks is None else masks._replace(masks=masks.masks[:, own])
+        matchings.append(match(boxes[:, own], logits[:, own], targets, of_masks))
     return [
         (
             np.concatenate([start + queries for start, (queries, _) in zip(starts, of_image, strict=True)]),
@@ -177,6 +181,13 @@ def group_by_group(
         )
         for of_image in zip(*matchings, strict=True)
     ]
+
+
+def masks_of(further: Mapping[str, Any], constants: Mapping[str, Any]) -> MaskInputs | None:
+    """What a matcher needs to compare the masks of a layer; None where the call has no masks, or no points."""
+    if "masks" not in further or "cost_points" not in constants:
+        return None
+    return MaskInputs(further["masks"], constants["gt_masks"], constants["cost_points"])
 
 
 @dataclass(frozen=True)
@@ -204,7 +215,8 @@ def pairs_of_step(spec: LossSpec, config: LossConfig, inputs: Inputs) -> StepPai
 
     def match(layer: int) -> Sequence[Matching]:
         boxes, logits = (np.asarray(each, dtype=np.float64) for each in layers[layer][:2])
-        return group_by_group(partial(matcher.match, options), boxes, logits, targets, spec.query_groups(config))
+        groups, masks = spec.query_groups(config), masks_of(layers[layer].further, inputs.constants)
+        return group_by_group(partial(matcher.match, options), boxes, logits, targets, groups, masks)
 
     paired = spec.pairing(match, len(layers), config)
     if dn is None:

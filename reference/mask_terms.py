@@ -1,6 +1,7 @@
 """The extra terms of masks: what is compared, and the two losses of it.
 
-Reference: Carion et al., DETR, arXiv 2005.12872, section 4.4 and appendix (panoptic segmentation).
+Reference: Carion et al., DETR, arXiv 2005.12872, section 4.4 and appendix (panoptic segmentation); at points: Cheng et
+al., Mask2Former, arXiv 2112.01527, section 3.3.
 """
 
 from __future__ import annotations
@@ -13,13 +14,22 @@ from jaxtyping import Float
 
 from detr_conformance.reference.layers import Stack, Weights, last
 from detr_conformance.reference.loss import flat
-from detr_conformance.reference.masks import OfMap, dice_loss, mask_loss, resized
+from detr_conformance.reference.masks import (
+    OfMap,
+    dice_at_points,
+    dice_loss,
+    entropy_at_points,
+    mask_loss,
+    resized,
+    sampled_each,
+)
 from detr_conformance.reference.normaliser import targets
+from detr_conformance.reference.rounding import tracked_like
 from detr_conformance.reference.tape import Array
 from detr_conformance.reference.terms import Term, TermInputs
 
-Compared = tuple[Float[Array, "pairs height width"], Float[np.ndarray, "pairs height width"]]
-"""Logits of each pair's prediction, and the mask of its target in the same size."""
+Compared = tuple[Float[Array, "pairs *pixels"], Float[Array, "pairs *pixels"]]
+"""Logits of each pair's prediction, and the mask of its target in the same size, or at the same points."""
 
 
 def in_target_size(given: TermInputs) -> Compared:
@@ -27,6 +37,14 @@ def in_target_size(given: TermInputs) -> Compared:
     (images, queries), chosen = flat(given.pairs)
     wanted = given.constants["gt_masks"][chosen].astype(np.float64)
     return resized(given.layer.further["masks"][images, queries], *wanted.shape[1:]), wanted
+
+
+def at_points_of_target(given: TermInputs) -> Compared:
+    """Prediction and target of each pair, both bilinearly, at the points that are drawn for this target."""
+    (images, queries), chosen = flat(given.pairs)
+    wanted = tracked_like(given.layer.boxes, given.constants["gt_masks"][chosen])
+    points = given.constants["loss_points"][chosen]
+    return sampled_each(given.layer.further["masks"][images, queries], points), sampled_each(wanted, points)
 
 
 def sum_over_pairs(
@@ -58,3 +76,19 @@ DICE = Term(
     layers=main_layer,
 )
 """The dice loss."""
+
+MASK_AT_POINTS = Term(
+    inputs=("masks",),
+    needs="mask_points",
+    total=partial(sum_over_pairs, at_points_of_target, entropy_at_points),
+    normaliser=targets,
+)
+"""The binary cross-entropy, averaged over points, in every layer."""
+
+DICE_AT_POINTS = Term(
+    inputs=("masks",),
+    needs="mask_points",
+    total=partial(sum_over_pairs, at_points_of_target, dice_at_points),
+    normaliser=targets,
+)
+"""The dice loss over points, in every layer."""

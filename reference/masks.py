@@ -7,6 +7,7 @@ the centres of two neighbours a mask is a straight line.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 from operator import add
 from typing import Any, NamedTuple
@@ -25,6 +26,9 @@ GAMMA = 2.0
 
 Map = Float[Array, "*batch height width"]
 OfMap = Float[Array, "*batch"]
+Axes = int | tuple[int, int]
+PIXELS = (-2, -1)
+"""The axes of a map."""
 
 
 class Tap(NamedTuple):
@@ -35,11 +39,11 @@ class Tap(NamedTuple):
         weight: its share in each value.
     """
 
-    pixel: Int64[np.ndarray, " values"]
-    weight: Float[np.ndarray, " values"]
+    pixel: Int64[np.ndarray, "*values"]
+    weight: Float[np.ndarray, "*values"]
 
 
-def taps(positions: Float[np.ndarray, " values"], pixels: int) -> list[Tap]:
+def taps(positions: Float[np.ndarray, "*values"], pixels: int) -> list[Tap]:
     """The pixels around each position, and the share max(0, 1 - |position - pixel|) of each.
 
     Two have a share. The two beyond them would get one if the position were rounded across the centre of a pixel, which
@@ -56,7 +60,8 @@ def taps(positions: Float[np.ndarray, " values"], pixels: int) -> list[Tap]:
         weight = np.maximum(1.0 - np.abs(positions - pixel), 0.0)
         inside = (pixel >= 0) & (pixel < pixels)
         found.append(Tap(np.clip(pixel, 0, pixels - 1), np.where(inside, weight, 0.0)))
-    return [tap for tap in found if np.any(plain(tap.weight)) or np.any(magnitude(tap.weight))]
+    having = [tap for tap in found if np.any(plain(tap.weight)) or np.any(magnitude(tap.weight))]
+    return having or found[:1]  # where there are no values
 
 
 def resized(masks: Float[Array, "*batch h w"], height: int, width: int) -> Float[Array, "*batch {height} {width}"]:
@@ -90,13 +95,31 @@ def sampled(masks: Map, points: Float[np.ndarray, "points 2"]) -> Float[Array, "
         masks: of one image, or of its targets.
         points: x and y as shares of width and height, from 0 to 1.
     """
+    parts = (
+        masks[..., row.pixel, column.pixel] * row.weight * column.weight for row, column in _taps_at(points, masks)
+    )
+    return reduce(add, parts)
+
+
+def sampled_each(
+    masks: Float[Array, "masks height width"], points: Float[np.ndarray, "masks points 2"]
+) -> Float[Array, "masks points"]:
+    """Values of masks, each at points of its own; otherwise as `sampled`."""
+    each = np.arange(len(masks))[:, None]
+    parts = (
+        masks[each, row.pixel, column.pixel] * row.weight * column.weight for row, column in _taps_at(points, masks)
+    )
+    return reduce(add, parts)
+
+
+def _taps_at(points: Float[np.ndarray, "*batch points 2"], masks: Map) -> list[tuple[Tap, Tap]]:
+    """Row and column of every pixel that a value at these points is made of."""
     # Libraries measure from the middle of the mask, which costs digits at its edge: so does this, for its error bound.
     from_middle = tracked_like(masks, points) * 2.0 - 1.0
     height, width = masks.shape[-2:]
-    columns = taps((from_middle[:, 0] + 1.0) * (width / 2) - 0.5, width)
-    rows = taps((from_middle[:, 1] + 1.0) * (height / 2) - 0.5, height)
-    parts = (masks[..., row.pixel, column.pixel] * row.weight * column.weight for row in rows for column in columns)
-    return reduce(add, parts)
+    columns = taps((from_middle[..., 0] + 1.0) * (width / 2) - 0.5, width)
+    rows = taps((from_middle[..., 1] + 1.0) * (height / 2) - 0.5, height)
+    return [(row, column) for row in rows for column in columns]
 
 
 def focal(x: Array, t: np.ndarray) -> Array:
@@ -119,20 +142,40 @@ def mask_loss(x: Map, t: Float[np.ndarray, "*batch height width"]) -> OfMap:
     return np.sum(focal(x, t), axis=(-2, -1)) / pixels
 
 
-def dice_loss(x: Map, t: Float[np.ndarray, "*batch height width"]) -> OfMap:
+def dice_loss(
+    x: Float[Array, "*batch pixels"] | Map, t: Float[np.ndarray, "*batch pixels"] | Map, axes: Axes = PIXELS
+) -> OfMap:
     """1 - (2 sum p t + 1) / (sum p + sum t + 1) of each mask, sums over its pixels; from 0 to 1.
 
     The 1 keeps an empty mask from dividing by 0.
 
     Args:
         x: logits.
-        t: 1 on the object, else 0.
+        t: 1 on the object, else 0; at points between pixels a number between them.
+        axes: those of the pixels, or of the points that stand for them.
 
     Reference: Milletari et al., V-Net, arXiv 1606.04797, section 3, without the squares; Carion et al., DETR, arXiv
     2005.12872, section 4.4.
     """
-    p, axes = sigmoid(x), (-2, -1)
+    p = sigmoid(x)
     return 1.0 - (2.0 * np.sum(p * t, axis=axes) + 1.0) / (np.sum(p, axis=axes) + np.sum(t, axis=axes) + 1.0)
+
+
+def entropy_at_points(x: Float[Array, "*batch points"], t: Float[np.ndarray, "*batch points"]) -> OfMap:
+    """The binary cross-entropy of each mask, averaged over its points, >= 0.
+
+    Args:
+        x: logits.
+        t: the target's mask there, from 0 to 1.
+
+    Reference: Cheng et al., Mask2Former, arXiv 2112.01527, section 3.3.
+    """
+    return np.sum(binary_cross_entropy(x, t), axis=-1) / x.shape[-1]
+
+
+def dice_at_points(x: Float[Array, "*batch points"], t: Float[np.ndarray, "*batch points"]) -> OfMap:
+    """The dice loss of each mask, points in the place of pixels; arguments as in `entropy_at_points`."""
+    return dice_loss(x, t, axes=-1)
 
 
 def draw_points(count: int, generator: np.random.Generator) -> Float[np.ndarray, "points 2"]:
@@ -144,8 +187,8 @@ class MaskCosts(NamedTuple):
     """What it costs to let a query answer for a target by their masks, before gains.
 
     Attributes:
-        mask: the focal term.
-        dice: the dice term.
+        mask: the loss of single pixels.
+        dice: the dice loss.
     """
 
     mask: Float[np.ndarray, "queries targets"]
@@ -156,10 +199,11 @@ def mask_costs(
     masks: Float[np.ndarray, "queries height width"],
     gt_mask: Float[np.ndarray, "targets gt_height gt_width"],
     points: Float[np.ndarray, "points 2"],
+    of_pixel: Callable[[Array, np.ndarray], Array] = focal,
 ) -> MaskCosts:
     """The two losses of every query with every target of one image, on points in the place of pixels.
 
-        mask = mean over points of t focal(x, 1) + (1 - t) focal(x, 0)
+        mask = mean over points of t of_pixel(x, 1) + (1 - t) of_pixel(x, 0)
         dice = 1 - (2 sum p t + 1) / (sum p + sum t + 1)
 
     with x and t the two masks at the points. Across an object's edge t lies between 0 and 1.
@@ -168,19 +212,29 @@ def mask_costs(
         masks: logits.
         gt_mask: 1 on the object, else 0.
         points: see `sampled`.
+        of_pixel: the loss of single pixels, from logits and 1 or 0.
 
     Reference: Cheng et al., Mask2Former, arXiv 2112.01527, section 3.3 (costs on sampled points).
     """
     x, t = sampled(masks, points), sampled(gt_mask, points)
-    as_object, as_rest, p = focal(x, np.ones(x.shape)), focal(x, np.zeros(x.shape)), sigmoid(x)
+    as_object, as_rest, p = of_pixel(x, np.ones(x.shape)), of_pixel(x, np.zeros(x.shape)), sigmoid(x)
     queries = range(len(x))
     return MaskCosts(
-        mask=np.stack([_focal_costs(as_object[query], as_rest[query], t) for query in queries]),
+        mask=np.stack([_costs_of_pixels(as_object[query], as_rest[query], t) for query in queries]),
         dice=np.stack([_dice_costs(p[query], t) for query in queries]),
     )
 
 
-def _focal_costs(
+def entropy_costs(
+    masks: Float[np.ndarray, "queries height width"],
+    gt_mask: Float[np.ndarray, "targets gt_height gt_width"],
+    points: Float[np.ndarray, "points 2"],
+) -> MaskCosts:
+    """Binary cross-entropy and dice loss of every query with every target, at points that all of them share."""
+    return mask_costs(masks, gt_mask, points, binary_cross_entropy)
+
+
+def _costs_of_pixels(
     as_object: Float[Array, " points"], as_rest: Float[Array, " points"], t: Float[Array, "targets points"]
 ) -> Float[Array, " targets"]:
     """Of one query with every target."""

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int64, Integer
 from detr_conformance.reference.assignment import linear_sum_assignment
 from detr_conformance.reference.boxes import Guard, giou, l1_distance
 from detr_conformance.reference.classification import sigmoid, softplus
+from detr_conformance.reference.masks import MaskCosts
 from detr_conformance.reference.options import LossConfig, MatcherConfig
 from detr_conformance.reference.rounding import plain
 
@@ -41,6 +42,20 @@ class Targets(NamedTuple):
         """Where an image's own targets are."""
         first = sum(self.counts[:image])
         return slice(first, first + self.counts[image])
+
+
+class MaskInputs(NamedTuple):
+    """What masks cost in matching is computed of.
+
+    Attributes:
+        masks: logits of one layer.
+        gt_masks: for each target 1 on the object and 0 beside it.
+        points: for each image those that all of its queries and targets are compared at.
+    """
+
+    masks: Float[np.ndarray, "images queries height width"]
+    gt_masks: Float[np.ndarray, "targets gt_height gt_width"]
+    points: Float[np.ndarray, "images points 2"]
 
 
 @dataclass(frozen=True)
@@ -130,12 +145,14 @@ def image_by_image(
     boxes: Float[np.ndarray, "images queries 4"],
     logits: Float[np.ndarray, "images queries classes"],
     targets: Targets,
+    masks: MaskInputs | None = None,
 ) -> list[Matching]:
     """Each image's queries with its own targets, which count through the whole batch."""
     matchings = []
     for image in range(len(targets.counts)):
         own = targets.of_image(image)
-        cost = matcher.cost(config, boxes[image], logits[image], targets.boxes[own], targets.classes[own])
+        of_image = boxes[image], logits[image], targets.boxes[own], targets.classes[own]
+        cost = matcher.cost(config, *of_image, further=matcher.cost_of_masks(config, masks, image, own))
         queries, chosen = matcher.assign(cost)
         matchings.append((queries, own.start + chosen))
     return matchings
@@ -170,6 +187,8 @@ class Matcher:
         assign: the pairs of one image, from its costs.
         batch: the pairs of all images.
         in_half: the matcher for predictions in float16.
+        mask_costs: what the masks of one image cost, from logits, masks of targets and points; None where they cost
+            nothing.
 
     Reference: Carion et al., DETR, arXiv 2005.12872, equation 1, section 3.1 and appendix A.2.
     """
@@ -186,6 +205,7 @@ class Matcher:
     assign: Callable[[Cost], Matching] = cheapest
     batch: Callable[..., list[Matching]] = image_by_image
     in_half: Callable[[Matcher], Matcher] = unchanged
+    mask_costs: Callable[..., MaskCosts] | None = None
 
     def class_cost(self, config: MatcherConfig) -> Callable[..., Cost]:
         """The class cost that is asked for, or the only one there is."""
@@ -221,12 +241,25 @@ class Matcher:
             total = self.total(self.cost_terms(config, *of_image), config.cost_gain)
             return self.non_finite(total if further is None else total + further)
 
+    def cost_of_masks(self, config: MatcherConfig, given: MaskInputs | None, image: int, own: slice) -> Cost | None:
+        """What the masks of one image and of its own targets add to its costs; None for nothing.
+
+        A gain that is not named is 0.
+        """
+        gain = config.cost_gain
+        if given is None or self.mask_costs is None or not gain.keys() & {"mask", "dice"}:
+            return None
+        with np.errstate(all="ignore"):  # as above
+            costs = self.mask_costs(given.masks[image], given.gt_masks[own], given.points[image])
+            return gain.get("mask", 0.0) * costs.mask + gain.get("dice", 0.0) * costs.dice
+
     def match(
         self,
         config: MatcherConfig,
         boxes: Float[np.ndarray, "images queries 4"],
         logits: Float[np.ndarray, "images queries classes"],
         targets: Targets,
+        masks: MaskInputs | None = None,
     ) -> list[Matching]:
         """For each image min(queries, its targets) pairs; targets count through the whole batch."""
-        return self.batch(self, config, boxes, logits, targets)
+        return self.batch(self, config, boxes, logits, targets, masks)

@@ -166,8 +166,9 @@ def trace_of(case: LossCase, spec: LossSpec, differentiate: bool = False) -> lis
     del trace.events[len(trace.events) - len(taped) :]
     if case.changes_matcher:
         matcher, targets = matcher_for(trace.spec, arithmetic(case.dtype)), oracle.targets_of(case)
-        for boxes, logits in zip(case.pred_bboxes, case.pred_scores, strict=True):
-            matcher.match(case.matcher, boxes, logits, targets)
+        layers = zip(case.pred_bboxes, case.pred_scores, oracle.masks_of_layers(case), strict=True)
+        for boxes, logits, masks in layers:
+            matcher.match(case.matcher, boxes, logits, targets, masks)
     forms = {key: _flat(spec.returned(key, loss.value.values, case.dtype)) for key, loss in losses.items()}
     return [
         *(taped if differentiate else trace.events),

@@ -221,5 +221,13 @@ def with_masks(case: LossCase) -> LossCase:
     return case.change(masks=Masks(pred, objects, ((4, 3),) * case.images))
 
 
-WITH: dict[str, Callable[[LossCase], LossCase]] = {"masks": with_masks}
+def with_masks_at_points(case: LossCase) -> LossCase:
+    """The case with such masks, and three points for each target and each image."""
+    masks, rng = with_masks(case).masks, np.random.default_rng(case.targets)
+    assert masks is not None  # noqa: S101  # as has just been made
+    points = [rounded(rng.random((count, 3, 2)), case.target_dtype) for count in (case.targets, case.images)]
+    return case.change(masks=replace(masks, loss_points=points[0], cost_points=points[1]))
+
+
+WITH: dict[str, Callable[[LossCase], LossCase]] = {"masks": with_masks, "mask_points": with_masks_at_points}
 """What puts into a case what extra terms read, by the capability of those who have them."""

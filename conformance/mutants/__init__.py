@@ -23,7 +23,9 @@ from detr_conformance.mutants.layer_matching import LAYER_MATCHING_MUTANTS
 from detr_conformance.mutants.layers import LAYER_MUTANTS
 from detr_conformance.mutants.localisation import LOCALISATION_MUTANTS
 from detr_conformance.mutants.main_layer import MAIN_LAYER_MUTANTS
+from detr_conformance.mutants.mask_costs import MASK_COST_MUTANTS
 from detr_conformance.mutants.mask_forms import MASK_FORM_MUTANTS
+from detr_conformance.mutants.mask_points import MASK_POINT_MUTANTS
 from detr_conformance.mutants.masks import MASK_MUTANTS
 from detr_conformance.mutants.matchability import MATCHABILITY_MUTANTS
 from detr_conformance.mutants.matching import MATCHING_MUTANTS
@@ -85,4 +87,6 @@ MUSEUM: tuple[Mutant, ...] = (
     *RANK_MUTANTS,
     *MASK_MUTANTS,
     *MASK_FORM_MUTANTS,
+    *MASK_POINT_MUTANTS,
+    *MASK_COST_MUTANTS,
 )

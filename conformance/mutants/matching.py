@@ -11,7 +11,7 @@ import numpy as np
 from detr_conformance.mutants.changes import wrapped
 from detr_conformance.mutants.mutant import Change, Mutant
 from detr_conformance.reference import LossConfig, Matching, replace_in
-from detr_conformance.reference.matcher import Matcher, Targets
+from detr_conformance.reference.matcher import MaskInputs, Matcher, Targets
 from detr_conformance.reference.options import MatcherConfig
 from detr_conformance.reference.rounding import plain
 
@@ -26,7 +26,7 @@ def as_many_as_images(right: Batch, *args: Any) -> list[Matching]:
 
 def previous_offset(right: Batch, *args: Any) -> list[Matching]:
     """Offsets the targets of an image by the number of those of the image before it: right for the first two."""
-    matchings, (*_, targets) = right(*args), args
+    matchings, (_, _, _, _, targets, _) = right(*args), args
     offsets = [0, *targets.counts]
     return [
         (queries, chosen - targets.of_image(image).start + offsets[image])
@@ -40,12 +40,18 @@ def empty_images_skipped(right: Batch, *args: Any) -> list[Matching]:
 
 
 def one_problem_for_all(
-    right: Batch, matcher: Matcher, config: MatcherConfig, boxes: np.ndarray, logits: np.ndarray, targets: Targets
+    right: Batch,
+    matcher: Matcher,
+    config: MatcherConfig,
+    boxes: np.ndarray,
+    logits: np.ndarray,
+    targets: Targets,
+    _masks: MaskInputs | None,
 ) -> list[Matching]:
     """The whole batch is one problem, in which a query may take a target of another image."""
     images, size = boxes.shape[:2]
     together = boxes.reshape(1, -1, 4), logits.reshape(1, images * size, -1)
-    [(queries, chosen)] = right(matcher, config, *together, targets._replace(counts=[sum(targets.counts)]))
+    [(queries, chosen)] = right(matcher, config, *together, targets._replace(counts=[sum(targets.counts)]), None)
     owner = queries // size
     return [(queries[owner == image] % size, chosen[owner == image]) for image in range(images)]
 

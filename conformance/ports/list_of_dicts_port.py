@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from detr_conformance.ports.torch_port import CaseTensors, TorchPort, arrays_of, one_thread, tensors_of
@@ -30,8 +31,9 @@ class Names:
         positives: in it, for each image its positive slots.
         labels: classes of an image's targets, in its dictionary.
         target_boxes: their boxes.
-        masks: predicted masks of the main layer, in its dictionary, where a case has masks.
-        target_masks: masks of an image's targets in the size of the image.
+        masks: predicted masks of a layer, in its dictionary, where a case has masks.
+        target_masks: masks of an image's targets in the size of the image; where the case has points, in that of the
+            batch, which the points are shares of.
     """
 
     logits: str = "pred_logits"
@@ -87,14 +89,12 @@ class ListOfDictsPort(TorchPort):
     def outputs(self, case: LossCase, tensors: CaseTensors) -> Outputs:
         """The predictions as the model hands them over. Override it to add what the criterion wants besides."""
         names, predictions = self.names, tensors.predictions
-        *others, main = self.layers(predictions["pred_bboxes"], predictions["pred_scores"])
+        *others, main = self._all_layers(predictions, "pred_")
         outputs = dict(main)
-        if case.masks is not None:
-            outputs[names.masks] = predictions["pred_masks"][-1]
         if case.config.aux_loss:
             outputs |= self._auxiliary(others)
         if case.denoising is not None:
-            outputs[names.denoising] = self.layers(predictions["dn_bboxes"], predictions["dn_scores"])
+            outputs[names.denoising] = self._all_layers(predictions, "dn_")
             outputs[names.meta] = self.meta(case, tensors)
         return outputs
 
@@ -116,13 +116,21 @@ class ListOfDictsPort(TorchPort):
         names = self.names
         return [{names.logits: own, names.boxes: each} for each, own in zip(boxes, logits, strict=True)]
 
+    def _all_layers(self, predictions: Mapping[str, torch.Tensor], prefix: str) -> list[Outputs]:
+        """A dictionary for each layer of ordinary or of denoising queries, with its masks if there are any."""
+        layers = self.layers(predictions[f"{prefix}bboxes"], predictions[f"{prefix}scores"])
+        for layer, masks in zip(layers, predictions.get(f"{prefix}masks", ()), strict=False):
+            layer[self.names.masks] = masks
+        return layers
+
     def targets(self, case: LossCase, tensors: CaseTensors) -> list[dict[str, torch.Tensor]]:
         """A dictionary for each image."""
         own = [case.of_image(image) for image in range(case.images)]
         names = self.names
         targets = [{names.labels: tensors.gt_cls[each], names.target_boxes: tensors.gt_bboxes[each]} for each in own]
         if case.masks is not None:
-            for target, each, (height, width) in zip(targets, own, case.masks.sizes, strict=True):
+            sizes = case.masks.sizes if case.masks.loss_points is None else [case.masks.size] * case.images
+            for target, each, (height, width) in zip(targets, own, sizes, strict=True):
                 target[names.target_masks] = tensors.constants["gt_masks"][each, :height, :width]
         return targets
 
@@ -140,7 +148,7 @@ class ListOfDictsPort(TorchPort):
         """Every layer's predictions through the matcher."""
         matcher, tensors = self.matcher(case), tensors_of(case, self.device)
         targets, predictions = self.targets(case, tensors), tensors.predictions
-        layers = self.layers(predictions["pred_bboxes"], predictions["pred_scores"])
+        layers = self._all_layers(predictions, "pred_")
         return [through_the_batch(case, _pairs(matcher(layer, targets))) for layer in layers]
 
     @one_thread()
@@ -149,6 +157,18 @@ class ListOfDictsPort(TorchPort):
         tensors = tensors_of(case, self.device)
         pairs = self.build(case).get_cdn_matched_indices(self.meta(case, tensors), self.targets(case, tensors))
         return through_the_batch(case, pairs)
+
+
+def points_of_pairs(case: LossCase, tensors: CaseTensors, indices: Iterable[Any]) -> torch.Tensor:
+    """Where the losses compare masks, of shape (pairs, points, 2): what a criterion's sampler of points must return.
+
+    Args:
+        case: the case.
+        tensors: its tensors.
+        indices: for each image the pairs of a layer as the criterion has them, queries and targets within the image.
+    """
+    chosen = np.concatenate([targets for _, targets in through_the_batch(case, indices)])
+    return tensors.constants["loss_points"][torch.as_tensor(chosen)]
 
 
 def weighted(losses: Mapping[str, torch.Tensor], weights: Mapping[str, float]) -> dict[str, torch.Tensor]:

@@ -92,9 +92,9 @@ class ReferencePort:
         targets = targets._replace(boxes=self.spec.target_boxes(targets.boxes))
         own = self.spec.matcher.configured(self.spec.options(case.config))
         options = case.matcher if case.changes_matcher else own
-        layers = zip(case.pred_bboxes, case.pred_scores, strict=True)
         match, groups = partial(matcher.match, options), self.spec.query_groups(case.config)
-        return [group_by_group(match, boxes, logits, targets, groups) for boxes, logits in layers]
+        layers = zip(case.pred_bboxes, case.pred_scores, oracle.masks_of_layers(case), strict=True)
+        return [group_by_group(match, boxes, logits, targets, groups, masks) for boxes, logits, masks in layers]
 
     def denoising_indices(self, case: LossCase) -> Sequence[Matching]:
         """The pairing of the case's denoising queries."""

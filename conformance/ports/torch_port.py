@@ -31,7 +31,8 @@ class CaseTensors:
         batch_idx: image of each target, int64.
         pos_idx: for each image its positive denoising slots, int64; empty without denoising.
         gt_idx: for each image the targets of one denoising group, int64; empty without denoising.
-        constants: what extra terms read beside predictions, by name, float32 or float64: with masks `gt_masks`.
+        constants: what extra terms read beside predictions, by name, float32 or float64: with masks `gt_masks`, with
+            points for them `loss_points` and `cost_points`.
     """
 
     predictions: Mapping[str, torch.Tensor]

@@ -23,6 +23,8 @@ from detr_conformance.properties.rules import (
     layers,
     mask,
     mask_forms,
+    mask_matching,
+    mask_points,
     match,
     match_costs,
     match_groups,
@@ -36,7 +38,7 @@ from detr_conformance.properties.rules import (
 
 _MODULES = (
     *(box, box_pairs, match, match_costs, match_listed, match_in_loss, match_groups, cls, cls_elements, reg, layers),
-    *(mask, mask_forms),
+    *(mask, mask_forms, mask_points, mask_matching),
     *(
         dn,
         dn_listed,

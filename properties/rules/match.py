@@ -13,7 +13,7 @@ from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.rules.matched import assert_cheapest, assert_optimal, assert_pairs, matched_pairs
-from detr_conformance.properties.transforms import select_images
+from detr_conformance.properties.transforms import images_of_one_size, select_images
 from detr_conformance.reference.base_spec import NON_FINITE
 
 ANY = Request(layers=(1, 2), targets=(0, 4), denoising="never", cheap=True)
@@ -43,10 +43,7 @@ def optimality(port: PortUnderTest, case: LossCase) -> None:
 def ties(port: PortUnderTest, case: LossCase) -> None:
     """Where queries tie because half of them repeat the others, the matching is still a legal and optimal one."""
     half = (case.queries + 1) // 2
-    order = np.arange(case.queries) % half
-    assert_optimal(
-        port, case.change(pred_bboxes=case.pred_bboxes[:, :, order], pred_scores=case.pred_scores[:, :, order])
-    )
+    assert_optimal(port, case.change(**case.taken(queries=np.arange(case.queries) % half)))
 
 
 @rule(
@@ -77,6 +74,7 @@ def cost_terms(port: PortUnderTest, case: LossCase) -> None:
 def images_do_not_mix(port: PortUnderTest, case: LossCase) -> None:
     """An image is matched by its own predictions and targets alone: a matching that rounding cannot change stays the
     same when the other images are taken away."""
+    case = images_of_one_size(case)  # of masks: an image's own padding is that of its batch
     port.require_certain_matching(case)
     alone = [matched_pairs(port, select_images(case, [image])) for image in range(case.images)]
     for layer, image, queries, targets in matched_pairs(port, case):

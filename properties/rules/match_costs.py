@@ -90,6 +90,7 @@ def near_ties(port: PortUnderTest, case: LossCase) -> None:
     """Where queries are all but equal, differing by what half precision cannot hold, the cheapest ones are matched;
     only where float32 itself cannot tell is either of them right."""
     half = case.queries // 2
+    case = case.change(**case.taken(queries=[*range(case.queries - half), *range(half)]))
     changes = {}
     for name in ("pred_bboxes", "pred_scores"):
         array = getattr(case, name).copy()

@@ -15,7 +15,7 @@ from detr_conformance.properties.port_under_test import PortUnderTest, ReturnedL
 from detr_conformance.properties.questions import averages_over_ranks, divides_by_counts
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
-from detr_conformance.properties.transforms import shared_out
+from detr_conformance.properties.transforms import images_of_one_size, shared_out
 from detr_conformance.reference import Losses, Tracked
 from detr_conformance.reference.keys import TERMS
 
@@ -49,6 +49,7 @@ def mean_over_ranks(port: PortUnderTest, case: LossCase) -> None:
     """Where the profile's ranks divide by a mean count, the mean over the ranks of each loss of classes and boxes is
     that of the merged batch, if this has as many targets as there are ranks. Where each divides by its own, a rank
     returns what it returns alone."""
+    case = images_of_one_size(case)  # of masks, which decide who is matched: a rank has padding of its own
     ranks = shared_out(case, 3)
     expected, of_ranks = port.expected(case), port.expected_of_ranks(ranks)
     merged, returned = port.loss(case), port.losses_of_ranks(ranks)
@@ -101,7 +102,11 @@ def denoising_losses_of_ranks(port: PortUnderTest, case: LossCase) -> None:
 def losses_of_micro_batches(port: PortUnderTest, case: LossCase) -> None:
     """Where the loss is told what all micro-batches of an optimiser step are divided by, their losses of classes and
     boxes add up to those of the merged batch."""
+    case = images_of_one_size(case)  # as in `mean_over_ranks`
     steps = shared_out(case, 2)
+    if not all(each.targets for each in steps):  # a step without a target has no denoising queries, and their losses
+        case = case.change(denoising=None)
+        steps = shared_out(case, 2)
     expected, of_steps = port.expected(case), port.expected_of_steps(steps)
     merged, returned = port.loss(case), port.losses_of_steps(steps)
     for key in filter(_adds_up, expected):

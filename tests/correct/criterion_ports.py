@@ -12,6 +12,7 @@ from . import criteria
 from .criterion_boxes import and_1e_10, as_it_is, at_least_1e_7, to_centre, to_corners
 from .criterion_masks import SegmentationCriterion
 from .criterion_matcher import HungarianMatcher, PixelMatcher, exact_focal_cost, focal_cost, softmax_cost
+from .criterion_points import PointCriterion, PointMatcher
 from .denoising_one_by_one import denoising_group
 
 EVERYWHERE = frozenset({"gradients", "one_object", "concurrent", "match", "matcher_options", "no_aux", "ranks"})
@@ -39,14 +40,13 @@ class CriterionPort(TorchPort):
     def call(self, loss, case, tensors):
         predictions, targets = tensors.predictions, self.targets(case, tensors)
         layers = layers_of(predictions["pred_bboxes"], predictions["pred_scores"])
-        if case.masks is not None:
-            for layer, masks in zip(layers, predictions["pred_masks"], strict=True):
-                layer["masks"] = precise(masks)
+        add_masks(layers, predictions.get("pred_masks"))
         if case.distributions is not None:
             add_distributions(layers, predictions["pred_corners"], tensors.constants["references"])
         if case.denoising is None:
             return loss(layers, targets)
         dn_layers = layers_of(predictions["dn_bboxes"], predictions["dn_scores"])
+        add_masks(dn_layers, predictions.get("dn_masks"))
         if case.distributions is not None:
             add_distributions(dn_layers, predictions["dn_corners"], tensors.constants["denoising_references"])
         return loss(layers, targets, dn_layers, self.dn_indices(case), case.denoising.num_group)
@@ -61,6 +61,7 @@ class CriterionPort(TorchPort):
         if case.changes_matcher:
             matcher = self.matcher(case.matcher, case.config.query_groups)
         layers = layers_of(tensors.predictions["pred_bboxes"], tensors.predictions["pred_scores"])
+        add_masks(layers, tensors.predictions.get("pred_masks"))
         return [through_the_batch(case, matcher(layer, self.targets(case, tensors))) for layer in layers]
 
     def dn_indices(self, case):
@@ -108,6 +109,18 @@ class SegmentationPort(CriterionPort):
         return targets
 
 
+class PointPort(RegularCriterionPort):
+    """Masks of targets come padded to the size of the batch; points come with them."""
+
+    def targets(self, case, tensors):
+        targets = super().targets(case, tensors)
+        for image, each in enumerate(targets if case.masks is not None else ()):
+            own, constants = case.of_image(image), tensors.constants
+            each |= {"masks": constants["gt_masks"][own].bool(), "loss_points": constants["loss_points"][own]}
+            each["cost_points"] = constants["cost_points"][image]
+        return targets
+
+
 class OutwardPort(CriterionPort):
     """D-FINE's generator turns boxes right side out."""
 
@@ -117,6 +130,12 @@ class OutwardPort(CriterionPort):
 
 def layers_of(boxes, logits):
     return [{"boxes": precise(own), "logits": precise(each)} for own, each in zip(boxes, logits, strict=True)]
+
+
+def add_masks(layers, masks):
+    """Masks for each layer, if there are any."""
+    for layer, own in zip(layers, () if masks is None else masks, strict=masks is not None):
+        layer["masks"] = precise(own)
 
 
 def add_distributions(layers, corners, references):
@@ -142,6 +161,10 @@ def recipe_matcher(options, groups):
     return HungarianMatcher(focal_cost(), options.cost_gain, as_it_is, groups)
 
 
+def mask_matcher(options, _groups):
+    return PointMatcher(focal_cost(), options.cost_gain, as_it_is)
+
+
 def exact_matcher(options, groups):
     return HungarianMatcher(exact_focal_cost(options.alpha), options.cost_gain, at_least_1e_7, groups)
 
@@ -165,6 +188,7 @@ CRITERIA = (
     CriterionPort("detr", criteria.SetCriterion, softmax_matcher),
     SegmentationPort("detr-masks", SegmentationCriterion, softmax_matcher, {"masks"}),
     RegularCriterionPort("deformable", criteria.DeformableCriterion, recipe_matcher, REGULAR),
+    PointPort("maskdino", PointCriterion, mask_matcher, REGULAR, {"mask_points"}),
     OutwardPort("dfine", criteria.DFineCriterion, matcher_of_either_cost(as_it_is), DENOISING, DISTRIBUTIONS),
     OutwardPort("deim", criteria.DEIMCriterion, matcher_of_either_cost(as_it_is), DENOISING, DISTRIBUTIONS),
     CriterionPort("lwdetr", criteria.LWDETRCriterion, recipe_matcher, {"query_groups"}),

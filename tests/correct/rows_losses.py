@@ -16,11 +16,12 @@ from .rows_matching import costs, elected, focal_cost, solved
 
 
 class Targets(NamedTuple):
-    """Of the whole batch, and how many each image has."""
+    """Of the whole batch, and how many each image has; with masks and points what they are compared with."""
 
     boxes: torch.Tensor
     classes: torch.Tensor
     counts: tuple[int, ...]
+    masks: NamedTuple | None = None
 
 
 class Counts(NamedTuple):

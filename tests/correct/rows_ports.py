@@ -25,6 +25,7 @@ from .rows_losses import (
     weighted_number_of_queries,
 )
 from .rows_matching import costs, exact_focal_cost, focal_cost, softmax_cost, solved
+from .rows_points import MaskRows, PointRowCriterion, costs_of_masks
 from .rtdetr_v2 import dummy_queries
 
 EVERYWHERE = frozenset({"gradients", "one_object", "concurrent", "match", "matcher_options", "ranks", "normaliser"})
@@ -56,6 +57,7 @@ DETR = Convention(
     gain={"class": 1.0, "bbox": 5.0, "giou": 2.0},
 )
 DEFORMABLE = Convention({"focal": classes.focal}, BY_NUMBER, named("loss_{}_dn", "loss_{}_dn_#"))
+MASKDINO = replace(DEFORMABLE, gain={"class": 4.0, "bbox": 5.0, "giou": 2.0, "mask": 5.0, "dice": 5.0})
 DFINE = Convention(
     {"varifocal": classes.constant_varifocal},
     named("loss_{}", "loss_{}_aux_#", encoder_first=True),
@@ -163,6 +165,28 @@ class RowPort(TorchPort):
         return denoising_group(case)
 
 
+class PointRowPort(RowPort):
+    """Masks at points, in the matcher too."""
+
+    def build(self, case):
+        return PointRowCriterion(self.convention, case.config)
+
+    def call(self, loss, case, tensors):
+        each, denoising = tensors.predictions, None
+        if case.denoising is not None:
+            denoising = each["dn_bboxes"], each["dn_scores"], self.denoising_indices(case)
+        return loss(each["pred_bboxes"], each["pred_scores"], with_masks(case, tensors), denoising)
+
+    def match(self, case):
+        tensors, options = tensors_of(case), case.matcher
+        boxes, logits = (precise(tensors.predictions[name]) for name in ("pred_bboxes", "pred_scores"))
+        targets = with_masks(case, tensors)
+        if not case.changes_matcher:
+            return self.build(case).matchings(boxes, logits, targets)
+        cost = costs(boxes, logits, targets, self.class_cost(options), options.cost_gain, self.convention.eps)
+        return solved(cost + costs_of_masks(targets, options.cost_gain), case.gt_groups)
+
+
 class DFineRowPort(RowPort):
     """Distributions; negatives right side out, and a dummy query for each image where there is no target."""
 
@@ -195,6 +219,14 @@ def targets_of(case, tensors):
     return Targets(tensors.gt_bboxes, tensors.gt_cls, case.gt_groups)
 
 
+def with_masks(case, tensors):
+    targets, given, wanted = targets_of(case, tensors), tensors.predictions, tensors.constants
+    if case.masks is None:
+        return targets
+    constants = (wanted[name] for name in ("gt_masks", "loss_points", "cost_points"))
+    return targets._replace(masks=MaskRows(given["pred_masks"], given.get("dn_masks"), *constants))
+
+
 def recipe(_options):
     return focal_cost
 
@@ -220,6 +252,7 @@ ROWS = (
     RowPort("detr", DETR, always_softmax, NO_AUX),
     RowPort("detr-masks", DETR, always_softmax, NO_AUX, {"masks"}),
     RowPort("deformable", DEFORMABLE, recipe, NO_AUX, REGULAR),
+    PointRowPort("maskdino", MASKDINO, recipe, NO_AUX, REGULAR, {"mask_points"}),
     DFineRowPort("dfine", DFINE, either, DENOISING, {"distributions"}),
     DFineRowPort("deim", DEIM, either, DENOISING, {"distributions"}),
     RowPort("lwdetr", LWDETR, recipe, NO_AUX, {"query_groups"}),
