@@ -20,7 +20,7 @@ from workloads import Inputs
 
 # Float32 sums over up to some 10^8 terms, taken in another order. A wrong target or a wrong factor is far above.
 LOSS_TOLERANCE = 1e-4
-GRADIENT_TOLERANCE = 1e-4  # of the norm of the gradient by all predictions
+GRADIENT_TOLERANCE = 1e-4  # of the norm of the gradient with respect to all predictions
 
 
 @dataclass(frozen=True)

@@ -100,8 +100,8 @@ class PairTerms(NamedTuple):
         distance: sum of |differences| of the four numbers.
         apart: 1 - GIoU.
         iou: IoU.
-        distance_slope: derivative of `distance` by the predicted box.
-        apart_slope: derivative of `apart` by the predicted box.
+        distance_slope: derivative of `distance` with respect to the predicted box.
+        apart_slope: derivative of `apart` with respect to the predicted box.
     """
 
     distance: Float[Tensor, "layers pairs"]
@@ -112,7 +112,7 @@ class PairTerms(NamedTuple):
 
 
 def pair_terms(pred: Float[Tensor, "layers pairs 4"], target: Float[Tensor, "layers pairs 4"]) -> PairTerms:
-    """L1 distance, GIoU and IoU of matched boxes, with the derivatives by the prediction in closed form.
+    """L1 distance, GIoU and IoU of matched boxes, with the derivatives with respect to the prediction in closed form.
 
     With U, H and I the areas of union, hull and intersection and A = w h the predicted box's own,
 

@@ -20,7 +20,7 @@ BLOCK = 1 << 19
 
 
 class ClassSums(NamedTuple):
-    """The weighted loss of each layer, and its derivative by the logits where that was asked for.
+    """The weighted loss of each layer, and its derivative with respect to the logits where that was asked for.
 
     Attributes:
         sums: adds up, in each row, to the loss of the layer.

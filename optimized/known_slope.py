@@ -18,7 +18,7 @@ def known_slope(
     Args:
         pred: predictions.
         value: a number computed from them without a graph.
-        slope: its derivative by them, in the dtype of the arithmetic.
+        slope: its derivative with respect to them, in the dtype of the arithmetic.
     """
     total: Tensor = _KnownSlope.apply(pred, value, slope)  # type: ignore[no-untyped-call]
     return total

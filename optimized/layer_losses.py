@@ -65,9 +65,9 @@ def layer_losses(inputs: LayerInputs, configuration: Configuration) -> LayerLoss
 class _LayerLosses(torch.autograd.Function):
     """Values and derivatives in one go; the backward pass scales the derivatives, and hands them on.
 
-    It keeps the only reference to the derivative by the logits and gives it away: nothing of their size is allocated
-    twice. Who goes backward through a retained graph once more has it computed again. So has float16, from the start:
-    its derivative cannot be stored before the factor of a gradient scaler is known.
+    It keeps the only reference to the derivative with respect to the logits and gives it away: nothing of their size is
+    allocated twice. Who goes backward through a retained graph once more has it computed again. So has float16, from
+    the start: its derivative cannot be stored before the factor of a gradient scaler is known.
     """
 
     @staticmethod
@@ -101,7 +101,7 @@ class _LayerLosses(torch.autograd.Function):
 
 
 def _by_boxes(ctx: Any, arriving: OfBoxLosses) -> Float[Tensor, "layers images queries 4"] | None:
-    """Derivative by the boxes; None where nobody asked for a box loss."""
+    """Derivative with respect to the boxes; None where nobody asked for a box loss."""
     if all(each is None for each in arriving):
         return None
     *_, by_distance, by_apart = ctx.saved_tensors
@@ -113,7 +113,7 @@ def _by_boxes(ctx: Any, arriving: OfBoxLosses) -> Float[Tensor, "layers images q
 def _by_scores(
     ctx: Any, of_main: Tensor | None, of_auxiliary: Tensor | None
 ) -> Float[Tensor, "layers images queries classes"] | None:
-    """Derivative by the logits; None where nobody asked for a classification loss."""
+    """Derivative with respect to the logits; None where nobody asked for a classification loss."""
     if of_main is None and of_auxiliary is None:
         return None
     options, _, backend, _ = ctx.configuration
@@ -132,9 +132,9 @@ class LayerTerms(NamedTuple):
 
     Attributes:
         losses: those of `LayerLosses`, in one tensor.
-        class_slopes: derivative of the classification loss of each layer by its logits.
-        bbox_slopes: derivative of the L1 loss of each layer by its boxes.
-        giou_slopes: derivative of the GIoU loss of each layer by its boxes.
+        class_slopes: derivative of the classification loss of each layer with respect to its logits.
+        bbox_slopes: derivative of the L1 loss of each layer with respect to its boxes.
+        giou_slopes: derivative of the GIoU loss of each layer with respect to its boxes.
     """
 
     losses: Float[Tensor, "6"]

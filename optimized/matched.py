@@ -19,7 +19,7 @@ class MatchedTerms(NamedTuple):
     Attributes:
         distance: adds up, in each row, to sum |b - b'| of the layer.
         apart: adds up, in each row, to sum (1 - GIoU(b, b')) of the layer.
-        distance_slope: derivative of the first by the predicted box of each pair.
+        distance_slope: derivative of the first with respect to the predicted box of each pair.
         apart_slope: derivative of the second.
         labels: class of each query's target; the number of classes for background.
         scores: IoU of each query with its target; it means nothing for background.
@@ -75,7 +75,7 @@ def box_slopes(
     shape: torch.Size,
     dtype: torch.dtype,
 ) -> Float[Tensor, "layers images queries 4"]:
-    """Derivative of the box losses by all predicted boxes; 0 for those without a pair.
+    """Derivative of the box losses with respect to all predicted boxes; 0 for those without a pair.
 
     Args:
         distance_slope: see `MatchedTerms`.
@@ -101,7 +101,7 @@ def box_slopes(
 def in_place_of_queries(
     slopes: Float[Tensor, "layers pairs 4"], pairs: Pairs, shape: torch.Size, dtype: torch.dtype
 ) -> Float[Tensor, "layers images queries 4"]:
-    """The derivative by all predicted boxes, of which `slopes` is that by the matched ones."""
+    """The derivative with respect to all predicted boxes, of which `slopes` is that to the matched ones."""
     rows = pairs.rows[..., None].expand(-1, -1, 4)
     layers, images, queries, _ = shape
     return slopes.new_zeros(layers, images * queries, 4).scatter_add_(1, rows, slopes).view(shape).to(dtype)

@@ -91,14 +91,14 @@ def numbers(what: str, answer: Any) -> np.ndarray:
 
 @_distrustful
 def gradient(answer: Any, key: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Gradient of one loss by an input, out of those of all losses; zeros where the loss is not connected to it."""
+    """Gradient of one loss with respect to an input, of those of all; zeros where it is not connected to it."""
     what, of_loss = repr(key), answer.get(key)
     by_name = {} if of_loss is None else dict(_items(f"gradient of {what}", of_loss))
     if by_name.get(name) is None:
         return np.zeros(shape)
-    array = numbers(f"gradient of {what} by {name}", by_name[name])
+    array = numbers(f"gradient of {what} with respect to {name}", by_name[name])
     if array.shape != shape:
-        raise ValueError(f"gradient of {what} by {name} of shape {array.shape}, expected {shape}")
+        raise ValueError(f"gradient of {what} with respect to {name} of shape {array.shape}, expected {shape}")
     return array
 
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from detr_conformance.reference.options import (
-    DEFAULT_COST_GAIN,
-    DEFAULT_LOSS_GAIN,
     FURTHER_CLASS_LOSSES,
+    LOSS_GAIN,
     GeneratorConfig,
     LossConfig,
     MatcherConfig,
@@ -17,8 +16,7 @@ from detr_conformance.reference.validation import check_count, check_gains, chec
 
 __all__ = [
     "CLASSIFICATION",
-    "DEFAULT_COST_GAIN",
-    "DEFAULT_LOSS_GAIN",
+    "LOSS_GAIN",
     "GeneratorConfig",
     "LossConfig",
     "MatcherConfig",

@@ -13,15 +13,10 @@ from detr_conformance.properties import tolerance
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.matching import is_unambiguous
 from detr_conformance.reference import Criterion, Inputs, Losses, LossSpec, magnitude, track
-from detr_conformance.reference.loss import (
-    DenoisingInputs,
-    losses_of_ranks,
-    losses_of_steps,
-    masks_of,
-    matcher_for,
-    pairs_of_step,
-)
-from detr_conformance.reference.matcher import MaskInputs, Targets
+from detr_conformance.reference.inputs import DenoisingInputs
+from detr_conformance.reference.loss import matcher_for, pairs_of_step
+from detr_conformance.reference.matcher import MaskInputs, Targets, masks_to_match
+from detr_conformance.reference.merged_batch import losses_of_ranks, losses_of_steps
 from detr_conformance.reference.pairing import always_clear, own_per_layer
 from detr_conformance.reference.rounding import plain
 
@@ -66,7 +61,9 @@ def _extra(case: LossCase, of_denoising: bool = False) -> tuple[dict[str, np.nda
 def masks_of_layers(case: LossCase) -> list[MaskInputs | None]:
     """For each layer what costs of masks are computed of; None where the case has no masks, or no points."""
     given, constants = _extra(case)
-    return [masks_of({name: each[layer] for name, each in given.items()}, constants) for layer in range(case.layers)]
+    return [
+        masks_to_match({name: each[layer] for name, each in given.items()}, constants) for layer in range(case.layers)
+    ]
 
 
 def targets_of(case: LossCase) -> Targets:

@@ -27,7 +27,7 @@ CAPABILITIES = {
     "query_groups": "matches groups of queries each on its own (query_groups)",
     "denoising": "computes the losses of denoising queries",
     "denoising_subset": "takes dn_gt_idx, so that a group may reconstruct only some targets of an image",
-    "gradients": "returns the gradient of every loss by the predictions",
+    "gradients": "returns the gradient of every loss with respect to the predictions",
     "one_object": "lets one loss object be called several times: Port.losses_in_turn",
     "concurrent": "may be called from several threads at the same time",
     "match": "exposes its matching: Port.match",
@@ -64,9 +64,9 @@ class LossResult:
 
     Attributes:
         losses: every loss by the port's own key, as an array of the shape that came.
-        gradients: for each key the gradient by `pred_bboxes`, `pred_scores`, `dn_bboxes` and `dn_scores`, with masks
-            also `pred_masks` and `dn_masks`, each of the input's shape. An input that a loss is not connected to may be
-            absent or None; it counts as 0.
+        gradients: for each key the gradient with respect to `pred_bboxes`, `pred_scores`, `dn_bboxes` and `dn_scores`,
+            with masks also `pred_masks` and `dn_masks`, each of the input's shape. An input that a loss is not
+            connected to may be absent or None; it counts as 0.
         dtypes: name of each loss's dtype, such as "float32"; empty if the port's language has none.
         mutated: names of the inputs that the call has changed.
     """

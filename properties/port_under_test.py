@@ -260,17 +260,18 @@ class ReturnedLosses:
         self.judged.compare(key, self.value(key), _around(np.float64(number), expected, 2.0), self.case.dtype)
 
     def assert_gradients(self, expected: Losses, keys: Iterable[str] | None = None) -> None:
-        """The gradient of every loss by every input within its budget, entry by entry."""
+        """The gradient of every loss with respect to every input within its budget, entry by entry."""
         __tracebackhide__ = True
         for key in expected if keys is None else keys:
             for name in self.inputs():
                 self.assert_gradient(key, name, expected[key])
 
     def assert_gradient(self, key: str, name: str, expected: Loss) -> None:
-        """The gradient of one loss by one input within its budget, entry by entry."""
+        """The gradient of one loss with respect to one input within its budget, entry by entry."""
         __tracebackhide__ = True
         wanted = expected.gradients.get(name, track(np.zeros(self.inputs()[name].shape)))
-        self.judged.compare(f"gradient of {key} by {name}", self.gradient(key, name), wanted, self.case.dtype)
+        what = f"gradient of {key} with respect to {name}"
+        self.judged.compare(what, self.gradient(key, name), wanted, self.case.dtype)
 
     def assert_alike(
         self, other: ReturnedLosses, key: str, expected: Loss, factor: float = 1.0, more: float = 0.0
@@ -289,7 +290,10 @@ class ReturnedLosses:
         is_open = np.isinf(allowed)
         budgets = np.where(is_open, np.inf, 2.0 * abs(factor) * np.where(is_open, 0.0, allowed))
         self.judged.compare(
-            f"gradient of {key} by {name}", self.gradient(key, name), Tracked(wanted, budgets), self.case.dtype
+            f"gradient of {key} with respect to {name}",
+            self.gradient(key, name),
+            Tracked(wanted, budgets),
+            self.case.dtype,
         )
 
     def assert_multiple(self, key: str, base: str, factor: float, expected: Loss) -> None:
@@ -309,7 +313,7 @@ class ReturnedLosses:
         return self.values.get(key, np.zeros(()))
 
     def gradient(self, key: str, name: str) -> np.ndarray:
-        """Gradient of a loss by an input; zeros where the port reports no connection.
+        """Gradient of a loss with respect to an input; zeros where the port reports no connection.
 
         Raises:
             AssertionError: as for `value`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +13,9 @@ from detr_conformance.reference.classification import FOCAL, SCORE_ENTROPY, VARI
 from detr_conformance.reference.denoising import DenoisingPlan
 from detr_conformance.reference.keys import SummedKeys
 from detr_conformance.reference.layers import LayerPlan
-from detr_conformance.reference.loss import flat, layer_losses
-from detr_conformance.reference.matcher import Matcher, Matching, Targets
-from detr_conformance.reference.normaliser import matched_pairs, queries
+from detr_conformance.reference.loss import layer_losses
+from detr_conformance.reference.matcher import Matcher, Matching, Targets, flat
+from detr_conformance.reference.normaliser import per_matched_pair, per_query
 from detr_conformance.reference.options import LossConfig
 from detr_conformance.reference.pairing import always_clear, shared_if_asked
 from detr_conformance.reference.recipe import gains, published
@@ -108,11 +108,11 @@ ULTRALYTICS = LossSpec(
     box_terms={"bbox": l1_term, "giou": giou_term},
     guard=Guard(1e-7),
     normaliser={
-        "focal": matched_pairs,
-        "varifocal": matched_pairs,
-        "bce": queries,
-        "bbox": matched_pairs,
-        "giou": matched_pairs,
+        "focal": per_matched_pair,
+        "varifocal": per_matched_pair,
+        "bce": per_query,
+        "bbox": per_matched_pair,
+        "giou": per_matched_pair,
     },
     gain=times_gain,
     layer=layer_losses,
@@ -135,19 +135,20 @@ RT-DETR, arXiv 2304.08069, section 4.3; denoising: Zhang et al., DINO, arXiv 220
 """
 
 
-def differs(base: LossSpec, name: str, **differences: tuple[Any, str, str]) -> LossSpec:
+def differs(parent: LossSpec, name: str, **differences: tuple[Any, str, str]) -> LossSpec:
     """A spec that differs from another one in some fields.
 
     Args:
-        base: the other spec.
+        parent: the other spec.
         name: of the new one.
         differences: by path, with `__` for a dot: the value, a sentence that says what is decided, and a link.
     """
-    said: Mapping[str, Difference] = base.differences
-    spec = base
+    spec, said = parent, dict(parent.differences)
     for field, (value, sentence, link) in differences.items():
         path = field.replace("__", ".")
-        spec, said = replace_in(spec, path, value), {**said, path: Difference(sentence, link)}
+        spec = replace_in(spec, path, value)
+        said = {other: each for other, each in said.items() if not other.startswith(f"{path}.")}
+        said[path] = Difference(sentence, link)
     return replace(spec, name=name, differences=said)
 
 

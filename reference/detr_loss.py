@@ -1,4 +1,9 @@
-"""The class API of Ultralytics' DETR loss, as a thin face over the base spec."""
+"""The class API of Ultralytics' DETR loss.
+
+Its methods may be called and overridden one by one, so it tells the choice of the class loss, the sharing of a matching
+and the losses of masks once more. The definition is `loss.Criterion` with the base spec: skip this file unless you need
+the classes.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +17,10 @@ from detr_conformance.reference.base_spec import ULTRALYTICS
 from detr_conformance.reference.classification import FOCAL, SCORE_ENTROPY, VARIFOCAL, ClassTerm
 from detr_conformance.reference.keys import TERMS
 from detr_conformance.reference.layers import Layer
-from detr_conformance.reference.loss import box_losses_of, classes_and_scores, flat
+from detr_conformance.reference.loss import box_losses_of, classes_and_scores
 from detr_conformance.reference.loss_value import Leaves, Loss, Losses, losses_of, sum_over_layers
 from detr_conformance.reference.masks import dice_loss, draw_points, mask_costs, mask_loss, resized
-from detr_conformance.reference.matcher import Matching, Targets, cheapest
+from detr_conformance.reference.matcher import Matching, Targets, cheapest, flat
 from detr_conformance.reference.normaliser import Tally
 from detr_conformance.reference.options import LossConfig, MatcherConfig
 from detr_conformance.reference.pairing import check_shared_layer
@@ -158,7 +163,7 @@ class FocalLoss:
             label: 1 for the target's class, else 0.
 
         Returns:
-            The loss and its gradient by `pred_scores`.
+            The loss and its gradient with respect to `pred_scores`.
         """
         return _mean_over_queries(FOCAL, pred, label, label, LossConfig(gamma=self.gamma, alpha=self.alpha))
 
@@ -185,7 +190,7 @@ class VarifocalLoss:
             label: 1 for the target's class, else 0.
 
         Returns:
-            The loss and its gradient by `pred_scores`.
+            The loss and its gradient with respect to `pred_scores`.
         """
         return _mean_over_queries(
             VARIFOCAL, pred_score, label, gt_score, LossConfig(gamma=self.gamma, alpha=self.alpha)
@@ -209,7 +214,7 @@ MASK_KEYS = ("loss_mask", "loss_dice")
 
 
 def _of_last_layer(layers: int) -> Callable[[Tracked], Tracked]:
-    """From the gradient by the last layer to that by all of them."""
+    """Extend the gradient with respect to the last layer by zeros for the others."""
 
     def by_all(gradient: Tracked) -> Tracked:
         whole = track(np.zeros((layers, *gradient.shape)), gradient.arithmetic)
@@ -220,7 +225,7 @@ def _of_last_layer(layers: int) -> Callable[[Tracked], Tracked]:
 
 
 def _of_other_layers(gradient: Tracked) -> Tracked:
-    """From the gradient by all layers but the last to that by all of them."""
+    """Extend the gradient with respect to all layers but the last by zeros for that one."""
     whole = track(np.zeros((len(gradient) + 1, *gradient.shape[1:])), gradient.arithmetic)
     whole[:-1] = gradient
     return whole
@@ -229,7 +234,7 @@ def _of_other_layers(gradient: Tracked) -> Tracked:
 def _of_all_queries(
     shape: tuple[int, ...], image: Int64[np.ndarray, " pairs"], query: Int64[np.ndarray, " pairs"]
 ) -> Callable[[Tracked], Tracked]:
-    """From the gradient by matched predictions to that by those of all queries, of this shape."""
+    """Extend the gradient with respect to matched predictions by zeros for those of other queries, to this shape."""
 
     def by_all(gradient: Tracked) -> Tracked:
         whole = track(np.zeros(shape), gradient.arithmetic)
@@ -316,7 +321,7 @@ class DETRLoss:
 
         Returns:
             `loss_class`, `loss_bbox`, `loss_giou`, for masks `loss_mask` and `loss_dice`, and with `aux_loss` each of
-            them with `_aux`; gradients by `pred_bboxes`, `pred_scores` and `masks`.
+            them with `_aux`; gradients with respect to `pred_bboxes`, `pred_scores` and `masks`.
 
         Raises:
             KeyError, TypeError, ValueError: an argument does not fit; it is named with its value.
@@ -412,7 +417,7 @@ class DETRLoss:
             postfix: goes last in the key.
 
         Returns:
-            `loss_class` with its gradient by `pred_scores`.
+            `loss_class` with its gradient with respect to `pred_scores`.
         """
         label = (targets[..., None] == np.arange(self.nc)).astype(np.float64)
         score, queries = gt_scores[..., None] * label, pred_scores.shape[1]
@@ -440,7 +445,7 @@ class DETRLoss:
             postfix: goes last in the keys.
 
         Returns:
-            `loss_bbox` and `loss_giou` with their gradients by `pred_bboxes`.
+            `loss_bbox` and `loss_giou` with their gradients with respect to `pred_bboxes`.
         """
         tally, wanted = Tally((len(gt_bboxes),), (), 0, self.nc), track(gt_bboxes, self.arithmetic)
         config = LossConfig(self.nc, dict(self.loss_gain))
@@ -465,7 +470,7 @@ class DETRLoss:
             postfix: goes last in the keys.
 
         Returns:
-            `loss_mask` and `loss_dice` with their gradients by `masks`.
+            `loss_mask` and `loss_dice` with their gradients with respect to `masks`.
         """
         pairs, wanted = max(len(masks), 1), gt_mask.astype(np.float64)
 

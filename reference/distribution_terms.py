@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 
 from detr_conformance.reference.boxes import Guard, iou
 from detr_conformance.reference.distributions import (
-    Counts,
+    MatchedAndOthers,
     bin_offsets,
     bin_shares,
     confidence,
@@ -20,10 +20,10 @@ from detr_conformance.reference.distributions import (
     side_offsets,
 )
 from detr_conformance.reference.layers import Stack, Weights, last
-from detr_conformance.reference.loss import flat
+from detr_conformance.reference.matcher import flat
 from detr_conformance.reference.normaliser import Tally
 from detr_conformance.reference.rounding import Arithmetic, arithmetic_of
-from detr_conformance.reference.tape import Array, stop_gradient
+from detr_conformance.reference.tape import Array, placed, stop_gradient
 from detr_conformance.reference.terms import Term, TermInputs
 
 Boxes = Float[Array, "pairs 4"]
@@ -82,12 +82,12 @@ def confidence_of_last_layer(given: TermInputs) -> OfQueries:
     return confidence(stop_gradient(given.last.logits))
 
 
-def of_ordinary_queries(given: TermInputs, is_matched: Bool[np.ndarray, "images queries"]) -> Counts:
+def of_ordinary_queries(given: TermInputs, is_matched: Bool[np.ndarray, "images queries"]) -> MatchedAndOthers:
     """Those of the ordinary queries, also where the loss is about denoising queries."""
-    return given.counts
+    return given.matched_and_others
 
 
-def of_own_queries(given: TermInputs, is_matched: Bool[np.ndarray, "images queries"]) -> Counts:
+def of_own_queries(given: TermInputs, is_matched: Bool[np.ndarray, "images queries"]) -> MatchedAndOthers:
     """Those of the layer itself."""
     return int(is_matched.sum()), int((~is_matched).sum())
 
@@ -111,7 +111,7 @@ class Distillation:
     divergence: Formula = divergence
     matched_weight: Formula = constant_iou
     other_weight: Callable[[TermInputs], Array] = confidence_of_last_layer
-    counts: Callable[..., Counts] = of_ordinary_queries
+    counts: Callable[..., MatchedAndOthers] = of_ordinary_queries
     loss: Formula = distillation_loss
 
     def __call__(self, given: TermInputs) -> Array:
@@ -126,13 +126,6 @@ class Distillation:
         return self.loss(of_sides, is_matched, self.counts(given, is_matched))
 
 
-def placed(values: Array, places: tuple[np.ndarray, np.ndarray], others: OfQueries) -> OfQueries:
-    """These values in their places, and others around them."""
-    row = np.arange(others.shape[0] * others.shape[1]).reshape(others.shape) + len(values)
-    row[places] = np.arange(len(values))
-    return np.concatenate([values, others.reshape(-1)])[row]
-
-
 def of_decoder(stack: Stack) -> Weights:
     """Every layer but the encoder's, which is the first of the ordinary ones and has no distributions."""
     encoder = 0 if stack.is_denoising else 1
@@ -144,8 +137,8 @@ def of_taught(stack: Stack) -> Weights:
     return [*of_decoder(stack)[:-1], 0.0][: stack.count]
 
 
-def nothing(tally: Tally) -> int:
-    """It is a mean already."""
+def already_a_mean(tally: Tally) -> int:
+    """Nothing: it is a mean already."""
     return 1
 
 
@@ -158,7 +151,7 @@ DDF = Term(
     gain=1.5,
     layers=of_decoder,
     optional=last,
-    normaliser=nothing,
+    normaliser=already_a_mean,
     is_mean=True,
 )
 """Decoupled distillation of the last layer's distributions into those of the others."""

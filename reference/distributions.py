@@ -32,7 +32,7 @@ TEMPERATURE = 5.0
 
 Logits = Float[Array, "*sides bins"]
 OfSides = Float[Array, "*sides"]
-Counts = tuple[int, int]
+MatchedAndOthers = tuple[int, int]
 """K_m and K_u: how many queries are matched, and how many are not."""
 
 
@@ -45,7 +45,7 @@ def bin_offsets(bins: int, arithmetic: Arithmetic = FLOAT32) -> Float[np.ndarray
 
     Args:
         bins: N + 1, odd and at least 5.
-        arithmetic: of those who are judged by it.
+        arithmetic: floating-point format of the port under test.
 
     Reference: Peng et al., D-FINE, arXiv 2410.13842, equation 6.
     """
@@ -149,7 +149,7 @@ def confidence(scores: Float[Array, "*batch columns"]) -> Float[Array, "*batch"]
 
 
 def distillation_loss(
-    of_sides: Float[Array, "images queries 4"], is_matched: Bool[np.ndarray, "images queries"], counts: Counts
+    of_sides: Float[Array, "images queries 4"], is_matched: Bool[np.ndarray, "images queries"], counts: MatchedAndOthers
 ) -> Array:
     """Decoupled distillation focal loss of a layer: DDF, >= 0.
 

@@ -34,7 +34,7 @@ from detr_conformance.reference.matcher import (
     softmax_class_cost,
     unguarded_focal_class_cost,
 )
-from detr_conformance.reference.normaliser import matched_pairs, targets, targets_of_all_groups, weighted_queries
+from detr_conformance.reference.normaliser import per_matched_pair, per_target, per_target_and_group, per_weighted_query
 from detr_conformance.reference.options import LossConfig, MatcherConfig
 from detr_conformance.reference.pairing import own_per_layer, union_of_layers, votes_are_clear
 from detr_conformance.reference.ranks import boxes_over_ranks, mean_over_ranks, pairs_over_ranks
@@ -93,7 +93,7 @@ def through_corners(boxes: Array) -> Array:
     return np.concatenate([(corners.low + corners.high) / 2.0, corners.size], axis=-1)
 
 
-def outward_edges(
+def turned_right_side_out(
     boxes: Float[np.ndarray, "slots 4"], box_noise_scale: float, half: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "slots 4"]:
     """Move every edge; a size that comes out below 0 changes its sign, which turns the box right side out again."""
@@ -127,7 +127,7 @@ RTDETR = differs(
     "rtdetr",
     choose_class_term=(
         as_asked,
-        "A batch without targets keeps the classification loss that is asked for.",
+        "A batch without targets keeps the loss that is asked for; Ultralytics' takes focal for varifocal.",
         _CRITERION,
     ),
     class_terms__varifocal__weight=(
@@ -137,14 +137,14 @@ RTDETR = differs(
     ),
     class_terms__bce=(LABEL_ENTROPY, "Cross-entropy is taken against the label, not against the IoU.", _CRITERION),
     normaliser=(
-        dict.fromkeys(ULTRALYTICS.normaliser, targets),
+        dict.fromkeys(ULTRALYTICS.normaliser, per_target),
         (
             "Every loss is divided by the number of targets, cross-entropy too, also where an image has more targets "
             "than queries; a denoising loss by its pairs, which are the targets times the groups."
         ),
         _CRITERION,
     ),
-    guard=(Guard(0.0), "Nothing is added to the union or to the enclosing area.", _BOXES),
+    guard=(Guard(0.0), "Nothing is added to the union or to the enclosing area; Ultralytics adds 1e-7.", _BOXES),
     matcher__guard=(Guard(0.0), "Nothing is added to them in the matching cost either.", _BOXES),
     pairing=(own_per_layer, "Every layer is matched on its own.", _CRITERION),
     layers=(
@@ -160,19 +160,31 @@ RTDETR = differs(
         ),
         _CRITERION,
     ),
-    over_ranks=(mean_over_ranks, "All ranks divide by the mean of their numbers of targets, at least 1.", _CRITERION),
+    over_ranks=(
+        mean_over_ranks,
+        "All ranks divide by the mean of their numbers of targets, at least 1; in Ultralytics' each by its own number.",
+        _CRITERION,
+    ),
     recipe=(
         {"varifocal": published(_RTDETR_CONFIG, gamma=2.0, alpha=0.75, loss_gain=gains(1.0), **_COSTS)},
-        "Gamma is 2 and alpha 0.75; gains are class 1, bbox 5, giou 2, in the cost class 2.",
+        "Gamma is 2 and alpha 0.75; gains are class 1, bbox 5, giou 2, in the matching cost class 2.",
         _RTDETR_CONFIG,
     ),
     denoising__generator__logit_eps=(
         1e-5,
-        "Boxes are clipped to [1e-5, 1 - 1e-5] before the inverse sigmoid.",
+        "Boxes are clipped to [1e-5, 1 - 1e-5] before the inverse sigmoid; Ultralytics clips to 1e-6.",
         _DENOISING,
     ),
-    denoising__generator__padding_is_zero=(False, "Padding boxes are the logits of an empty box.", _DENOISING),
-    denoising__generator__contributed=(every_target, "Every target is denoised, however many there are.", _DENOISING),
+    denoising__generator__padding_is_zero=(
+        False,
+        "Padding boxes are the logits of an empty box, and no zeros.",
+        _DENOISING,
+    ),
+    denoising__generator__contributed=(
+        every_target,
+        "Every target is denoised, however many there are; Ultralytics draws at most num_dn of an image.",
+        _DENOISING,
+    ),
     denoising__generator__without_targets=(
         frozenset({"nothing", "dummy"}),
         (
@@ -183,8 +195,8 @@ RTDETR = differs(
     ),
     undefined=({**OPEN, **NO_CHOICE_OF_LAYER}, "What implementations do there differs.", _CRITERION),
 )
-"""RT-DETR as lyuwenyu's repositories and `transformers` compute it. Gamma, alpha and the gains are the caller's, as
-they are in every spec; its recipes train with gamma 2 and alpha 0.75.
+"""RT-DETR as lyuwenyu's repositories and `transformers` compute it. Gamma, alpha and the gains of the
+losses are the caller's; other specs fix some of them in `options`. Its recipes train with gamma 2 and alpha 0.75.
 
 Reference: Zhao et al., RT-DETR, arXiv 2304.08069, section 4.
 """
@@ -201,7 +213,7 @@ DETR = differs(
     class_terms=({"softmax": SOFTMAX}, "A query without a target counts a tenth of one with a target.", _DETR),
     columns=(and_no_object, "Logits have one more column, the last, for no object.", _DETR),
     normaliser=(
-        {"softmax": weighted_queries, "bbox": targets, "giou": targets},
+        {"softmax": per_weighted_query, "bbox": per_target, "giou": per_target},
         "The classification loss is a weighted mean over all queries; box losses are divided by the number of targets.",
         _DETR,
     ),
@@ -229,7 +241,7 @@ DETR = differs(
     ),
     recipe=(
         {"softmax": published(_DETR_MAIN, loss_gain=gains(1.0), cost_gain=gains(1.0))},
-        "Gains are class 1, bbox 5, giou 2, in the cost too.",
+        "Gains are class 1, bbox 5, giou 2, in the matching cost too.",
         _DETR_MAIN,
     ),
     undefined=({**OPEN, **NO_CHOICE_OF_LAYER, **NO_DENOISING}, "What implementations do there differs.", _DETR),
@@ -266,13 +278,17 @@ DEFORMABLE = differs(
     choose_class_term=(focal_alone, "Classification is the focal loss.", _DEFORMABLE),
     class_terms=({"focal": FOCAL}, "There is no other classification loss.", _DEFORMABLE),
     normaliser=(
-        {"focal": targets, "bbox": targets, "giou": targets},
+        {"focal": per_target, "bbox": per_target, "giou": per_target},
         "Every loss is divided by the number of targets; a denoising loss by its pairs, the targets times the groups.",
         _DEFORMABLE,
     ),
     guard=_NOTHING_ADDED,
     matcher__guard=_NOTHING_ADDED,
-    matcher__class_costs=({"focal": recipe_focal_class_cost}, "Alpha is 0.25 and gamma 2 in the cost.", _DEFORMABLE),
+    matcher__class_costs=(
+        {"focal": recipe_focal_class_cost},
+        "Alpha is 0.25 and gamma 2 in the cost of a matcher that is called alone, too.",
+        _DEFORMABLE,
+    ),
     pairing=(own_per_layer, "Every layer is matched on its own.", _DEFORMABLE),
     layers=(
         LayerPlan(denoising=lambda layers: layers),
@@ -289,7 +305,7 @@ DEFORMABLE = differs(
     recipe=(
         # The gain of the class is 2 in Deformable DETR and 1 in DINO.
         {"focal": published(_DEFORMABLE_MAIN, gamma=2.0, alpha=0.25, loss_gain={"bbox": 5.0, "giou": 2.0}, **_COSTS)},
-        "Gamma is 2 and alpha 0.25; gains are bbox 5, giou 2, in the cost class 2 beside them.",
+        "Gamma is 2 and alpha 0.25; gains are bbox 5, giou 2, in the matching cost class 2, bbox 5, giou 2.",
         _DEFORMABLE_MAIN,
     ),
     undefined=(
@@ -335,7 +351,7 @@ MASKDINO = differs(
     ),
     recipe=(
         {"focal": published(_MASKDINO_CONFIG, gamma=2.0, alpha=0.25, loss_gain=_OF_MASKDINO, cost_gain=_OF_MASKDINO)},
-        "Gamma is 2 and alpha 0.25; gains are class 4, bbox 5, giou 2, mask 5, dice 5, in the cost too.",
+        "Gamma is 2 and alpha 0.25; gains are class 4, bbox 5, giou 2, mask 5, dice 5, in the matching cost too.",
         _MASKDINO_CONFIG,
     ),
 )
@@ -353,11 +369,11 @@ DFINE = differs(
     "dfine",
     class_terms=(
         {"varifocal": RTDETR.class_terms["varifocal"]},
-        "Classification is the varifocal loss, its weight a constant.",
+        "Of RT-DETR's classification losses there is the varifocal one alone.",
         _DFINE,
     ),
     normaliser=(
-        {"varifocal": targets, "bbox": matched_pairs, "giou": matched_pairs},
+        {"varifocal": per_target, "bbox": per_matched_pair, "giou": per_matched_pair},
         "The classification loss is divided by the number of targets, box losses by that of their pairs.",
         _DFINE,
     ),
@@ -384,11 +400,11 @@ DFINE = differs(
     ),
     recipe=(
         {"varifocal": published(_DFINE_CONFIG, gamma=2.0, alpha=0.75, loss_gain=gains(1.0), **_COSTS)},
-        "Gamma is 2 and alpha 0.75; gains are class 1, bbox 5, giou 2, in the cost class 2.",
+        "Gamma is 2 and alpha 0.75; gains are class 1, bbox 5, giou 2, in the matching cost class 2.",
         _DFINE_CONFIG,
     ),
     denoising__generator__moved=(
-        outward_edges,
+        turned_right_side_out,
         "A size below 0 may change its sign, so that a negative may lie on its object.",
         _DFINE_DENOISING,
     ),
@@ -420,7 +436,7 @@ DEIM = differs(
         _DEIM,
     ),
     normaliser=(
-        {"mal": targets, "varifocal": targets, "bbox": matched_pairs, "giou": matched_pairs},
+        {"mal": per_target, "varifocal": per_target, "bbox": per_matched_pair, "giou": per_matched_pair},
         "The classification loss is divided by the number of targets, box losses by that of their pairs.",
         _DEIM,
     ),
@@ -436,7 +452,7 @@ DEIM = differs(
     ),
     recipe=(
         {"mal": published(_DEIM_CONFIG, gamma=1.5, loss_gain=gains(1.0), **_COSTS)},
-        "Gamma is 1.5; gains are class 1, bbox 5, giou 2, in the cost class 2.",
+        "Gamma is 1.5; gains are class 1, bbox 5, giou 2, in the matching cost class 2.",
         _DEIM_CONFIG,
     ),
 )
@@ -456,19 +472,23 @@ LWDETR = differs(
     choose_class_term=(as_asked, "A batch without targets keeps the loss that is asked for.", _LWDETR),
     class_terms=({"ia_bce": IOU_AWARE, "focal": FOCAL}, "Classification is IA-BCE, or the focal loss.", _LWDETR),
     normaliser=(
-        dict.fromkeys((*_LW_LOSSES, "bbox", "giou"), targets_of_all_groups),
+        dict.fromkeys((*_LW_LOSSES, "bbox", "giou"), per_target_and_group),
         "Every loss is divided by the number of targets times that of the groups of queries.",
         _LWDETR,
     ),
     guard=_NOTHING_ADDED,
     matcher__guard=_NOTHING_ADDED,
-    matcher__class_costs=({"focal": recipe_focal_class_cost}, "Alpha is 0.25 and gamma 2 in the cost.", _LWDETR),
+    matcher__class_costs=(
+        {"focal": recipe_focal_class_cost},
+        "Alpha is 0.25 and gamma 2 in the cost of a matcher that is called alone, too.",
+        _LWDETR,
+    ),
     query_groups=(groups_asked_for, "Queries fall into groups, each of which is matched with all targets.", _LWDETR),
     pairing=(own_per_layer, "Every layer is matched on its own.", _LWDETR),
     layers=(LayerPlan(least=2), "The first layer is the encoder's.", _LWDETR),
     keys=(
         LayerKeys(dict.fromkeys(_LW_LOSSES, ("ce",)), auxiliary="loss_{term}_{layer}", encoder="loss_{term}_enc"),
-        "Keys are loss_ce, loss_bbox and loss_giou; those of layer i end in _i, those of the encoder in _enc.",
+        "Keys are loss_ce, loss_bbox and loss_giou; those of layer i end in _i, the encoder's in _enc or in _i.",
         _LWDETR,
     ),
     over_ranks=(
@@ -478,7 +498,7 @@ LWDETR = differs(
     ),
     recipe=(
         {"ia_bce": published(_LWDETR_SCRIPT, alpha=0.25, loss_gain=gains(1.0), **_COSTS)},
-        "Alpha is 0.25; gains are class 1, bbox 5, giou 2, in the cost class 2.",
+        "Alpha is 0.25; gains are class 1, bbox 5, giou 2, in the matching cost class 2.",
         _LWDETR_SCRIPT,
     ),
     undefined=({**OPEN, **NO_CHOICE_OF_LAYER, **NO_DENOISING}, "What implementations do there differs.", _LWDETR),
@@ -525,7 +545,7 @@ PADDLE = differs(
         _PADDLE,
     ),
     normaliser=(
-        dict.fromkeys(("focal", "varifocal", "bbox", "giou"), targets),
+        dict.fromkeys(("focal", "varifocal", "bbox", "giou"), per_target),
         "Every loss is divided by the number of targets; a denoising loss by its pairs.",
         _PADDLE,
     ),
@@ -551,7 +571,7 @@ PADDLE = differs(
     over_ranks=(mean_over_ranks, "All ranks divide by the mean of their numbers of targets, at least 1.", _PADDLE),
     recipe=(
         {"varifocal": published(_PADDLE_CONFIG, gamma=2.0, alpha=0.75, loss_gain=gains(1.0), **_COSTS)},
-        "Gamma is 2 and alpha 0.75; gains are class 1, bbox 5, giou 2, in the cost class 2.",
+        "Gamma is 2 and alpha 0.75; gains are class 1, bbox 5, giou 2, in the matching cost class 2.",
         _PADDLE_CONFIG,
     ),
     undefined=(
@@ -570,7 +590,7 @@ MMDET = differs(
     "mmdet",
     target_boxes=(through_corners, "Targets come as corners.", _MMDET),
     normaliser=(
-        {"focal": matched_pairs, "bbox": matched_pairs, "giou": matched_pairs},
+        {"focal": per_matched_pair, "bbox": per_matched_pair, "giou": per_matched_pair},
         "Every loss is divided by the number of matched pairs.",
         _MMDET,
     ),

@@ -24,13 +24,13 @@ class PartLosses:
     Attributes:
         main: of the main layer.
         auxiliary: of each auxiliary layer; empty where they are not asked for.
-        total: of the auxiliary layers together.
+        auxiliary_sum: of the auxiliary layers together.
         layers: number of layers, the main one included.
     """
 
     main: LayerLosses
     auxiliary: Sequence[LayerLosses]
-    total: LayerLosses
+    auxiliary_sum: LayerLosses
     layers: int
 
 
@@ -56,11 +56,11 @@ class StepLosses:
         """Every loss, auxiliary layers summed up, under the canonical keys."""
         losses: dict[str, Any] = {}
         for suffix, part in (("", self.ordinary), ("_dn", self.denoising)):
-            zeros = dict.fromkeys([*self.ordinary.main, *self.ordinary.total], np.zeros(()))
-            main, auxiliary = (zeros, zeros) if part is None else (zeros | dict(part.main), zeros | dict(part.total))
-            losses |= {f"loss_{term}{suffix}": loss for term, loss in main.items()}
+            zeros = dict.fromkeys([*self.ordinary.main, *self.ordinary.auxiliary_sum], np.zeros(()))
+            main, auxiliary = ({}, {}) if part is None else (part.main, part.auxiliary_sum)
+            losses |= {f"loss_{term}{suffix}": loss for term, loss in (zeros | dict(main)).items()}
             if self.aux_loss:
-                losses |= {f"loss_{term}_aux{suffix}": loss for term, loss in auxiliary.items()}
+                losses |= {f"loss_{term}_aux{suffix}": loss for term, loss in (zeros | dict(auxiliary)).items()}
         return losses
 
 

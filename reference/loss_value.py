@@ -31,7 +31,7 @@ class Loss:
 
     @cached_property
     def gradients(self) -> Gradients:
-        """Derivative of the value by each input it depends on, by the input's name and in the input's shape.
+        """Derivative of the value with respect to each input it depends on, by its name and in its shape.
 
         A name that is absent means that the derivative is 0 everywhere. Each entry carries its own error bound
         (`rounding.magnitude(gradient)`), infinite where the derivative is left open.
@@ -78,7 +78,7 @@ def losses_of(
     Args:
         formula: from the inputs, each a row of layers, to tracked arrays or variables by key.
         inputs: arrays of which the first axis is that of layers.
-        arithmetic: of those who are judged by the losses.
+        arithmetic: floating-point format of the port under test.
         bounded: whether their values come with error bounds; otherwise each bound is NaN, so that nobody compares
             with it by mistake.
     """
@@ -114,7 +114,7 @@ def _stacked_gradients(losses: Sequence[Loss], name: str) -> Tracked:
 
 
 def _gradients(output: Any, leaves: Mapping[str, Sequence[Variable]]) -> Gradients:
-    """The derivatives of one loss, layers stacked; without those by inputs that it does not depend on."""
+    """The derivatives of one loss, layers stacked; without those with respect to inputs that it does not depend on."""
     if not isinstance(output, Variable):
         return {}
     flat = [leaf for layers in leaves.values() for leaf in layers]

@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Float
 
 from detr_conformance.reference.layers import Stack, Weights, last
-from detr_conformance.reference.loss import flat
 from detr_conformance.reference.masks import (
     OfMap,
     dice_at_points,
@@ -23,7 +22,8 @@ from detr_conformance.reference.masks import (
     resized,
     sampled_each,
 )
-from detr_conformance.reference.normaliser import targets
+from detr_conformance.reference.matcher import flat
+from detr_conformance.reference.normaliser import per_target
 from detr_conformance.reference.rounding import tracked_like
 from detr_conformance.reference.tape import Array
 from detr_conformance.reference.terms import Term, TermInputs
@@ -63,7 +63,7 @@ MASK = Term(
     inputs=("masks",),
     needs="masks",
     total=partial(sum_over_pairs, in_target_size, mask_loss),
-    normaliser=targets,
+    normaliser=per_target,
     layers=main_layer,
 )
 """The focal loss, averaged over the pixels of the batch."""
@@ -72,7 +72,7 @@ DICE = Term(
     inputs=("masks",),
     needs="masks",
     total=partial(sum_over_pairs, in_target_size, dice_loss),
-    normaliser=targets,
+    normaliser=per_target,
     layers=main_layer,
 )
 """The dice loss."""
@@ -81,7 +81,7 @@ MASK_AT_POINTS = Term(
     inputs=("masks",),
     needs="mask_points",
     total=partial(sum_over_pairs, at_points_of_target, entropy_at_points),
-    normaliser=targets,
+    normaliser=per_target,
 )
 """The binary cross-entropy, averaged over points, in every layer."""
 
@@ -89,6 +89,6 @@ DICE_AT_POINTS = Term(
     inputs=("masks",),
     needs="mask_points",
     total=partial(sum_over_pairs, at_points_of_target, dice_at_points),
-    normaliser=targets,
+    normaliser=per_target,
 )
 """The dice loss over points, in every layer."""

@@ -263,3 +263,56 @@ class Matcher:
     ) -> list[Matching]:
         """For each image min(queries, its targets) pairs; targets count through the whole batch."""
         return self.batch(self, config, boxes, logits, targets, masks)
+
+
+def group_by_group(
+    match: Callable[..., Sequence[Matching]],
+    boxes: Float[np.ndarray, "images queries 4"],
+    logits: Float[np.ndarray, "images queries columns"],
+    targets: Targets,
+    groups: int,
+    masks: MaskInputs | None = None,
+) -> list[Matching]:
+    """The matching of one layer whose queries fall into groups of one size, each matched with all targets.
+
+    Reference: Chen et al., Group DETR, arXiv 2207.13085, section 3.2.
+    """
+    size = boxes.shape[1] // groups
+    starts, matchings = [size * group for group in range(groups)], []
+    for start in starts:
+        own = slice(start, start + size)
+        of_masks = None if masks is None else masks._replace(masks=masks.masks[:, own])
+        matchings.append(match(boxes[:, own], logits[:, own], targets, of_masks))
+    return [
+        (
+            np.concatenate([start + queries for start, (queries, _) in zip(starts, of_image, strict=True)]),
+            np.concatenate([chosen for _, chosen in of_image]),
+        )
+        for of_image in zip(*matchings, strict=True)
+    ]
+
+
+def masks_to_match(further: Mapping[str, Any], constants: Mapping[str, Any]) -> MaskInputs | None:
+    """What a matcher needs to compare the masks of a layer; None where the call has no masks, or no points."""
+    if "masks" not in further or "cost_points" not in constants:
+        return None
+    return MaskInputs(further["masks"], constants["gt_masks"], constants["cost_points"])
+
+
+def flat(
+    matching: Sequence[Matching],
+) -> tuple[tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]], Int64[np.ndarray, " pairs"]]:
+    """All pairs of a batch as flat indices: ((image, query), target)."""
+    images = [np.full(len(queries), image) for image, (queries, _) in enumerate(matching)]
+    queries, targets = ([pair[side] for pair in matching] for side in (0, 1))
+    return (_joined(images), _joined(queries)), _joined(targets)
+
+
+def _joined(parts: Sequence[np.ndarray]) -> Int64[np.ndarray, " pairs"]:
+    """Indices of all images in one array, also where there is none."""
+    return np.concatenate([np.zeros(0), *parts]).astype(np.int64)
+
+
+def pairs_of_each_image(matching: Sequence[Matching]) -> tuple[int, ...]:
+    """How many pairs each image has."""
+    return tuple(len(queries) for queries, _ in matching)

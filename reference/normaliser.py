@@ -19,7 +19,7 @@ class Tally:
         pairs: number of pairs of each image, those of the term in question; a share of it where ranks are averaged.
         targets: number of targets of each image, likewise.
         queries: number of queries of an image.
-        classes: number of columns of logits.
+        classes: number of classes, without no object.
         layers: number of layers of this part.
         groups: number of denoising groups; 1 for ordinary queries.
         is_denoising: the layer is one of denoising queries.
@@ -59,27 +59,27 @@ class LayerTally(NamedTuple):
 Normaliser = Callable[[Tally], int | float]
 
 
-def matched_pairs(tally: Tally) -> int | float:
+def per_matched_pair(tally: Tally) -> int | float:
     """N, the matched pairs, at least 1: with few queries less than the targets; with denoising, of all groups."""
     return max(sum(tally.pairs), 1)
 
 
-def targets(tally: Tally) -> int | float:
+def per_target(tally: Tally) -> int | float:
     """The targets, matched or not, at least 1; with denoising, the pairs of all groups."""
-    return matched_pairs(tally) if tally.is_denoising else max(sum(tally.targets), 1)
+    return per_matched_pair(tally) if tally.is_denoising else max(sum(tally.targets), 1)
 
 
-def queries(tally: Tally) -> int:
+def per_query(tally: Tally) -> int:
     """Q, the queries of one image."""
     return tally.queries
 
 
-def targets_of_all_groups(tally: Tally) -> int | float:
+def per_target_and_group(tally: Tally) -> int | float:
     """The targets times the groups of queries, at least 1."""
     return max(sum(tally.targets) * tally.query_groups, 1)
 
 
-def weighted_queries(tally: Tally) -> float:
+def per_weighted_query(tally: Tally) -> float:
     """All queries of the batch, matched ones counting 1 and the others as much as no object counts."""
     matched = sum(tally.pairs)
     return matched + NO_OBJECT_WEIGHT * (len(tally.pairs) * tally.queries - matched)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-DEFAULT_LOSS_GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
-DEFAULT_COST_GAIN = {"class": 2.0, "bbox": 5.0, "giou": 2.0}
+LOSS_GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
+HARD_WIRED_COST_GAIN = {"class": 2.0, "bbox": 5.0, "giou": 2.0}
 FURTHER_CLASS_LOSSES = ("softmax", "mal", "ia_bce")
 """Classification losses of other members of the family: DETR, DEIM and LW-DETR."""
 
@@ -30,7 +30,7 @@ class LossConfig:
     """
 
     nc: int = 80
-    loss_gain: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_LOSS_GAIN))
+    loss_gain: Mapping[str, float] = field(default_factory=lambda: dict(LOSS_GAIN))
     aux_loss: bool = True
     use_fl: bool = True
     use_vfl: bool = False
@@ -62,7 +62,7 @@ class MatcherConfig:
         gamma: exponent of the focal class cost, >= 0.
     """
 
-    cost_gain: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_COST_GAIN))
+    cost_gain: Mapping[str, float] = field(default_factory=lambda: dict(HARD_WIRED_COST_GAIN))
     use_fl: bool = True
     alpha: float = 0.25
     gamma: float = 2.0

@@ -13,8 +13,9 @@ sensitivity:
     magnitude(f(a))             = |f'(a)| magnitude(a) + |f(a)|
 
 up to terms of second order in eps. Inputs have magnitude 0. The formulas of the reference are written for plain
-NumPy arrays and never mention this: NumPy hands each operation on a `Tracked` array to the rules in
-`rounding_rules.py`. An operation without a rule raises `TypeError`, so that no bound is lost in silence.
+NumPy arrays: NumPy hands each operation on a `Tracked` array to the rules in `rounding_rules.py`. Where a formula
+takes a costlier form for the sake of its bound, a comment says so. An operation without a rule raises `TypeError`,
+so that no bound is lost in silence.
 
 Reference: N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.3 (running error
 analysis), SIAM 2002, doi 10.1137/1.9780898718027.
@@ -140,7 +141,7 @@ def magnitude(array: Any) -> np.ndarray:
 
 
 def arithmetic_of(array: Any) -> Arithmetic:
-    """Of those who are judged by what is computed from the array; float32 if it does not say."""
+    """That of the port under test, which the array carries; float32 if it carries none."""
     array = getattr(array, "tracked", array)
     return array.arithmetic if isinstance(array, Tracked) else FLOAT32
 

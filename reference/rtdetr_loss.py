@@ -53,7 +53,8 @@ class RTDETRDetectionLoss(DETRLoss):
 
         Returns:
             The losses of `DETRLoss`, and those of classes and boxes once more with `_dn` at the end, all of those 0
-            without `dn_meta`. Gradients by `pred_bboxes`, `pred_scores`, `masks`, `dn_bboxes` and `dn_scores`.
+            without `dn_meta`. Gradients with respect to `pred_bboxes`, `pred_scores`, `masks`, `dn_bboxes` and
+            `dn_scores`.
 
         Raises:
             KeyError, TypeError, ValueError: an argument does not fit; it is named with its value.

@@ -28,7 +28,7 @@ from detr_conformance.reference.terms import Term
 
 
 class Difference(NamedTuple):
-    """Why a field differs from the base spec's.
+    """How a field differs from that of the spec that this one was made from.
 
     Attributes:
         sentence: what is decided.
@@ -61,6 +61,10 @@ def in_double(key: str, value: np.ndarray, dtype: str) -> tuple[np.ndarray, str]
 @dataclass(frozen=True, repr=False)
 class LossSpec:
     """The decisions that make a loss of the family.
+
+    All members of the family decide `labels`, `class_total`, `matched_boxes`, `box_terms`, `gain`, `layer`,
+    `over_steps`, `returned` and `side_effects` alike: they are fields so that a mistake in them can be described. No
+    loss depends on `columns`, `clear`, `recipe` and `undefined`: those who judge a port read them.
 
     Attributes:
         name: how it is selected and reported.
@@ -95,7 +99,7 @@ class LossSpec:
         returned: array and dtype of a loss as it is returned, from key, value and the dtype of the predictions.
         undefined: inputs and capabilities that the convention does not define, each with the reason.
         side_effects: makes what a new loss object does beside computing losses.
-        differences: for each field that differs from the base spec, what is decided and where.
+        differences: for each field that differs from the base spec's, what is decided and where.
     """
 
     name: str

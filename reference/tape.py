@@ -24,10 +24,10 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from detr_conformance.reference.rounding import FLOAT32, Arithmetic, Tracked, plain, track
 from detr_conformance.reference.rounding_rules import EXACT_QUESTIONS, scaled
 
-__all__ = ["Array", "Variable", "gradients", "primitive", "stop_gradient", "variable", "with_gradient_of"]
+__all__ = ["Array", "Variable", "gradients", "placed", "primitive", "stop_gradient", "variable", "with_gradient_of"]
 
 Backward = Callable[[Any], Any]
-"""From the derivative by a result to the derivative by one operand."""
+"""From the derivative with respect to a result to the derivative with respect to one operand."""
 
 _NUMBERS = count()
 
@@ -131,6 +131,13 @@ def stop_gradient(array: Any) -> Any:
     return array.tracked if isinstance(array, Variable) else array
 
 
+def placed(values: Any, places: tuple[np.ndarray, ...], others: Any) -> Any:
+    """These values in their places, and others around them."""
+    row = np.arange(others.size).reshape(others.shape) + len(values)
+    row[places] = np.arange(len(values))
+    return np.concatenate([values, others.reshape(-1)])[row]
+
+
 def with_gradient_of(values: Any, other: Any) -> Any:
     """These numbers, with the derivative of others: a wrong backward pass beside a right value."""
     constant = track(stop_gradient(values))
@@ -138,7 +145,7 @@ def with_gradient_of(values: Any, other: Any) -> Any:
 
 
 def gradients(output: Variable, leaves: Iterable[Variable]) -> list[Tracked | None]:
-    """Derivative of one number by each leaf; None for a leaf that it does not depend on."""
+    """Derivative of one number with respect to each leaf; None for a leaf that it does not depend on."""
     pending: dict[int, Variable] = {output.number: output}
     grads: dict[int, Tracked] = {output.number: track(np.ones(output.shape), output.tracked.arithmetic)}
     found: dict[int, Tracked] = {}
@@ -160,7 +167,8 @@ def primitive(*derivatives: Callable[..., Any]) -> Callable[[Callable[..., Any]]
     """A function whose derivatives are better written down than derived step by step.
 
     Args:
-        derivatives: for each argument, from all arguments to the derivative of each entry of the result by it.
+        derivatives: for each argument, from all arguments to the derivative of each entry of the result with respect to
+            it.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:

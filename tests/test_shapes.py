@@ -20,7 +20,6 @@ CHECKED = (
     "test_shapes.py::test_a_wrong_shape_is_refused",
     "properties/test_rules.py::test_shapes_are_as_annotated_where_the_reference_is_judged",
     "reference/test_detr_loss.py",
-    "reference/test_denoising.py",
     "optimized/test_public_parts.py",
 )
 

@@ -57,7 +57,7 @@ class Return:
     Attributes:
         path: of the field.
         result: what it returns.
-        slopes: derivative of a weighted sum of the result by each input that is a variable.
+        slopes: derivative of a weighted sum of the result with respect to each input that is a variable.
     """
 
     path: str
@@ -111,7 +111,7 @@ class Trace:
         return watched
 
     def _slopes(self, function: Callable[..., Any], arguments: Sequence[Any], result: Any) -> Numbers:
-        """Derivatives of this call alone, by variables that stand for its inputs."""
+        """Derivatives of this call alone, with respect to variables that stand for its inputs."""
         if not _variables(result):
             return {}
         leaves: list[Variable] = []

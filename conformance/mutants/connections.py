@@ -11,8 +11,7 @@ from detr_conformance.mutants.mutant import Mutant
 from detr_conformance.reference import LossConfig, LossSpec, replace_in
 from detr_conformance.reference.boxes import iou
 from detr_conformance.reference.layers import Layer
-from detr_conformance.reference.loss import flat
-from detr_conformance.reference.matcher import Targets
+from detr_conformance.reference.matcher import Targets, flat
 from detr_conformance.reference.normaliser import Tally
 from detr_conformance.reference.pairing import Pairs
 from detr_conformance.reference.tape import Array, stop_gradient, with_gradient_of
@@ -70,8 +69,8 @@ CONNECTION_MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "hf-lwdetr-enc-coords-detached",
         "GRAD",
-        "The encoder's proposal boxes were detached before the loss, which therefore had no gradient by them. Right: "
-        "detach only the copy that the decoder refines. Values are equal; only gradients show it.",
+        "The encoder's proposal boxes were detached before the loss, which therefore had no gradient with respect to "
+        "them. Right: detach only the copy that the decoder refines. Values are equal; only gradients show it.",
         "huggingface/transformers, pull request 44441",
         wrapped("layers.arranged", encoder_boxes_detached),
     ),

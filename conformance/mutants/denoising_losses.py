@@ -16,7 +16,7 @@ from detr_conformance.reference.keys import StepLosses
 from detr_conformance.reference.layers import Layer, Stack, Weights
 from detr_conformance.reference.loss import matcher_for
 from detr_conformance.reference.matcher import Targets
-from detr_conformance.reference.normaliser import Normaliser, Tally, queries
+from detr_conformance.reference.normaliser import Normaliser, Tally, per_query
 from detr_conformance.reference.pairing import Pairs
 from detr_conformance.reference.rounding import arithmetic_of, plain
 
@@ -47,7 +47,7 @@ def nothing_by_nothing(named: dict[str, Any], step: StepLosses) -> dict[str, Any
 
 def of_one_group(right: Normaliser) -> Normaliser:
     """The pairs of one group instead of all; what does not look at pairs stays as it is."""
-    if right is queries:
+    if right is per_query:
         return right
     return lambda tally: right(replace(tally, pairs=tuple(pairs // tally.groups for pairs in tally.pairs)))
 

@@ -21,7 +21,7 @@ from detr_conformance.reference.distributions import (
     mean_of,
 )
 from detr_conformance.reference.family import DEIM, DFINE
-from detr_conformance.reference.normaliser import matched_pairs
+from detr_conformance.reference.normaliser import per_matched_pair
 from detr_conformance.reference.rounding import arithmetic_of, track
 from detr_conformance.reference.tape import Array, stop_gradient
 from detr_conformance.reference.terms import TermInputs
@@ -133,7 +133,7 @@ DISTILLATION_MUTANTS: tuple[Mutant, ...] = (
     ddf_mutant(
         "plausible-ddf-teacher-not-detached",
         story="The last layer learns from those that it teaches. Right: its distributions are constants. Shows in the "
-        "gradient by the last layer alone.",
+        "gradient with respect to the last layer alone.",
         link=EQUATION,
         change=made_of(teacher=live_teacher),
     ),
@@ -187,7 +187,10 @@ DISTILLATION_MUTANTS: tuple[Mutant, ...] = (
     ),
     ddf_mutant(
         "plausible-ddf-iou-not-detached",
-        story="The IoU that weighs a matched query is not detached. Right: a constant. Shows in the gradient by boxes.",
+        story=(
+            "The IoU that weighs a matched query is not detached. Right: a constant. Shows in the gradient with "
+            "respect to boxes."
+        ),
         link=EQUATION,
         change=made_of(matched_weight=live_iou),
     ),
@@ -221,7 +224,7 @@ DISTILLATION_MUTANTS: tuple[Mutant, ...] = (
     ddf_mutant(
         "plausible-ddf-confidence-not-detached",
         story="The confidence is not detached: the last layer becomes unsure where others differ from it. Right: a "
-        "constant. Shows in the gradient by logits alone.",
+        "constant. Shows in the gradient with respect to logits alone.",
         link=EQUATION,
         change=made_of(other_weight=live_confidence),
     ),
@@ -263,7 +266,7 @@ DISTILLATION_MUTANTS: tuple[Mutant, ...] = (
         "plausible-ddf-over-pairs",
         story="The loss is divided by the number of pairs besides. Right: it is made of means. Shows with two pairs.",
         link=EQUATION,
-        change=lambda spec: replace_in(spec, f"{TERM}.normaliser", matched_pairs),
+        change=lambda spec: replace_in(spec, f"{TERM}.normaliser", per_matched_pair),
     ),
     ddf_mutant(
         "plausible-ddf-sum-over-sides",

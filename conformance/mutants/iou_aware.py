@@ -153,16 +153,16 @@ IOU_AWARE_MUTANTS: tuple[Mutant, ...] = (
     ia_bce_mutant(
         "plausible-ia-target-not-detached",
         "GRAD",
-        "The gradient flows through p in the target. Right: the target is a constant. Shows in the gradient by the "
-        "logit of a matched query.",
+        "The gradient flows through p in the target. Right: the target is a constant. Shows in the gradient with "
+        "respect to the logit of a matched query.",
         SECTION,
         wrapped(TARGET, attached),
     ),
     ia_bce_mutant(
         "plausible-ia-fading-detached",
         "GRAD",
-        "The weight of the background is a constant. Right: the gradient flows through it. Shows in any gradient by a "
-        "background logit.",
+        "The weight of the background is a constant. Right: the gradient flows through it. Shows in any gradient "
+        "with respect to a background logit.",
         "Atten4Vis/LW-DETR, models/lwdetr.py: prob ** gamma is part of the graph",
         lambda spec: replace_in(spec, WEIGHT, detached_unmatched_fade),
     ),
@@ -214,8 +214,8 @@ IOU_AWARE_MUTANTS: tuple[Mutant, ...] = (
     ia_bce_mutant(
         "plausible-ia-score-not-detached",
         "CLASS",
-        "The classification loss has a gradient by the box, through the IoU. Right: the IoU is a constant. Shows on a "
-        "match with some overlap.",
+        "The classification loss has a gradient with respect to the box, through the IoU. Right: the IoU is a "
+        "constant. Shows on a match with some overlap.",
         SECTION,
         lambda spec: replace_in(spec, "score", attached_iou),
         home=RFDETR,

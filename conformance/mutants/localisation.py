@@ -16,7 +16,7 @@ from detr_conformance.reference.distribution_terms import of_decoder, of_taught
 from detr_conformance.reference.distributions import REACH, bin_offsets, bin_shares, log_softmax, side_offsets
 from detr_conformance.reference.family import DEIM, DFINE
 from detr_conformance.reference.layers import Stack, Weights
-from detr_conformance.reference.normaliser import Tally, matched_pairs, targets
+from detr_conformance.reference.normaliser import Tally, per_matched_pair, per_target
 from detr_conformance.reference.rounding import Arithmetic, arithmetic_of, plain, track
 from detr_conformance.reference.tape import Array, stop_gradient
 from detr_conformance.reference.terms import TermInputs
@@ -133,7 +133,7 @@ def without_main_layer(stack: Stack) -> Weights:
 
 def pairs_and_sides(tally: Tally) -> float:
     """Four times the pairs."""
-    return 4 * matched_pairs(tally)
+    return 4 * per_matched_pair(tally)
 
 
 LOCALISATION_MUTANTS: tuple[Mutant, ...] = (
@@ -236,7 +236,7 @@ LOCALISATION_MUTANTS: tuple[Mutant, ...] = (
     fgl_mutant(
         "plausible-fgl-iou-not-detached",
         story="The IoU that weighs a pair is not detached: the loss is smaller for worse boxes. Right: a constant. "
-        "Shows in the gradient by boxes alone.",
+        "Shows in the gradient with respect to boxes alone.",
         link=EQUATION,
         change=made_of(weight=live_iou),
     ),
@@ -265,7 +265,7 @@ LOCALISATION_MUTANTS: tuple[Mutant, ...] = (
         story="The loss is divided by the number of targets. Right: by that of the pairs of the union. Shows where two "
         "layers match otherwise.",
         link="Peterande/D-FINE, src/zoo/dfine/dfine_criterion.py: indices of the union",
-        change=lambda spec: replace_in(spec, f"{TERM}.normaliser", targets),
+        change=lambda spec: replace_in(spec, f"{TERM}.normaliser", per_target),
     ),
     fgl_mutant(
         "plausible-fgl-mean-over-sides",

@@ -16,9 +16,9 @@ from detr_conformance.reference import replace_in
 from detr_conformance.reference.classification import sigmoid
 from detr_conformance.reference.family import MASKDINO
 from detr_conformance.reference.layers import Stack, Weights, every_layer, no_layer
-from detr_conformance.reference.loss import flat
 from detr_conformance.reference.mask_terms import Compared, at_points_of_target, main_layer
 from detr_conformance.reference.masks import OfMap, dice_at_points, entropy_at_points, focal, sampled_each, taps
+from detr_conformance.reference.matcher import flat
 from detr_conformance.reference.rounding import plain
 from detr_conformance.reference.tape import Array, stop_gradient
 from detr_conformance.reference.terms import TermInputs

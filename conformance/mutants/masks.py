@@ -15,10 +15,10 @@ from detr_conformance.reference import LossConfig, LossSpec, replace_in
 from detr_conformance.reference.classification import sigmoid
 from detr_conformance.reference.family import DETR_MASKS
 from detr_conformance.reference.layers import Stack, Weights, every_layer
-from detr_conformance.reference.loss import flat
 from detr_conformance.reference.mask_terms import Compared, in_target_size, sum_over_pairs
 from detr_conformance.reference.masks import resized, taps
-from detr_conformance.reference.normaliser import Tally, matched_pairs
+from detr_conformance.reference.matcher import flat
+from detr_conformance.reference.normaliser import Tally, per_matched_pair
 from detr_conformance.reference.spec import value_in
 from detr_conformance.reference.tape import Array, stop_gradient
 from detr_conformance.reference.terms import TermInputs
@@ -140,7 +140,7 @@ def images(tally: Tally) -> int:
 
 def pairs_twice(tally: Tally) -> float:
     """The mean over pairs is divided by the number of targets once more."""
-    return matched_pairs(tally) * max(sum(tally.targets), 1)
+    return per_matched_pair(tally) * max(sum(tally.targets), 1)
 
 
 def gain_of_mask(right: Callable[..., Array], loss: Array, term: str, config: LossConfig) -> Array:
@@ -203,7 +203,7 @@ MASK_MUTANTS: tuple[Mutant, ...] = (
     ),
     mask_mutant(
         "plausible-masks-detached",
-        "Masks are detached. Right: both losses have a gradient by them. Shows on any mask.",
+        "Masks are detached. Right: both losses have a gradient with respect to them. Shows on any mask.",
         compared(masks_detached),
     ),
     mask_mutant(
@@ -219,7 +219,7 @@ MASK_MUTANTS: tuple[Mutant, ...] = (
     mask_mutant(
         "plausible-masks-over-pairs",
         "Losses of masks are divided by the number of pairs. Right: of targets. Shows with more targets than queries.",
-        of_both("normaliser", matched_pairs),
+        of_both("normaliser", per_matched_pair),
     ),
     mask_mutant(
         "plausible-masks-mean-over-pairs",

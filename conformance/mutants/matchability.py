@@ -15,7 +15,7 @@ from detr_conformance.reference import LossConfig, replace_in
 from detr_conformance.reference.boxes import giou
 from detr_conformance.reference.classification import Terms, label, score, sigmoid, unmatched_fade
 from detr_conformance.reference.family import DEIM
-from detr_conformance.reference.normaliser import matched_pairs, queries
+from detr_conformance.reference.normaliser import per_matched_pair, per_query
 from detr_conformance.reference.tape import stop_gradient
 
 TARGET, WEIGHT = "class_terms.mal.target", "class_terms.mal.weight"
@@ -147,7 +147,7 @@ MATCHABILITY_MUTANTS: tuple[Mutant, ...] = (
         "plausible-mal-weight-not-detached",
         "GRAD",
         "The gradient flows through the weight of the background. Right: the weight is a constant. Shows in any "
-        "gradient by a background logit.",
+        "gradient with respect to a background logit.",
         SECTION,
         lambda spec: replace_in(spec, WEIGHT, unmatched_fade),
     ),
@@ -163,13 +163,13 @@ MATCHABILITY_MUTANTS: tuple[Mutant, ...] = (
         "CLASS",
         "The loss is divided by the number of pairs. Right: by that of targets. Shows with fewer queries than targets.",
         SECTION,
-        lambda spec: replace_in(spec, "normaliser.mal", matched_pairs),
+        lambda spec: replace_in(spec, "normaliser.mal", per_matched_pair),
     ),
     mal_mutant(
         "plausible-mal-over-queries",
         "CLASS",
         "The loss is averaged over the queries. Right: divided by the number of targets. Shows wherever they differ.",
         SECTION,
-        lambda spec: replace_in(spec, "normaliser.mal", queries),
+        lambda spec: replace_in(spec, "normaliser.mal", per_query),
     ),
 )

@@ -10,7 +10,7 @@ from detr_conformance.mutants.mutant import Mutant
 from detr_conformance.mutants.query_groups import every_loss_over
 from detr_conformance.reference import Guard, LossConfig, LossSpec, replace_in
 from detr_conformance.reference.family import DEFORMABLE, MMDET, PADDLE, RFDETR
-from detr_conformance.reference.normaliser import Tally, queries, targets
+from detr_conformance.reference.normaliser import Tally, per_query, per_target
 
 
 def floor_added(spec: LossSpec) -> LossSpec:
@@ -65,7 +65,7 @@ MEMBER_MUTANTS: tuple[Mutant, ...] = (
         "The focal loss is averaged over the queries, and not multiplied by their number again. Right: divided by the "
         "number of targets. Shows wherever the two differ.",
         "fundamentalvision/Deformable-DETR, models/segmentation.py: sigmoid_focal_loss",
-        lambda spec: replace_in(spec, "normaliser.focal", queries),
+        lambda spec: replace_in(spec, "normaliser.focal", per_query),
         home=DEFORMABLE,
     ),
     Mutant(
@@ -74,7 +74,7 @@ MEMBER_MUTANTS: tuple[Mutant, ...] = (
         "Losses are divided by the number of targets. Right under this profile: by that of matched pairs. Shows with "
         "fewer queries than targets.",
         "open-mmlab/mmdetection, mmdet/models/dense_heads/detr_head.py",
-        every_loss_over(targets),
+        every_loss_over(per_target),
         home=MMDET,
     ),
     Mutant(

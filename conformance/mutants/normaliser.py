@@ -8,7 +8,7 @@ from functools import reduce
 from detr_conformance.mutants.changes import wrapped
 from detr_conformance.mutants.mutant import Change, Mutant
 from detr_conformance.reference import LossSpec, replace_in
-from detr_conformance.reference.normaliser import Normaliser, Tally, queries, targets
+from detr_conformance.reference.normaliser import Normaliser, Tally, per_query, per_target
 from detr_conformance.reference.spec import value_in
 
 STEP_2 = "loss specification, DETRLoss, step 2"
@@ -27,13 +27,17 @@ def divided(wrong: Callable[[Normaliser, Tally], float], *terms: str) -> Change:
 
 def counted(wrong: Callable[[Normaliser, Tally], float]) -> Change:
     """N counted otherwise. Cross-entropy knows no N where it is divided by the queries."""
-    return lambda spec: divided(wrong, *(term for term, right in spec.normaliser.items() if right is not queries))(spec)
+    return lambda spec: divided(wrong, *(term for term, right in spec.normaliser.items() if right is not per_query))(
+        spec
+    )
 
 
 def by_targets(spec: LossSpec) -> LossSpec:
     """Every target counts, also one without a query."""
     return replace_in(
-        spec, "normaliser", {term: right if right is queries else targets for term, right in spec.normaliser.items()}
+        spec,
+        "normaliser",
+        {term: right if right is per_query else per_target for term, right in spec.normaliser.items()},
     )
 
 

@@ -8,7 +8,7 @@ from detr_conformance.mutants.mutant import Change, Mutant
 from detr_conformance.reference import LossSpec, replace_in
 from detr_conformance.reference.base_spec import one_group
 from detr_conformance.reference.family import LWDETR, RFDETR
-from detr_conformance.reference.normaliser import Normaliser, Tally, matched_pairs, targets
+from detr_conformance.reference.normaliser import Normaliser, Tally, per_matched_pair, per_target
 
 GROUPS = "Chen et al., Group DETR, arXiv 2207.13085, section 3.2"
 
@@ -52,7 +52,7 @@ QUERY_GROUP_MUTANTS: tuple[Mutant, ...] = (
         "MATCH",
         "Losses are divided by the number of targets. Right: times that of the groups. Shows with two groups.",
         GROUPS,
-        every_loss_over(targets),
+        every_loss_over(per_target),
     ),
     group_mutant(
         "plausible-groups-twice-in-normaliser",
@@ -84,7 +84,7 @@ QUERY_GROUP_MUTANTS: tuple[Mutant, ...] = (
         "Losses are divided by the matched pairs of all groups. Right: by targets times groups. Shows with fewer "
         "queries than targets.",
         GROUPS,
-        every_loss_over(matched_pairs),
+        every_loss_over(per_matched_pair),
         home=RFDETR,
     ),
 )

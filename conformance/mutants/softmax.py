@@ -21,7 +21,7 @@ from detr_conformance.reference.classification import (
 )
 from detr_conformance.reference.family import DETR
 from detr_conformance.reference.matcher import Cost, softmax_class_cost
-from detr_conformance.reference.normaliser import Tally, targets
+from detr_conformance.reference.normaliser import Tally, per_target
 from detr_conformance.reference.rounding import plain
 
 TERM = "class_terms.softmax"
@@ -197,7 +197,7 @@ SOFTMAX_MUTANTS: tuple[Mutant, ...] = (
         "The classification loss is divided by the number of targets. Right: by the sum of the weights of all queries. "
         "Shows wherever the two differ.",
         "google-research/scenic, projects/baselines/detr/detr_base_model.py",
-        lambda spec: replace_in(spec, NORMALISER, targets),
+        lambda spec: replace_in(spec, NORMALISER, per_target),
     ),
     softmax_mutant(
         "plausible-plain-mean-of-weighted-terms",

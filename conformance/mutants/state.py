@@ -12,7 +12,7 @@ from detr_conformance.mutants.changes import wrapped
 from detr_conformance.mutants.mutant import Change, Mutant
 from detr_conformance.reference import Inputs, LossConfig, LossSpec, wrap_in
 from detr_conformance.reference.matcher import Targets
-from detr_conformance.reference.normaliser import Normaliser, queries
+from detr_conformance.reference.normaliser import Normaliser, per_query
 from detr_conformance.reference.spec import SideEffects
 
 Asked = tuple[LossSpec, LossConfig, Inputs]
@@ -97,7 +97,7 @@ class RunningNormaliser(MoreEffects):
         share = max(self.average, 1.0) / max(pairs, 1)
 
         def averaged(right: Normaliser) -> Normaliser:
-            return right if right is queries else lambda tally: share * right(tally)
+            return right if right is per_query else lambda tally: share * right(tally)
 
         normaliser = {term: averaged(right) for term, right in spec.normaliser.items()}
         return replace(spec, normaliser=normaliser), config, inputs

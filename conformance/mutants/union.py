@@ -13,7 +13,7 @@ from detr_conformance.mutants.mutant import Change, Mutant
 from detr_conformance.reference import LossConfig, LossSpec, MatcherConfig, replace_in
 from detr_conformance.reference.family import DEIM, DFINE
 from detr_conformance.reference.matcher import Matching
-from detr_conformance.reference.normaliser import Normaliser, Tally, targets
+from detr_conformance.reference.normaliser import Normaliser, Tally, per_target
 from detr_conformance.reference.pairing import Match, Pairs, own_per_layer
 
 SECTION = "Peterande/D-FINE, src/zoo/dfine/dfine_criterion.py: indices of the union"
@@ -188,7 +188,7 @@ UNION_MUTANTS: tuple[Mutant, ...] = (
         "Box losses are divided by the number of targets. Right: by that of the pairs of the union. Shows where two "
         "layers match otherwise.",
         SECTION,
-        boxes_over(targets),
+        boxes_over(per_target),
     ),
     union_mutant(
         "plausible-union-over-pairs-of-one-layer",

@@ -78,7 +78,7 @@ class Result:
             for name in self.returned.inputs():
                 with suppress(AssertionError):  # what is missing is told by the keys
                     values, allowed = self._expected_gradient(key, name)
-                    what = f"{self.name}gradient of {key} by {name}"
+                    what = f"{self.name}gradient of {key} with respect to {name}"
                     got = self.returned.gradient(key, name)
                     yield from entries(what, self._ways(key, name), got, values, allowed, "gradient")
 

@@ -8,7 +8,7 @@ import numpy as np
 
 
 class GradientsOnDemand(Mapping[str, Mapping[str, np.ndarray]]):
-    """Gradient of each loss by each input that it is connected to.
+    """Gradient of each loss with respect to each input that it is connected to.
 
     Args:
         keys: of the losses.

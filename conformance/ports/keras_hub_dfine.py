@@ -16,7 +16,7 @@ from detr_conformance.reference import FAMILY, LossSpec
 from detr_conformance.reference.base_spec import differs
 from detr_conformance.reference.boxes import Guard, corners_of_centre_form, overlap
 from detr_conformance.reference.keys import LayerKeys
-from detr_conformance.reference.normaliser import targets
+from detr_conformance.reference.normaliser import per_target
 from detr_conformance.reference.options import LossConfig, MatcherConfig
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -69,7 +69,7 @@ KERAS_DFINE = differs(
         _LOSS,
     ),
     normaliser=(
-        dict.fromkeys(("varifocal", "bbox", "giou"), targets),
+        dict.fromkeys(("varifocal", "bbox", "giou"), per_target),
         "Every loss is divided by the number of targets.",
         _LOSS,
     ),

@@ -14,7 +14,7 @@ from detr_conformance.properties.port import Matching
 from detr_conformance.reference import FAMILY, LossSpec
 from detr_conformance.reference.base_spec import differs
 from detr_conformance.reference.keys import LayerKeys
-from detr_conformance.reference.normaliser import Tally, matched_pairs, weighted_queries
+from detr_conformance.reference.normaliser import Tally, per_matched_pair, per_weighted_query
 
 declare_torchvision_operators()
 # Compiled operators, which no head of this file calls on the CPU, and which mmcv-lite does not have.
@@ -36,7 +36,7 @@ _HEAD = "https://github.com/open-mmlab/mmdetection, mmdet/models/dense_heads/det
 
 def at_least_one(tally: Tally) -> float:
     """The weighted number of queries, at least 1."""
-    return max(weighted_queries(tally), 1.0)
+    return max(per_weighted_query(tally), 1.0)
 
 
 MMDET_DETR = differs(
@@ -44,7 +44,7 @@ MMDET_DETR = differs(
     "mmdet-detr",
     target_boxes=(FAMILY["mmdet"].target_boxes, "Targets come as corners.", _HEAD),
     normaliser=(
-        {"softmax": at_least_one, "bbox": matched_pairs, "giou": matched_pairs},
+        {"softmax": at_least_one, "bbox": per_matched_pair, "giou": per_matched_pair},
         "The weighted number of queries is at least 1; box losses are divided by the number of matched pairs.",
         _HEAD,
     ),

@@ -15,13 +15,10 @@ from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import CAPABILITIES, DenoisingGroup, LossResult, Matching
 from detr_conformance.properties.tolerance import PRECISIONS, arithmetic
 from detr_conformance.reference import ULTRALYTICS, Criterion, Losses, LossSpec
-from detr_conformance.reference.loss import (
-    Inputs,
-    group_by_group,
-    losses_of_ranks,
-    losses_of_steps,
-    matcher_for,
-)
+from detr_conformance.reference.inputs import Inputs
+from detr_conformance.reference.loss import matcher_for
+from detr_conformance.reference.matcher import group_by_group
+from detr_conformance.reference.merged_batch import losses_of_ranks, losses_of_steps
 
 
 class ReferencePort:
@@ -123,7 +120,7 @@ class ReferencePort:
 
 
 class GradientsOfReference(Mapping[str, Mapping[str, np.ndarray]]):
-    """Gradient of each loss by each input, taken when it is asked for: many rules never do.
+    """Gradient of each loss with respect to each input, taken when it is asked for: many rules never do.
 
     Attributes:
         losses: with their bounds.

@@ -239,7 +239,7 @@ class TransformersLwDetrPort(TransformersDeformablePort):
 
 
 def as_in_total(total: torch.Tensor, losses: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Each loss times its weight in the total, which is the gradient of the one by the other.
+    """Each loss times its weight in the total, which is the gradient of the one with respect to the other.
 
     What is not in the total, or has no gradient, is for logging and left out.
     """

@@ -21,7 +21,7 @@ from detr_conformance.reference.base_spec import differs
 from detr_conformance.reference.distribution_terms import DDF, FGL, Distillation, of_decoder, of_own_queries, of_taught
 from detr_conformance.reference.distributions import BINS, SIDES
 from detr_conformance.reference.layers import Stack, Weights
-from detr_conformance.reference.normaliser import targets
+from detr_conformance.reference.normaliser import per_target
 
 
 def but_the_main_layer(stack: Stack) -> Weights:
@@ -39,7 +39,7 @@ DISTRIBUTIONS = (
 TRANSFORMERS_DFINE = differs(
     FAMILY["rtdetr"],
     "transformers-dfine",
-    extra_terms=({"fgl": replace(LOCALISATION, normaliser=targets), "ddf": DISTILLATION}, *DISTRIBUTIONS),
+    extra_terms=({"fgl": replace(LOCALISATION, normaliser=per_target), "ddf": DISTILLATION}, *DISTRIBUTIONS),
 )
 """RT-DETR's losses, without a union of matchings, and the two of distributions."""
 

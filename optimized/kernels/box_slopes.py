@@ -1,4 +1,4 @@
-"""The derivative by all predicted boxes in one launch: `matched.box_slopes`."""
+"""The derivative with respect to all predicted boxes in one launch: `matched.box_slopes`."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def _overlap(low, high, target_low, target_high):
 @triton.jit
 @no_type_check
 def _slopes(by_shared, by_around, by_size, low, high, target_low, target_high):
-    """Derivatives of 1 - GIoU by centre and size along one axis; see `boxes.pair_terms`."""
+    """Derivatives of 1 - GIoU with respect to centre and size along one axis; see `boxes.pair_terms`."""
     by_low = -by_shared * (low > target_low) - by_around * (low < target_low)
     by_high = by_shared * (high < target_high) + by_around * (high > target_high)
     return by_low + by_high, (by_high - by_low) / 2 + by_size

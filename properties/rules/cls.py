@@ -131,7 +131,7 @@ def class_gain(port: PortUnderTest, case: LossCase) -> None:
     needs={"gradients"},
 )
 def target_score_is_a_constant(port: PortUnderTest, case: LossCase) -> None:
-    """The IoU that serves as target score is a constant: loss_class has no gradient by any box."""
+    """The IoU that serves as target score is a constant: loss_class has no gradient with respect to any box."""
     port.expected(case)
     returned = port.loss(case)
     for key in CLASS_KEYS:
@@ -140,7 +140,7 @@ def target_score_is_a_constant(port: PortUnderTest, case: LossCase) -> None:
                 gradient = returned.gradient(key, name)
                 worst = float(np.abs(gradient).max(initial=0.0))
                 assert worst == 0.0, (
-                    f"gradient of {key} by {name} must be 0 everywhere, its largest entry is {worst:.3g}"
+                    f"gradient of {key} with respect to {name} must be 0 everywhere, its largest entry is {worst:.3g}"
                 )
 
 

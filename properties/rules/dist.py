@@ -145,16 +145,16 @@ def two_bins_learn_from_two(port: PortUnderTest, case: LossCase) -> None:
 
 @rule("DIST-09", source=f"{FGL}, by the logits", request=ANY, needs={*NEEDS, "gradients"}, among=localises)
 def localisation_gradient(port: PortUnderTest, case: LossCase) -> None:
-    """The gradient of loss_fgl by a bin of a side is its probability less its share in the offset, times the IoU and
-    the gain, over the normaliser; by a query that is in no pair it is 0."""
+    """The gradient of loss_fgl with respect to a bin of a side is its probability less its share in the offset, times
+    the IoU and the gain, over the normaliser; by a query that is in no pair it is 0."""
     expected = port.expected(case)
     port.loss(case).assert_gradients(expected, keys_of(expected, "fgl"))
 
 
 @rule("DIST-10", source=f"{DDF}, by the logits", request=ANY, needs={*NEEDS, "gradients"}, among=distils)
 def distillation_gradient(port: PortUnderTest, case: LossCase) -> None:
-    """The gradient of loss_ddf by a bin of a side is 5 times the difference of the two softened probabilities, times
-    what the side counts."""
+    """The gradient of loss_ddf with respect to a bin of a side is 5 times the difference of the two softened
+    probabilities, times what the side counts."""
     expected = port.expected(case)
     port.loss(case).assert_gradients(expected, keys_of(expected, "ddf"))
 
@@ -163,8 +163,9 @@ def distillation_gradient(port: PortUnderTest, case: LossCase) -> None:
     "DIST-11", source=f"{FGL} and {DDF.rpartition(' ')[2]}", request=ANY, needs={*NEEDS, "gradients"}, among=localises
 )
 def weights_and_teacher_are_constants(port: PortUnderTest, case: LossCase) -> None:
-    """loss_fgl and loss_ddf have no gradient by boxes nor by logits of classes: IoU and confidence are constants. Nor
-    has loss_ddf of the other layers one by the distributions of the last layer, from which they learn."""
+    """loss_fgl and loss_ddf have no gradient with respect to boxes or logits of classes: IoU and confidence are
+    constants. Nor has loss_ddf of the other layers one by the distributions of the last layer, from which they
+    learn."""
     expected, returned = port.expected(case), port.loss(case)
     for term in ("fgl", "ddf"):
         for key in keys_of(expected, term):
@@ -209,4 +210,4 @@ def _assert_layers(port: PortUnderTest, level: LossCase, term: str, cost: float,
 def _assert_none(key: str, name: str, gradient: np.ndarray) -> None:
     __tracebackhide__ = True
     worst = float(np.abs(gradient).max(initial=0.0))
-    assert worst == 0.0, f"gradient of {key} by {name} must be 0, one entry is {worst:.3g}"
+    assert worst == 0.0, f"gradient of {key} with respect to {name} must be 0, one entry is {worst:.3g}"

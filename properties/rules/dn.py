@@ -165,12 +165,13 @@ def assert_paired(port: PortUnderTest, case: LossCase) -> None:
 
 
 def _assert_same_gradient(returned: ReturnedLosses, key: str, name: str, expected: Loss, factor: float) -> None:
-    """The denoising loss has the gradient by its last layer that the main loss has by its own, times a factor."""
+    """The denoising loss has the gradient with respect to its last layer that the main loss has with respect to its
+    own, times a factor."""
     __tracebackhide__ = True
     ordinary = returned.gradient(key, f"pred_{name}")
     bound = expected.gradients.get(f"pred_{name}", track(np.zeros(ordinary.shape))).magnitude
     wanted = Tracked(factor * ordinary[-1:], (1.0 + factor) * bound[-1:])
-    what = f"gradient of {key}_dn by dn_{name}"
+    what = f"gradient of {key}_dn with respect to dn_{name}"
     returned.judged.compare(what, returned.gradient(f"{key}_dn", f"dn_{name}")[-1:], wanted, returned.case.dtype)
 
 

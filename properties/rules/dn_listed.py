@@ -8,7 +8,7 @@ from itertools import combinations, product
 import numpy as np
 
 from detr_conformance.properties.case import CLASSIFICATION, Denoising, LossCase, LossConfig
-from detr_conformance.properties.case_options import DEFAULT_LOSS_GAIN
+from detr_conformance.properties.case_options import LOSS_GAIN
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
@@ -86,7 +86,7 @@ def _case(gt_groups: Sequence[int], chosen: Sequence[np.ndarray], groups: int, c
         num_group=groups,
     )
     return LossCase(
-        config=LossConfig(nc=1, loss_gain=DEFAULT_LOSS_GAIN, **CLASSIFICATION[classification]),
+        config=LossConfig(nc=1, loss_gain=LOSS_GAIN, **CLASSIFICATION[classification]),
         pred_bboxes=np.tile(BOX, (2, images, 1, 1)),
         pred_scores=np.zeros((2, images, 1, 1)),
         gt_cls=np.zeros(sum(gt_groups), dtype=np.int64),

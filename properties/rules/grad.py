@@ -24,8 +24,8 @@ SUFFIXES = ("", "_aux", "_dn", "_aux_dn")
     needs={"gradients"},
 )
 def class_gradient(port: PortUnderTest, case: LossCase) -> None:
-    """The gradient of loss_class by every logit is the derivative of its formula; that of the varifocal weight
-    counts where the profile says so."""
+    """The gradient of loss_class with respect to every logit is the derivative of its formula; that of the varifocal
+    weight counts where the profile says so."""
     for same in port.each_classification(case):
         expected, returned = port.expected(same), port.loss(same)
         for suffix in SUFFIXES:
@@ -35,7 +35,7 @@ def class_gradient(port: PortUnderTest, case: LossCase) -> None:
 
 @rule("GRAD-02", source="derivative of the L1 distance", request=ANY, needs={"gradients"})
 def l1_gradient(port: PortUnderTest, case: LossCase) -> None:
-    """The gradient of loss_bbox by a matched box is the gain times the signs of its differences, over the
+    """The gradient of loss_bbox with respect to a matched box is the gain times the signs of its differences, over the
     normaliser."""
     _assert_box_gradient(port, case, "loss_bbox")
 
@@ -47,8 +47,8 @@ def l1_gradient(port: PortUnderTest, case: LossCase) -> None:
     needs={"gradients"},
 )
 def giou_gradient(port: PortUnderTest, case: LossCase) -> None:
-    """The gradient of loss_giou by a matched box is the derivative of 1 - GIoU through intersection, union and hull,
-    eps included, times the gain, over the normaliser."""
+    """The gradient of loss_giou with respect to a matched box is the derivative of 1 - GIoU through intersection, union
+    and hull, eps included, times the gain, over the normaliser."""
     _assert_box_gradient(port, case, "loss_giou")
 
 
@@ -59,8 +59,8 @@ def giou_gradient(port: PortUnderTest, case: LossCase) -> None:
     needs={"gradients"},
 )
 def no_other_gradient(port: PortUnderTest, case: LossCase) -> None:
-    """Box losses have no gradient by a logit nor by an unmatched box: matching is not differentiated, and nobody but
-    a matched prediction is regressed."""
+    """Box losses have no gradient with respect to a logit or an unmatched box: matching is not differentiated, and
+    nobody but a matched prediction is regressed."""
     expected, returned = port.expected(case), port.loss(case)
     for key in (f"loss_{term}{suffix}" for term in ("bbox", "giou") for suffix in SUFFIXES):
         for name, shape in returned.inputs().items():
@@ -69,7 +69,8 @@ def no_other_gradient(port: PortUnderTest, case: LossCase) -> None:
             stray = np.abs(returned.gradient(key, name)[untouched])
             worst = float(stray.max(initial=0.0))
             assert worst == 0.0, (
-                f"gradient of {key} by {name} must be 0 at every logit and unmatched box, one there is {worst:.3g}"
+                f"gradient of {key} with respect to {name} must be 0 at every logit and unmatched box, "
+                f"one there is {worst:.3g}"
             )
 
 
@@ -80,7 +81,7 @@ def no_other_gradient(port: PortUnderTest, case: LossCase) -> None:
     needs={"gradients"},
 )
 def finite_gradients(port: PortUnderTest, case: LossCase) -> None:
-    """Finite predictions give finite gradients by every classification loss, also for saturated logits, for boxes
+    """Finite predictions give finite gradients of every classification loss, also for saturated logits, for boxes
     without area where the profile defines them, and for perfect predictions."""
     for kind in port.each_classification(case):
         _assert_finite_gradients(port, kind)
@@ -130,8 +131,8 @@ def boxes_apart_are_pulled_together(port: PortUnderTest, case: LossCase) -> None
     needs={"gradients"},
 )
 def each_part_by_its_own_layers(port: PortUnderTest, case: LossCase) -> None:
-    """The main losses have no gradient by an auxiliary layer, the auxiliary ones none by the main layer, the denoising
-    losses none by ordinary predictions, and the others none by those of denoising queries."""
+    """The main losses have no gradient with respect to an auxiliary layer, the auxiliary ones none to the main layer,
+    the denoising losses none by ordinary predictions, and the others none by those of denoising queries."""
     returned = port.loss(case)
     for key in returned.values:
         for name in returned.inputs():
@@ -140,7 +141,9 @@ def each_part_by_its_own_layers(port: PortUnderTest, case: LossCase) -> None:
             else:
                 foreign = slice(None)
             worst = float(np.abs(returned.gradient(key, name)[foreign]).max(initial=0.0))
-            assert worst == 0.0, f"gradient of {key} by the layers of {name} that it does not look at is {worst:.3g}"
+            assert worst == 0.0, (
+                f"gradient of {key} with respect to the layers of {name} that it does not look at is {worst:.3g}"
+            )
 
 
 @rule(
@@ -171,7 +174,7 @@ def _assert_finite_gradients(port: PortUnderTest, case: LossCase) -> None:
             gradient = returned.gradient(key, name)
             broken = np.argwhere(~np.isfinite(gradient))
             assert not len(broken), (
-                f"gradient of {key} by {name}{broken[0].tolist()} is {gradient[tuple(broken[0])]} with "
+                f"gradient of {key} with respect to {name}{broken[0].tolist()} is {gradient[tuple(broken[0])]} with "
                 f"{case.config.classification} loss and gamma {case.config.gamma}, expected a finite number"
             )
 

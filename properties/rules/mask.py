@@ -44,8 +44,8 @@ def dice_loss(port: PortUnderTest, case: LossCase) -> None:
     among=has_masks,
 )
 def mask_gradients(port: PortUnderTest, case: LossCase) -> None:
-    """The gradient of loss_mask and loss_dice by every pixel of every predicted mask is the derivative of its formula,
-    through the change of size; no box and no logit of a class has one."""
+    """The gradient of loss_mask and loss_dice with respect to every pixel of every predicted mask is the derivative of
+    its formula, through the change of size; no box and no logit of a class has one."""
     expected, returned = port.expected(case), port.loss(case)
     returned.assert_gradients(expected, [*keys_of(expected, "mask"), *keys_of(expected, "dice")])
 
@@ -58,7 +58,8 @@ def mask_gradients(port: PortUnderTest, case: LossCase) -> None:
     among=has_masks,
 )
 def only_matched_masks_count(port: PortUnderTest, case: LossCase) -> None:
-    """No loss has a gradient by a mask of a query without a target, nor by one of a layer without losses of masks."""
+    """No loss has a gradient with respect to a mask of a query without a target, or to one of a layer without losses of
+    masks."""
     expected, returned = port.expected(case), port.loss(case)
     for key in expected:
         allowed, name = expected[key].gradients.get("pred_masks"), "pred_masks"
@@ -67,7 +68,8 @@ def only_matched_masks_count(port: PortUnderTest, case: LossCase) -> None:
             nothing = ((allowed.values == 0.0) & (allowed.magnitude == 0.0)).all(axis=(3, 4))
         worst = float(np.abs(returned.gradient(key, name)[nothing]).max(initial=0.0))
         assert worst == 0.0, (
-            f"gradient of {key} by {name} must be 0 at every mask without a target, one there is {worst:.3g}"
+            f"gradient of {key} with respect to {name} must be 0 at every mask without a target, "
+            f"one there is {worst:.3g}"
         )
 
 

@@ -66,8 +66,8 @@ def dice_loss_at_points(port: PortUnderTest, case: LossCase) -> None:
     among=has_masks_at_points,
 )
 def gradients_at_points(port: PortUnderTest, case: LossCase) -> None:
-    """The gradient of loss_mask and loss_dice by every pixel of every predicted mask is the derivative of its formula,
-    by the share that the pixel has in each point; no box and no logit of a class has one."""
+    """The gradient of loss_mask and loss_dice with respect to every pixel of every predicted mask is the derivative of
+    its formula, by the share that the pixel has in each point; no box and no logit of a class has one."""
     expected, returned = port.expected(case), port.loss(case)
     returned.assert_gradients(expected, _of_masks(expected))
 
@@ -80,8 +80,8 @@ def gradients_at_points(port: PortUnderTest, case: LossCase) -> None:
     among=has_masks_at_points,
 )
 def no_gradient_beside_points(port: PortUnderTest, case: LossCase) -> None:
-    """No loss has a gradient by a pixel of a mask that no point lies within one pixel of, nor by a mask of a query
-    without a target."""
+    """No loss has a gradient with respect to a pixel of a mask that no point lies within one pixel of, or to a mask of
+    a query without a target."""
     expected, returned = port.expected(case), port.loss(case)
     for key in expected:
         allowed, nothing = expected[key].gradients.get("pred_masks"), np.full(_masks(case).pred_masks.shape, True)
@@ -89,7 +89,8 @@ def no_gradient_beside_points(port: PortUnderTest, case: LossCase) -> None:
             nothing = (allowed.values == 0.0) & (allowed.magnitude == 0.0)
         worst = float(np.abs(returned.gradient(key, "pred_masks")[nothing]).max(initial=0.0))
         assert worst == 0.0, (
-            f"gradient of {key} by pred_masks must be 0 at every pixel that no point touches, one there is {worst:.3g}"
+            f"gradient of {key} with respect to pred_masks must be 0 at every pixel that no point touches, "
+            f"one there is {worst:.3g}"
         )
 
 

@@ -8,7 +8,7 @@ from itertools import permutations, product
 import numpy as np
 
 from detr_conformance.properties.case import CLASSIFICATION, LossCase, LossConfig, MatcherConfig
-from detr_conformance.properties.case_options import DEFAULT_LOSS_GAIN
+from detr_conformance.properties.case_options import LOSS_GAIN
 from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
@@ -95,7 +95,7 @@ def _batch(matrices: np.ndarray, classification: str) -> LossCase:
     images, targets = (len(matrices) + 1) // 2, matrices.shape[2]
     boxes = np.stack([_boxes(matrices[:images]), _boxes(matrices[-images:])])
     return LossCase(
-        config=LossConfig(nc=1, loss_gain=DEFAULT_LOSS_GAIN, **CLASSIFICATION[classification]),
+        config=LossConfig(nc=1, loss_gain=LOSS_GAIN, **CLASSIFICATION[classification]),
         pred_bboxes=boxes,
         pred_scores=np.zeros((*boxes.shape[:3], 1)),
         gt_cls=np.zeros(images * targets, dtype=np.int64),

@@ -63,8 +63,8 @@ def mean_over_ranks(port: PortUnderTest, case: LossCase) -> None:
 
 @rule("RANK-04", source=OF_DETR, request=THREE_RANKS, needs={"ranks", "gradients"})
 def gradients_of_ranks(port: PortUnderTest, case: LossCase) -> None:
-    """The gradients of each rank's losses by its own predictions are divided by what its losses are divided by, also
-    where a rank has no target."""
+    """The gradients of each rank's losses with respect to its own predictions are divided by what its losses are
+    divided by, also where a rank has no target."""
     ranks = shared_out(empty_images(case, {case.images - 1}), 3)
     for returned, expected in zip(port.losses_of_ranks(ranks), port.expected_of_ranks(ranks), strict=True):
         returned.assert_gradients(expected)
@@ -120,7 +120,8 @@ def losses_of_micro_batches(port: PortUnderTest, case: LossCase) -> None:
     needs={"normaliser", "gradients"},
 )
 def gradients_of_micro_batches(port: PortUnderTest, case: LossCase) -> None:
-    """The gradients of such losses by the predictions of each micro-batch are those of the merged batch."""
+    """The gradients of such losses with respect to the predictions of each micro-batch are those of the merged
+    batch."""
     steps = shared_out(case, 2)
     for returned, expected in zip(port.losses_of_steps(steps), port.expected_of_steps(steps), strict=True):
         returned.assert_gradients(expected)

@@ -9,7 +9,7 @@ EPS = 1e-7
 
 
 def box_forms(a, b, eps=EPS):
-    """IoU, GIoU, and the derivative of the GIoU by the first box, pair by pair.
+    """IoU, GIoU, and the derivative of the GIoU with respect to the first box, pair by pair.
 
     d giou = dI / U - I dU / U^2 + dU / H - U dH / H^2, where U = A + B - I + eps, with respect to the edges of a.
     """
@@ -41,7 +41,7 @@ def edges(a, b):
 
 
 def by_edges(lower_counts, upper_counts, per_length):
-    """Derivative of an area by the lower and upper edges that bound it."""
+    """Derivative of an area with respect to the lower and upper edges that bound it."""
     return -(lower_counts * per_length), upper_counts * per_length
 
 
@@ -66,7 +66,7 @@ def cross_entropy(x, q):
 
 @np.errstate(all="ignore")
 def layer_forms(boxes, logits, targets, pairs, config):
-    """For each of the three losses its value and its derivatives by boxes and by logits, None where there are none."""
+    """Value of each of the three losses, and its derivatives with respect to boxes and logits; None for none."""
     gt_bboxes, gt_cls = targets
     image = np.repeat(np.arange(len(pairs)), [len(queries) for queries, _ in pairs])
     query, target = (np.concatenate(side).astype(np.int64) for side in zip(*pairs, strict=True))

@@ -1,4 +1,4 @@
-"""Numbers that carry their derivatives by the four numbers of a box: automatic differentiation in plain Python."""
+"""Numbers that carry their derivatives with respect to the four of a box: automatic differentiation in plain Python."""
 
 from __future__ import annotations
 

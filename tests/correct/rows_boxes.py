@@ -20,7 +20,7 @@ class Areas(NamedTuple):
 
 
 class Spans(NamedTuple):
-    """Along both axes: sizes of what is shared and of what is around, with their derivatives by centre and size."""
+    """Along both axes: what is shared and what is around, with derivatives with respect to centre and size."""
 
     shared: torch.Tensor
     around: torch.Tensor
@@ -93,7 +93,7 @@ class BoxLosses(torch.autograd.Function):
 
 
 def giou_slope(boxes, along, each, eps):
-    """Derivative of 1 - GIoU by the four numbers of the first box."""
+    """Derivative of 1 - GIoU with respect to the four numbers of the first box."""
     union, hull = eps(each.covered), eps(each.around)
     shared, around = by_box(along.shared, along.shared_by), by_box(along.around, along.around_by)
     covered = torch.cat([torch.zeros_like(boxes[:, :2]), boxes[:, 2:].flip(-1)], dim=-1) - shared
@@ -103,5 +103,5 @@ def giou_slope(boxes, along, each, eps):
 
 
 def by_box(size, slopes):
-    """Derivative of the area of a box of this size, whose sides have these slopes by centre and size."""
+    """Derivative of the area of a box of this size, whose sides have these slopes with respect to centre and size."""
     return torch.cat([slope * size.flip(-1) for slope in slopes], dim=-1)

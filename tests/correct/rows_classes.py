@@ -1,7 +1,8 @@
 """Classification losses of rows of logits in closed form: values and slopes, without one-hot labels.
 
 Every function takes the logits of all rows, the row, column and IoU of every match, and the options; it returns one
-value for each row, and the derivative by each logit. A sigmoid is the exponential of its logarithm throughout.
+value for each row, and the derivative with respect to each logit. A sigmoid is the exponential of its logarithm
+throughout.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def _check_gradients(call, losses, expected, precision):
         got = torch.zeros_like(tensor) if gradient is None else gradient
         assert got.dtype == tensor.dtype, f"the gradient of {name} has dtype {got.dtype}, expected {dtype}"
         coarser = precision if dtype == "float64" else dtype
-        assert_near(f"gradient by {name}", got.detach().double().numpy(), wanted, coarser)
+        assert_near(f"gradient with respect to {name}", got.detach().double().numpy(), wanted, coarser)
 
 
 def _gradient_by(name, tensor, losses):

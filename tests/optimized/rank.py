@@ -33,7 +33,7 @@ class Heads(nn.Module):
 
 
 def computed(share: dict, heads: nn.Module, group: dist.ProcessGroup | None = None, talks=lambda: 0) -> dict:
-    """Losses, gradients by the predictions and by the parameters, and how often the loss talks to other processes."""
+    """Losses, gradients with respect to predictions and parameters, and how often the loss talks to other processes."""
     predictions = [each.requires_grad_() for each in share["predictions"]]
     boxes, scores, *denoising = heads(predictions)
     loss = RTDETRDetectionLoss(scores.shape[-1], **share["options"], process_group=group)

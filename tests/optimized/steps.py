@@ -33,7 +33,7 @@ class Step:
         return self.outcome(loss)[1]
 
     def outcome(self, loss: Callable) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """All losses, and the gradient of their sum by each prediction."""
+        """All losses, and the gradient of their sum with respect to each prediction."""
         losses = self(loss)
         return losses, torch.autograd.grad(sum(losses.values()), self.predictions)
 

@@ -99,7 +99,7 @@ def assert_near(got, expected, name, eps=2.0**-52):
 
 
 def assert_mean_is_merged(name, of_ranks, eps=2.0**-52):
-    """Mean losses, the gradients by each process's own predictions, and the averaged ones by the parameters."""
+    """Mean losses, gradients with respect to each process's own predictions, averaged ones to the parameters."""
     __tracebackhide__ = True
     merged = CASES[name][-1]
     expected = computed(merged, Heads(merged["predictions"]))
@@ -107,10 +107,10 @@ def assert_mean_is_merged(name, of_ranks, eps=2.0**-52):
         assert_near(sum(each["losses"][key] for each in of_ranks) / len(of_ranks), loss, key, eps)
     for place, whole in enumerate(expected["by predictions"]):
         own = torch.cat([each["by predictions"][place] for each in of_ranks], dim=1)
-        assert_near(own / len(of_ranks), whole, "the gradient by predictions", eps)
+        assert_near(own / len(of_ranks), whole, "the gradient with respect to predictions", eps)
     for each in of_ranks:
         for own, whole in zip(each["by parameters"], expected["by parameters"], strict=True):
-            assert_near(own, whole, "the gradient by parameters", eps)
+            assert_near(own, whole, "the gradient with respect to parameters", eps)
 
 
 @pytest.mark.parametrize("counts", COUNTS)

@@ -35,7 +35,7 @@ def arrays(*tensors):
 
 
 def assert_same_loss(ours, theirs, **inputs):
-    """Value, and gradient by each input."""
+    """Value, and gradient with respect to each input."""
     __tracebackhide__ = True
     assert np.allclose(ours.detach().numpy(), float(theirs), **TOLERANCE)
     for name, tensor in inputs.items():

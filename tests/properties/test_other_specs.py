@@ -14,7 +14,7 @@ from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.rules import RULES
 from detr_conformance.reference import FAMILY, RTDETR, ULTRALYTICS, MatcherConfig, replace_in
 from detr_conformance.reference.denoising import logit
-from detr_conformance.reference.normaliser import queries
+from detr_conformance.reference.normaliser import per_query
 from detr_conformance.reference.pairing import shared_from_the_last
 
 from ..thorough import thorough_but
@@ -44,7 +44,7 @@ SPECS = {
     "gains reach the matcher": changed(("matcher.configured", lambda c: MatcherConfig(cost_gain=dict(c.loss_gain)))),
     "the loss chooses the class cost": changed(("matcher.configured", lambda c: MatcherConfig(use_fl=c.use_fl))),
     "gains of its own": changed(("options", lambda config: replace(config, loss_gain=GAINS))),
-    "boxes over queries": changed(("normaliser.bbox", queries), ("normaliser.giou", queries)),
+    "boxes over queries": changed(("normaliser.bbox", per_query), ("normaliser.giou", per_query)),
     "boxes over two": changed(("normaliser.bbox", lambda _: 2.0), ("normaliser.giou", lambda _: 2.0)),
     "varifocal over scores": changed(("normaliser.varifocal", larger)),
     "mean over layers": changed(("layers.total", mean)),
@@ -57,7 +57,7 @@ SPECS = {
     "no bce": changed(
         ("class_terms", {name: ULTRALYTICS.class_terms[name] for name in ("focal", "varifocal")}),
     ),
-    "boxes of RT-DETR over queries": changed(("normaliser.giou", queries), spec=RTDETR),
+    "boxes of RT-DETR over queries": changed(("normaliser.giou", per_query), spec=RTDETR),
     "distributions without a union": changed(("extra_terms", FAMILY["dfine"].extra_terms), spec=RTDETR),
 }
 

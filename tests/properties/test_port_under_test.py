@@ -207,7 +207,7 @@ def test_the_message_names_what_was_wrong():
         small_case()
     )
     with pytest.raises(
-        PortError, match=r"gradient of 'loss_class' by pred_scores of shape \(3,\), expected \(2, 3, 4, 2\)"
+        PortError, match=r"gradient of 'loss_class' with respect to pred_scores of shape \(3,\), expected \(2, 3, 4,"
     ):
         returned.gradient("loss_class", "pred_scores")
 
@@ -317,7 +317,7 @@ def test_a_gradient_may_be_another_one_times_a_factor_but_for_what_is_open():
     expected = PortUnderTest(ReferencePort()).expected(small_case())["loss_class"]
     one, three = (PortUnderTest(with_slope(value)).loss(small_case()) for value in (1.0, 3.0))
     three.assert_gradient_alike(one, "loss_class", "pred_scores", expected, 3.0)
-    with pytest.raises(AssertionError, match=r"by pred_scores\[0, 0, 0, 0\]: expected 0, the port returned 3"):
+    with pytest.raises(AssertionError, match=r"to pred_scores\[0, 0, 0, 0\]: expected 0, the port returned 3"):
         three.assert_gradient_alike(one, "loss_class", "pred_scores", expected, 0.0)
     left_open = expected.map_gradients(lambda slope: Tracked(slope, np.full(slope.shape, np.inf)))
     three.assert_gradient_alike(one, "loss_class", "pred_scores", left_open, 0.0)
@@ -332,7 +332,7 @@ def test_a_failure_names_the_entry_both_values_and_the_share():
     )
     with pytest.raises(
         AssertionError,
-        match=r"gradient of loss_class by pred_scores\[1, \d, \d, \d\]: expected .*, the port returned 0",
+        match=r"gradient of loss_class with respect to pred_scores\[1, \d, \d, \d\]: expected .*, the port returned 0",
     ):
         returned.assert_gradient("loss_class", "pred_scores", judged.expected(case)["loss_class"])
 

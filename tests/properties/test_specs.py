@@ -184,7 +184,7 @@ def overlap(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
 def one_layer(
     boxes: np.ndarray, logits: np.ndarray, case: LossCase, pairs: list[tuple[int, int, int]], normaliser: int
 ) -> tuple[float, float, float, np.ndarray]:
-    """Varifocal, L1 and GIoU loss, and the gradient of the first by the logits; pairs are (image, query, target)."""
+    """Varifocal, L1 and GIoU loss, the first's gradient with respect to logits; pairs are (image, query, target)."""
     gain, alpha, gamma = case.config.loss_gain, case.config.alpha, case.config.gamma
     q, y = np.zeros(logits.shape), np.zeros(logits.shape)
     l1 = giou_loss = 0.0

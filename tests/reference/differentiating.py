@@ -17,7 +17,7 @@ DIFFERENCE = 1e-8
 
 
 def gradient(formula: Callable[..., Any], *arrays: Any) -> Tracked:
-    """Derivative of the summed formula by the first array, by the tape."""
+    """Derivative of the summed formula with respect to the first array, by the tape."""
     leaf = variable(arrays[0])
     [found] = gradients(np.sum(formula(leaf, *arrays[1:])), [leaf])
     return found
@@ -79,7 +79,7 @@ def l1_slope(pred: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def giou_slope(pred: np.ndarray, target: np.ndarray, eps: float = 1e-7) -> np.ndarray:
-    """Derivative of inter / union - 1 + union / hull by the predicted box, by the quotient rule.
+    """Derivative of inter / union - 1 + union / hull with respect to the predicted box, by the quotient rule.
 
         GIoU' = inter' / union - inter union' / union^2 + union' / hull - union hull' / hull^2
 

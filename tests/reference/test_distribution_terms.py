@@ -10,7 +10,7 @@ import pytest
 
 from detr_conformance.reference import FAMILY, Criterion, Inputs, LossConfig, replace_in
 from detr_conformance.reference.distribution_terms import Distillation, of_own_queries
-from detr_conformance.reference.loss import DenoisingInputs
+from detr_conformance.reference.inputs import DenoisingInputs
 from detr_conformance.reference.matcher import Targets
 
 GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0}

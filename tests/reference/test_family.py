@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from detr_conformance.reference import RTDETR, ULTRALYTICS, Criterion, Inputs, LossConfig
+from detr_conformance.reference.inputs import DenoisingInputs
 from detr_conformance.reference.keys import Call, LayerKeys, SummedKeys
-from detr_conformance.reference.loss import DenoisingInputs
 from detr_conformance.reference.matcher import Targets
 
 BOX = (0.5, 0.5, 0.2, 0.2)

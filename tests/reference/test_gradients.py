@@ -199,7 +199,7 @@ def test_each_loss_has_a_gradient_by_its_own_layers_alone(draw_step, main, auxil
 
 
 def giou_gradient(pred, target) -> Tracked:
-    """Derivative of each pair's GIoU by the predicted box."""
+    """Derivative of each pair's GIoU with respect to the predicted box."""
     return gradient(giou, pred, target, Guard())
 
 

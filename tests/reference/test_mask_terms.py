@@ -10,6 +10,7 @@ import pytest
 from detr_conformance.reference import FAMILY, Criterion, Inputs, LossConfig
 from detr_conformance.reference.detr_loss import DETRLoss
 from detr_conformance.reference.matcher import Targets
+from detr_conformance.reference.pairing import Pairs
 
 SPEC = FAMILY["detr-masks"]
 GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0, "mask": 3.0, "dice": 0.5}
@@ -25,12 +26,19 @@ PAIRS = ((0, 2, 0), (1, 0, 2), (1, 1, 1))
 
 def inputs(**changes):
     logits = np.zeros((2, 2, 3, 3))
-    given = Inputs(BOXES, logits, TARGETS, given=MATCHING, further={"masks": MASKS}, constants={"gt_masks": OBJECTS})
+    given = Inputs(BOXES, logits, TARGETS, further={"masks": MASKS}, constants={"gt_masks": OBJECTS})
     return replace(given, **changes)
 
 
-def losses(named=False, gain=GAIN, **changes):
-    return Criterion(SPEC, LossConfig(nc=2, loss_gain=gain, class_loss="softmax"))(inputs(**changes), named=named)
+def paired(matching):
+    """The spec with this matching in every layer."""
+    return replace(SPEC, pairing=lambda _match, layers, _config: [Pairs.same(matching)] * layers)
+
+
+def losses(named=False, gain=GAIN, matching=MATCHING, **changes):
+    return Criterion(paired(matching), LossConfig(nc=2, loss_gain=gain, class_loss="softmax"))(
+        inputs(**changes), named=named
+    )
 
 
 def test_they_are_those_of_the_class_api_over_all_targets():
@@ -64,8 +72,8 @@ def test_the_main_layer_alone_has_them():
 
 def test_they_are_divided_by_the_targets_also_where_some_have_no_query():
     fewer = [(np.array([2]), np.array([0])), (np.array([0]), np.array([2]))]
-    two, one = losses(given=fewer), losses(given=[fewer[0], (fewer[0][0][:0], fewer[0][0][:0])])
-    alone = losses(given=[(fewer[0][0][:0], fewer[0][0][:0]), fewer[1]])
+    two, one = losses(matching=fewer), losses(matching=[fewer[0], (fewer[0][0][:0], fewer[0][0][:0])])
+    alone = losses(matching=[(fewer[0][0][:0], fewer[0][0][:0]), fewer[1]])
     for key in ("loss_mask", "loss_dice"):
         assert float(two[key]) == pytest.approx(float(one[key]) + float(alone[key]), rel=1e-14)
 

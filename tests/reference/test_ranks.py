@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from detr_conformance.reference import FAMILY, Criterion, Inputs, LossConfig, replace_in
-from detr_conformance.reference.loss import DenoisingInputs, losses_of_ranks, losses_of_steps
+from detr_conformance.reference.inputs import DenoisingInputs
 from detr_conformance.reference.matcher import Targets
+from detr_conformance.reference.merged_batch import losses_of_ranks, losses_of_steps
 from detr_conformance.reference.options import FURTHER_CLASS_LOSSES
 from detr_conformance.reference.ranks import mean_over_ranks, of_own_rank, pairs_over_ranks
 
