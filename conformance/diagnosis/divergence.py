@@ -206,7 +206,7 @@ def _returned_difference(judged: PortUnderTest, case: LossCase) -> Divergence | 
     gradients = {(key, name): grad for key, loss in wanted.items() for name, grad in loss.gradients.items()}
     return _difference(
         "gradients",
-        {f"{key} by {name}": grad for (key, name), grad in gradients.items()},
-        {f"{key} by {name}": returned.gradient(key, name) for key, name in gradients},
+        {f"{key} with respect to {name}": grad for (key, name), grad in gradients.items()},
+        {f"{key} with respect to {name}": returned.gradient(key, name) for key, name in gradients},
         case.dtype,
     )

@@ -81,7 +81,7 @@ def observe(judged: PortUnderTest, case: LossCase) -> Observation:
     numbers = dict(returned.values)
     if _has_gradients(judged, case):
         named = ((key, name) for key in returned.values for name in returned.inputs())
-        numbers |= {f"{key} by {name}": returned.gradient_of_parts(key, name) for key, name in named}
+        numbers |= {f"{key} with respect to {name}": returned.gradient_of_parts(key, name) for key, name in named}
     return Observation(*_with_the_rest(judged, case, returned, numbers))
 
 
@@ -99,7 +99,9 @@ def observe_spec(spec: LossSpec, judged: PortUnderTest, case: LossCase) -> Obser
         numbers[key] = _with_bound(returned, key)
         for name, array in returned.inputs().items() if _has_gradients(judged, case) else ():
             grads = [loss.gradients[name] for loss in parts if name in loss.gradients]
-            numbers[f"{key} by {name}"] = sum(grads[1:], start=grads[0]) if grads else track(np.zeros(array.shape))
+            numbers[f"{key} with respect to {name}"] = (
+                sum(grads[1:], start=grads[0]) if grads else track(np.zeros(array.shape))
+            )
     return Observation(*_with_the_rest(of_spec, case, returned, numbers))
 
 

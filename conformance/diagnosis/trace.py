@@ -161,7 +161,9 @@ def trace_of(case: LossCase, spec: LossSpec, differentiate: bool = False) -> lis
     """
     trace = Trace(spec, differentiate)
     losses = Criterion(trace.spec, case.config)(deepcopy(oracle.inputs_of(case)), named=True)
-    by_input = {f"{key} by {name}": grad for key, loss in losses.items() for name, grad in loss.gradients.items()}
+    by_input = {
+        f"{key} with respect to {name}": grad for key, loss in losses.items() for name, grad in loss.gradients.items()
+    }
     taped = list(dropwhile(lambda event: not (isinstance(event, Call) and event.on_tape), trace.events))
     del trace.events[len(trace.events) - len(taped) :]
     if case.changes_matcher:

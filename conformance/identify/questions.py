@@ -87,7 +87,7 @@ def _about_class(can: Can, maker: CaseMaker) -> Question:
     return Question(
         f"{maker.kind} losses{' and their gradients' if by_gradient else ''}",
         ("score", "class_total", "labels", "options"),
-        lambda _: ["loss_class", "loss_class_aux", *["loss_class by pred_scores"] * by_gradient],
+        lambda _: ["loss_class", "loss_class_aux", *["loss_class with respect to pred_scores"] * by_gradient],
         lambda: numbered(maker.unambiguous),
         kind=maker.kind,
     )

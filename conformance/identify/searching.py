@@ -232,7 +232,7 @@ class Search:
         losses = oracle.expected_losses(case, spec)
         names = [key for key in losses if self.answers.can("denoising") or not key.endswith("_dn")]
         if self.answers.can("gradients"):
-            names += [f"{key} by {name}" for key in names for name in losses[key].gradients]
+            names += [f"{key} with respect to {name}" for key in names for name in losses[key].gradients]
         return names
 
 

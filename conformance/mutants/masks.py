@@ -110,8 +110,8 @@ def padding_cut_off(given: TermInputs) -> Compared:
     height, width = (
         int(np.flatnonzero(wanted.any(axis=axes)).max(initial=0)) + 1 if len(wanted) else 1 for axes in ((0, 2), (0, 1))
     )
-    x, wanted = in_target_size(given)
-    return x[:, :height, :width], wanted[:, :height, :width]
+    x, whole = in_target_size(given)
+    return x[:, :height, :width], whole[:, :height, :width]
 
 
 def rows_for_columns(given: TermInputs) -> Compared:

@@ -143,7 +143,7 @@ def two_bins_learn_from_two(port: PortUnderTest, case: LossCase) -> None:
     _assert_layers(port, level, "ddf", TEMPERATURE**2 * divergence * share)
 
 
-@rule("DIST-09", source=f"{FGL}, by the logits", request=ANY, needs={*NEEDS, "gradients"}, among=localises)
+@rule("DIST-09", source=f"{FGL}, with respect to the logits", request=ANY, needs={*NEEDS, "gradients"}, among=localises)
 def localisation_gradient(port: PortUnderTest, case: LossCase) -> None:
     """The gradient of loss_fgl with respect to a bin of a side is its probability less its share in the offset, times
     the IoU and the gain, over the normaliser; by a query that is in no pair it is 0."""
@@ -151,7 +151,7 @@ def localisation_gradient(port: PortUnderTest, case: LossCase) -> None:
     port.loss(case).assert_gradients(expected, keys_of(expected, "fgl"))
 
 
-@rule("DIST-10", source=f"{DDF}, by the logits", request=ANY, needs={*NEEDS, "gradients"}, among=distils)
+@rule("DIST-10", source=f"{DDF}, with respect to the logits", request=ANY, needs={*NEEDS, "gradients"}, among=distils)
 def distillation_gradient(port: PortUnderTest, case: LossCase) -> None:
     """The gradient of loss_ddf with respect to a bin of a side is 5 times the difference of the two softened
     probabilities, times what the side counts."""

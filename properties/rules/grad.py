@@ -119,8 +119,8 @@ def boxes_apart_are_pulled_together(port: PortUnderTest, case: LossCase) -> None
         for key in ("loss_bbox", "loss_giou"):
             pull = returned.gradient(key, "pred_bboxes")[-1, 0, 0, :2]
             assert (pull * away > 0).all(), (
-                f"a prediction {list(away)} away from its target has the gradient {pull.tolist()} of {key} by its "
-                f"centre, expected the signs of {list(away)}"
+                f"a prediction {list(away)} away from its target has the gradient {pull.tolist()} of {key} with "
+                f"respect to its centre, expected the signs of {list(away)}"
             )
 
 

@@ -222,7 +222,7 @@ def test_a_port_is_compared_with_a_spec_by_the_bounds_of_the_spec():
     wrong = PortUnderTest(ReferencePort(larger(ULTRALYTICS, "gain"), "larger", ULTRALYTICS))
     right = PortUnderTest(Rounded())
     unlike = observe(wrong, case).differences(observe_spec(ULTRALYTICS, wrong, case), case.dtype)
-    assert unlike >= {"loss_class", "loss_class by pred_scores"}
+    assert unlike >= {"loss_class", "loss_class with respect to pred_scores"}
     assert observe(right, case).differences(observe_spec(ULTRALYTICS, right, case), case.dtype) == set()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from detr_conformance.ports.list_of_dicts_port import ListOfDictsPort, Names, weighted
+from detr_conformance.ports.list_of_dicts_port import ListOfDictsPort, Names, points_of_pairs, weighted
 from detr_conformance.ports.torch_port import tensors_of
 from detr_conformance.properties.case import Denoising, LossCase, LossConfig, Masks
 
@@ -104,6 +104,20 @@ def test_masks_of_targets_have_the_size_of_their_image_and_the_main_layer_has_th
     assert outputs["pred_masks"].tolist() == masks.pred_masks[-1].tolist()
     assert [each["masks"].shape for each in targets] == [(1, 4, 5), (2, 2, 3)]
     assert targets[1]["masks"].nonzero().tolist() == [[0, 1, 2]]
+
+
+def test_every_layer_has_its_masks_and_those_of_targets_are_padded_where_there_are_points():
+    case = case_of()
+    points = {"loss_points": np.arange(6.0).reshape(3, 1, 2) / 8, "cost_points": np.full((2, 4, 2), 0.5)}
+    masks = Masks(np.zeros((3, 2, 3, 1, 2)), np.zeros((3, 4, 5)), ((4, 5), (2, 3)), **points)
+    with_dn = replace(case.denoising, masks=np.ones((2, 2, 4, 1, 2)))
+    case = case.change(masks=masks, denoising=with_dn)
+    outputs, tensors = outputs_by(Names(), case), tensors_of(case)
+    layers = [outputs, *outputs["aux_outputs"], *outputs["dn_outputs"]]
+    assert [each["pred_masks"].mean().item() for each in layers] == [0.0, 0.0, 0.0, 1.0, 1.0]
+    assert [each["masks"].shape for each in ListOfDicts().targets(case, tensors)] == [(1, 4, 5), (2, 4, 5)]
+    pairs = [(torch.tensor([2]), torch.tensor([0])), (torch.tensor([0, 1]), torch.tensor([1, 0]))]
+    assert points_of_pairs(case, tensors, pairs).tolist() == masks.loss_points[[0, 2, 1]].tolist()
 
 
 def test_pairs_count_targets_through_the_batch():

@@ -16,7 +16,8 @@ SAID = {
     "BOX-10": "Needs float32, bce or varifocal. Only part of a run with the profiles `ultralytics`, `rtdetr`, `dfine`, "
     "`deim`, `paddle`. With the profiles `rtdetr`, `deim`, `paddle` it needs float32, varifocal. With the profile "
     "`dfine` it needs float32.",
-    "AUX-04": "Only part of a run with the profiles `ultralytics`, `detr`, `detr-masks`, `deformable`, `mmdet`.",
+    "AUX-04": "Only part of a run with the profiles `ultralytics`, `detr`, `detr-masks`, `deformable`, "
+    "`maskdino`, `mmdet`.",
     "BOX-05": "Not asked where a profile leaves open: boxes without area. Only part of a run with the profile "
     "`ultralytics`.",
 }

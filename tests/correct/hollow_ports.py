@@ -9,7 +9,9 @@ import numpy as np
 
 from detr_conformance.properties.port_under_test import PortUnderTest, call_of
 
-ABOUT_THE_LOSS = frozenset({"gradients", "denoising", "denoising_subset", "no_aux", "uni_match", "query_groups"})
+ABOUT_THE_LOSS = frozenset(
+    {"gradients", "denoising", "denoising_subset", "no_aux", "uni_match", "query_groups", "masks", "mask_points"}
+)
 """Capabilities that a port can have whose only method is `loss`, beside its classification losses."""
 
 

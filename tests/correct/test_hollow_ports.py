@@ -73,5 +73,11 @@ def test_no_part_of_the_loss_may_be_without_a_gradient(spec):
     assert missed == []
 
 
+@pytest.mark.parametrize("kind", [Null, Constant, Detached], ids=["null", "constant", "detached"])
+@pytest.mark.parametrize("spec", ["detr-masks", "maskdino"])
+def test_a_port_whose_masks_are_hollow_fails_there(spec, kind):
+    assert families_that_catch(hollow(kind, spec), {"MASK"}) == {"MASK"}
+
+
 def test_every_spec_has_a_port_of_which_they_are_made():
     assert PORTS.keys() == FAMILY.keys()

@@ -133,14 +133,23 @@ def test_a_port_without_masks_is_asked_about_the_rest_only():
     judged = PortUnderTest(port)
     assert all(case.masks is None for case in drawn(domain=Domain.of(judged)))
     missing = {rule.id for rule in RULES if rule.applies(judged) and rule.missing(judged)}
-    assert missing == {rule.id for rule in RULES if rule.family == "MASK"}
+    assert missing == {rule.id for rule in RULES if "masks" in rule.needs}
 
 
-@pytest.mark.parametrize(("family", "specs"), [("MASK", {"detr-masks"}), ("DIST", {"dfine", "deim"})])
-def test_a_rule_on_extra_terms_is_about_the_specs_that_have_them(family, specs):
-    rules = [rule for rule in RULES if rule.family == family]
+@pytest.mark.parametrize(
+    ("capability", "specs"),
+    [("masks", {"detr-masks"}), ("mask_points", {"maskdino"}), ("distributions", {"dfine", "deim"})],
+)
+def test_a_rule_on_extra_terms_is_about_the_specs_that_have_them(capability, specs):
+    rules = [rule for rule in RULES if capability in rule.needs]
     judged = {name: PortUnderTest(ReferencePort(spec)) for name, spec in FAMILY.items()}
+    assert rules
     assert all({name for name, each in judged.items() if rule.applies(each)} == specs for rule in rules)
+
+
+def test_every_rule_of_their_families_asks_for_one_of_them():
+    asked = {"masks", "mask_points", "distributions"}
+    assert all(len(asked & rule.needs) == 1 for rule in RULES if rule.family in ("MASK", "DIST"))
 
 
 def test_drawn_masks_reach_what_bugs_hide_behind():

@@ -1,4 +1,4 @@
-"""The losses of masks as terms of a spec: those of the class API, over the targets, and in the main layer alone."""
+"""The losses of masks as terms of a spec: on pixels those of the class API, in the main layer; and at points."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detr_conformance.reference import FAMILY, Criterion, Inputs, LossConfig
+from detr_conformance.reference import FAMILY, Criterion, Inputs, LossConfig, MatcherConfig
 from detr_conformance.reference.detr_loss import DETRLoss
-from detr_conformance.reference.matcher import Targets
+from detr_conformance.reference.matcher import MaskInputs, Targets
 from detr_conformance.reference.pairing import Pairs
 
 SPEC = FAMILY["detr-masks"]
@@ -30,9 +30,9 @@ def inputs(**changes):
     return replace(given, **changes)
 
 
-def paired(matching):
+def paired(matching, spec=SPEC):
     """The spec with this matching in every layer."""
-    return replace(SPEC, pairing=lambda _match, layers, _config: [Pairs.same(matching)] * layers)
+    return replace(spec, pairing=lambda _match, layers, _config: [Pairs.same(matching)] * layers)
 
 
 def losses(named=False, gain=GAIN, matching=MATCHING, **changes):
@@ -86,3 +86,78 @@ def test_a_gain_that_is_not_named_is_1():
 
 def test_a_call_without_masks_has_no_such_loss():
     assert not [key for key in losses(further={}, constants={}) if "mask" in key or "dice" in key]
+
+
+POINTED = FAMILY["maskdino"]
+LOSS_POINTS, COST_POINTS = rng.random((3, 5, 2)), rng.random((2, 4, 2))
+
+
+def at_points(matching=MATCHING, **changes):
+    constants = {"gt_masks": OBJECTS, "loss_points": LOSS_POINTS, "cost_points": COST_POINTS}
+    config = LossConfig(nc=3, loss_gain=GAIN)
+    return Criterion(paired(matching, POINTED), config)(inputs(constants=constants, **changes), named=True)
+
+
+def of_pair(layer, image, query, target, points):
+    """Logits and mask at points, by a sum over all pixels of both."""
+    found = []
+    for mask in (MASKS[layer, image, query], OBJECTS[target]):
+        place = [points[:, axis] * size - 0.5 for axis, size in ((1, mask.shape[0]), (0, mask.shape[1]))]
+        shares = [
+            np.maximum(0.0, 1.0 - np.abs(each[:, None] - np.arange(size)))
+            for each, size in zip(place, mask.shape, strict=True)
+        ]
+        found.append(np.einsum("pr,rc,pc->p", shares[0], mask, shares[1]))
+    return found
+
+
+def entropy_and_dice(x, t):
+    p = 1.0 / (1.0 + np.exp(-x))
+    entropy = np.mean(-t * np.log(p) - (1.0 - t) * np.log(1.0 - p))
+    return entropy, 1.0 - (2.0 * np.sum(p * t) + 1.0) / (np.sum(p) + np.sum(t) + 1.0)
+
+
+def test_at_points_every_layer_has_both_losses_of_each_pair_at_the_points_of_its_target():
+    found = at_points()
+    for layer, suffix in enumerate(("_0", "")):
+        pairs = [entropy_and_dice(*of_pair(layer, *pair, LOSS_POINTS[pair[2]])) for pair in PAIRS]
+        for term, sums in zip(("mask", "dice"), np.sum(pairs, axis=0), strict=True):
+            assert float(found[f"loss_{term}{suffix}"]) == pytest.approx(GAIN[term] * sums / 3, rel=1e-13)
+
+
+def test_at_points_masks_have_gradients_and_nothing_else_has():
+    for term in ("mask", "dice"):
+        gradients = at_points()[f"loss_{term}"].gradients
+        assert set(gradients) == {"pred_masks"}
+        step, pixel = 1e-6, (1, 0, 2, 0, 1)
+        moved = [MASKS.copy(), MASKS.copy()]
+        for array, sign in zip(moved, (1.0, -1.0), strict=True):
+            array[pixel] += sign * step
+        more, less = (float(at_points(further={"masks": each})[f"loss_{term}"]) for each in moved)
+        assert gradients["pred_masks"].values[pixel] == pytest.approx((more - less) / (2 * step), rel=1e-6, abs=1e-9)
+
+
+def test_without_pairs_both_losses_at_points_are_0():
+    nothing = np.zeros(0, dtype=np.int64)
+    found = at_points([(nothing, nothing)] * 2)
+    assert [float(found[f"loss_{term}"]) for term in ("mask", "dice")] == [0.0, 0.0]
+
+
+def test_masks_cost_what_their_losses_are_at_the_points_of_the_image():
+    costs = POINTED.matcher.mask_costs(MASKS[0, 1], OBJECTS[1:], COST_POINTS[1])
+    for query in range(3):
+        for target in range(2):
+            x, t = of_pair(0, 1, query, 1 + target, COST_POINTS[1])
+            expected = entropy_and_dice(x, t)
+            assert (costs.mask[query, target], costs.dice[query, target]) == pytest.approx(expected, rel=1e-13)
+
+
+def test_a_matcher_adds_what_masks_cost_with_the_gains_that_are_named():
+    given = MaskInputs(MASKS[0], OBJECTS, COST_POINTS)
+    own = TARGETS.of_image(1)
+    costs = POINTED.matcher.mask_costs(MASKS[0, 1], OBJECTS[own], COST_POINTS[1])
+    gain = {"class": 0.0, "bbox": 0.0, "giou": 0.0, "dice": 3.0}
+    found = POINTED.matcher.cost_of_masks(MatcherConfig(cost_gain=gain), given, 1, own)
+    assert np.array_equal(found, 3.0 * costs.dice)
+    assert POINTED.matcher.cost_of_masks(MatcherConfig(), given, 1, own) is None
+    assert FAMILY["deformable"].matcher.cost_of_masks(MatcherConfig(cost_gain=gain), given, 1, own) is None
