@@ -26,9 +26,6 @@ GAMMA = 2.0
 
 Map = Float[Array, "*batch height width"]
 OfMap = Float[Array, "*batch"]
-Axes = int | tuple[int, int]
-PIXELS = (-2, -1)
-"""The axes of a map."""
 
 
 class Tap(NamedTuple):
@@ -112,7 +109,7 @@ def sampled_each(
     return reduce(add, parts)
 
 
-def _taps_at(points: Float[np.ndarray, "*batch points 2"], masks: Map) -> list[tuple[Tap, Tap]]:
+def _taps_at(points: Float[np.ndarray, "*of_masks points 2"], masks: Map) -> list[tuple[Tap, Tap]]:
     """Row and column of every pixel that a value at these points is made of."""
     # Libraries measure from the middle of the mask, which costs digits at its edge: so does this, for its error bound.
     from_middle = tracked_like(masks, points) * 2.0 - 1.0
@@ -142,9 +139,7 @@ def mask_loss(x: Map, t: Float[np.ndarray, "*batch height width"]) -> OfMap:
     return np.sum(focal(x, t), axis=(-2, -1)) / pixels
 
 
-def dice_loss(
-    x: Float[Array, "*batch pixels"] | Map, t: Float[np.ndarray, "*batch pixels"] | Map, axes: Axes = PIXELS
-) -> OfMap:
+def dice_loss(x: Map, t: Float[Array, "*batch height width"]) -> OfMap:
     """1 - (2 sum p t + 1) / (sum p + sum t + 1) of each mask, sums over its pixels; from 0 to 1.
 
     The 1 keeps an empty mask from dividing by 0.
@@ -152,16 +147,15 @@ def dice_loss(
     Args:
         x: logits.
         t: 1 on the object, else 0; at points between pixels a number between them.
-        axes: those of the pixels, or of the points that stand for them.
 
     Reference: Milletari et al., V-Net, arXiv 1606.04797, section 3, without the squares; Carion et al., DETR, arXiv
     2005.12872, section 4.4.
     """
-    p = sigmoid(x)
+    p, axes = sigmoid(x), (-2, -1)
     return 1.0 - (2.0 * np.sum(p * t, axis=axes) + 1.0) / (np.sum(p, axis=axes) + np.sum(t, axis=axes) + 1.0)
 
 
-def entropy_at_points(x: Float[Array, "*batch points"], t: Float[np.ndarray, "*batch points"]) -> OfMap:
+def entropy_at_points(x: Float[Array, "*batch points"], t: Float[Array, "*batch points"]) -> OfMap:
     """The binary cross-entropy of each mask, averaged over its points, >= 0.
 
     Args:
@@ -173,9 +167,9 @@ def entropy_at_points(x: Float[Array, "*batch points"], t: Float[np.ndarray, "*b
     return np.sum(binary_cross_entropy(x, t), axis=-1) / x.shape[-1]
 
 
-def dice_at_points(x: Float[Array, "*batch points"], t: Float[np.ndarray, "*batch points"]) -> OfMap:
+def dice_at_points(x: Float[Array, "*batch points"], t: Float[Array, "*batch points"]) -> OfMap:
     """The dice loss of each mask, points in the place of pixels; arguments as in `entropy_at_points`."""
-    return dice_loss(x, t, axes=-1)
+    return dice_loss(x[..., None, :], t[..., None, :])  # a mask with one row
 
 
 def draw_points(count: int, generator: np.random.Generator) -> Float[np.ndarray, "points 2"]:
