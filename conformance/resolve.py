@@ -87,7 +87,7 @@ BUILT_IN = {
     ),
     "transformers-lw-detr": _transformers("transformers_detr", "lw_detr_port", "lwdetr", "LW-DETR and RF-DETR"),
     "lightly-rtdetr": _lightly("lightly_train", "port", "rtdetr", "RTDETRCriterionv2"),
-    "lightly-dfine": _lightly("lightly_train", "dfine_port", "dfine", "DFINECriterion"),
+    "lightly-dfine": _lightly("lightly_train", "dfine_port", "lightly-dfine", "DFINECriterion"),
     "rfdetr": _rfdetr("rfdetr", "port", "rfdetr", "SetCriterion"),
     "mmdet-detr": _mmdet("mmdet", "detr_port", "mmdet-detr", "DETRHead"),
     "mmdet-deformable": _mmdet("mmdet", "port", "mmdet", "DeformableDETRHead"),

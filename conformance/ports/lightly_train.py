@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +16,11 @@ from detr_conformance.ports.rtdetr_form import CAPABILITIES, DTYPES, denoising_g
 from detr_conformance.ports.torch_port import CaseTensors, one_thread, tensors_of
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import DenoisingGroup
+from detr_conformance.reference import FAMILY, LossSpec
+from detr_conformance.reference.base_spec import differs
+from detr_conformance.reference.distribution_terms import DDF, FGL
+from detr_conformance.reference.distributions import CURVATURE, REACH
+from detr_conformance.reference.layers import LayerPlan, Stack, Weights, every_layer
 
 declare_torchvision_operators()
 # The packages import the whole of training; the losses need torch alone.
@@ -38,22 +45,25 @@ class LightlyRTDETRPort(ListOfDictsPort):
     """`RTDETRCriterionv2` with its `HungarianMatcher`."""
 
     name = "lightly-rtdetr"
-    profile = "rtdetr"
+    profile: str | LossSpec = "rtdetr"
     capabilities = CAPABILITIES | {"focal"}
     dtypes = DTYPES
     names = Names(encoders="enc_aux_outputs", denoising="dn_aux_outputs")
 
     criterion: Callable[..., Any] = RTDETRCriterionv2
+    about: tuple[str, ...] = ("boxes",)
 
     def build(self, case: LossCase) -> Any:
         """The criterion, with the matcher that the package's recipe has."""
-        config, of_class = case.config, NAMES[case.config.classification]
-        gain = config.loss_gain
-        weights = {f"loss_{of_class}": gain["class"], "loss_bbox": gain["bbox"], "loss_giou": gain["giou"]}
-        matcher = HungarianMatcher(COSTS, use_focal_loss=True)
-        return self.criterion(
-            matcher, weights, [of_class, "boxes"], alpha=config.alpha, gamma=config.gamma, num_classes=config.nc
-        )
+        config, matcher = case.config, HungarianMatcher(COSTS, use_focal_loss=True)
+        losses = [NAMES[config.classification], *self.about]
+        options = {"alpha": config.alpha, "gamma": config.gamma, "num_classes": config.nc}
+        return self.criterion(matcher, self.weights_of(case), losses, **options)
+
+    def weights_of(self, case: LossCase) -> dict[str, float]:
+        """The gains by the criterion's own names."""
+        gain, of_class = case.config.loss_gain, NAMES[case.config.classification]
+        return {f"loss_{of_class}": gain["class"], "loss_bbox": gain["bbox"], "loss_giou": gain["giou"]}
 
     def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
         """As its trainer does in a single process."""
@@ -76,30 +86,85 @@ class LightlyRTDETRPort(ListOfDictsPort):
         return denoising_group(get_contrastive_denoising_training_group, case, targets, "num_denoising")
 
 
+def after_the_head(stack: Stack) -> Weights:
+    """The layers of the decoder; of the ordinary ones layer 1 is the head before them, which has no distributions."""
+    return every_layer(stack) if stack.is_denoising else [0.0, 0.0, *[1.0] * (stack.count - 2)]
+
+
+_DFINE = "https://github.com/lightly-ai/lightly-train, object_detection_components/dfine_criterion.py"
+
+LIGHTLY_DFINE = differs(
+    FAMILY["dfine"],
+    "lightly-dfine",
+    layers=(
+        LayerPlan(least=4, denoising=lambda layers: layers - 1, independent=False),
+        "The first layer is the encoder's, the second that of a head before the decoder, which has two at least.",
+        _DFINE,
+    ),
+    extra_terms=(
+        {"fgl": replace(FGL, layers=after_the_head), "ddf": replace(DDF, layers=after_the_head)},
+        "The head before the decoder predicts no distributions.",
+        _DFINE,
+    ),
+)
+"""D-FINE with a head before the first layer of the decoder."""
+
+
 class LightlyDFINEPort(LightlyRTDETRPort):
-    """`DFINECriterion`, without the two losses on distributions of box sides. Its generator is that of RT-DETRv2.
+    """`DFINECriterion`. Its generator is that of RT-DETRv2.
 
     It wants the predictions of a head before the first layer of the decoder: layer 1 of a case is given to it as such.
     """
 
     name = "lightly-dfine"
-    profile = "dfine"
-    capabilities = LightlyRTDETRPort.capabilities - {"focal", "no_aux", "denoising_group"}
+    profile = LIGHTLY_DFINE
+    capabilities = LightlyRTDETRPort.capabilities - {"focal", "no_aux", "denoising_group"} | {"distributions"}
+    dtypes = frozenset({"float32"})  # its loss on distributions fails on float64
     names = Names(encoders="enc_aux_outputs")
     criterion = DFINECriterion
+    about = (*LightlyRTDETRPort.about, "local")
+
+    def weights_of(self, case: LossCase) -> dict[str, float]:
+        """With those of the losses of distributions."""
+        gain, terms = case.config.loss_gain, LIGHTLY_DFINE.extra_terms
+        return super().weights_of(case) | {f"loss_{name}": gain.get(name, term.gain) for name, term in terms.items()}
 
     def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
-        """The head's losses under the name of the auxiliary layer that it is."""
-        losses = super().call(loss, case, tensors)
-        return {key.replace("_pre", f"_aux_{case.layers - 3}"): each for key, each in losses.items()}
+        """The head's losses as those of the first auxiliary layer."""
+        return {_numbered(key): each for key, each in super().call(loss, case, tensors).items()}
 
     def outputs(self, case: LossCase, tensors: CaseTensors) -> Outputs:
-        """Layer 1 apart from the others, and what the losses on distributions would read."""
-        outputs = super().outputs(case, tensors) | {"up": None, "reg_scale": None}
-        if "aux_outputs" in outputs:
-            first, *others = outputs["aux_outputs"]
-            outputs |= {"pre_outputs": first, "aux_outputs": others}
-        return outputs
+        """Layer 1 apart from the others, and what the losses on distributions read."""
+        outputs = super().outputs(case, tensors)
+        first, *others = outputs["aux_outputs"]
+        if case.distributions is not None:
+            given, constants = tensors.predictions, tensors.constants
+            add_distributions([*others, outputs], given["pred_corners"][2:], constants["references"])
+            if case.denoising is not None:
+                add_distributions(outputs["dn_outputs"], given["dn_corners"], constants["denoising_references"])
+        offsets = {"up": torch.tensor([REACH]), "reg_scale": torch.tensor([1.0 / CURVATURE])}
+        return outputs | offsets | {"pre_outputs": first, "aux_outputs": others}
+
+
+def add_distributions(layers: Sequence[Outputs], corners: torch.Tensor, references: torch.Tensor) -> None:
+    """Give each layer its distributions and the boxes that they start from, and all but the last their teacher.
+
+    Args:
+        layers: a dictionary for each.
+        corners: logits of the bins of each side, of shape (layers, images, queries, 4, bins).
+        references: reference boxes, of shape (images, queries, 4).
+    """
+    *taught, last = layers
+    teacher = {"teacher_corners": corners[-1].flatten(-2), "teacher_logits": last["pred_logits"]}
+    for layer, own in zip(layers, corners, strict=True):
+        layer.update({"pred_corners": own.flatten(-2), "ref_points": references})
+    for layer in taught:
+        layer.update(teacher)
+
+
+def _numbered(key: str) -> str:
+    """The key with the number of its layer in the case, one more than the criterion's."""
+    return re.sub(r"_aux_(\d+)", lambda found: f"_aux_{int(found[1]) + 1}", key).replace("_pre", "_aux_0")
 
 
 def port() -> LightlyRTDETRPort:

@@ -14,6 +14,7 @@ from .installed import require
 
 NEAREST = {
     "transformers-deimv2": "deim",
+    "lightly-dfine": "dfine",
     "mmdet-detr": "detr",
     "keras-dfine": "rtdetr",
     "paddledet": "paddle",
