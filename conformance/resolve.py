@@ -89,6 +89,7 @@ BUILT_IN = {
     "lightly-rtdetr": _lightly("lightly_train", "port", "rtdetr", "RTDETRCriterionv2"),
     "lightly-dfine": _lightly("lightly_train", "dfine_port", "dfine", "DFINECriterion"),
     "rfdetr": _rfdetr("rfdetr", "port", "rfdetr", "SetCriterion"),
+    "rfdetr-masks": _rfdetr("rfdetr", "masks_port", "rfdetr-masks", "SetCriterion for segmentation"),
     "mmdet-detr": _mmdet("mmdet", "detr_port", "mmdet-detr", "DETRHead"),
     "mmdet-deformable": _mmdet("mmdet", "port", "mmdet", "DeformableDETRHead"),
     "mmdet-dino": _mmdet("mmdet", "dino_port", "mmdet", "DINOHead"),
