@@ -59,7 +59,7 @@ def taps(positions: Float[np.ndarray, "*values"], pixels: int) -> list[Tap]:
         pixels: how many there are.
     """
     found, first = [], np.floor(plain(positions)).astype(np.int64)
-    for offset in (-1, 0, 1, 2):
+    for offset in (-1, 0, 1, 2) if isinstance(positions, Tracked) else (0, 1):
         pixel = first + offset
         weight = np.maximum(1.0 - np.abs(positions - pixel), 0.0)
         inside = (pixel >= 0) & (pixel < pixels)
