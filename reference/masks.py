@@ -8,6 +8,7 @@ the centres of two neighbours a mask is a straight line.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import reduce
 from itertools import product
 from operator import add
@@ -224,6 +225,19 @@ def dice_at_points(x: Float[Array, "*batch points"], t: Float[np.ndarray, "*batc
 def draw_points(count: int, generator: np.random.Generator) -> Float[np.ndarray, "points 2"]:
     """Points of one image, uniformly from all of it."""
     return generator.random((count, 2))
+
+
+@dataclass(frozen=True)
+class PointCounts:
+    """How many points training draws for a mask, from height and width of predicted masks.
+
+    Attributes:
+        losses: for each pair.
+        matcher: for all masks that are compared with each other.
+    """
+
+    losses: Callable[[int, int], int]
+    matcher: Callable[[int, int], int]
 
 
 class MaskCosts(NamedTuple):

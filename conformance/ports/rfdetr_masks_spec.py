@@ -10,7 +10,7 @@ from detr_conformance.reference.base_spec import differs
 from detr_conformance.reference.family import MASKDINO
 from detr_conformance.reference.keys import LayerKeys
 from detr_conformance.reference.mask_terms import at_nearest_points_of_target, sum_over_pairs
-from detr_conformance.reference.masks import dice_at_points, entropy_at_points, nearest_entropy_costs
+from detr_conformance.reference.masks import PointCounts, dice_at_points, entropy_at_points, nearest_entropy_costs
 from detr_conformance.reference.normaliser import targets_of_all_groups
 
 _CRITERION = "https://github.com/roboflow/rf-detr, rfdetr/models/criterion.py"
@@ -21,6 +21,16 @@ _CONFIG = "https://github.com/roboflow/rf-detr, rfdetr/config.py"
 def gains_with_masks(config: LossConfig) -> MatcherConfig:  # noqa: ARG001  # the signature
     """Gains class 2, bbox 5, giou 2, mask 5, dice 5."""
     return MatcherConfig(cost_gain={"class": 2.0, "bbox": 5.0, "giou": 2.0, "mask": 5.0, "dice": 5.0})
+
+
+def points_of_losses(height: int, width: int) -> int:
+    """A sixteenth of the pixels, at least as many as rows."""
+    return max(height, height * width // 16)
+
+
+def points_of_matcher(height: int, width: int) -> int:
+    """A sixteenth of the pixels."""
+    return height * width // 16
 
 
 _TERMS = {
@@ -38,6 +48,11 @@ RFDETR_MASKS = differs(
     extra_terms=(
         _TERMS,
         "Every layer has Mask DINO's losses; targets are read by nearest pixels, and the edge of a prediction goes on.",
+        _CRITERION,
+    ),
+    mask_points=(
+        PointCounts(losses=points_of_losses, matcher=points_of_matcher),
+        "Training draws a sixteenth of the pixels of a predicted mask, in the losses at least as many as it has rows.",
         _CRITERION,
     ),
     matcher__configured=(gains_with_masks, "Gains are class 2, bbox 5, giou 2, mask 5 and dice 5.", _CONFIG),
