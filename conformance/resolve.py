@@ -88,6 +88,9 @@ BUILT_IN = {
     "transformers-lw-detr": _transformers("transformers_detr", "lw_detr_port", "lwdetr", "LW-DETR and RF-DETR"),
     "lightly-rtdetr": _lightly("lightly_train", "port", "rtdetr", "RTDETRCriterionv2"),
     "lightly-dfine": _lightly("lightly_train", "dfine_port", "dfine", "DFINECriterion"),
+    "transformers-rf-detr": _transformers(
+        "transformers_rfdetr", "port", "rfdetr-masks-transformers", "RF-DETR for segmentation"
+    ),
     "rfdetr": _rfdetr("rfdetr", "port", "rfdetr", "SetCriterion"),
     "rfdetr-masks": _rfdetr("rfdetr", "masks_port", "rfdetr-masks", "SetCriterion for segmentation"),
     "mmdet-detr": _mmdet("mmdet", "detr_port", "mmdet-detr", "DETRHead"),
