@@ -86,9 +86,13 @@ BUILT_IN = {
         "transformers_detr", "conditional_port", "deformable", "Conditional and DAB-DETR"
     ),
     "transformers-lw-detr": _transformers("transformers_detr", "lw_detr_port", "lwdetr", "LW-DETR and RF-DETR"),
+    "transformers-rf-detr": _transformers(
+        "transformers_rfdetr", "port", "rfdetr-masks-transformers", "RF-DETR for segmentation"
+    ),
     "lightly-rtdetr": _lightly("lightly_train", "port", "rtdetr", "RTDETRCriterionv2"),
     "lightly-dfine": _lightly("lightly_train", "dfine_port", "lightly-dfine", "DFINECriterion"),
     "rfdetr": _rfdetr("rfdetr", "port", "rfdetr", "SetCriterion"),
+    "rfdetr-masks": _rfdetr("rfdetr", "masks_port", "rfdetr-masks", "SetCriterion for segmentation"),
     "mmdet-detr": _mmdet("mmdet", "detr_port", "mmdet-detr", "DETRHead"),
     "mmdet-deformable": _mmdet("mmdet", "port", "mmdet", "DeformableDETRHead"),
     "mmdet-dino": _mmdet("mmdet", "dino_port", "mmdet", "DINOHead"),

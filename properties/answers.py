@@ -17,6 +17,9 @@ from detr_conformance.reference.recipe import OPTIONS
 
 Answer = TypeVar("Answer")
 
+POINT_COUNTS = frozenset({"losses", "matcher"})
+"""Who draws points."""
+
 NOT_REAL = "OSUMmVcb"
 """Kinds of NumPy dtypes that hold no real numbers. Formats that NumPy does not know, such as bfloat16, come as V."""
 
@@ -64,6 +67,18 @@ def options(answer: Any) -> dict[str, Any]:
         if name not in OPTIONS:
             raise ValueError(f"the unknown option {shortened(name)!r}, known are: {', '.join(OPTIONS)}")
     return {name: _option(name, value) for name, value in found.items()}
+
+
+@_distrustful
+def point_counts(answer: Any) -> dict[str, int]:
+    """Whole numbers for losses and matcher."""
+    found = {_text("a name", name): value for name, value in _items("the answer", answer)}
+    if found.keys() != POINT_COUNTS:
+        raise ValueError(f"numbers of points of {shortened(', '.join(found))}, expected those of losses and matcher")
+    for name, count in found.items():
+        if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
+            raise TypeError(f"{_kind(count)} as the number of points of {name}, expected an int")
+    return {name: int(count) for name, count in found.items()}
 
 
 def _option(name: str, value: Any) -> Any:

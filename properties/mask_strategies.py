@@ -26,8 +26,10 @@ KINDS = ("box", "dots", "nothing", "everything")
 MASK_SCALE = 3.0
 """Logits of masks are spread this widely around 0."""
 
-COUNTS = st.integers(1, 6)
-"""Points of one mask. Untested: thousands, as in training, which compute the same more often."""
+LOSS_POINTS = st.integers(1, 6)
+"""Points of one target. Untested: thousands, as in training, which compute the same more often."""
+COST_POINTS = st.integers(2, 6)
+"""Points of one image. Untested: a single one, which nobody compares masks at on purpose."""
 ON_EDGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Where points lie on the border of the image, on its middle, or on a centre or an edge of the pixels of small masks.
 
@@ -64,7 +66,7 @@ def with_points(draw: Draw, case: LossCase, numbers: Numbers) -> LossCase:
         numbers: where the points come from.
     """
     assert case.masks is not None  # noqa: S101  # callers draw them first
-    of_targets, of_images = draw(COUNTS), draw(COUNTS)
+    of_targets, of_images = draw(LOSS_POINTS), draw(COST_POINTS)
     return case.change(
         masks=replace(
             case.masks,

@@ -41,10 +41,11 @@ CAPABILITIES = {
     "ranks": "computes its losses as each rank of a data-parallel run does: Port.losses_of_ranks",
     "normaliser": "takes the normaliser of all micro-batches of an optimiser step: Port.losses_of_steps",
     "defaults": "tells what its constructor sets where nothing is passed: Port.defaults",
+    "point_counts": "tells how many points it draws to compare masks at: Port.point_counts",
 }
 """What a port may declare beyond `loss`, each with its meaning."""
 
-OFFERS = frozenset({"normaliser", "defaults"})
+OFFERS = frozenset({"normaliser", "defaults", "point_counts"})
 """Capabilities that no loss of the family has to have: a port that does not declare one lacks nothing."""
 
 OPTIONS = {
@@ -184,6 +185,16 @@ class ConfiguredPort(Port, Protocol):
         """
 
 
+class PointCountingPort(Port, Protocol):
+    """A port that declares `point_counts`."""
+
+    def point_counts(self, case: LossCase) -> Mapping[str, int]:
+        """How many points `losses` draw for each pair, and the `matcher` for all masks of the case.
+
+        That is what they ask their samplers for, not what they get: the points of the case.
+        """
+
+
 def options_of(port: Port) -> Mapping[str, Sequence[Any]]:
     """For each restricted option the values that the port may be asked for."""
     return getattr(port, "options", {})
@@ -212,6 +223,7 @@ METHODS = {
     "ranks": "losses_of_ranks",
     "normaliser": "losses_of_steps",
     "defaults": "defaults",
+    "point_counts": "point_counts",
 }
 """The method that a port with one of these capabilities must have."""
 

@@ -145,6 +145,10 @@ class PortUnderTest:
         """Ask for the defaults of the constructor."""
         return self._ask("defaults", case, answers.options)
 
+    def point_counts(self, case: LossCase) -> dict[str, int]:
+        """Ask how many points are drawn; by `losses` and `matcher`."""
+        return self._ask("point_counts", case, answers.point_counts)
+
     def match(self, case: LossCase) -> list[list[Matching]]:
         """Call the matcher; for each layer, and in it for each image, queries and targets."""
         return self._ask("match", case, answers.matchings)

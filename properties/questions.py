@@ -9,8 +9,10 @@ import numpy as np
 
 from detr_conformance.reference import Guard, LossConfig, LossSpec, MatcherConfig
 from detr_conformance.reference.denoising import NEGATIVE, Layout
-from detr_conformance.reference.layers import Stack
+from detr_conformance.reference.layers import Layer, Stack
+from detr_conformance.reference.matcher import Targets
 from detr_conformance.reference.normaliser import LayerTally, Tally
+from detr_conformance.reference.terms import TermInputs
 
 TWO_VALUES: dict[str, tuple[Any, Any]] = {
     "alpha": (0.25, 0.75),
@@ -129,6 +131,22 @@ def has_masks_at_points(spec: LossSpec) -> bool:
     """Whether there are losses of masks at points."""
     terms = [spec.extra_terms.get(name) for name in ("mask", "dice")]
     return all(term is not None and term.needs == "mask_points" for term in terms)
+
+
+def reads_masks_bilinearly(spec: LossSpec) -> bool:
+    """Whether losses read predictions and targets at points bilinearly, with zeros around.
+
+    A quarter is left of each in the corner of a single pixel then.
+    """
+    if not has_masks_at_points(spec):
+        return False
+    nothing, one = np.zeros((1, 1, 4)), np.ones((1, 1, 1))
+    layer, pair = Layer(nothing, nothing, {"masks": one[None]}), (np.zeros(1, dtype=np.int64),) * 2
+    constants = {"gt_masks": one, "loss_points": np.zeros((1, 1, 2))}
+    targets = Targets(nothing[0], np.zeros(1, dtype=np.int64), (1,))
+    dice = spec.extra_terms["dice"].total(TermInputs(layer, layer, 0, [pair], targets, constants))
+    p = 1.0 / (1.0 + np.exp(-0.25))
+    return bool(np.isclose(float(dice), 1.0 - (2.0 * p * 0.25 + 1.0) / (p + 0.25 + 1.0), rtol=1e-9))
 
 
 def has_costs_of_masks(spec: LossSpec) -> bool:

@@ -27,7 +27,7 @@ from detr_conformance.reference.distribution_terms import DDF, FGL
 from detr_conformance.reference.keys import LayerKeys
 from detr_conformance.reference.layers import LayerPlan
 from detr_conformance.reference.mask_terms import DICE, DICE_AT_POINTS, MASK, MASK_AT_POINTS
-from detr_conformance.reference.masks import entropy_costs
+from detr_conformance.reference.masks import PointCounts, entropy_costs
 from detr_conformance.reference.matcher import (
     barely_guarded_focal_class_cost,
     recipe_focal_class_cost,
@@ -85,6 +85,11 @@ def class_gain_of_one(config: LossConfig) -> MatcherConfig:
 def class_gain_of_four_and_masks(config: LossConfig) -> MatcherConfig:
     """Gains class 4, bbox 5, giou 2, mask 5, dice 5; alpha 0.25, gamma 2."""
     return MatcherConfig(cost_gain={**gains(4.0), **_GAINS_OF_MASKS})
+
+
+def points_of_any_mask(height: int, width: int) -> int:
+    """112 x 112 points, whatever the size."""
+    return 112 * 112
 
 
 def through_corners(boxes: Array) -> Array:
@@ -348,6 +353,11 @@ MASKDINO = differs(
         entropy_costs,
         "Masks are compared too, at points that the queries and targets of an image share.",
         _MASKDINO_MATCHER,
+    ),
+    mask_points=(
+        PointCounts(losses=points_of_any_mask, matcher=points_of_any_mask),
+        "Training draws 112 x 112 points.",
+        _MASKDINO_CONFIG,
     ),
     recipe=(
         {"focal": published(_MASKDINO_CONFIG, gamma=2.0, alpha=0.25, loss_gain=_OF_MASKDINO, cost_gain=_OF_MASKDINO)},

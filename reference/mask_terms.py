@@ -19,8 +19,10 @@ from detr_conformance.reference.masks import (
     dice_loss,
     entropy_at_points,
     mask_loss,
+    nearest_each,
     resized,
     sampled_each,
+    sampled_each_with_border,
 )
 from detr_conformance.reference.matcher import flat
 from detr_conformance.reference.normaliser import per_target
@@ -45,6 +47,15 @@ def at_points_of_target(given: TermInputs) -> Compared:
     wanted = tracked_like(given.layer.boxes, given.constants["gt_masks"][chosen])
     points = given.constants["loss_points"][chosen]
     return sampled_each(given.layer.further["masks"][images, queries], points), sampled_each(wanted, points)
+
+
+def at_nearest_points_of_target(given: TermInputs) -> Compared:
+    """At the same points predictions bilinearly, beyond their outermost centres as there; targets by nearest pixels."""
+    (images, queries), chosen = flat(given.pairs)
+    wanted = tracked_like(given.layer.boxes, given.constants["gt_masks"][chosen])
+    points = given.constants["loss_points"][chosen]
+    masks = given.layer.further["masks"][images, queries]
+    return sampled_each_with_border(masks, points), nearest_each(wanted, points)
 
 
 def sum_over_pairs(

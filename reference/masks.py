@@ -8,7 +8,9 @@ the centres of two neighbours a mask is a straight line.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import reduce
+from itertools import product
 from operator import add
 from typing import Any, NamedTuple
 
@@ -16,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from detr_conformance.reference.classification import balance, binary_cross_entropy, sigmoid, truth
-from detr_conformance.reference.rounding import magnitude, plain, tracked_like
+from detr_conformance.reference.rounding import Tracked, magnitude, plain, tracked_like
 from detr_conformance.reference.tape import Array
 
 ALPHA = 0.25
@@ -26,6 +28,8 @@ GAMMA = 2.0
 
 Map = Float[Array, "*batch height width"]
 OfMap = Float[Array, "*batch"]
+NEAR = 1e-4
+"""So far from an edge between two pixels, in pixels, roundings do not decide which of them a point lies in."""
 
 
 class Tap(NamedTuple):
@@ -52,7 +56,7 @@ def taps(positions: Float[np.ndarray, "*values"], pixels: int) -> list[Tap]:
         pixels: how many there are.
     """
     found, first = [], np.floor(plain(positions)).astype(np.int64)
-    for offset in (-1, 0, 1, 2):
+    for offset in (-1, 0, 1, 2) if isinstance(positions, Tracked) else (0, 1):
         pixel = first + offset
         weight = np.maximum(1.0 - np.abs(positions - pixel), 0.0)
         inside = (pixel >= 0) & (pixel < pixels)
@@ -109,14 +113,57 @@ def sampled_each(
     return reduce(add, parts)
 
 
+def sampled_each_with_border(
+    masks: Float[Array, "masks height width"], points: Float[np.ndarray, "masks points 2"]
+) -> Float[Array, "masks points"]:
+    """As `sampled_each`, but around a mask its outermost pixels go on."""
+    each = np.arange(len(masks))[:, None]
+    columns, rows = (
+        taps(np.minimum(np.maximum(positions, 0.0), pixels - 1.0), pixels)
+        for positions, pixels in zip(_positions(points, masks), masks.shape[:0:-1], strict=True)
+    )
+    both = [(row, column) for row in rows for column in columns]
+    return reduce(add, (masks[each, row.pixel, column.pixel] * row.weight * column.weight for row, column in both))
+
+
+def nearest_each(
+    masks: Float[np.ndarray, "masks height width"], points: Float[np.ndarray, "masks points 2"]
+) -> Float[np.ndarray, "masks points"]:
+    """The pixel of each mask that each of its points lies in.
+
+    Where a point lies on the edge between two pixels, or so near that roundings decide, either of them is right: the
+    value is then the mean of both, with an error bound that reaches them.
+    """
+    each = np.arange(len(masks))[:, None]
+    height, width = masks.shape[1:]
+    found = []
+    for down, right in product((-NEAR, NEAR), repeat=2):
+        rows = np.clip(np.floor(points[..., 1] * height + down), 0, height - 1).astype(np.int64)
+        columns = np.clip(np.floor(points[..., 0] * width + right), 0, width - 1).astype(np.int64)
+        found.append(plain(masks)[each, rows, columns])
+    if not isinstance(masks, Tracked):
+        return found[-1]
+    least, most = np.min(found, axis=0), np.max(found, axis=0)
+    return Tracked((least + most) / 2.0, (most - least) / 2.0 / masks.arithmetic.eps, masks.arithmetic)
+
+
 def _taps_at(points: Float[np.ndarray, "*of_masks points 2"], masks: Map) -> list[tuple[Tap, Tap]]:
     """Row and column of every pixel that a value at these points is made of."""
+    columns, rows = (
+        taps(positions, pixels)
+        for positions, pixels in zip(_positions(points, masks), masks.shape[:-3:-1], strict=True)
+    )
+    return [(row, column) for row in rows for column in columns]
+
+
+def _positions(
+    points: Float[np.ndarray, "*of_masks points 2"], masks: Map
+) -> list[Float[np.ndarray, "*of_masks points"]]:
+    """Where points lie along columns and along rows, in pixels; that of the first centre is 0."""
     # Libraries measure from the middle of the mask, which costs digits at its edge: so does this, for its error bound.
     from_middle = tracked_like(masks, points) * 2.0 - 1.0
-    height, width = masks.shape[-2:]
-    columns = taps((from_middle[..., 0] + 1.0) * (width / 2) - 0.5, width)
-    rows = taps((from_middle[..., 1] + 1.0) * (height / 2) - 0.5, height)
-    return [(row, column) for row in rows for column in columns]
+    sizes = masks.shape[:-3:-1]
+    return [(from_middle[..., axis] + 1.0) * (pixels / 2) - 0.5 for axis, pixels in enumerate(sizes)]
 
 
 def focal(x: Array, t: np.ndarray) -> Array:
@@ -177,6 +224,19 @@ def draw_points(count: int, generator: np.random.Generator) -> Float[np.ndarray,
     return generator.random((count, 2))
 
 
+@dataclass(frozen=True)
+class PointCounts:
+    """How many points training draws for a mask, from height and width of predicted masks.
+
+    Attributes:
+        losses: for each pair.
+        matcher: for all masks that are compared with each other.
+    """
+
+    losses: Callable[[int, int], int]
+    matcher: Callable[[int, int], int]
+
+
 class MaskCosts(NamedTuple):
     """What it costs to let a query answer for a target by their masks, before gains.
 
@@ -210,7 +270,15 @@ def mask_costs(
 
     Reference: Cheng et al., Mask2Former, arXiv 2112.01527, section 3.3 (costs on sampled points).
     """
-    x, t = sampled(masks, points), sampled(gt_mask, points)
+    return costs_at_points(sampled(masks, points), sampled(gt_mask, points), of_pixel)
+
+
+def costs_at_points(
+    x: Float[Array, "queries points"],
+    t: Float[Array, "targets points"],
+    of_pixel: Callable[[Array, np.ndarray], Array],
+) -> MaskCosts:
+    """The two losses of every query with every target, from the values of both masks at the points."""
     as_object, as_rest, p = of_pixel(x, np.ones(x.shape)), of_pixel(x, np.zeros(x.shape)), sigmoid(x)
     queries = range(len(x))
     return MaskCosts(
@@ -226,6 +294,17 @@ def entropy_costs(
 ) -> MaskCosts:
     """Binary cross-entropy and dice loss of every query with every target, at points that all of them share."""
     return mask_costs(masks, gt_mask, points, binary_cross_entropy)
+
+
+def nearest_entropy_costs(
+    masks: Float[np.ndarray, "queries height width"],
+    gt_mask: Float[np.ndarray, "targets gt_height gt_width"],
+    points: Float[np.ndarray, "points 2"],
+) -> MaskCosts:
+    """Binary cross-entropy and dice loss at points, targets by nearest pixels, predictions with their border."""
+    x = sampled_each_with_border(masks, np.broadcast_to(points, (len(masks), *points.shape)))
+    t = nearest_each(gt_mask, np.broadcast_to(points, (len(gt_mask), *points.shape)))
+    return costs_at_points(x, t, binary_cross_entropy)
 
 
 def _costs_of_pixels(

@@ -18,6 +18,7 @@ from detr_conformance.reference.classification import ClassTerm
 from detr_conformance.reference.denoising import DenoisingPlan
 from detr_conformance.reference.keys import KeyTable
 from detr_conformance.reference.layers import LayerPlan
+from detr_conformance.reference.masks import PointCounts
 from detr_conformance.reference.matcher import Matcher, Matching
 from detr_conformance.reference.normaliser import Normaliser, Tally
 from detr_conformance.reference.options import LossConfig
@@ -93,6 +94,7 @@ class LossSpec:
         denoising: denoising queries.
         keys: names of the losses.
         extra_terms: losses beside those of classes and boxes, by name.
+        mask_points: how many points training draws to compare masks at; None where it draws none.
         over_ranks: what a term is divided by in data-parallel training, from its name, its normaliser and the counts.
         over_steps: likewise where micro-batches of one optimiser step have a common normaliser.
         recipe: for each classification loss the options that published configurations train with.
@@ -125,6 +127,7 @@ class LossSpec:
     denoising: DenoisingPlan
     keys: KeyTable
     extra_terms: Mapping[str, Term] = field(default_factory=dict)
+    mask_points: PointCounts | None = None
     over_ranks: Together = of_own_rank
     over_steps: Together = all_steps
     recipe: Recipe = field(default_factory=dict)

@@ -19,7 +19,7 @@ FOLLOWING = {"pairing": ("clear",)}
 """Fields that go with another one: whoever takes that decision has taken them."""
 NOT_TOLD = (
     *("undefined", "target_boxes", "columns", "clear", "denoising.regular", "extra_terms", *DESCRIBING),
-    "matcher.mask_costs",
+    *("matcher.mask_costs", "mask_points"),
     *("over_ranks", "over_steps", "recipe"),
 )
 """Fields that are no decisions here: what is left open, what may be asked, what moves roundings alone, what goes with

@@ -11,7 +11,7 @@ import numpy as np
 from detr_conformance.mutants.changes import wrapped
 from detr_conformance.mutants.mutant import Change, Mutant
 from detr_conformance.reference import Guard, replace_in
-from detr_conformance.reference.matcher import Cost, Matcher, Matching, Targets
+from detr_conformance.reference.matcher import Cost, MaskInputs, Matcher, Matching, Targets
 from detr_conformance.reference.options import MatcherConfig
 from detr_conformance.reference.spec import value_in
 
@@ -43,9 +43,10 @@ def half_batch(
     boxes: np.ndarray,
     logits: np.ndarray,
     targets: Targets,
+    masks: MaskInputs | None,
 ) -> list[Matching]:
-    """Everything but the classes is in float16, where a sigmoid soon is 1 and 1e-8 is 0."""
-    return right(matcher, config, half(boxes), half(logits), targets._replace(boxes=half(targets.boxes)))
+    """All but the classes, and masks, is in float16, where a sigmoid soon is 1 and 1e-8 is 0."""
+    return right(matcher, config, half(boxes), half(logits), targets._replace(boxes=half(targets.boxes)), masks)
 
 
 def half_logits(right: Costs, logits: np.ndarray, *others: Any) -> Cost:

@@ -64,6 +64,11 @@ def at_pixels(right: Right, masks: Masks, objects: Objects, _points: Points) -> 
     return right(masks, objects, np.stack([(columns + 0.5) / width, (rows + 0.5) / height], axis=-1))
 
 
+def sixteenth_of_pixels(_right: Callable[[int, int], int], height: int, width: int) -> int:
+    """As RF-DETR has it."""
+    return height * width // 16
+
+
 MATCHER = "IDEA-Research/MaskDINO, maskdino/modeling/matcher.py"
 
 
@@ -122,6 +127,12 @@ MASK_COST_MUTANTS: tuple[Mutant, ...] = (
         "The matcher compares masks at all pixels of the targets. Right under this profile: at the points of the "
         "image. Shows where masks decide.",
         wrapped("matcher.mask_costs", at_pixels),
+    ),
+    cost_mutant(
+        "plausible-matcher-draws-a-sixteenth",
+        "The matcher draws a sixteenth of the pixels. Right under this profile: 112 x 112 points. Shows in what it "
+        "asks its sampler for.",
+        wrapped("mask_points.matcher", sixteenth_of_pixels),
     ),
 )
 """Mistakes in the cost."""

@@ -16,7 +16,7 @@ from detr_conformance.packets.calls import Call, Watching, watched
 from detr_conformance.packets.groups import group_lines
 from detr_conformance.packets.indices import matching_lines, pairing_lines
 from detr_conformance.packets.lines import Line, read_as, telling, text
-from detr_conformance.packets.losses import Result, default_lines, expected_losses, loss_lines
+from detr_conformance.packets.losses import Result, default_lines, expected_losses, loss_lines, point_count_lines
 from detr_conformance.packets.packet import FORMAT, VERSION, Packet, PacketCall, PacketPort, PacketRule
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseDocument, to_document
@@ -181,20 +181,25 @@ def _recorded(lines: Sequence[Line], reading: str) -> list[Line]:
     return [line.recorded() for line in lines if line.reading == reading]
 
 
+OF_METHODS = {
+    "match": matching_lines,
+    "denoising_group": group_lines,
+    "defaults": default_lines,
+    "point_counts": point_count_lines,
+}
+"""What writes lines about the answer of a method, to one case and under a spec."""
+
+
 def lines_of(call: Call, judged: PortUnderTest) -> list[Line]:
     """The lines about one call."""
     if call.raised is not None:
         return [text("raised", "the call", [], call.raised, "an answer")]
     lines = [text(_reader(name), name, [], "changed", "as before") for name in call.touched if _reader(name)]
     first = call.cases[0]
-    if call.method == "match":
-        return [*lines, *matching_lines(call.answer, first, judged)]
+    if call.method in OF_METHODS:
+        return [*lines, *OF_METHODS[call.method](call.answer, first, judged)]
     if call.method == "denoising_indices":
         return [*lines, *pairing_lines(call.answer, first)]
-    if call.method == "denoising_group":
-        return [*lines, *group_lines(call.answer, first, judged)]
-    if call.method == "defaults":
-        return [*lines, *default_lines(call.answer, first, judged)]
     return [*lines, *loss_lines(call.method, call.answer, call.cases, judged, call.asked)]
 
 

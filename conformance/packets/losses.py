@@ -151,6 +151,20 @@ def default_lines(answer: object, case: LossCase, judged: PortUnderTest) -> list
     ]
 
 
+def point_count_lines(answer: object, case: LossCase, judged: PortUnderTest) -> list[Line]:
+    """Lines about the numbers of points, each as its text."""
+    counts = judged.spec.mask_points
+    try:
+        found = answers.point_counts(answer)
+    except (TypeError, ValueError):
+        return [text("type", "type of the answer", [], type(answer).__name__, "dict")]
+    if counts is None or case.masks is None:
+        return []
+    size = case.masks.pred_masks.shape[-2:]
+    right = {"losses": counts.losses(*size), "matcher": counts.matcher(*size)}
+    return [text("list", f"points of {who}", [who], found[who], wanted) for who, wanted in right.items()]
+
+
 def _own(published: Mapping[str, float], found: Mapping[str, float]) -> dict[str, float]:
     """The published gains of the terms that a port has."""
     return {term: gain for term, gain in published.items() if term in found}

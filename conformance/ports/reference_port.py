@@ -67,6 +67,13 @@ class ReferencePort:
         """The options of the spec's recipe."""
         return {name: each.value for name, each in self.spec.recipe.get(case.config.classification, {}).items()}
 
+    def point_counts(self, case: LossCase) -> Mapping[str, int]:
+        """Those of the spec."""
+        assert case.masks is not None  # noqa: S101  # the rules draw such cases only
+        assert self.spec.mask_points is not None  # noqa: S101  # and ask such specs
+        size = case.masks.pred_masks.shape[-2:]
+        return {"losses": self.spec.mask_points.losses(*size), "matcher": self.spec.mask_points.matcher(*size)}
+
     def _inputs_of(self, case: LossCase) -> Inputs:
         """What the loss is called with."""
         return replace(deepcopy(oracle.inputs_of(case)), bounded=self.bounded)

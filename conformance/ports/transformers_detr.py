@@ -214,7 +214,7 @@ class TransformersLwDetrPort(TransformersDeformablePort):
     """
 
     name = "transformers-lw-detr"
-    profile = "lwdetr"
+    profile: str | LossSpec = "lwdetr"
     capabilities = TransformersDeformablePort.capabilities - {"focal", "no_aux"} | {"ia_bce", "query_groups"}
     options: Mapping[str, Any] = {}
     config_class = LwDetrConfig

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
 from detr_conformance.properties.questions import has_costs_of_masks
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
@@ -24,6 +26,8 @@ ALIKE = Request(
 )
 GAINS = ((1.0, 0.0), (0.0, 1.0), (0.5, 3.0))
 """Of mask and dice in the cost."""
+SIZES = ((8, 12), (16, 32))
+"""Height and width of predicted masks."""
 
 
 @rule(
@@ -67,6 +71,28 @@ def masks_decide_inside_the_loss(port: PortUnderTest, case: LossCase) -> None:
     alike = _alike_but_for_masks(case)
     expected = port.expected(alike)
     port.loss(alike).assert_values(expected)
+
+
+@rule(
+    "MASK-25",
+    source=f"{POINTS}: K points, drawn at random; the profile's number of them",
+    request=replace(ALIKE, cheap=True),
+    needs={"mask_points", "point_counts"},
+    among=lambda spec: spec.mask_points is not None,
+)
+def number_of_points(port: PortUnderTest, case: LossCase) -> None:
+    """Losses and matcher draw as many points as the profile says, from the size of predicted masks if that decides; how
+    many images, queries and targets there are does not matter."""
+    if case.masks is None or port.spec.mask_points is None:
+        raise OutOfScope("the case has no masks")
+    for size in SIZES:
+        masks = replace(case.masks, pred_masks=np.zeros((*case.pred_bboxes.shape[:3], *size)))
+        came, counts = port.point_counts(case.change(masks=masks)), port.spec.mask_points
+        for who, wanted in (("losses", counts.losses(*size)), ("matcher", counts.matcher(*size))):
+            assert came[who] == wanted, (
+                f"for predicted masks of {size[0]} x {size[1]} pixels, {case.images} images and {case.queries} queries "
+                f"the {who} must draw {wanted} points, drew {came[who]}"
+            )
 
 
 def _alike_but_for_masks(case: LossCase) -> LossCase:

@@ -11,7 +11,7 @@ from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_masks import Masks
 from detr_conformance.properties.divisors import keys_of, weight
 from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
-from detr_conformance.properties.questions import has_masks_at_points
+from detr_conformance.properties.questions import has_masks_at_points, reads_masks_bilinearly
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.reference import Losses
@@ -38,7 +38,7 @@ INNER = 0.5
 def mask_loss_at_points(port: PortUnderTest, case: LossCase) -> None:
     """loss_mask is the gain times the sum over the matched pairs of the binary cross-entropy, averaged over the points
     that are drawn for the pair, divided by the profile's normaliser. Prediction and target are both read at these
-    points, bilinearly; the target counts as what it is there, also between 0 and 1."""
+    points, as the profile reads them: by that of Mask DINO bilinearly, so that a target may be between 0 and 1."""
     expected = port.expected(case)
     port.loss(case).assert_values(expected, keys_of(expected, "mask"))
 
@@ -140,7 +140,7 @@ def pixels_beside_points(port: PortUnderTest, case: LossCase) -> None:
     source=f"{GRID_SAMPLE}: the value of a pixel belongs to its centre",
     request=FEW,
     needs={"mask_points"},
-    among=has_masks_at_points,
+    among=reads_masks_bilinearly,
 )
 def points_on_centres_and_between(port: PortUnderTest, case: LossCase) -> None:
     """At the centre of a pixel a mask has the value of the pixel, and in the middle between the centres of two
@@ -160,7 +160,7 @@ def points_on_centres_and_between(port: PortUnderTest, case: LossCase) -> None:
     source=f"{GRID_SAMPLE}",
     request=FEW,
     needs={"mask_points"},
-    among=has_masks_at_points,
+    among=reads_masks_bilinearly,
 )
 def points_on_the_border(port: PortUnderTest, case: LossCase) -> None:
     """Around a mask everything is 0: on its border, which is half a pixel away from the centres of the outermost, a

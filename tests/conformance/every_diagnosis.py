@@ -58,9 +58,13 @@ def random_pairs(spec=ULTRALYTICS, count=PAIRS) -> Iterator[list[Mutant]]:
             yield [one, other]
 
 
+NEVER_SHOWN = ("over_ranks", "over_steps", "recipe", "mask_points")
+"""What no loss of a single batch computes."""
+
+
 def shows_on_one_batch(mutant):
-    """Whether one batch can show it: not what only several ranks or micro-batches do, nor a default."""
-    return any(path.partition(".")[0] not in ("over_ranks", "over_steps", "recipe") for path in mutant.changes())
+    """Whether one batch can show it: not what only several ranks or micro-batches do, nor what losses do not read."""
+    return any(path.partition(".")[0] not in NEVER_SHOWN for path in mutant.changes())
 
 
 def shown(spec=ULTRALYTICS, every_nth=1):

@@ -77,6 +77,7 @@ def packet_path(tmp_path, monkeypatch):
         ("hf-detr-normaliser-divided-twice", "RANK-01", "losses_of_ranks"),
         ("plausible-mean-of-micro-batches", "RANK-09", "losses_of_steps"),
         ("hf-deformable-class-cost-of-one", "API-09", "defaults"),
+        ("plausible-matcher-draws-a-sixteenth", "MASK-25", "point_counts"),
     ],
 )
 def test_a_packet_shows_what_ranks_micro_batches_and_constructors_do(name, rule_id, method, tmp_path, monkeypatch):

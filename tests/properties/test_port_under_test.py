@@ -28,7 +28,7 @@ THREE_LAYERS = {
     "denoising": None,
 }
 METHODS = ("loss", "losses_in_turn", "match", "denoising_indices", "denoising_group")
-METHODS += ("losses_of_ranks", "losses_of_steps", "defaults")
+METHODS += ("losses_of_ranks", "losses_of_steps", "defaults", "point_counts")
 
 
 class Stubborn(ReferencePort):
