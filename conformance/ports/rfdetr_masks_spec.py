@@ -13,7 +13,6 @@ from detr_conformance.reference.base_spec import differs
 from detr_conformance.reference.classification import binary_cross_entropy
 from detr_conformance.reference.family import MASKDINO
 from detr_conformance.reference.keys import LayerKeys
-from detr_conformance.reference.loss import flat
 from detr_conformance.reference.mask_terms import Compared, at_nearest_points_of_target, sum_over_pairs
 from detr_conformance.reference.masks import (
     MaskCosts,
@@ -26,6 +25,7 @@ from detr_conformance.reference.masks import (
     sampled,
     sampled_each,
 )
+from detr_conformance.reference.matcher import flat
 from detr_conformance.reference.normaliser import per_target_and_group
 from detr_conformance.reference.rounding import tracked_like
 from detr_conformance.reference.terms import TermInputs
