@@ -45,6 +45,9 @@ MASKS = {
 }
 
 
+POINTS = MASKS - {"L = 1"}
+
+
 def corners_of(case: LossCase) -> set[str]:
     """The corners that a case lies in."""
     groups, config = case.gt_groups, case.config
@@ -152,9 +155,18 @@ def report(judged: PortUnderTest, census: Census, capsys: pytest.CaptureFixture[
         ("transformers", "transformers_detr:masks_port", MASKS),
         ("transformers", "transformers_dfine:port", EVERYWHERE | {"distributions"}),
         ("transformers", "transformers_dfine:deimv2_port", VOTED | {"distributions"}),
+        ("rfdetr", "rfdetr:masks_port", POINTS),
         ("torch", "optimized:port", EVERYWHERE | BASE_ONLY),
     ],
-    ids=["ultralytics", "transformers", "transformers-masks", "transformers-dfine", "transformers-deimv2", "optimized"],
+    ids=[
+        "ultralytics",
+        "transformers",
+        "transformers-masks",
+        "transformers-dfine",
+        "transformers-deimv2",
+        "rfdetr-masks",
+        "optimized",
+    ],
 )
 def test_the_reference_agrees_with(
     package: str, factory: str, corners: set[str], cases: int, capsys: pytest.CaptureFixture[str]
