@@ -133,7 +133,7 @@ def stop_gradient(array: Any) -> Any:
 
 def placed(values: Any, places: tuple[np.ndarray, ...], others: Any) -> Any:
     """These values in their places, and others around them."""
-    row = np.arange(others.size).reshape(others.shape) + len(values)
+    row = np.arange(math.prod(others.shape)).reshape(others.shape) + len(values)
     row[places] = np.arange(len(values))
     return np.concatenate([values, others.reshape(-1)])[row]
 

@@ -44,6 +44,7 @@ FAMILIES_OF = {
     "matched_boxes": {"REG"},
     "guard": {"BOX"},
     "extra_terms": {"MASK", "DIST"},
+    "mask_points": {"MASK"},
     "gain": {"CLASS", "REG"},
     "options": {"CLASS", "REG", "AUX"},
     "layer": {"CLASS", "REG"},

@@ -67,7 +67,8 @@ class RFDETRMasksPort(RFDETRPort):
 
     name = "rfdetr-masks"
     profile = RFDETR_MASKS
-    capabilities = RFDETRPort.capabilities | {"mask_points"}
+    capabilities = RFDETRPort.capabilities | {"mask_points", "point_counts"}
+    dtypes = frozenset({"float32"})  # masks of targets are read in float32, whatever the points are
 
     def build(self, case: LossCase) -> SetCriterion:
         """With losses and costs of masks, where the case has some."""
@@ -99,6 +100,12 @@ class RFDETRMasksPort(RFDETRPort):
         loss.matcher.points = tensors.constants.get("cost_points")
         return super().call(loss, case, tensors)
 
+    def point_counts(self, case: LossCase) -> Mapping[str, int]:
+        """What the samplers of criterion and matcher are asked for."""
+        loss = self.build(case)
+        self.call(loss, case, tensors_of(case))
+        return {"losses": loss.asked, "matcher": loss.matcher.asked}
+
     def matcher(self, case: LossCase) -> Callable[..., object]:
         """The matcher, told of groups and points."""
         matcher = self.build(case).matcher
@@ -107,21 +114,26 @@ class RFDETRMasksPort(RFDETRPort):
 
 
 class CriterionAtPoints(SetCriterion):  # type: ignore[misc]  # the package has no types here
-    """Looks at the points of `points_of`, from the pairs of a layer."""
+    """Looks at the points of `points_of`, from the pairs of a layer; `asked` is the number that it last wanted."""
 
     points_of: Callable[..., torch.Tensor]
+    asked: int
 
     def loss_masks(self, outputs: Any, targets: Any, indices: Any, num_boxes: Any) -> Any:
         """The package's own losses at these points."""
         drawn = mock.Mock(return_value=self.points_of(indices))
         with mock.patch.object(criterion, "get_uncertain_point_coords_with_randomness", drawn):
-            return super().loss_masks(outputs, targets, indices, num_boxes)
+            losses = super().loss_masks(outputs, targets, indices, num_boxes)
+        if drawn.called:
+            self.asked = drawn.call_args.args[2]
+        return losses
 
 
 class ImageByImage(HungarianMatcher):  # type: ignore[misc]  # as above
-    """Compares masks at `points`, those of each image on their own."""
+    """Compares masks at `points`, those of each image on their own; `asked` is the number that it last wanted."""
 
     points: torch.Tensor | None = None
+    asked: int
 
     def forward(self, outputs: Any, targets: Any, group_detr: int = 1, **more: Any) -> Any:
         """The pairs of each image."""
@@ -131,9 +143,12 @@ class ImageByImage(HungarianMatcher):  # type: ignore[misc]  # as above
         found: list[Any] = []
         for image, (target, points) in enumerate(zip(targets, self.points, strict=True)):
             own = {name: each[image : image + 1] for name, each in outputs.items() if isinstance(each, torch.Tensor)}
-            with mock.patch.object(torch, "rand", mock.Mock(return_value=points[None])):
-                pairs = super().forward(own, [target], group_detr) if len(target["labels"]) else [(nothing, nothing)]
-            found += pairs
+            if not len(target["labels"]):
+                found.append((nothing, nothing))
+                continue
+            with mock.patch.object(torch, "rand", mock.Mock(return_value=points[None])) as drawn:
+                found += super().forward(own, [target], group_detr)
+            self.asked = drawn.call_args.args[1]
         return found
 
 

@@ -28,6 +28,7 @@ class TransformersRfDetrPort(TransformersLwDetrPort):
     name = "transformers-rf-detr"
     profile = TRANSFORMERS_RFDETR
     capabilities = TransformersLwDetrPort.capabilities - {"defaults", "match"} | {"mask_points", "point_counts"}
+    dtypes = frozenset({"float32"})  # masks of targets are read in float32, whatever the points are
 
     def own_options(self, case: LossCase) -> dict[str, Any]:
         """With the gains of masks, which are those of their costs too."""

@@ -90,8 +90,8 @@ def number_of_points(port: PortUnderTest, case: LossCase) -> None:
         came, counts = port.point_counts(case.change(masks=masks)), port.spec.mask_points
         for who, wanted in (("losses", counts.losses(*size)), ("matcher", counts.matcher(*size))):
             assert came[who] == wanted, (
-                f"for predicted masks of {size[0]} x {size[1]} pixels, {case.images} images and {case.queries} queries "
-                f"the {who} must draw {wanted} points, drew {came[who]}"
+                f"for predicted masks of {size[0]} x {size[1]} pixels the {who} must draw {wanted} points; with "
+                f"{case.images} x {case.queries} queries it drew {came[who]}"
             )
 
 

@@ -47,6 +47,9 @@ MASKS = {
 }
 
 
+POINTS = MASKS - {"L = 1"}
+
+
 def corners_of(case: LossCase) -> set[str]:
     """The corners that a case lies in."""
     groups, config = case.gt_groups, case.config
@@ -155,6 +158,7 @@ def report(judged: PortUnderTest, census: Census, capsys: pytest.CaptureFixture[
         ("transformers", "transformers_dfine:port", EVERYWHERE | {"distributions"}),
         ("transformers", "transformers_dfine:deimv2_port", VOTED | {"distributions"}),
         ("lightly_train", "lightly_train:dfine_port", FOUR_LAYERS | {"distributions"}),
+        ("rfdetr", "rfdetr:masks_port", POINTS),
         ("torch", "optimized:port", EVERYWHERE | BASE_ONLY),
     ],
     ids=[
@@ -164,6 +168,7 @@ def report(judged: PortUnderTest, census: Census, capsys: pytest.CaptureFixture[
         "transformers-dfine",
         "transformers-deimv2",
         "lightly-dfine",
+        "rfdetr-masks",
         "optimized",
     ],
 )
