@@ -87,7 +87,7 @@ BUILT_IN = {
     ),
     "transformers-lw-detr": _transformers("transformers_detr", "lw_detr_port", "lwdetr", "LW-DETR and RF-DETR"),
     "transformers-rf-detr": _transformers(
-        "transformers_rfdetr", "port", "rfdetr-masks-transformers", "RF-DETR for segmentation"
+        "transformers_rfdetr", "port", "transformers-rfdetr", "RF-DETR for segmentation"
     ),
     "lightly-rtdetr": _lightly("lightly_train", "port", "rtdetr", "RTDETRCriterionv2"),
     "lightly-dfine": _lightly("lightly_train", "dfine_port", "lightly-dfine", "DFINECriterion"),

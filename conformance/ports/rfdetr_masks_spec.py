@@ -126,7 +126,7 @@ _TRANSFORMERS = "https://github.com/huggingface/transformers, src/transformers/l
 
 TRANSFORMERS_RFDETR = differs(
     FAMILY["lwdetr"],
-    "rfdetr-masks-transformers",
+    "transformers-rfdetr",
     extra_terms=(
         {
             name: replace(
