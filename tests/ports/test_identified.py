@@ -14,7 +14,9 @@ from .installed import require
 
 NEAREST = {
     "transformers-deimv2": "deim",
+    "transformers-rf-detr": "lwdetr",
     "lightly-dfine": "dfine",
+    "rfdetr-masks": "rfdetr",
     "mmdet-detr": "detr",
     "keras-dfine": "rtdetr",
     "paddledet": "paddle",
