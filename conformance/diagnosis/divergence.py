@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from detr_conformance.diagnosis.trace import Call, Event, Numbers, Return, generator_trace_of, trace_of
+from detr_conformance.numbers_by_name import gradient_name
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
@@ -206,7 +207,7 @@ def _returned_difference(judged: PortUnderTest, case: LossCase) -> Divergence | 
     gradients = {(key, name): grad for key, loss in wanted.items() for name, grad in loss.gradients.items()}
     return _difference(
         "gradients",
-        {f"{key} with respect to {name}": grad for (key, name), grad in gradients.items()},
-        {f"{key} with respect to {name}": returned.gradient(key, name) for key, name in gradients},
+        {gradient_name(key, name): grad for (key, name), grad in gradients.items()},
+        {gradient_name(key, name): returned.gradient(key, name) for key, name in gradients},
         case.dtype,
     )

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
+from detr_conformance.numbers_by_name import gradient_name
 from detr_conformance.ports.reference_port import GradientsOfReference, ReferencePort
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import DenoisingGroup, Matching
@@ -81,7 +82,7 @@ def observe(judged: PortUnderTest, case: LossCase) -> Observation:
     numbers = dict(returned.values)
     if _has_gradients(judged, case):
         named = ((key, name) for key in returned.values for name in returned.inputs())
-        numbers |= {f"{key} with respect to {name}": returned.gradient_of_parts(key, name) for key, name in named}
+        numbers |= {gradient_name(key, name): returned.gradient_of_parts(key, name) for key, name in named}
     return Observation(*_with_the_rest(judged, case, returned, numbers))
 
 
@@ -99,7 +100,7 @@ def observe_spec(spec: LossSpec, judged: PortUnderTest, case: LossCase) -> Obser
         numbers[key] = _with_bound(returned, key)
         for name, array in returned.inputs().items() if _has_gradients(judged, case) else ():
             grads = [loss.gradients[name] for loss in parts if name in loss.gradients]
-            numbers[f"{key} with respect to {name}"] = (
+            numbers[gradient_name(key, name)] = (
                 sum(grads[1:], start=grads[0]) if grads else track(np.zeros(array.shape))
             )
     return Observation(*_with_the_rest(of_spec, case, returned, numbers))

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from detr_conformance.numbers_by_name import gradient_name
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.tolerance import arithmetic
@@ -161,9 +162,7 @@ def trace_of(case: LossCase, spec: LossSpec, differentiate: bool = False) -> lis
     """
     trace = Trace(spec, differentiate)
     losses = Criterion(trace.spec, case.config)(deepcopy(oracle.inputs_of(case)), named=True)
-    by_input = {
-        f"{key} with respect to {name}": grad for key, loss in losses.items() for name, grad in loss.gradients.items()
-    }
+    by_input = {gradient_name(key, name): grad for key, loss in losses.items() for name, grad in loss.gradients.items()}
     taped = list(dropwhile(lambda event: not (isinstance(event, Call) and event.on_tape), trace.events))
     del trace.events[len(trace.events) - len(taped) :]
     if case.changes_matcher:

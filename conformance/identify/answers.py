@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from detr_conformance.identify.generated import expected_of, shown
+from detr_conformance.numbers_by_name import key_and_input
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
@@ -114,9 +115,9 @@ def got(answers: Answers, case: LossCase, name: str, spec: LossSpec) -> Any:  # 
     if name.startswith(GENERATED):
         return shown(answers.denoising_group(case, spec), case)[name.removeprefix(GENERATED)]
     returned = answers.losses(case, spec)
-    key, _, by = name.removesuffix(FINITE).partition(" by ")
+    key, of_input = key_and_input(name.removesuffix(FINITE))
     try:
-        value = returned.gradient(key, by) if by else returned.value(key)
+        value = returned.gradient(key, of_input) if of_input else returned.value(key)
         return bool(np.isfinite(value)) if name.endswith(FINITE) else value
     except AssertionError:
         return None
@@ -129,13 +130,13 @@ def predicted(case: LossCase, name: str, spec: LossSpec) -> Any:  # noqa: ANN401
         return pairs if name == MATCHING else _broken(pairs)
     if name.startswith(GENERATED):
         return expected_of(spec, case)[name.removeprefix(GENERATED)]
-    key, _, by = name.removesuffix(FINITE).partition(" by ")
+    key, of_input = key_and_input(name.removesuffix(FINITE))
     loss = oracle.expected_losses(case, spec).get(key)
     if loss is None:
         return None
-    if not by:
+    if not of_input:
         return bool(np.isfinite(loss.value.values)) if name.endswith(FINITE) else loss.value
-    return loss.gradients.get(by, track(np.zeros(_input(case, by).shape)))
+    return loss.gradients.get(of_input, track(np.zeros(_input(case, of_input).shape)))
 
 
 def is_certain(case: LossCase, spec: LossSpec) -> bool:

@@ -23,6 +23,7 @@ from detr_conformance.identify.cases import (
 )
 from detr_conformance.identify.generated import names_of
 from detr_conformance.identify.question import CHOICE_OF_TERM, Question
+from detr_conformance.numbers_by_name import gradient_name
 from detr_conformance.properties.case import LossCase
 
 Can = Callable[[str], bool]
@@ -87,7 +88,7 @@ def _about_class(can: Can, maker: CaseMaker) -> Question:
     return Question(
         f"{maker.kind} losses{' and their gradients' if by_gradient else ''}",
         ("score", "class_total", "labels", "options"),
-        lambda _: ["loss_class", "loss_class_aux", *["loss_class with respect to pred_scores"] * by_gradient],
+        lambda _: ["loss_class", "loss_class_aux", *[gradient_name("loss_class", "pred_scores")] * by_gradient],
         lambda: numbered(maker.unambiguous),
         kind=maker.kind,
     )

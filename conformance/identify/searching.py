@@ -15,6 +15,7 @@ from detr_conformance.identify.elimination import Hypotheses, Outcome, eliminate
 from detr_conformance.identify.question import CHOICE_OF_TERM, Choice, Question, term_used
 from detr_conformance.identify.questions import questions
 from detr_conformance.identify.structure import fitting, keys_of_losses, plan_of_layers
+from detr_conformance.numbers_by_name import gradient_name
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import CLASSIFICATION, LossCase
 from detr_conformance.properties.port import Port, keys_of
@@ -232,7 +233,7 @@ class Search:
         losses = oracle.expected_losses(case, spec)
         names = [key for key in losses if self.answers.can("denoising") or not key.endswith("_dn")]
         if self.answers.can("gradients"):
-            names += [f"{key} with respect to {name}" for key in names for name in losses[key].gradients]
+            names += [gradient_name(key, name) for key in names for name in losses[key].gradients]
         return names
 
 

@@ -38,6 +38,7 @@ def section_of(name: str) -> str:
     return text
 
 
+@pytest.mark.filterwarnings("default")  # mmdet and Paddle warn where they are imported
 @pytest.mark.parametrize("file", CASES, ids=lambda file: file.stem)
 def test_the_port_breaks_the_rule_on_this_case(file: Path) -> None:
     name, rule = finding_of(file)

@@ -13,18 +13,21 @@ from detr_conformance.resolve import BUILT_IN, resolve
 from .installed import require
 
 NEAREST = {
+    "transformers-dfine": "rtdetr",
     "transformers-deimv2": "deim",
+    "transformers-deformable-masks": "deformable",
     "transformers-rf-detr": "lwdetr",
     "lightly-dfine": "dfine",
     "rfdetr-masks": "rfdetr",
     "mmdet-detr": "detr",
-    "keras-dfine": "rtdetr",
+    "keras-dfine": "dfine",
     "paddledet": "paddle",
 }
 """The member of the family that a port with a spec of its own is nearest to."""
 
 
 @pytest.mark.thorough
+@pytest.mark.filterwarnings("default")  # mmdet and Paddle warn where they are imported
 @pytest.mark.usefixtures("shapes_unchecked")
 @pytest.mark.parametrize("name", [name for name, built_in in BUILT_IN.items() if built_in.version])
 def test_the_nearest_member_is_named(name: str) -> None:
