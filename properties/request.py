@@ -20,7 +20,8 @@ class Request:
         layers: number of decoder layers; `images`, `queries` and `classes` likewise.
         targets: number of targets of one image. Above `queries` some go without a query.
         all_empty: no image has a target.
-        denoising: never, sometimes or always with denoising queries; a batch without targets has none.
+        denoising: never, sometimes or always with denoising queries, or where the port declares them; a batch without
+            targets has none.
         aux_loss: values to choose from; False only where the port declares `no_aux`.
         uni_match: values to choose from; True only where the port declares `uni_match`.
         near: predictions lie near targets for the most part; otherwise anywhere.
@@ -92,7 +93,8 @@ class Request:
             config.aux_loss in self.aux_loss,
             config.use_uni_match in self.uni_match,
             case.dtype == self.dtype,
-            self.denoising == "sometimes" or (self.denoising == "always") == (case.denoising is not None),
+            self.denoising in ("sometimes", "where declared")
+            or (self.denoising == "always") == (case.denoising is not None),
             self.matcher_options or not case.changes_matcher,
             self.query_groups[0] <= config.query_groups <= self.query_groups[1],
             self.extra == "sometimes" or (self.extra == "always") == bool(case.records()),

@@ -247,7 +247,8 @@ def loss_cases(draw: Draw, request: Request = Request(), domain: Domain = Domain
         special=draw(st.sampled_from(((), request.special))),
         dtype=request.dtype,
     )
-    with_denoising = request.denoising == "always" or (request.denoising == "sometimes" and draw(st.booleans()))
+    wanted = request.denoising in ("always", "where declared")
+    with_denoising = wanted or (request.denoising == "sometimes" and draw(st.booleans()))
     groups, surplus = draw(st.integers(1, 3)), draw(st.integers(0, 1)) if domain.surplus else 0
     subset = domain.denoising_subset and draw(st.booleans())
     case = assemble(sizes, config, numbers, request)

@@ -75,6 +75,11 @@ class Identification(msgspec.Struct, frozen=True, kw_only=True):
         return [each for each in self.findings if each.differs]
 
     @property
+    def unknown(self) -> list[Finding]:
+        """The fields in which the port does something that no member of the family is known to do."""
+        return [each for each in self.findings if each.told == "none fits"]
+
+    @property
     def untold(self) -> list[Finding]:
         """The fields of which it could not be told what the port does."""
         return [each for each in self.findings if each.told in ("several", "not asked")]

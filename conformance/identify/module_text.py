@@ -15,12 +15,20 @@ HEAD = '''"""{about}"""
 '''
 
 
-def module_of(port: str, nearest: str, differences: Sequence[Finding]) -> str:
-    """A module whose `SPEC` is a member of the family with some fields decided otherwise."""
+def module_of(port: str, nearest: str, findings: Sequence[Finding], is_exact: bool) -> str:
+    """A module whose `SPEC` is a member of the family with some fields decided otherwise.
+
+    Args:
+        port: name of the port.
+        nearest: that of the member.
+        findings: field by field.
+        is_exact: whether the member explains every answer.
+    """
+    about, differences = _about(port, findings, is_exact), [each for each in findings if each.differs]
     if not differences:
-        head = HEAD.format(about=_about(port, "exactly"), imports="from detr_conformance.reference import FAMILY")
+        head = HEAD.format(about=about, imports="from detr_conformance.reference import FAMILY")
         return f'{head}SPEC = FAMILY["{nearest}"]\n'
-    lines = [HEAD.format(about=_about(port, "with differences"), imports=_imports(differences)) + "SPEC = differs("]
+    lines = [HEAD.format(about=about, imports=_imports(differences)) + "SPEC = differs("]
     lines += [f'    FAMILY["{nearest}"],', f"    {spec_name(port)!r},"]
     for finding in differences:
         [option, *_] = finding.options
@@ -35,9 +43,14 @@ def spec_name(port: str) -> str:
     return f"{name}-identified" if name in FAMILY else name
 
 
-def _about(port: str, how: str) -> str:
+def _about(port: str, findings: Sequence[Finding], is_exact: bool) -> str:
     """The docstring; a port's name cannot end it."""
-    return f"What the port {spec_name(port)} decides, as `detr-conformance identify` found it: {how}."
+    how = "exactly" if is_exact else "as far as it could be told"
+    about = f"What the port {spec_name(port)} decides, as `detr-conformance identify` found it: {how}."
+    guesses = [each.field for each in findings if each.told == "none fits"]
+    if not guesses:
+        return about
+    return f"{about}\n\nA guess, because nothing known explains the port's answers: {', '.join(guesses)}.\n"
 
 
 def _imports(differences: Sequence[Finding]) -> str:

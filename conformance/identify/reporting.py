@@ -31,17 +31,19 @@ def report_of(search: Search) -> Identification:
     """Everything that was found out."""
     answers, nearest = search.answers, search.nearest
     findings = list(_findings(search))
-    differences = [each for each in findings if each.differs]
+    # What nothing known explains is no decision of the nearest member.
+    is_known = not any(each.told == "none fits" for each in findings)
+    is_exact = is_known and not search.unexplained and not any(each.differs for each in findings)
     return Identification(
         suite=Suite(name="detr-conformance", version=__version__),
         port=visible(answers.port.name),
         nearest=nearest,
-        is_exact=not differences and not search.unexplained,
+        is_exact=is_exact,
         findings=findings,
-        unexplained=search.unexplained,
+        unexplained=list(dict.fromkeys(search.unexplained)),
         refusals=[visible(f"{reason}, asked for: {asked}") for reason, asked in answers.refusals.items()],
         not_asked=list(_not_asked(answers)),
-        spec=module_of(answers.port.name, nearest[0], differences),
+        spec=module_of(answers.port.name, nearest[0], findings, is_exact),
     )
 
 

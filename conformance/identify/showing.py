@@ -19,6 +19,7 @@ def show(found: Identification, console: Console | None = None) -> None:
     console.print(_table(found))
     _verdict(found, console)
     _listed("it differs in", [_decided(each) for each in found.differences], console)
+    _listed("nothing known fits in", [each.field for each in found.unknown], console)
     _listed("could not tell", [_untold(each) for each in found.untold], console)
     _listed("not asked", found.not_asked, console)
     _listed("not explained", found.unexplained, console)
@@ -58,7 +59,7 @@ def _decided(finding: Finding) -> str:
 def _untold(finding: Finding) -> str:
     if finding.told == "not asked":
         return f"{finding.field}: {finding.evidence}"
-    return f"{finding.field}: {' or '.join(one_line(each.sentence) for each in finding.options)}"
+    return f"{finding.field}: {' Or: '.join(one_line(each.sentence) for each in finding.options)}"
 
 
 def _listed(title: str, lines: list[str], console: Console) -> None:

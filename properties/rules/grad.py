@@ -127,13 +127,14 @@ def boxes_apart_are_pulled_together(port: PortUnderTest, case: LossCase) -> None
 @rule(
     "GRAD-08",
     source="Carion et al., DETR, arXiv 2005.12872, section 3.2: a sum over layers",
-    request=replace(ANY, layers=(2, 4)),
+    request=replace(ANY, layers=(3, 4), targets=(1, 4), denoising="where declared"),
     needs={"gradients"},
 )
 def each_part_by_its_own_layers(port: PortUnderTest, case: LossCase) -> None:
-    """The main losses have no gradient with respect to an auxiliary layer, the auxiliary ones none to the main layer,
-    the denoising losses none by ordinary predictions, and the others none by those of denoising queries."""
-    returned = port.loss(case)
+    """Every part of the loss has the gradient of its formula with respect to its own layers, and none with respect to
+    others: the main losses none to an auxiliary layer, the auxiliary ones none to the main layer, the denoising losses
+    none to ordinary predictions, and the others none to those of denoising queries."""
+    expected, returned = port.expected(case), port.loss(case)
     for key in returned.values:
         for name in returned.inputs():
             if name.startswith("dn") == key.endswith("_dn"):
@@ -144,6 +145,7 @@ def each_part_by_its_own_layers(port: PortUnderTest, case: LossCase) -> None:
             assert worst == 0.0, (
                 f"gradient of {key} with respect to the layers of {name} that it does not look at is {worst:.3g}"
             )
+    returned.assert_gradients(expected)
 
 
 @rule(
