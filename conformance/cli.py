@@ -6,7 +6,7 @@ import argparse
 import io
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from detr_conformance import __version__
 from detr_conformance.commands import COMMANDS
@@ -14,7 +14,11 @@ from detr_conformance.errors import UsageError, one_line
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence."""
+    """Says what is wrong in one sentence, and takes no option for another whose name it begins."""
+
+    def __init__(self, **options: Any) -> None:
+        """As argparse has it, without abbreviations."""
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         """Refuse the command line."""

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import io
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import ModuleType
@@ -128,9 +128,7 @@ def _port(options: CheckOptions) -> Port:
 def _built_in(options: CheckOptions) -> Port:
     name = options.port
     if name not in BUILT_IN:
-        close = difflib.get_close_matches(name, BUILT_IN, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise UsageError(f"unknown port {one_line(name)!r}: {hint}built-in are {', '.join(BUILT_IN)}; {OTHER_PORTS}")
+        raise UsageError(f"unknown port {one_line(name)!r}: {_meant(name, BUILT_IN)}built-in are {', '.join(BUILT_IN)}; {OTHER_PORTS}")
     if options.adapter or options.denoising:
         raise UsageError(f"--adapter and --denoising do not go with the built-in port {name}: leave them out")
     built_in = BUILT_IN[name]
@@ -146,6 +144,12 @@ def _built_in(options: CheckOptions) -> Port:
     except (Exception, SystemExit) as error:
         raise UsageError(f"the port {name} cannot be loaded ({described(error)}): reinstall its package") from error
     return port
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """A question for who has misspelt a name; empty where nothing is like it."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}? " if close else ""
 
 
 def _own(options: CheckOptions) -> Port:
@@ -241,7 +245,7 @@ def _profile(options: CheckOptions, port: Port) -> LossSpec:
         raise UsageError(f"--profile {chosen} is {type(found).__name__}, expected a LossSpec")
     owner = f"port {one_line(port.name)!r} names the" if options.profile is None else "there is no"
     raise UsageError(
-        f"{owner} profile {one_line(chosen)!r}: choose one of {', '.join(FAMILY)}, "
+        f"{owner} profile {one_line(chosen)!r}: {_meant(chosen, FAMILY)}choose one of {', '.join(FAMILY)}, "
         "or package.module:SPEC, with --profile"
     )
 

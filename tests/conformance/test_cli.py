@@ -37,6 +37,8 @@ BAD_COMMANDS = {
     "check": "required: PORT",
     "check refrence": "did you mean reference?",
     "check reference --level huge": "invalid choice: 'huge'",
+    "check reference --profil rtdetr": "unrecognized arguments: --profil",
+    "check reference --profile rtdtr": "did you mean rtdetr? choose one of",
     "check reference --profile nobody": "there is no profile 'nobody': choose one of ultralytics, rtdetr",
     "check reference -k BOX": "unrecognized arguments: -k BOX, pytest's go after --",
     "check reference --targets a.json --case b.json": "not allowed with argument",
