@@ -128,7 +128,8 @@ def _port(options: CheckOptions) -> Port:
 def _built_in(options: CheckOptions) -> Port:
     name = options.port
     if name not in BUILT_IN:
-        raise UsageError(f"unknown port {one_line(name)!r}: {_meant(name, BUILT_IN)}built-in are {', '.join(BUILT_IN)}; {OTHER_PORTS}")
+        known = f"built-in are {', '.join(BUILT_IN)}; {OTHER_PORTS}"
+        raise UsageError(f"unknown port {one_line(name)!r}: {_meant(name, BUILT_IN)}{known}")
     if options.adapter or options.denoising:
         raise UsageError(f"--adapter and --denoising do not go with the built-in port {name}: leave them out")
     built_in = BUILT_IN[name]

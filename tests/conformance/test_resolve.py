@@ -69,7 +69,7 @@ REFUSED = {
     "sample_ports:UnknownDtype": "unknown dtype 'fp32', known are: float16",
     "sample_ports:NamelessPort": "NamelessPort.name is None, expected a str",
     "sample_ports:LacksGain": "port 'odd': options['loss_gain'][0] is {'class': 1.0} and lacks 'bbox', expected a",
-    "sample_ports:UnknownProfile": "names the profile 'ultra': choose one of ultralytics, rtdetr, detr, ",
+    "sample_ports:UnknownProfile": "names the profile 'ultra': did you mean ultralytics? choose one of ultralytics, ",
     "sample_ports:Explosive": "it raised RuntimeError: boom",
 }
 
