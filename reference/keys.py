@@ -120,7 +120,7 @@ class KeyTable(ABC):
 
 @dataclass(frozen=True)
 class SummedKeys(KeyTable):
-    """The canonical keys themselves; those of denoising queries are there, and zero, without any too."""
+    """The canonical keys themselves; without denoising queries, theirs are zero."""
 
     def expected(self, call: Call) -> Sequence[frozenset[str]]:
         """Twelve keys, or six without auxiliary losses; for each extra term as many."""
