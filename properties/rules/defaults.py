@@ -31,8 +31,8 @@ def any_case(level: str, classification: str) -> list[LossCase]:  # noqa: ARG001
     should="a trainer that passes every option, as the recipes do, meets none of the defaults",
 )
 def constructor_defaults(port: PortUnderTest, case: LossCase) -> None:
-    """A loss that is built with nothing but the choice of its classification loss has the gamma, the alpha and the gains
-    that the profile's members were published with, and so has its matcher."""
+    """A loss that is built with nothing but the choice of its classification loss has the gamma, the alpha and the
+    gains that the profile's members were published with, and so has its matcher."""
     wrong = []
     for kind in sorted(port.spec.recipe.keys() & port.port.capabilities):
         found = port.defaults(case.change(**CLASSIFICATION[kind]))

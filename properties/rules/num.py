@@ -72,7 +72,7 @@ def saturated_logits(port: PortUnderTest, case: LossCase) -> None:
     source="a training loop must see a broken prediction: nothing is replaced or hidden",
     request=replace(TAME, queries=(2, 6), targets=(1, 3), denoising="never"),
     convention=NON_FINITE,
-    should="a training run that goes well has finite predictions; this is about how soon a run that goes wrong is noticed",
+    should="a training run that goes well has finite predictions; this says how soon one that goes wrong is noticed",
 )
 def non_finite_predictions_stay_visible(port: PortUnderTest, case: LossCase) -> None:
     """NaN in a matched box makes the box losses NaN, in an unmatched one leaves them; a NaN logit makes loss_class NaN;

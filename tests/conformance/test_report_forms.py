@@ -124,7 +124,7 @@ def test_a_remark_is_told_in_every_form_and_makes_no_test_of_the_ci_system_fail(
     assert "remark NUM-05 non finite predictions stay visible" in console
     assert "\nconformant, 1 remark: " in console
     for text in (" ".join(console.split()), markdown(report), page(report), junit(report)):
-        assert "this is about how soon a run that goes wrong is noticed" in text
+        assert "this says how soon one that goes wrong is noticed" in text
     [suite] = ET.fromstring(junit(report).encode())  # noqa: S314  # our own
     assert [suite.get(each) for each in ("failures", "errors", "skipped")] == ["0", "0", "1"]
     assert "remark: why" in {element.get("message") for element in suite.iter("skipped")}
