@@ -77,7 +77,7 @@ class Identification(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def unknown(self) -> list[Finding]:
         """The fields in which the port does something that no member of the family is known to do."""
-        return [each for each in self.findings if each.told == "none fits"]
+        return [each for each in self.findings if each.told == "none fits" and not self.is_exact]
 
     @property
     def untold(self) -> list[Finding]:

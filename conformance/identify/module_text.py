@@ -48,7 +48,7 @@ def _about(port: str, findings: Sequence[Finding], is_exact: bool) -> str:
     how = "exactly" if is_exact else "as far as it could be told"
     about = f"What the port {spec_name(port)} decides, as `detr-conformance identify` found it: {how}."
     guesses = [each.field for each in findings if each.told == "none fits"]
-    if not guesses:
+    if is_exact or not guesses:
         return about
     return f"{about}\n\nA guess, because nothing known explains the port's answers: {', '.join(guesses)}.\n"
 

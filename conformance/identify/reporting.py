@@ -31,9 +31,7 @@ def report_of(search: Search) -> Identification:
     """Everything that was found out."""
     answers, nearest = search.answers, search.nearest
     findings = list(_findings(search))
-    # What nothing known explains is no decision of the nearest member.
-    is_known = not any(each.told == "none fits" for each in findings)
-    is_exact = is_known and not search.unexplained and not any(each.differs for each in findings)
+    is_exact = not search.unexplained and not any(each.differs for each in findings)
     return Identification(
         suite=Suite(name="detr-conformance", version=__version__),
         port=visible(answers.port.name),
