@@ -7,27 +7,29 @@ import sys
 from itertools import islice
 
 import msgspec
+import numpy as np
 import pytest
 
 from detr_conformance.cli import main
 from detr_conformance.identify import apart
 from detr_conformance.identify.alternatives import largest_float
+from detr_conformance.identify.answers import Answers, got, predicted
 from detr_conformance.identify.found import Identification
 from detr_conformance.identify.reporting import report_of
 from detr_conformance.identify.searching import Search
+from detr_conformance.numbers_by_name import gradient_name
 from detr_conformance.options import CheckOptions
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties import oracle
 from detr_conformance.properties.drawing import pool
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.strategies import Domain
-from detr_conformance.reference import FAMILY, RTDETR, replace_in
+from detr_conformance.reference import FAMILY, RTDETR, ULTRALYTICS, replace_in
 from detr_conformance.report import Diagnosis, KnownMistake
 from detr_conformance.reports import facts
 from detr_conformance.resolve import resolve
 from tests.conformance import identified_ports as ports
 from tests.correct.ports import CORRECT
-from tests.thorough import thorough_but
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # hundreds of calls of the reference for each port
 
@@ -41,7 +43,16 @@ def finding(found, field):
     return next(each for each in found.findings if each.field == field)
 
 
-@pytest.mark.parametrize("name", thorough_but(["detr"], FAMILY))
+def test_a_gradient_that_is_asked_for_is_the_one_that_is_named(small_case):
+    name, port = gradient_name("loss_class", "pred_scores"), ReferencePort()
+    asked = got(Answers(port, lambda _: None), small_case, name, ULTRALYTICS)
+    assert np.array_equal(asked, port.loss(small_case).gradients["loss_class"]["pred_scores"])
+    assert np.array_equal(predicted(small_case, name, ULTRALYTICS).values, asked)
+    assert asked.any()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", FAMILY)
 def test_every_member_of_the_family_is_named(name):
     _, found = identify(ReferencePort(FAMILY[name]))
     assert found.nearest == [name]
