@@ -106,24 +106,29 @@ def sampled_each(
     masks: Float[Array, "masks height width"], points: Float[np.ndarray, "masks points 2"]
 ) -> Float[Array, "masks points"]:
     """Values of masks, each at points of its own; otherwise as `sampled`."""
+    return between(masks, *_positions(points, masks))
+
+
+def between(
+    masks: Float[Array, "masks height width"],
+    columns: Float[np.ndarray, "masks points"],
+    rows: Float[np.ndarray, "masks points"],
+) -> Float[Array, "masks points"]:
+    """Values of masks bilinearly, each at positions of its own in pixels; that of the first centre is 0."""
     each = np.arange(len(masks))[:, None]
-    parts = (
-        masks[each, row.pixel, column.pixel] * row.weight * column.weight for row, column in _taps_at(points, masks)
-    )
-    return reduce(add, parts)
+    both = product(taps(rows, masks.shape[1]), taps(columns, masks.shape[2]))
+    return reduce(add, (masks[each, row.pixel, column.pixel] * row.weight * column.weight for row, column in both))
 
 
 def sampled_each_with_border(
     masks: Float[Array, "masks height width"], points: Float[np.ndarray, "masks points 2"]
 ) -> Float[Array, "masks points"]:
     """As `sampled_each`, but around a mask its outermost pixels go on."""
-    each = np.arange(len(masks))[:, None]
     columns, rows = (
-        taps(np.minimum(np.maximum(positions, 0.0), pixels - 1.0), pixels)
+        np.minimum(np.maximum(positions, 0.0), pixels - 1.0)
         for positions, pixels in zip(_positions(points, masks), masks.shape[:0:-1], strict=True)
     )
-    both = [(row, column) for row in rows for column in columns]
-    return reduce(add, (masks[each, row.pixel, column.pixel] * row.weight * column.weight for row, column in both))
+    return between(masks, columns, rows)
 
 
 def nearest_each(

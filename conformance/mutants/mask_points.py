@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
-from operator import add
 
 import numpy as np
 from jaxtyping import Float
@@ -17,7 +15,7 @@ from detr_conformance.reference.classification import sigmoid
 from detr_conformance.reference.family import MASKDINO
 from detr_conformance.reference.layers import Stack, Weights, every_layer, no_layer
 from detr_conformance.reference.mask_terms import Compared, at_points_of_target, main_layer
-from detr_conformance.reference.masks import OfMap, dice_at_points, entropy_at_points, focal, sampled_each, taps
+from detr_conformance.reference.masks import OfMap, between, dice_at_points, entropy_at_points, focal, sampled_each
 from detr_conformance.reference.matcher import flat
 from detr_conformance.reference.rounding import plain
 from detr_conformance.reference.tape import Array, stop_gradient
@@ -48,16 +46,6 @@ def by_nearest_pixel(masks: Masks, points: Points) -> Values:
     columns = np.minimum((points[..., 0] * width).astype(np.int64), width - 1)
     rows = np.minimum((points[..., 1] * height).astype(np.int64), height - 1)
     return masks[np.arange(len(masks))[:, None], rows, columns]
-
-
-def between(masks: Masks, columns: Objects, rows: Objects) -> Values:
-    """Bilinearly, at positions in pixels."""
-    each = np.arange(len(masks))[:, None]
-    of_rows, of_columns = taps(rows, masks.shape[1]), taps(columns, masks.shape[2])
-    parts = [
-        masks[each, row.pixel, column.pixel] * row.weight * column.weight for row in of_rows for column in of_columns
-    ]
-    return reduce(add, parts)
 
 
 def corners_aligned(masks: Masks, points: Points) -> Values:
