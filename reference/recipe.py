@@ -40,3 +40,12 @@ def published(link: str, **options: Any) -> dict[str, Published]:
 def gains(of_class: float, bbox: float = 5.0, giou: float = 2.0) -> dict[str, float]:
     """Gains of losses or costs by term."""
     return {"class": of_class, "bbox": bbox, "giou": giou}
+
+
+def flattened(options: Mapping[str, Any]) -> dict[str, float]:
+    """Every number of these options by its name; gains term by term."""
+    flat: dict[str, float] = {}
+    for name, value in options.items():
+        by_term = isinstance(value, Mapping)
+        flat |= {f"{name}[{term!r}]": gain for term, gain in value.items()} if by_term else {name: value}
+    return flat

@@ -7,19 +7,26 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import numpy as np
+from jaxtyping import Float
 
 from detr_conformance.numbers_by_name import gradient_name
 from detr_conformance.ports.reference_port import GradientsOfReference, ReferencePort
-from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.case import CLASSIFICATION, LossCase
+from detr_conformance.properties.global_state import changed, generators_elsewhere, snapshot
 from detr_conformance.properties.port import DenoisingGroup, Matching
 from detr_conformance.properties.port_under_test import PortUnderTest, ReturnedLosses
 from detr_conformance.properties.tolerance import budget_shares
 from detr_conformance.properties.transforms import in_bfloat16, select_images, shared_out, with_other_targets
 from detr_conformance.reference import Loss, LossSpec, Tracked, track
+from detr_conformance.reference.recipe import flattened
 
-Way = Literal["once", "in turn", "in ranks"]
-"""How a port is asked: case by case; several cases of one object; the images of a case shared among ranks."""
+Way = Literal["once", "in turn", "in ranks", "around", "by default"]
+"""How a port is asked: case by case; several cases of one object; the images of a case shared among ranks; what a call
+changes around it; what the constructor sets where nothing is passed."""
 MOST_RANKS = 3
+
+NEAR = 1e-3
+"""Boxes that differ by less, as logits, come from the same draw."""
 
 USUAL = ("float32", "float64")
 """What a loss may be in without a word: of these ports choose freely."""
@@ -70,6 +77,21 @@ def drawn(case: LossCase) -> set[str]:
     if max(case.gt_groups, default=0) > case.generator.num_dn:
         return {"denoised targets", "denoising labels", "denoising boxes"}
     return noisy(case)
+
+
+def has_boxes_of(one: Observation, other: Observation | None) -> bool:
+    """Whether every denoised box of one is among the other's, whatever their order."""
+    if other is None or any("denoising boxes" not in each.numbers for each in (one, other)):
+        return False
+    boxes, among = _denoised_boxes(one), _denoised_boxes(other)
+    near = np.isclose(boxes[:, None], among[None], rtol=NEAR, atol=NEAR).all(axis=-1)
+    return len(boxes) > 0 and bool(near.any(axis=1).all())
+
+
+def _denoised_boxes(observed: Observation) -> Float[np.ndarray, "slots 4"]:
+    """Boxes of the slots that are not padding: padding has no label."""
+    labels = observed.numbers["denoising labels"]
+    return observed.numbers["denoising boxes"][labels.any(axis=-1)]
 
 
 def observe(judged: PortUnderTest, case: LossCase) -> Observation:
@@ -126,36 +148,51 @@ def _with_bound(returned: ReturnedLosses, key: str) -> Tracked:
     return Tracked(returned.values[key], sum(loss.magnitude for loss in _parts(returned, key)))
 
 
-def observe_several(judged: PortUnderTest, case: LossCase, way: Way) -> Observation:
-    """Ask a port for the losses of several cases.
-
-    Those of one object, one after the other, and of the first once more; or those of ranks that share the images.
+def observe_otherwise(judged: PortUnderTest, case: LossCase, way: Way) -> Observation:
+    """Ask a port for its losses in another way than once, and for what this way alone shows.
 
     Raises:
         PortError: it gives no answer.
     """
-    calls = _several(judged, judged, case, way)
+    calls = _calls(judged, judged, case, way)
     numbers = {f"{key} of call {n}": one.values[key] for n, one in enumerate(calls) for key in one.values}
-    return Observation(numbers, _keys_of(calls))
+    return Observation(numbers, _keys_of(calls) | _facts(judged, case, way))
 
 
-def observe_spec_several(spec: LossSpec, judged: PortUnderTest, case: LossCase, way: Way) -> Observation:
+def observe_spec_otherwise(spec: LossSpec, judged: PortUnderTest, case: LossCase, way: Way) -> Observation:
     """The same of a port of a spec, with bounds.
 
     Raises:
         PortError: it gives no answer.
     """
     of_spec = PortUnderTest(_Declaring(spec, judged), judged.spec)
-    calls = _several(of_spec, judged, case, way)
+    calls = _calls(of_spec, judged, case, way)
     numbers = {f"{key} of call {n}": _with_bound(one, key) for n, one in enumerate(calls) for key in one.values}
-    return Observation(numbers, _keys_of(calls))
+    return Observation(numbers, _keys_of(calls) | _facts(of_spec, case, way))
 
 
-def _several(asked: PortUnderTest, judged: PortUnderTest, case: LossCase, way: Way) -> list[ReturnedLosses]:
+def _calls(asked: PortUnderTest, judged: PortUnderTest, case: LossCase, way: Way) -> list[ReturnedLosses]:
     """The answers of the port that is asked, to what the port that is judged can be asked for."""
     if way == "in ranks":
         return asked.losses_of_ranks(shared_out(case, min(case.images, MOST_RANKS)))
-    return asked.losses_in_turn(_in_turn(judged, case))
+    return asked.losses_in_turn(_in_turn(judged, case)) if way == "in turn" else [asked.loss(case)]
+
+
+def _facts(asked: PortUnderTest, case: LossCase, way: Way) -> dict[str, Any]:
+    """What a way of asking shows beside the losses."""
+    if way == "around":
+        with generators_elsewhere():
+            before = snapshot()
+            asked.loss(case)
+            return {"changed around it": changed(before, snapshot())}
+    return _defaults(asked, case) if way == "by default" else {}
+
+
+def _defaults(asked: PortUnderTest, case: LossCase) -> dict[str, Any]:
+    """What the constructor sets with each classification loss that has a recipe."""
+    kinds = sorted(asked.spec.recipe.keys() & asked.port.capabilities)
+    options = {kind: flattened(asked.defaults(case.change(**CLASSIFICATION[kind]))) for kind in kinds}
+    return {f"{name} with the {kind} loss": value for kind, own in options.items() for name, value in own.items()}
 
 
 def _keys_of(calls: Sequence[ReturnedLosses]) -> dict[str, Any]:

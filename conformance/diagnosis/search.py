@@ -16,12 +16,13 @@ from detr_conformance.diagnosis.observation import (
     Observation,
     Way,
     drawn,
+    has_boxes_of,
     losses_of_spec,
     noisy,
     observe,
-    observe_several,
+    observe_otherwise,
     observe_spec,
-    observe_spec_several,
+    observe_spec_otherwise,
 )
 from detr_conformance.mutants import MUSEUM, Mutant
 from detr_conformance.mutants.mutant import together
@@ -75,7 +76,7 @@ class Evidence:
         """Ask the port, and the reference."""
         self.judged = judged
         self.way = way
-        observe_port = observe if way == "once" else partial(observe_several, way=way)
+        observe_port = observe if way == "once" else partial(observe_otherwise, way=way)
         self.cases: list[LossCase] = []
         self.observed: list[Observation] = []
         for case in cases:
@@ -89,17 +90,19 @@ class Evidence:
             self.observed = [each.without(drawn(case)) for each, case in zip(self.observed, self.cases, strict=True)]
 
     def _draws_like_the_reference(self) -> bool:
-        """Whether draws can be compared: boxes with noise are the reference's somewhere, or labels everywhere."""
+        """Whether draws can be compared: noise is the reference's somewhere, in any order, or labels everywhere."""
         alike, differing = set[str](), set[str]()
         for place, case in enumerate(self.cases):
             unlike = self.unlike(place, self.right[place])
             alike |= (noisy(case) & self.observed[place].numbers.keys()) - unlike  # a choice of targets may recur
+            if has_boxes_of(self.observed[place], self.right[place]):
+                alike |= noisy(case) & {"denoising boxes"}
             differing |= drawn(case) & unlike
         return "denoising boxes" in alike or "denoising labels" not in differing
 
     def answers(self, spec: LossSpec, places: Iterable[int] | None = None) -> Iterator[Observation | None]:
         """What a spec answers case by case, or in these places; None where it raises."""
-        of_spec = observe_spec if self.way == "once" else partial(observe_spec_several, way=self.way)
+        of_spec = observe_spec if self.way == "once" else partial(observe_spec_otherwise, way=self.way)
         for place in range(len(self.cases)) if places is None else places:
             try:
                 seen: Observation | None = of_spec(spec, self.judged, self.cases[place])
@@ -167,7 +170,7 @@ def diagnose(judged: PortUnderTest, cases: Sequence[LossCase]) -> Explanation | 
     evidence = _evidence(judged, cases)
     if evidence.is_right():
         return None
-    for spec in FAMILY.values():
+    for spec in FAMILY.values() if evidence.way != "by default" else ():  # other defaults are no other convention
         if spec is not judged.spec and evidence.is_right_by(spec):
             return Explanation(spec=spec)
     mistakes = [each for each in MUSEUM if each.of(judged.spec) != judged.spec]
@@ -181,16 +184,27 @@ def diagnose(judged: PortUnderTest, cases: Sequence[LossCase]) -> Explanation | 
 
 def _evidence(judged: PortUnderTest, cases: Sequence[LossCase]) -> Evidence:
     """Evidence in which something is wrong, from the first way to ask that shows it."""
-    certain = [case for case in cases if oracle.matching_is_certain(case, judged.spec)]
-    evidence = Evidence(judged, certain)
-    if evidence.is_right():  # what is wrong shows in ties alone, which every solver breaks as it likes
-        evidence = Evidence(judged, cases)
-    if evidence.is_right() and judged.can("one_object"):  # it shows in what is kept from one call to the next
-        evidence = Evidence(judged, certain, "in turn")
-    if evidence.is_right() and judged.can("ranks"):  # it shows where ranks share the images
-        several = [case for case in _further_cases(judged) if case.images > 1]
-        evidence = Evidence(judged, several[:CASES_OF_RANKS], "in ranks")
+    evidence = Evidence(judged, ())
+    for asked, way in _ways(judged, cases):
+        evidence = Evidence(judged, asked, way)
+        if not evidence.is_right():
+            break
     return evidence
+
+
+def _ways(judged: PortUnderTest, cases: Sequence[LossCase]) -> Iterator[tuple[Sequence[LossCase], Way]]:
+    """Which cases to ask about in which way, the plainest first."""
+    certain = [case for case in cases if oracle.matching_is_certain(case, judged.spec)]
+    yield certain, "once"
+    yield cases, "once"  # what is wrong shows in ties alone, which every solver breaks as it likes
+    if judged.can("one_object"):
+        yield certain, "in turn"
+    if judged.can("ranks"):
+        several = [case for case in _further_cases(judged) if case.images > 1]
+        yield several[:CASES_OF_RANKS], "in ranks"
+    yield certain, "around"
+    if judged.can("defaults"):
+        yield certain[:1], "by default"
 
 
 def _further_cases(judged: PortUnderTest) -> list[LossCase]:

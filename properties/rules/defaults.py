@@ -11,7 +11,7 @@ from detr_conformance.properties.case import CLASSIFICATION, LossCase, LossConfi
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
-from detr_conformance.reference.recipe import Published
+from detr_conformance.reference.recipe import Published, flattened
 
 
 def any_case(level: str, classification: str) -> list[LossCase]:  # noqa: ARG001  # the form of a listing
@@ -43,13 +43,8 @@ def constructor_defaults(port: PortUnderTest, case: LossCase) -> None:
 
 def _deviations(found: Mapping[str, Any], recipe: Mapping[str, Published]) -> Iterator[str]:
     """Each option that is another one, beside the published value and where it is published."""
+    own = flattened(found)
     for name, (value, link) in recipe.items():
-        published, own = _flat(name, value), _flat(name, found.get(name, {}))
-        for what in [each for each in published if each in own]:
-            if own[what] != published[what]:
-                yield f"{what} is {own[what]:g}, published with {published[what]:g} ({link})"
-
-
-def _flat(name: str, value: Any) -> dict[str, float]:  # noqa: ANN401  # a number, or gains by term
-    """The option by its name; gains term by term."""
-    return {f"{name}[{term!r}]": gain for term, gain in value.items()} if isinstance(value, Mapping) else {name: value}
+        for what, published in flattened({name: value}).items():
+            if own.get(what, published) != published:
+                yield f"{what} is {own[what]:g}, published with {published:g} ({link})"

@@ -118,7 +118,14 @@ def test_a_divergence_says_where_what_and_how_much():
 
 
 PAIR = ("plausible-focal-alpha-swapped", "plausible-negatives-unlabelled")
-SINGLES = (MUSEUM[0].id, "plausible-noise-of-one-seed", "ul-focal-alpha-state-leak")
+SINGLES = (
+    MUSEUM[0].id,
+    "ul-varifocal-defaults-of-focal",  # shows in the defaults alone
+    "plausible-global-seed",  # shows around the call
+    "plausible-negatives-first",  # has all boxes of the reference, none where it has them
+    "plausible-noise-of-one-seed",
+    "ul-focal-alpha-state-leak",  # shows in the next call
+)
 OF_OTHER_KEYS = ("plausible-aux-overwritten", "plausible-class-gain-twice")
 
 
@@ -131,7 +138,7 @@ def part_of_the_museum(request, monkeypatch):
 
 
 @pytest.mark.usefixtures("part_of_the_museum")
-@pytest.mark.parametrize("name", thorough_but(SINGLES[:1], SINGLES))
+@pytest.mark.parametrize("name", thorough_but(SINGLES[:2], SINGLES))
 def test_a_mutant_is_named(name):
     mutant = MUTANT[name]
     assert [mutant.id] in diagnosis_of(mutant.port(), evidence(mutant))
