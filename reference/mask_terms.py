@@ -19,10 +19,8 @@ from detr_conformance.reference.masks import (
     dice_loss,
     entropy_at_points,
     mask_loss,
-    nearest_each,
     resized,
     sampled_each,
-    sampled_each_with_border,
 )
 from detr_conformance.reference.matcher import flat
 from detr_conformance.reference.normaliser import per_target
@@ -33,6 +31,9 @@ from detr_conformance.reference.terms import Term, TermInputs
 Compared = tuple[Float[Array, "pairs *pixels"], Float[Array, "pairs *pixels"]]
 """Logits of each pair's prediction, and the mask of its target in the same size, or at the same points."""
 
+Sampler = Callable[..., Float[Array, "pairs points"]]
+"""Reads masks (pairs, height, width), each at points of its own (pairs, points, 2)."""
+
 
 def in_target_size(given: TermInputs) -> Compared:
     """Predictions resized bilinearly to the size of the targets, which is that of the batch."""
@@ -41,21 +42,16 @@ def in_target_size(given: TermInputs) -> Compared:
     return resized(given.layer.further["masks"][images, queries], *wanted.shape[1:]), wanted
 
 
-def at_points_of_target(given: TermInputs) -> Compared:
-    """Prediction and target of each pair, both bilinearly, at the points that are drawn for this target."""
+def at_points(of_prediction: Sampler, of_target: Sampler, given: TermInputs) -> Compared:
+    """Prediction and target of each pair at the points that are drawn for this target, each read in its own way."""
     (images, queries), chosen = flat(given.pairs)
+    predicted, points = given.layer.further["masks"][images, queries], given.constants["loss_points"][chosen]
     wanted = tracked_like(given.layer.boxes, given.constants["gt_masks"][chosen])
-    points = given.constants["loss_points"][chosen]
-    return sampled_each(given.layer.further["masks"][images, queries], points), sampled_each(wanted, points)
+    return of_prediction(predicted, points), of_target(wanted, points)
 
 
-def at_nearest_points_of_target(given: TermInputs) -> Compared:
-    """At the same points predictions bilinearly, beyond their outermost centres as there; targets by nearest pixels."""
-    (images, queries), chosen = flat(given.pairs)
-    wanted = tracked_like(given.layer.boxes, given.constants["gt_masks"][chosen])
-    points = given.constants["loss_points"][chosen]
-    masks = given.layer.further["masks"][images, queries]
-    return sampled_each_with_border(masks, points), nearest_each(wanted, points)
+both_bilinearly = partial(at_points, sampled_each, sampled_each)
+"""As Mask2Former reads them."""
 
 
 def sum_over_pairs(
@@ -91,7 +87,7 @@ DICE = Term(
 MASK_AT_POINTS = Term(
     inputs=("masks",),
     needs="mask_points",
-    total=partial(sum_over_pairs, at_points_of_target, entropy_at_points),
+    total=partial(sum_over_pairs, both_bilinearly, entropy_at_points),
     normaliser=per_target,
 )
 """The binary cross-entropy, averaged over points, in every layer."""
@@ -99,7 +95,7 @@ MASK_AT_POINTS = Term(
 DICE_AT_POINTS = Term(
     inputs=("masks",),
     needs="mask_points",
-    total=partial(sum_over_pairs, at_points_of_target, dice_at_points),
+    total=partial(sum_over_pairs, both_bilinearly, dice_at_points),
     normaliser=per_target,
 )
 """The dice loss over points, in every layer."""

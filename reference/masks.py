@@ -28,8 +28,6 @@ GAMMA = 2.0
 
 Map = Float[Array, "*batch height width"]
 OfMap = Float[Array, "*batch"]
-NEAR = 1e-4
-"""So far from an edge between two pixels, in pixels, roundings do not decide which of them a point lies in."""
 
 
 class Tap(NamedTuple):
@@ -106,7 +104,7 @@ def sampled_each(
     masks: Float[Array, "masks height width"], points: Float[np.ndarray, "masks points 2"]
 ) -> Float[Array, "masks points"]:
     """Values of masks, each at points of its own; otherwise as `sampled`."""
-    return between(masks, *_positions(points, masks))
+    return between(masks, *positions_of(points, masks))
 
 
 def between(
@@ -120,48 +118,16 @@ def between(
     return reduce(add, (masks[each, row.pixel, column.pixel] * row.weight * column.weight for row, column in both))
 
 
-def sampled_each_with_border(
-    masks: Float[Array, "masks height width"], points: Float[np.ndarray, "masks points 2"]
-) -> Float[Array, "masks points"]:
-    """As `sampled_each`, but around a mask its outermost pixels go on."""
-    columns, rows = (
-        np.minimum(np.maximum(positions, 0.0), pixels - 1.0)
-        for positions, pixels in zip(_positions(points, masks), masks.shape[:0:-1], strict=True)
-    )
-    return between(masks, columns, rows)
-
-
-def nearest_each(
-    masks: Float[np.ndarray, "masks height width"], points: Float[np.ndarray, "masks points 2"]
-) -> Float[np.ndarray, "masks points"]:
-    """The pixel of each mask that each of its points lies in.
-
-    Where a point lies on the edge between two pixels, or so near that roundings decide, either of them is right: the
-    value is then the mean of both, with an error bound that reaches them.
-    """
-    each = np.arange(len(masks))[:, None]
-    height, width = masks.shape[1:]
-    found = []
-    for down, right in product((-NEAR, NEAR), repeat=2):
-        rows = np.clip(np.floor(points[..., 1] * height + down), 0, height - 1).astype(np.int64)
-        columns = np.clip(np.floor(points[..., 0] * width + right), 0, width - 1).astype(np.int64)
-        found.append(plain(masks)[each, rows, columns])
-    if not isinstance(masks, Tracked):
-        return found[-1]
-    least, most = np.min(found, axis=0), np.max(found, axis=0)
-    return Tracked((least + most) / 2.0, (most - least) / 2.0 / masks.arithmetic.eps, masks.arithmetic)
-
-
 def _taps_at(points: Float[np.ndarray, "*of_masks points 2"], masks: Map) -> list[tuple[Tap, Tap]]:
     """Row and column of every pixel that a value at these points is made of."""
     columns, rows = (
         taps(positions, pixels)
-        for positions, pixels in zip(_positions(points, masks), masks.shape[:-3:-1], strict=True)
+        for positions, pixels in zip(positions_of(points, masks), masks.shape[:-3:-1], strict=True)
     )
     return [(row, column) for row in rows for column in columns]
 
 
-def _positions(
+def positions_of(
     points: Float[np.ndarray, "*of_masks points 2"], masks: Map
 ) -> list[Float[np.ndarray, "*of_masks points"]]:
     """Where points lie along columns and along rows, in pixels; that of the first centre is 0."""
@@ -299,17 +265,6 @@ def entropy_costs(
 ) -> MaskCosts:
     """Binary cross-entropy and dice loss of every query with every target, at points that all of them share."""
     return mask_costs(masks, gt_mask, points, binary_cross_entropy)
-
-
-def nearest_entropy_costs(
-    masks: Float[np.ndarray, "queries height width"],
-    gt_mask: Float[np.ndarray, "targets gt_height gt_width"],
-    points: Float[np.ndarray, "points 2"],
-) -> MaskCosts:
-    """Binary cross-entropy and dice loss at points, targets by nearest pixels, predictions with their border."""
-    x = sampled_each_with_border(masks, np.broadcast_to(points, (len(masks), *points.shape)))
-    t = nearest_each(gt_mask, np.broadcast_to(points, (len(gt_mask), *points.shape)))
-    return costs_at_points(x, t, binary_cross_entropy)
 
 
 def _costs_of_pixels(

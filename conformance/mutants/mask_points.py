@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
@@ -14,7 +14,7 @@ from detr_conformance.reference import replace_in
 from detr_conformance.reference.classification import sigmoid
 from detr_conformance.reference.family import MASKDINO
 from detr_conformance.reference.layers import Stack, Weights, every_layer, no_layer
-from detr_conformance.reference.mask_terms import Compared, at_points_of_target, main_layer
+from detr_conformance.reference.mask_terms import Compared, Sampler, at_points, both_bilinearly, main_layer
 from detr_conformance.reference.masks import OfMap, between, dice_at_points, entropy_at_points, focal, sampled_each
 from detr_conformance.reference.matcher import flat
 from detr_conformance.reference.rounding import plain
@@ -26,18 +26,11 @@ Masks = Float[Array, "pairs height width"]
 Values = Float[Array, "pairs points"]
 Logits = Float[Array, "pairs points"]
 Objects = Float[np.ndarray, "pairs points"]
-Sampler = Callable[[Masks, Points], Values]
 
 
 def read_by(of_prediction: Sampler, of_target: Sampler) -> Change:
     """Predictions and targets are read in other ways."""
-
-    def wrong(given: TermInputs) -> Compared:
-        (images, queries), chosen = flat(given.pairs)
-        points, wanted = given.constants["loss_points"][chosen], given.constants["gt_masks"][chosen]
-        return of_prediction(given.layer.further["masks"][images, queries], points), of_target(wanted, points)
-
-    return compared(wrong)
+    return compared(partial(at_points, of_prediction, of_target))
 
 
 def by_nearest_pixel(masks: Masks, points: Points) -> Values:
@@ -105,7 +98,7 @@ def of_first_target(given: TermInputs) -> Compared:
     """All pairs share one set of points, as in the matcher."""
     points = given.constants["loss_points"]
     shared = np.broadcast_to(points[:1], points.shape)
-    return at_points_of_target(given._replace(constants={**given.constants, "loss_points": shared}))
+    return both_bilinearly(given._replace(constants={**given.constants, "loss_points": shared}))
 
 
 def focal_at_points(x: Logits, t: Objects) -> OfMap:

@@ -8,27 +8,24 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float
 
+from detr_conformance.ports.rfdetr_mask_readers import nearest_each, nearest_with_zeros, sampled_each_with_border
 from detr_conformance.reference import FAMILY, LossConfig, MatcherConfig
 from detr_conformance.reference.base_spec import differs
 from detr_conformance.reference.classification import binary_cross_entropy
 from detr_conformance.reference.family import MASKDINO
 from detr_conformance.reference.keys import LayerKeys
-from detr_conformance.reference.mask_terms import Compared, at_nearest_points_of_target, sum_over_pairs
+from detr_conformance.reference.mask_terms import Sampler, at_points, sum_over_pairs
 from detr_conformance.reference.masks import (
     MaskCosts,
     PointCounts,
     costs_at_points,
     dice_at_points,
     entropy_at_points,
-    nearest_each,
-    nearest_entropy_costs,
     sampled,
     sampled_each,
 )
-from detr_conformance.reference.matcher import flat
 from detr_conformance.reference.normaliser import per_target_and_group
-from detr_conformance.reference.rounding import tracked_like
-from detr_conformance.reference.terms import TermInputs
+from detr_conformance.reference.terms import Term
 
 _CRITERION = "https://github.com/roboflow/rf-detr, rfdetr/models/criterion.py"
 _MATCHER = "https://github.com/roboflow/rf-detr, rfdetr/models/matcher.py"
@@ -38,6 +35,17 @@ _CONFIG = "https://github.com/roboflow/rf-detr, rfdetr/config.py"
 def gains_with_masks(config: LossConfig) -> MatcherConfig:  # noqa: ARG001  # the signature
     """Gains class 2, bbox 5, giou 2, mask 5, dice 5."""
     return MatcherConfig(cost_gain={"class": 2.0, "bbox": 5.0, "giou": 2.0, "mask": 5.0, "dice": 5.0})
+
+
+def nearest_entropy_costs(
+    masks: Float[np.ndarray, "queries height width"],
+    gt_mask: Float[np.ndarray, "targets gt_height gt_width"],
+    points: Float[np.ndarray, "points 2"],
+) -> MaskCosts:
+    """Binary cross-entropy and dice loss at points, targets by nearest pixels, predictions with their border."""
+    x = sampled_each_with_border(masks, np.broadcast_to(points, (len(masks), *points.shape)))
+    t = nearest_each(gt_mask, np.broadcast_to(points, (len(gt_mask), *points.shape)))
+    return costs_at_points(x, t, binary_cross_entropy)
 
 
 def points_of_losses(height: int, width: int) -> int:
@@ -50,20 +58,23 @@ def points_of_matcher(height: int, width: int) -> int:
     return height * width // 16
 
 
-_TERMS = {
-    name: replace(
-        MASKDINO.extra_terms[name],
-        total=partial(sum_over_pairs, at_nearest_points_of_target, of_pair),
-        normaliser=per_target_and_group,
-    )
-    for name, of_pair in (("mask", entropy_at_points), ("dice", dice_at_points))
-}
+def terms_read_by(of_prediction: Sampler, of_target: Sampler) -> dict[str, Term]:
+    """Mask DINO's losses of masks that are read in these ways."""
+    return {
+        name: replace(
+            MASKDINO.extra_terms[name],
+            total=partial(sum_over_pairs, partial(at_points, of_prediction, of_target), of_pair),
+            normaliser=per_target_and_group,
+        )
+        for name, of_pair in (("mask", entropy_at_points), ("dice", dice_at_points))
+    }
+
 
 RFDETR_MASKS = differs(
     FAMILY["rfdetr"],
     "rfdetr-masks",
     extra_terms=(
-        _TERMS,
+        terms_read_by(sampled_each_with_border, nearest_each),
         "Every layer has Mask DINO's losses; targets are read by nearest pixels, and the edge of a prediction goes on.",
         _CRITERION,
     ),
@@ -94,24 +105,6 @@ def gains_of_masks_in_loss(config: LossConfig) -> MatcherConfig:
     return MatcherConfig(cost_gain={"class": 2.0, "bbox": 5.0, "giou": 2.0, **of_masks})
 
 
-def nearest_with_zeros(
-    masks: Float[np.ndarray, "masks height width"], points: Float[np.ndarray, "masks points 2"]
-) -> Float[np.ndarray, "masks points"]:
-    """The pixel that a point lies in, which on the border may be one of the zeros around."""
-    size = np.array(masks.shape[:0:-1])
-    row, column = (np.zeros(shape) for shape in ((len(masks), 1, size[0] + 2), (len(masks), size[1], 1)))
-    padded = np.concatenate([row, np.concatenate([column, masks, column], axis=2), row], axis=1)
-    return nearest_each(padded, (points * size + 1.0) / (size + 2.0))
-
-
-def at_nearest_points(given: TermInputs) -> Compared:
-    """Predictions bilinearly, targets by nearest pixels, both with zeros around."""
-    (images, queries), chosen = flat(given.pairs)
-    wanted = tracked_like(given.layer.boxes, given.constants["gt_masks"][chosen])
-    points = given.constants["loss_points"][chosen]
-    return sampled_each(given.layer.further["masks"][images, queries], points), nearest_with_zeros(wanted, points)
-
-
 def nearest_costs_with_zeros(
     masks: Float[np.ndarray, "queries height width"],
     gt_mask: Float[np.ndarray, "targets gt_height gt_width"],
@@ -128,13 +121,7 @@ TRANSFORMERS_RFDETR = differs(
     FAMILY["lwdetr"],
     "transformers-rfdetr",
     extra_terms=(
-        {
-            name: replace(
-                _TERMS[name],
-                total=partial(sum_over_pairs, at_nearest_points, of_pair),
-            )
-            for name, of_pair in (("mask", entropy_at_points), ("dice", dice_at_points))
-        },
+        terms_read_by(sampled_each, nearest_with_zeros),
         "Every layer has Mask DINO's losses; targets are read by nearest pixels.",
         _TRANSFORMERS,
     ),

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from detr_conformance.ports.reference_port import ReferencePort
-from detr_conformance.ports.rfdetr_masks_spec import RFDETR_MASKS, TRANSFORMERS_RFDETR, nearest_with_zeros
+from detr_conformance.ports.rfdetr_mask_readers import nearest_each, nearest_with_zeros, sampled_each_with_border
+from detr_conformance.ports.rfdetr_masks_spec import RFDETR_MASKS, TRANSFORMERS_RFDETR
 from detr_conformance.properties.judging import judge
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.questions import reads_masks_bilinearly
 from detr_conformance.properties.rules import RULES
 from detr_conformance.reference import FAMILY, track
-from detr_conformance.reference.masks import nearest_each, sampled_each, sampled_each_with_border
+from detr_conformance.reference.masks import sampled_each
 
 MASK = np.array([[[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 1.0, 1.0]]])
 SPECS = [RFDETR_MASKS, TRANSFORMERS_RFDETR]
