@@ -1,4 +1,4 @@
-"""A picture of a case: the boxes of one image, who is matched with whom, and what each pair costs.
+"""A picture of a case: the boxes of one image, who is matched with whom, what each pair costs, and the pairs' masks.
 
 An SVG that needs nothing else, as wide as it is given room, in the colours that the reader's screen has.
 """
@@ -10,16 +10,17 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
+from detr_conformance.picture_masks import draw_masks
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.port_under_test import PortError, PortUnderTest
 from detr_conformance.reference import LossSpec, linear_sum_assignment
 from detr_conformance.reference.rounding import plain
+from detr_conformance.svg import LINE, MARGIN, PANEL, WIDTH, digits, rectangle, text
 
-WIDTH, MARGIN, PANEL = 400.0, 20.0, 360.0
-LINE, ROW, HEAD = 17.0, 22.0, 44.0
-"""Heights of a line of text and of a row of the matrix, and the width of the names before it."""
+ROW, HEAD = 22.0, 44.0
+"""Height of a row of the matrix, and the width of the names before it."""
 MOST_QUERIES, MOST_TARGETS, MOST_BOXES = 10, 7, 6
 """More could not be told apart."""
 FURTHEST = 1.0
@@ -27,9 +28,10 @@ FURTHEST = 1.0
 
 STYLE = """
 .dc { --ink: #1d2733; --faint: #64707d; --grid: #c5ccd3; --target: #1a7f37; --query: #2259b5; --port: #b3470b;
-  --paper: #ffffff; color: var(--ink); width: 100%; height: auto; max-width: 44rem; background: var(--paper); }
+  --broken: #d1134a; --paper: #ffffff;
+  color: var(--ink); width: 100%; height: auto; max-width: 44rem; background: var(--paper); }
 @media (prefers-color-scheme: dark) { .dc { --ink: #e7ecf1; --faint: #9fabb8; --grid: #414b56; --target: #58c274;
-  --query: #82b1ff; --port: #ffa25e; --paper: #14191f; } }
+  --query: #82b1ff; --port: #ffa25e; --broken: #ff5c83; --paper: #14191f; } }
 .dc text { font: 12px ui-sans-serif, system-ui, sans-serif; fill: currentColor; }
 .dc .faint { fill: var(--faint); } .dc .middle { text-anchor: middle; } .dc .end { text-anchor: end; }
 .dc .frame { fill: none; stroke: var(--grid); }
@@ -41,6 +43,10 @@ STYLE = """
 .dc .pair { fill: none; stroke: currentColor; stroke-width: 2; }
 .dc .port { fill: none; stroke: var(--port); stroke-width: 2.5; stroke-dasharray: 2 3; }
 .dc .cell { fill: var(--query); }
+.dc .target-mask { fill: var(--target); } .dc .query-mask { fill: var(--query); }
+.dc .broken-mask { fill: var(--broken); } .dc path { shape-rendering: crispEdges; }
+.dc .end-of-image { fill: none; stroke: var(--faint); stroke-dasharray: 3 2; }
+.dc .point { fill: var(--ink); stroke: var(--paper); stroke-width: 0.6; }
 """
 
 Pairs = frozenset[tuple[int, int]]
@@ -111,6 +117,7 @@ def picture(case: LossCase, profile: LossSpec, port: Port | None = None) -> str:
     height = _notes(root, view, MARGIN)
     height = _boxes(root, view, height + 6)
     height = _matrix(root, view, height + LINE)
+    height = _masks(root, view, height)
     root.set("viewBox", f"0 0 {WIDTH:g} {height + 8:g}")
     return ET.tostring(root, encoding="unicode") + "\n"
 
@@ -160,7 +167,7 @@ def _notes(root: ET.Element, view: View, top: float) -> float:
     if view.note:
         lines.append(view.note[:60])
     for place, line in enumerate(lines):
-        _text(root, MARGIN, top + place * LINE, line, "" if place == 0 else "faint")
+        text(root, MARGIN, top + place * LINE, line, "" if place == 0 else "faint")
     return top + (len(lines) - 1) * LINE
 
 
@@ -186,14 +193,14 @@ def _boxes(root: ET.Element, view: View, top: float) -> float:
     shown += [(f"t{view.first + target}", own[target], "target") for target in view.targets]
     plane = _Plane.around([box for _, box, _ in shown], top)
     (left, upper), (right, lower) = plane.at(0.0, 0.0), plane.at(1.0, 1.0)
-    _rectangle(root, left, upper, right - left, lower - upper, "frame")
+    rectangle(root, left, upper, right - left, lower - upper, "frame")
     for _, box, kind in shown:
-        _rectangle(root, *plane.corner(box), *plane.size(box), kind)
+        rectangle(root, *plane.corner(box), *plane.size(box), kind)
     for pairs, kind in ((view.cheapest, "pair"), (view.ports or (), "port")):
         for query, target in sorted(pairs):
             if query in view.drawn and target in view.targets:
                 ends = (*plane.at(*boxes[query, :2]), *plane.at(*own[target, :2]))
-                names = dict(zip(("x1", "y1", "x2", "y2"), map(_digits, ends), strict=True))
+                names = dict(zip(("x1", "y1", "x2", "y2"), map(digits, ends), strict=True))
                 ET.SubElement(root, "line", {**names, "class": kind})
     for name, box, kind in shown:
         _box_name(root, plane, name, box, kind)
@@ -208,7 +215,7 @@ def _box_name(root: ET.Element, plane: _Plane, name: str, box: np.ndarray, kind:
     else:
         y -= 4.0
     x = min(max(x, MARGIN), MARGIN + PANEL - 7.0 * len(name))
-    _text(root, x, min(max(y, plane.top + 11.0), plane.top + PANEL - 2.0), name, f"name {kind}")
+    text(root, x, min(max(y, plane.top + 11.0), plane.top + PANEL - 2.0), name, f"name {kind}")
 
 
 def _legend(root: ET.Element, view: View, top: float) -> float:
@@ -217,9 +224,9 @@ def _legend(root: ET.Element, view: View, top: float) -> float:
     entries += [("port", "pair of the port")] if view.ports is not None else []
     place = float(MARGIN)
     for kind, words in entries:
-        names = {"x1": _digits(place), "x2": _digits(place + 16), "y1": _digits(top - 4), "y2": _digits(top - 4)}
+        names = {"x1": digits(place), "x2": digits(place + 16), "y1": digits(top - 4), "y2": digits(top - 4)}
         ET.SubElement(root, "line", {**names, "class": kind})
-        _text(root, place + 20, top, words, "faint")
+        text(root, place + 20, top, words, "faint")
         place += 30 + 6.0 * len(words)
     return top
 
@@ -227,16 +234,16 @@ def _legend(root: ET.Element, view: View, top: float) -> float:
 def _matrix(root: ET.Element, view: View, top: float) -> float:
     """The cost of every pair that is shown: the cheaper, the stronger the colour; matched ones are framed."""
     if not view.targets:
-        _text(root, MARGIN, top + LINE, "no targets: nothing is matched", "faint")
+        text(root, MARGIN, top + LINE, "no targets: nothing is matched", "faint")
         return top + LINE
-    _text(root, MARGIN, top + 6, "cost of each pair", "")
+    text(root, MARGIN, top + 6, "cost of each pair", "")
     top += LINE
     width = min((PANEL - HEAD) / len(view.targets), 64.0)
     for place, target in enumerate(view.targets):
-        _text(root, MARGIN + HEAD + (place + 0.5) * width, top + 10, f"t{view.first + target}", "target name middle")
+        text(root, MARGIN + HEAD + (place + 0.5) * width, top + 10, f"t{view.first + target}", "target name middle")
     top += LINE
     for row, query in enumerate(view.queries):
-        _text(root, MARGIN + HEAD - 6, top + (row + 0.7) * ROW, f"q{query}", "query name end")
+        text(root, MARGIN + HEAD - 6, top + (row + 0.7) * ROW, f"q{query}", "query name end")
         for place, target in enumerate(view.targets):
             _cell(root, view, (query, target), MARGIN + HEAD + place * width, top + row * ROW, width)
     return top + len(view.queries) * ROW
@@ -246,13 +253,23 @@ def _cell(root: ET.Element, view: View, pair: tuple[int, int], x: float, y: floa
     shown = view.cost[np.ix_(view.queries, view.targets)]
     span = float(np.ptp(shown)) or 1.0
     strength = 0.06 + 0.5 * (float(shown.max()) - float(view.cost[pair])) / span
-    cell = _rectangle(root, x + 1, y + 1, width - 2, ROW - 2, "cell")
+    cell = rectangle(root, x + 1, y + 1, width - 2, ROW - 2, "cell")
     cell.set("fill-opacity", f"{strength:.2f}")
     if pair in view.cheapest:
-        _rectangle(root, x + 2, y + 2, width - 4, ROW - 4, "pair")
+        rectangle(root, x + 2, y + 2, width - 4, ROW - 4, "pair")
     if view.ports is not None and pair in view.ports:
-        _rectangle(root, x + 4.5, y + 4.5, width - 9, ROW - 9, "port")
-    _text(root, x + width / 2, y + 0.7 * ROW, f"{float(view.cost[pair]):.3g}", "middle")
+        rectangle(root, x + 4.5, y + 4.5, width - 9, ROW - 9, "port")
+    text(root, x + width / 2, y + 0.7 * ROW, f"{float(view.cost[pair]):.3g}", "middle")
+
+
+def _masks(root: ET.Element, view: View, top: float) -> float:
+    """Those of the cheapest pairs that are shown, if the case has masks; how far down they go."""
+    masks = view.case.masks
+    pairs = sorted((target, query) for query, target in view.cheapest if target in view.targets)
+    if masks is None or not pairs:
+        return top
+    shown = [(query, view.first + target) for target, query in pairs]
+    return draw_masks(root, masks, view.image, shown, top + 1.5 * LINE)
 
 
 @dataclass(frozen=True)
@@ -291,17 +308,3 @@ class _Plane:
         left, upper = self.corner(box)
         right, lower = self.at(*(box[:2] + np.abs(box[2:]) / 2))
         return right - left, lower - upper
-
-
-def _rectangle(root: ET.Element, x: float, y: float, width: float, height: float, kind: str) -> ET.Element:
-    numbers = dict(zip(("x", "y", "width", "height"), map(_digits, (x, y, width, height)), strict=True))
-    return ET.SubElement(root, "rect", {**numbers, "class": kind})
-
-
-def _text(root: ET.Element, x: float, y: float, words: str, kind: str) -> None:
-    element = ET.SubElement(root, "text", {"x": _digits(x), "y": _digits(y), "class": kind})
-    element.text = "".join(each if each.isprintable() else "?" for each in words)
-
-
-def _digits(number: float) -> str:
-    return f"{number:.1f}"
