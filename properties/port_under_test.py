@@ -331,9 +331,7 @@ class ReturnedLosses:
         shape = self.inputs()[name].shape
         by_key = self.result.gradients
         try:
-            parts = [
-                answers.gradient(by_key, own, name, shape) for own in self.result.losses if self.canonical(own) == key
-            ]
+            parts = [answers.gradient(by_key, own, name, shape) for own in self._own_keys.get(key, ())]
         except (TypeError, ValueError) as error:
             raise PortError(f"loss(case) returned {error}") from error
         return sum(parts, start=np.zeros(shape))
@@ -346,7 +344,15 @@ class ReturnedLosses:
         """The canonical key that one of the port's keys is part of; None for a key without a meaning."""
         return self.judged.keys.canonical(key, self.call)
 
-    @property
+    @cached_property
+    def _own_keys(self) -> dict[str | None, list[str]]:
+        """The keys that the port has returned, by canonical key."""
+        own: dict[str | None, list[str]] = {}
+        for key in self.result.losses:
+            own.setdefault(self.canonical(key), []).append(key)
+        return own
+
+    @cached_property
     def call(self) -> Call:
         """What decides which keys there are."""
         return call_of(self.case, self.judged.spec)
@@ -362,7 +368,7 @@ class ReturnedLosses:
         __tracebackhide__ = True
         absent = [own for own in self.absent if self.canonical(own) == key]
         if absent and (self.judged.can("denoising") or not key.endswith("_dn")):
-            unknown = sorted(own for own in self.result.losses if self.canonical(own) is None)
+            unknown = sorted(self._own_keys.get(None, ()))
             more = f"; unknown here: {', '.join(unknown)}" if unknown else ""
             raise AssertionError(f"the port returned no {', '.join(absent)}{more}")
 

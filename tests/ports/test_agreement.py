@@ -150,6 +150,7 @@ def report(judged: PortUnderTest, census: Census, capsys: pytest.CaptureFixture[
 
 @pytest.mark.timeout(3600)  # thousands of cases take minutes
 @pytest.mark.usefixtures("shapes_unchecked")  # hundreds of calls
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ImportWarning")  # of packages, at import
 @pytest.mark.parametrize(
     ("package", "factory", "corners"),
     [
