@@ -5,29 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import TypeVar
 
 import numpy as np
 
 from detr_conformance.coco import CocoTargets, ImageTargets
-from detr_conformance.properties.case import CLASSIFICATION, GeneratorConfig, LossCase, LossConfig, MatcherConfig
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.cases_on_targets import case_on_targets, sizes_for
 from detr_conformance.properties.numbers import Numbers
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import Rule
-from detr_conformance.properties.strategies import (
-    COST_GAINS,
-    KEPT,
-    Domain,
-    Sizes,
-    by_term,
-    denoising_queries,
-    predict,
-)
+from detr_conformance.properties.strategies import Domain
 from detr_conformance.properties.tolerance import rounded
 from detr_conformance.properties.working import domain_for
-
-Choice = TypeVar("Choice")
 
 BATCH = 8
 """Images in a batch."""
@@ -66,54 +56,10 @@ def real_cases(targets: CocoTargets, rule: Rule, judged: PortUnderTest, level: s
 def _case(images: Sequence[ImageTargets], classes: int, request: Request, domain: Domain, batch: int) -> LossCase:
     """One batch of images as a case."""
     gt_groups = tuple(len(image.classes) for image in images)
-    layers = max(2, request.layers[0], domain.least_layers)
-    denoising_layers = domain.denoising_layers(layers) if domain.denoising_layers else layers - 1
+    layers, queries = max(2, request.layers[0], domain.least_layers), max(gt_groups) + QUERIES_TO_SPARE
+    sizes = sizes_for(domain, layers, queries, classes, gt_groups, request.query_groups[0])
     numbers = Numbers(np.random.default_rng(batch), grid=0, special=(), dtype=request.dtype)
-    groups, queries = request.query_groups[0], max(gt_groups) + QUERIES_TO_SPARE
-    sizes = Sizes(
-        layers=layers,
-        denoising_layers=denoising_layers,
-        queries=groups * queries,
-        classes=classes,
-        gt_groups=gt_groups,
-        columns=domain.columns(classes),
-        query_groups=groups,
-        kept=KEPT if domain.layers_vote else 0.0,
-    )
-    boxes = rounded(
-        np.concatenate([image.boxes for image in images]), "float64" if request.dtype == "float64" else "float32"
-    )
+    boxes = np.concatenate([image.boxes for image in images])
+    boxes = rounded(boxes, "float64" if request.dtype == "float64" else "float32")
     labels = np.concatenate([image.classes for image in images])
-    case = predict(boxes, labels, sizes, _config(request, domain, sizes, batch), numbers, request)
-    if request.denoising != "never" and case.targets:
-        surplus, subset = batch % 2 if domain.surplus else 0, domain.denoising_subset and batch % 2 == 1
-        case = case.change(denoising=denoising_queries(case, denoising_layers, 2, surplus, subset, numbers))
-    return case.change(
-        matcher=_matcher(request, batch), generator=GeneratorConfig(num_dn=(100, 20)[batch % 2], seed=batch)
-    )
-
-
-def _config(request: Request, domain: Domain, sizes: Sizes, batch: int) -> LossConfig:
-    """A configuration that the rule asks for; what it leaves free goes round with the batches."""
-    uni_match, classification = _turn(request.uni_match, batch), _turn(request.classification, batch)
-    return LossConfig(
-        nc=sizes.classes,
-        loss_gain=by_term(_turn(domain.gains, batch)),
-        aux_loss=_turn(request.aux_loss, batch),
-        **CLASSIFICATION[classification],
-        use_uni_match=uni_match,
-        uni_match_ind=batch % (sizes.layers - 1) if uni_match else 0,
-        gamma=_turn(domain.gammas_of(classification), batch),
-        alpha=_turn(domain.alphas, batch),
-        query_groups=sizes.query_groups,
-    )
-
-
-def _matcher(request: Request, batch: int) -> MatcherConfig:
-    if not request.matcher_options:
-        return MatcherConfig()
-    return MatcherConfig(cost_gain=by_term(_turn(COST_GAINS, batch)), use_fl=batch % 2 == 0)
-
-
-def _turn(choices: Sequence[Choice], batch: int) -> Choice:
-    return choices[batch % len(choices)]
+    return case_on_targets(boxes, labels, sizes, request, domain, batch, numbers)

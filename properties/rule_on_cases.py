@@ -9,9 +9,12 @@ from itertools import islice
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.drawing import Pool, pool
+from detr_conformance.properties.given_case import refusal
+from detr_conformance.properties.large_cases import large_cases
 from detr_conformance.properties.levels import PATIENCE, wanted
 from detr_conformance.properties.port_under_test import OutOfScope, PortError, PortUnderTest
 from detr_conformance.properties.rule import Listing, Rule
+from detr_conformance.properties.smaller_cases import smallest
 from detr_conformance.properties.transforms import select_images
 from detr_conformance.properties.verdict_words import Verdict
 from detr_conformance.properties.working import domain_for
@@ -71,6 +74,7 @@ class RuleOnCases:
         domain = domain_for(self.rule.request, self.judged)
         if self.rule.listing is None:
             self._on_drawn_cases(pool(self.rule.request, domain, seed), wanted(level, self.rule.request))
+            self._on_large_cases(large_cases(self.rule, self.judged, level, seed))
         else:
             kind = min(domain.working & set(self.rule.request.classification))
             self._on_listed_cases([domain.allowed(each) for each in _listed(self.rule.listing, level, kind)])
@@ -97,6 +101,17 @@ class RuleOnCases:
     def _check_if_possible(self, case: LossCase) -> None:
         with suppress(OutOfScope):
             self.check(case)
+
+    def _on_large_cases(self, cases: Iterable[LossCase]) -> None:
+        for case in cases:
+            if not self._holds(case):
+                self.check(smallest(case, self._fails_too) if self.shrink else case)
+                raise AssertionError(f"the port answers differently when asked again: {self.last_message}")
+            self.examples += 1
+
+    def _fails_too(self, case: LossCase) -> bool:
+        """Whether the rule may be checked on a case, and does not hold there."""
+        return self.rule.request.fits(case) and not refusal(case, self.judged) and not self._holds(case)
 
     def _on_listed_cases(self, cases: Sequence[LossCase]) -> None:
         for case in cases:

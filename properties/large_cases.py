@@ -1,0 +1,127 @@
+"""Cases of the sizes that people train with: code goes wrong beyond a byte, a batch of 16 or the first 256 queries.
+
+Most are long along one axis alone, which costs nothing. The rest are as large along several as a training step is.
+Rules that ask alike get the same cases, so that the reference answers once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+
+from detr_conformance.properties import oracle
+from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.cases_on_targets import case_on_targets, sizes_for
+from detr_conformance.properties.numbers import Numbers
+from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.request import Request
+from detr_conformance.properties.rule import Rule
+from detr_conformance.properties.strategies import Domain
+from detr_conformance.properties.tolerance import rounded
+from detr_conformance.properties.working import domain_for
+from detr_conformance.reference import LossSpec
+
+
+@dataclass(frozen=True)
+class LargeSizes:
+    """The sizes of one case.
+
+    Attributes:
+        layers: number of layers; queries and classes likewise.
+        gt_groups: number of targets of each image.
+        groups: number of denoising groups; 0 for no denoising queries.
+    """
+
+    layers: int
+    queries: int
+    classes: int
+    gt_groups: tuple[int, ...]
+    groups: int = 0
+
+
+LONG = (
+    LargeSizes(layers=9, queries=2, classes=2, gt_groups=(1, 2), groups=1),
+    LargeSizes(layers=2, queries=3, classes=2, gt_groups=(0, 1, 2, *[0, 3, 1] * 10), groups=1),
+    LargeSizes(layers=2, queries=301, classes=2, gt_groups=(3, 0)),
+    LargeSizes(layers=2, queries=3, classes=1203, gt_groups=(2, 1), groups=2),
+    LargeSizes(layers=2, queries=8, classes=3, gt_groups=(1, 301), groups=1),
+    LargeSizes(layers=2, queries=4, classes=3, gt_groups=(2, 0, 3), groups=65),
+)
+"""Long along one axis each, just past a number at which code goes wrong."""
+LARGE = (
+    LargeSizes(layers=7, queries=300, classes=80, gt_groups=(0, 41), groups=5),
+    LargeSizes(
+        layers=7, queries=33, classes=9, gt_groups=(0, 17, 9, 1, 0, 3, 33, 2, 5, 0, 10, 1, 4, 8, 0, 6, 11), groups=2
+    ),
+    LargeSizes(layers=2, queries=129, classes=257, gt_groups=(65, 0, 101), groups=1),
+    LargeSizes(layers=2, queries=900, classes=91, gt_groups=(129,), groups=2),
+)
+"""Along several: RT-DETR's own sizes, a batch of 17 images, crowded images and DINO's 900 queries."""
+
+VARIANTS = {"smoke": 1, "standard": 2, "exhaustive": 5}
+"""How often each size is drawn, by level. At smoke each rule sees one of those that are large, in turn."""
+TRIES = 20
+"""So often numbers are drawn anew where rounding would decide who is matched."""
+LOGIT_SCALE = 1.5
+"""Among so many classes and queries a wider spread has saturated logits, whose matching cost float32 cannot resolve."""
+FAMILIES = frozenset({"MATCH", "CLASS", "REG", "AUX", "DN", "GRAD"})
+"""Families of rules that see such cases."""
+
+
+def large_cases(rule: Rule, judged: PortUnderTest, level: str, seed: int) -> Iterator[LossCase]:
+    """Large cases for a rule; none if it asks for small ones.
+
+    Args:
+        rule: the rule.
+        judged: the port; a case whose matching is not certain under its spec is drawn anew.
+        level: decides how often each size is drawn.
+        seed: another one draws other numbers.
+    """
+    request = rule.request
+    if rule.family not in FAMILIES or rule.listing is not None or not request.real or request.all_empty:
+        return
+    domain = domain_for(request, judged)
+    plain = _without_sizes(domain.narrow(request))
+    for variant, sizes in product(range(VARIANTS[level]), _sizes(rule, level)):
+        case = _case(sizes, plain, domain, judged.spec, (seed, variant))
+        if request.fits(case):
+            yield case
+
+
+def _sizes(rule: Rule, level: str) -> Sequence[LargeSizes]:
+    number = int(rule.id.partition("-")[2])
+    return (*LONG, LARGE[number % len(LARGE)]) if level == "smoke" else (*LONG, *LARGE)
+
+
+def _without_sizes(request: Request) -> Request:
+    """What two requests that differ in sizes and numbers alone have in common."""
+    chosen = ("classification", "query_groups", "aux_loss", "uni_match", "dtype", "matcher_options")
+    denoising = "never" if request.denoising == "never" else "always"
+    return Request(
+        **{name: getattr(request, name) for name in chosen}, denoising=denoising, special=(), logit_scale=LOGIT_SCALE
+    )
+
+
+@lru_cache(maxsize=256)
+def _case(sizes: LargeSizes, request: Request, domain: Domain, spec: LossSpec, seed: tuple[int, int]) -> LossCase:
+    """The case of these sizes; the last one that was tried, where no matching is certain."""
+    for attempt in range(TRIES):
+        place = (*LONG, *LARGE).index(sizes)
+        numbers = Numbers(np.random.default_rng((*seed, place, attempt)), grid=0, special=(), dtype=request.dtype)
+        case = _drawn(sizes, place, request, domain, numbers)
+        if oracle.matching_is_certain(case, spec):
+            break
+    return case
+
+
+def _drawn(large: LargeSizes, place: int, request: Request, domain: Domain, numbers: Numbers) -> LossCase:
+    targets, layers = sum(large.gt_groups), max(large.layers, domain.least_layers)
+    sizes = sizes_for(domain, layers, large.queries, large.classes, large.gt_groups, request.query_groups[0])
+    dtype = "float64" if request.dtype == "float64" else "float32"
+    boxes = rounded(replace(numbers, dtype=dtype).boxes(targets), dtype)
+    labels = numbers.rng.integers(0, large.classes, targets)
+    return case_on_targets(boxes, labels, sizes, request, domain, place, numbers, large.groups)
