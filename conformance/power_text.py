@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import median
 
+from detr_conformance.generated_power import GeneratedPower, section
 from detr_conformance.mutants import MUSEUM
 from detr_conformance.power import LEVELS, MUTANT, RULE, Matrix
 from detr_conformance.properties.rule import FAMILIES
@@ -66,9 +67,9 @@ def summary(matrix: Matrix) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows), ""])
 
 
-def markdown(matrix: Matrix) -> str:
-    """The document."""
-    return "\n".join([HEAD, summary(matrix), *_rules(matrix), *_mutants(matrix)])
+def markdown(matrix: Matrix, generated: GeneratedPower) -> str:
+    """The document: what the rules catch of the museum, and of generated mutants."""
+    return "\n".join([HEAD, summary(matrix), *section(generated), *_rules(matrix), *_mutants(matrix)])
 
 
 def _share(part: int, whole: int) -> str:

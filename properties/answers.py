@@ -118,6 +118,20 @@ def gradient(answer: Any, key: str, name: str, shape: tuple[int, ...]) -> np.nda
 
 
 @_distrustful
+def accumulated_gradients(
+    answer: Any, passes: int, shapes: Mapping[str, tuple[int, ...]]
+) -> list[dict[str, np.ndarray]]:
+    """For each backward pass the gradient of each input; zeros where nothing has accumulated."""
+    listed = _listed("the answer", answer)
+    if len(listed) != passes:
+        raise ValueError(f"gradients after {len(listed)} backward passes, expected {passes}")
+    return [
+        {name: gradient({key: each}, key, name, shape) for name, shape in shapes.items()}
+        for key, each in ((f"backward pass {place}", each) for place, each in enumerate(listed))
+    ]
+
+
+@_distrustful
 def matchings(answer: Any) -> list[list[Matching]]:
     """Pairs for each layer, and in it for each image."""
     return [pairs(layer) for layer in _listed("the answer", answer)]

@@ -39,7 +39,7 @@ def refusal(case: LossCase, judged: PortUnderTest) -> str:
     unknown = undefined(case, judged.spec)
     if unknown:
         return f"the case has {' and '.join(unknown)}, which the profile {judged.spec.name} leaves open"
-    lacking = needs_of(case) - judged.port.capabilities - judged.port.dtypes
+    lacking = needs_of(case) - judged.capabilities - judged.port.dtypes
     if lacking:
         return f"the case needs {', '.join(sorted(lacking))}, which is not declared"
     asked = {name: getattr(case.config, name) for name in OPTIONS}

@@ -41,12 +41,16 @@ CAPABILITIES = {
     "ranks": "computes its losses as each rank of a data-parallel run does: Port.losses_of_ranks",
     "normaliser": "takes the normaliser of all micro-batches of an optimiser step: Port.losses_of_steps",
     "defaults": "tells what its constructor sets where nothing is passed: Port.defaults",
+    "weighted_gradients": "differentiates weighted sums of its losses, several times: Port.accumulated_gradients",
     "point_counts": "tells how many points it draws to compare masks at: Port.point_counts",
 }
 """What a port may declare beyond `loss`, each with its meaning."""
 
-OFFERS = frozenset({"normaliser", "defaults", "point_counts"})
+OFFERS = frozenset({"normaliser", "defaults", "point_counts", "weighted_gradients"})
 """Capabilities that no loss of the family has to have: a port that does not declare one lacks nothing."""
+
+BY_METHOD = frozenset({"weighted_gradients"})
+"""Capabilities that need no declaration: whoever has the method has them."""
 
 OPTIONS = {
     "gamma": "exponent of the classification loss",
@@ -195,6 +199,24 @@ class PointCountingPort(Port, Protocol):
         """
 
 
+class DifferentiatedPort(Port, Protocol):
+    """A port that has `weighted_gradients`."""
+
+    def accumulated_gradients(
+        self, case: LossCase, passes: Sequence[Mapping[str, float]]
+    ) -> Sequence[Mapping[str, Float[np.ndarray, "..."] | None]]:
+        """Call a loss once, and differentiate a weighted sum of its losses several times through the same graph.
+
+        Each row of `passes` has weights by the port's own keys. The answer to each is what has accumulated in the
+        gradient of every prediction by then, as after `backward`.
+        """
+
+
+def capabilities_of(port: Port) -> frozenset[str]:
+    """Those that a port declares, and those that it has by having their method."""
+    return port.capabilities | {name for name in BY_METHOD if callable(getattr(port, METHODS[name], None))}
+
+
 def options_of(port: Port) -> Mapping[str, Sequence[Any]]:
     """For each restricted option the values that the port may be asked for."""
     return getattr(port, "options", {})
@@ -224,6 +246,7 @@ METHODS = {
     "normaliser": "losses_of_steps",
     "defaults": "defaults",
     "point_counts": "point_counts",
+    "weighted_gradients": "accumulated_gradients",
 }
 """The method that a port with one of these capabilities must have."""
 

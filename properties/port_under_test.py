@@ -10,7 +10,15 @@ import numpy as np
 
 from detr_conformance.properties import answers, oracle
 from detr_conformance.properties.case import CLASSIFICATION, LossCase, LossConfig
-from detr_conformance.properties.port import DenoisingGroup, LossResult, Matching, Port, keys_of, options_of
+from detr_conformance.properties.port import (
+    DenoisingGroup,
+    LossResult,
+    Matching,
+    Port,
+    capabilities_of,
+    keys_of,
+    options_of,
+)
 from detr_conformance.properties.tolerance import allowed_error, budget_shares
 from detr_conformance.reference import FAMILY, ClassTerm, Loss, Losses, LossSpec, Tracked, track
 from detr_conformance.reference.keys import TERMS, Call, KeyTable, LayersOfTerm
@@ -83,13 +91,14 @@ class PortUnderTest:
         """Look up the spec that the port names."""
         self.port = port
         self.spec = spec_of(port) if spec is None else spec
+        self.capabilities = capabilities_of(port)
         own_keys = keys_of(port)
         self.keys: KeyTable = self.spec.keys if own_keys is None else own_keys
         self.largest_share: float | None = None
 
     def can(self, *capabilities: str) -> bool:
         """Whether the port has declared all of these, and its spec knows them."""
-        return set(capabilities) <= self.port.capabilities - self.spec.undefined.keys()
+        return set(capabilities) <= self.capabilities - self.spec.undefined.keys()
 
     def may_be_asked(self, **options: Any) -> bool:
         """Whether the port takes these values of its options; of gains those count that a loss reads."""
@@ -149,6 +158,23 @@ class PortUnderTest:
         """Ask how many points are drawn; by `losses` and `matcher`."""
         return self._ask("point_counts", case, answers.point_counts)
 
+    def accumulated_gradients(
+        self, case: LossCase, passes: Sequence[Mapping[str, float]]
+    ) -> list[dict[str, np.ndarray]]:
+        """Ask for what several backward passes leave in the gradient of each input; weights by canonical keys."""
+        returned = self.loss(case)
+        own = [
+            {key: weights[name] for key in returned.result.losses if (name := returned.canonical(key)) in weights}
+            for weights in passes
+        ]
+        shapes = {name: array.shape for name, array in returned.inputs().items()}
+        return self._ask(
+            "accumulated_gradients",
+            case,
+            lambda answer: answers.accumulated_gradients(answer, len(passes), shapes),
+            own,
+        )
+
     def match(self, case: LossCase) -> list[list[Matching]]:
         """Call the matcher; for each layer, and in it for each image, queries and targets."""
         return self._ask("match", case, answers.matchings)
@@ -188,9 +214,11 @@ class PortUnderTest:
         if not oracle.matching_is_certain(case, self.spec):
             raise OutOfScope("rounding decides who is matched with whom")
 
-    def _ask(self, method: str, argument: LossCase | Sequence[LossCase], read: Callable[[Any], Answer]) -> Answer:
+    def _ask(
+        self, method: str, argument: LossCase | Sequence[LossCase], read: Callable[[Any], Answer], *more: Any
+    ) -> Answer:
         try:
-            answer = getattr(self.port, method)(argument)
+            answer = getattr(self.port, method)(argument, *more)
         except (Exception, SystemExit) as error:
             raise PortError(f"{method}(case) raised {type(error).__name__}: {answers.shortened(error)}") from error
         try:

@@ -82,7 +82,7 @@ class Rule:
 
     def demands(self, judged: PortUnderTest) -> dict[str, bool]:
         """What a port of this spec has to declare for the rule to be checked, and whether this one does."""
-        has = judged.port.capabilities | judged.port.dtypes
+        has = judged.capabilities | judged.port.dtypes
         any_of = self._classification(judged.spec)
         demands = {name: name in has for name in sorted(self.needs)}
         demands |= {f"a choice of {name}": name not in options_of(judged.port) for name in sorted(self.varies)}
@@ -96,7 +96,7 @@ class Rule:
         """Whether the port's spec defines what the rule is about, and leaves the options that it sets to the caller."""
         spec = judged.spec
         asked = {*self.needs, self.convention}
-        if (self.needs & OFFERS) - judged.port.capabilities:
+        if (self.needs & OFFERS) - judged.capabilities:
             return False
         defined = not asked & spec.undefined.keys() and self.among(spec) and bool(self._classification(spec))
         return defined and all(heeds(spec, option) for option in self.varies)

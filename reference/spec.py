@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from detr_conformance.reference.backward import GradientsByKey, Weights, accumulated
 from detr_conformance.reference.boxes import Guard
 from detr_conformance.reference.classification import ClassTerm
 from detr_conformance.reference.denoising import DenoisingPlan
@@ -64,8 +65,8 @@ class LossSpec:
     """The decisions that make a loss of the family.
 
     All members of the family decide `labels`, `class_total`, `matched_boxes`, `box_terms`, `gain`, `layer`,
-    `over_steps`, `returned` and `side_effects` alike: they are fields so that a mistake in them can be described. No
-    loss depends on `columns`, `clear`, `recipe` and `undefined`: those who judge a port read them.
+    `over_steps`, `returned`, `accumulated` and `side_effects` alike: they are fields so that a mistake in them can be
+    described. No loss depends on `columns`, `clear`, `recipe` and `undefined`: those who judge a port read them.
 
     Attributes:
         name: how it is selected and reported.
@@ -99,6 +100,8 @@ class LossSpec:
         over_steps: likewise where micro-batches of one optimiser step have a common normaliser.
         recipe: for each classification loss the options that published configurations train with.
         returned: array and dtype of a loss as it is returned, from key, value and the dtype of the predictions.
+        accumulated: what several backward passes leave in the gradients of inputs, from the gradients of the losses and
+            their weights in each pass.
         undefined: inputs and capabilities that the convention does not define, each with the reason.
         side_effects: makes what a new loss object does beside computing losses.
         differences: for each field that differs from the base spec's, what is decided and where.
@@ -132,6 +135,7 @@ class LossSpec:
     over_steps: Together = all_steps
     recipe: Recipe = field(default_factory=dict)
     returned: Callable[[str, np.ndarray, str], tuple[np.ndarray, str]] = in_double
+    accumulated: Callable[[GradientsByKey, Sequence[Weights]], list[dict[str, Any]]] = accumulated
     undefined: Mapping[str, str] = field(default_factory=dict)
     side_effects: Callable[[], SideEffects] = SideEffects
     differences: Mapping[str, Difference] = field(default_factory=dict)

@@ -27,12 +27,13 @@ def _run(given: argparse.Namespace) -> int:
         raise UsageError("--jobs is 0, expected at least 1")
     for option in ("json", "markdown"):
         refuse_unwritable(getattr(given, option), f"--{option}")
+    from detr_conformance import generated_power
     from detr_conformance.power import measure
     from detr_conformance.power_text import markdown, shortcomings, summary
 
     matrix = measure(given.seed, given.jobs, tell=_tell)
     write(given.json, matrix.to_json(), "--json")
-    write(given.markdown, markdown(matrix), "--markdown")
+    write(given.markdown, markdown(matrix, generated_power.recorded()), "--markdown")
     found = shortcomings(matrix)
     sys.stdout.write("".join([summary(matrix), *(f"{line}\n" for line in found)]))
     return 1 if found else 0

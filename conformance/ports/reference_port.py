@@ -90,6 +90,12 @@ class ReferencePort:
             mutated=_mutated(given, oracle.inputs_of(case)),
         )
 
+    def accumulated_gradients(
+        self, case: LossCase, passes: Sequence[Mapping[str, float]]
+    ) -> list[dict[str, np.ndarray]]:
+        """As the spec adds them up."""
+        return self.spec.accumulated(self.loss(case).gradients, passes)
+
     def match(self, case: LossCase) -> Sequence[Sequence[Matching]]:
         """Every layer through the matcher of the loss, or one with the options of the case if it has some."""
         matcher, targets = matcher_for(self.spec, arithmetic(case.dtype)), oracle.targets_of(case)

@@ -136,6 +136,21 @@ class TorchPort(ABC):
         loss = self.build(cases[0])
         return [self._result(loss, case, partial(self.call_in_step, step=cases)) for case in cases]
 
+    def accumulated_gradients(
+        self, case: LossCase, passes: Sequence[Mapping[str, float]]
+    ) -> list[dict[str, np.ndarray]]:
+        """What `backward` leaves in the gradients of predictions, pass after pass through one graph."""
+        tensors, found = tensors_of(case, self.device), list[dict[str, np.ndarray]]()
+        with one_thread():
+            losses = self.call(self.build(case), case, tensors)
+            for weights in passes:
+                terms = [weight * losses[key].sum() for key, weight in weights.items() if losses[key].requires_grad]
+                if terms:
+                    torch.stack(terms).sum().backward(retain_graph=True)
+                grads = {name: each.grad for name, each in tensors.predictions.items()}
+                found.append({name: _array(each) for name, each in grads.items() if each is not None})
+        return found
+
     def _result(
         self, loss: Any, case: LossCase, call: Callable[..., Mapping[str, torch.Tensor]] | None = None
     ) -> LossResult:
