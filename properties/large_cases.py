@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import product
 
 import numpy as np
+from jaxtyping import Float
 
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
@@ -66,6 +67,8 @@ VARIANTS = {"smoke": 1, "standard": 2, "exhaustive": 5}
 """How often each size is drawn, by level. At smoke each rule sees one of those that are large, in turn."""
 TRIES = 20
 """So often numbers are drawn anew where rounding would decide who is matched."""
+NEAR = 0.01
+"""How far from its target a box is that is matched, for most of them."""
 LOGIT_SCALE = 1.5
 """Among so many classes and queries a wider spread has saturated logits, whose matching cost float32 cannot resolve."""
 FAMILIES = frozenset({"MATCH", "CLASS", "REG", "AUX", "DN", "GRAD"})
@@ -102,7 +105,11 @@ def _without_sizes(request: Request) -> Request:
     chosen = ("classification", "query_groups", "aux_loss", "uni_match", "dtype", "matcher_options")
     denoising = "never" if request.denoising == "never" else "always"
     return Request(
-        **{name: getattr(request, name) for name in chosen}, denoising=denoising, special=(), logit_scale=LOGIT_SCALE
+        **{name: getattr(request, name) for name in chosen},
+        denoising=denoising,
+        near=False,
+        special=(),
+        logit_scale=LOGIT_SCALE,
     )
 
 
@@ -124,4 +131,21 @@ def _drawn(large: LargeSizes, place: int, request: Request, domain: Domain, numb
     dtype = "float64" if request.dtype == "float64" else "float32"
     boxes = rounded(replace(numbers, dtype=dtype).boxes(targets), dtype)
     labels = numbers.rng.integers(0, large.classes, targets)
-    return case_on_targets(boxes, labels, sizes, request, domain, place, numbers, large.groups)
+    case = case_on_targets(boxes, labels, sizes, request, domain, place, numbers, large.groups)
+    return case.change(pred_bboxes=_with_near_ones_last(case, domain.layers_vote, numbers.rng))
+
+
+def _with_near_ones_last(
+    case: LossCase, layers_vote: bool, rng: np.random.Generator
+) -> Float[np.ndarray, "layers images queries 4"]:
+    """Predicted boxes of which the last are near to targets: they are matched, and rounding leaves no doubt.
+
+    Each layer has them in another order, unless layers vote.
+    """
+    boxes = case.pred_bboxes.copy()
+    for layer, image in product(range(case.layers), range(case.images)):
+        own = case.gt_bboxes[case.of_image(image)][: case.queries]
+        if len(own):
+            moved = np.abs(np.roll(own, 0 if layers_vote else layer, axis=0) + rng.normal(0.0, NEAR, own.shape))
+            boxes[layer, image, -len(own) :] = rounded(moved, case.dtype)
+    return boxes

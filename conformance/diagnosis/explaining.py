@@ -50,6 +50,7 @@ FAMILIES_OF = {
     "layer": {"CLASS", "REG"},
     "side_effects": {"NUM"},
     "gradients": {"GRAD"},
+    "accumulated": {"GRAD"},
     "keys": {"API"},
     "returned": {"API"},
 }

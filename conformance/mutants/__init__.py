@@ -1,6 +1,7 @@
 """The bug museum: real bugs of public implementations, and plausible mistakes, each a function from spec to spec."""
 
 from detr_conformance.mutants.background import BACKGROUND_MUTANTS
+from detr_conformance.mutants.backward import BACKWARD_MUTANTS
 from detr_conformance.mutants.box_costs import BOX_COST_MUTANTS
 from detr_conformance.mutants.box_eps import BOX_EPS_MUTANTS
 from detr_conformance.mutants.box_noise import BOX_NOISE_MUTANTS
@@ -37,6 +38,7 @@ from detr_conformance.mutants.numerics import NUMERICS_MUTANTS
 from detr_conformance.mutants.query_groups import QUERY_GROUP_MUTANTS
 from detr_conformance.mutants.ranks import RANK_MUTANTS
 from detr_conformance.mutants.regression import REGRESSION_MUTANTS
+from detr_conformance.mutants.sizes import SIZE_MUTANTS
 from detr_conformance.mutants.slots import SLOT_MUTANTS
 from detr_conformance.mutants.softmax import SOFTMAX_MUTANTS
 from detr_conformance.mutants.solving import SOLVING_MUTANTS
@@ -89,4 +91,6 @@ MUSEUM: tuple[Mutant, ...] = (
     *MASK_FORM_MUTANTS,
     *MASK_POINT_MUTANTS,
     *MASK_COST_MUTANTS,
+    *SIZE_MUTANTS,
+    *BACKWARD_MUTANTS,
 )

@@ -41,10 +41,10 @@ def gradient_of_a_scaled_loss(port: PortUnderTest, case: LossCase) -> None:
     needs=NEEDS,
 )
 def several_backward_passes(port: PortUnderTest, case: LossCase) -> None:
-    """Several backward passes through one graph that is kept, first of some losses and then of others, add up in the
-    gradients of the predictions."""
+    """Several backward passes through one graph that is kept, of some losses, of others and of all, each with weights
+    of its own, add up in the gradients of the predictions."""
     keys = sorted(port.expected(case))
-    passes = [dict.fromkeys(keys[::2], 1.0), dict.fromkeys(keys[1::2], 1.0), dict.fromkeys(keys, 1.0)]
+    passes = [dict.fromkeys(keys[::2], 2.0), dict.fromkeys(keys[1::2], 0.5), dict.fromkeys(keys, 3.0)]
     _assert_accumulated(port, case, passes)
 
 
