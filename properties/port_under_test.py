@@ -163,10 +163,8 @@ class PortUnderTest:
     ) -> list[dict[str, np.ndarray]]:
         """Ask for what several backward passes leave in the gradient of each input; weights by canonical keys."""
         returned = self.loss(case)
-        own = [
-            {key: weights[name] for key in returned.result.losses if (name := returned.canonical(key)) in weights}
-            for weights in passes
-        ]
+        names = {key: str(returned.canonical(key)) for key in returned.result.losses}
+        own = [{key: weights[name] for key, name in names.items() if name in weights} for weights in passes]
         shapes = {name: array.shape for name, array in returned.inputs().items()}
         return self._ask(
             "accumulated_gradients",

@@ -65,7 +65,7 @@ def with_layers(case: LossCase, count: int) -> LossCase:
     config = replace(case.config, uni_match_ind=min(case.config.uni_match_ind, max(count - 2, 0)))
     denoising = case.denoising
     if denoising is not None:
-        own = {name: each[-count:] for name, each in denoising.predictions().items()}
+        own: dict[str, Any] = {name: each[-count:] for name, each in denoising.predictions().items()}
         denoising = replace(denoising, **own)
     return case.change(config=config, denoising=denoising, **case.taken(layers=range(case.layers - count, case.layers)))
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from detr_conformance.numbers_by_name import gradient_name
 from detr_conformance.ports.reference_port import GradientsOfReference, ReferencePort
+from detr_conformance.properties import oracle
 from detr_conformance.properties.case import CLASSIFICATION, LossCase
 from detr_conformance.properties.global_state import changed, generators_elsewhere, snapshot
 from detr_conformance.properties.port import DenoisingGroup, Matching
@@ -20,9 +21,10 @@ from detr_conformance.properties.transforms import in_bfloat16, select_images, s
 from detr_conformance.reference import Loss, LossSpec, Tracked, track
 from detr_conformance.reference.recipe import flattened
 
-Way = Literal["once", "in turn", "in ranks", "around", "by default"]
-"""How a port is asked: case by case; several cases of one object; the images of a case shared among ranks; what a call
-changes around it; what the constructor sets where nothing is passed."""
+Way = Literal["once", "in turn", "in ranks", "in passes", "around", "by default"]
+"""How a port is asked: case by case; several cases of one object; the images of a case shared among ranks; for what
+several backward passes leave behind; what a call changes around it; what the constructor sets where nothing is passed.
+"""
 MOST_RANKS = 3
 
 NEAR = 1e-3
@@ -118,13 +120,10 @@ def observe_spec(spec: LossSpec, judged: PortUnderTest, case: LossCase) -> Obser
     returned = of_spec.loss(case)
     numbers = dict(returned.values)
     for key in returned.values:
-        parts = _parts(returned, key)
         numbers[key] = _with_bound(returned, key)
-        for name, array in returned.inputs().items() if _has_gradients(judged, case) else ():
-            grads = [loss.gradients[name] for loss in parts if name in loss.gradients]
-            numbers[gradient_name(key, name)] = (
-                sum(grads[1:], start=grads[0]) if grads else track(np.zeros(array.shape))
-            )
+        if _has_gradients(judged, case):
+            grads = _gradients_with_bounds(returned, key)
+            numbers |= {gradient_name(key, name): grad for name, grad in grads.items()}
     return Observation(*_with_the_rest(of_spec, case, returned, numbers))
 
 
@@ -144,6 +143,15 @@ def _parts(returned: ReturnedLosses, key: str) -> list[Loss]:
     return [loss for own, loss in losses.items() if returned.canonical(own) == key]
 
 
+def _gradients_with_bounds(returned: ReturnedLosses, key: str) -> dict[str, Tracked]:
+    """With respect to every input, zeros where there is none."""
+    found = {}
+    for name, array in returned.inputs().items():
+        grads = [loss.gradients[name] for loss in _parts(returned, key) if name in loss.gradients]
+        found[name] = sum(grads[1:], start=grads[0]) if grads else track(np.zeros(array.shape))
+    return found
+
+
 def _with_bound(returned: ReturnedLosses, key: str) -> Tracked:
     return Tracked(returned.values[key], sum(loss.magnitude for loss in _parts(returned, key)))
 
@@ -154,6 +162,8 @@ def observe_otherwise(judged: PortUnderTest, case: LossCase, way: Way) -> Observ
     Raises:
         PortError: it gives no answer.
     """
+    if way == "in passes":
+        return _after_passes(judged.accumulated_gradients(case, _passes(judged, case)))
     calls = _calls(judged, judged, case, way)
     numbers = {f"{key} of call {n}": one.values[key] for n, one in enumerate(calls) for key in one.values}
     return Observation(numbers, _keys_of(calls) | _facts(judged, case, way))
@@ -166,9 +176,25 @@ def observe_spec_otherwise(spec: LossSpec, judged: PortUnderTest, case: LossCase
         PortError: it gives no answer.
     """
     of_spec = PortUnderTest(_Declaring(spec, judged), judged.spec)
+    if way == "in passes":
+        returned = of_spec.loss(case)
+        grads = {key: _gradients_with_bounds(returned, key) for key in returned.values}
+        return _after_passes(spec.accumulated(grads, _passes(judged, case)))
     calls = _calls(of_spec, judged, case, way)
     numbers = {f"{key} of call {n}": _with_bound(one, key) for n, one in enumerate(calls) for key in one.values}
     return Observation(numbers, _keys_of(calls) | _facts(of_spec, case, way))
+
+
+def _passes(judged: PortUnderTest, case: LossCase) -> list[dict[str, float]]:
+    """Weights that differ, of the losses that the convention has; then of all of them once more."""
+    keys = sorted(oracle.expected_losses(case, judged.spec))
+    return [{key: 0.5 + place for place, key in enumerate(keys)}, dict.fromkeys(keys, 3.0)]
+
+
+def _after_passes(found: Sequence[Mapping[str, np.ndarray]]) -> Observation:
+    return Observation(
+        {f"{name} after pass {n}": grad for n, each in enumerate(found) for name, grad in each.items()}, {}
+    )
 
 
 def _calls(asked: PortUnderTest, judged: PortUnderTest, case: LossCase, way: Way) -> list[ReturnedLosses]:

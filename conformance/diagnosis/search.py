@@ -202,6 +202,8 @@ def _ways(judged: PortUnderTest, cases: Sequence[LossCase]) -> Iterator[tuple[Se
     if judged.can("ranks"):
         several = [case for case in _further_cases(judged) if case.images > 1]
         yield several[:CASES_OF_RANKS], "in ranks"
+    if judged.can("weighted_gradients"):
+        yield certain, "in passes"
     yield certain, "around"
     if judged.can("defaults"):
         yield certain[:1], "by default"

@@ -49,12 +49,12 @@ class WatchedPort:
         """This object, with the type of a port: it has every attribute that the port has."""
         return cast("Port", self)
 
-    def _watched(self, name: str, method: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def call(argument: LossCase | Sequence[LossCase]) -> Any:  # noqa: ANN401  # judged by the caller
+    def _watched(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(argument: LossCase | Sequence[LossCase], *more: Any) -> Any:  # noqa: ANN401  # judged by the caller
             cases = [argument] if isinstance(argument, LossCase) else list(argument)
             before = [_contents(case) for case in cases]
             try:
-                return self._answer(name, method, argument)
+                return self._answer(name, method, argument, *more)
             finally:
                 if os.getpid() != self._process:
                     os._exit(0)  # a process that the port forked must not go on judging, or there are two reports
@@ -62,9 +62,9 @@ class WatchedPort:
 
         return call
 
-    def _answer(self, name: str, method: Callable[[Any], Any], argument: Any) -> Any:  # noqa: ANN401  # see above
+    def _answer(self, name: str, method: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401  # see above
         try:
-            return method(argument)
+            return method(*arguments)
         except PortTimeout:
             raise
         except (Exception, SystemExit) as error:

@@ -16,7 +16,14 @@ from detr_conformance.packets.calls import Call, Watching, watched
 from detr_conformance.packets.groups import group_lines
 from detr_conformance.packets.indices import matching_lines, pairing_lines
 from detr_conformance.packets.lines import Line, read_as, telling, text
-from detr_conformance.packets.losses import Result, default_lines, expected_losses, loss_lines, point_count_lines
+from detr_conformance.packets.losses import (
+    Result,
+    accumulated_lines,
+    default_lines,
+    expected_losses,
+    loss_lines,
+    point_count_lines,
+)
 from detr_conformance.packets.packet import FORMAT, VERSION, Packet, PacketCall, PacketPort, PacketRule
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseDocument, to_document
@@ -32,7 +39,7 @@ MOST_CALLS = 4
 INTERFACE_FIRST = ("raised", "type", "keys", "shape", "list")
 RECORDED = ("number", "pairs", "cost", "type")
 """Readings to keep of calls in which nothing is wrong."""
-NUMBERS_FIRST = ("raised", "type", "number", "gradient", "cost", "pairs")
+NUMBERS_FIRST = ("raised", "type", "number", "gradient", "accumulated", "cost", "pairs")
 
 
 def compose(
@@ -198,6 +205,8 @@ def lines_of(call: Call, judged: PortUnderTest) -> list[Line]:
     first = call.cases[0]
     if call.method in OF_METHODS:
         return [*lines, *OF_METHODS[call.method](call.answer, first, judged)]
+    if call.passes is not None:
+        return [*lines, *accumulated_lines(call.answer, first, judged, call.passes)]
     if call.method == "denoising_indices":
         return [*lines, *pairing_lines(call.answer, first)]
     return [*lines, *loss_lines(call.method, call.answer, call.cases, judged, call.asked)]
@@ -213,5 +222,6 @@ def _packed(call: Call, lines: Iterable[Line]) -> PacketCall:
         method=call.method,
         cases=[to_document(case) for case in call.cases],
         options=asdict(call.cases[0].config) if call.cases else None,
+        passes=call.passes,
         lines=list(lines),
     )

@@ -12,7 +12,10 @@ from detr_conformance.errors import visible
 Step = str | int
 """An attribute, a key or an index: one step of the path from an answer to what a line is about."""
 
-READINGS = ("raised", "type", "keys", "shape", "list", "number", "gradient", "cost", "pairs", "numpy", "torch")
+READINGS = (
+    *("raised", "type", "keys", "shape", "list", "number", "gradient", "accumulated"),
+    *("cost", "pairs", "numpy", "torch"),
+)
 """How what stands at the end of the path is read; `detr_conformance.packets.script` has the code for each."""
 
 MOST = 6

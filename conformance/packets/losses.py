@@ -13,7 +13,8 @@ from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port_under_test import PortError, PortUnderTest, ReturnedLosses
 from detr_conformance.properties.rules.api import legal_dtypes, legal_keys
 from detr_conformance.properties.tolerance import allowed_error
-from detr_conformance.reference import Losses, Tracked
+from detr_conformance.reference import Losses, Tracked, track
+from detr_conformance.reference.rounding import plain
 
 
 class Result:
@@ -132,6 +133,32 @@ def loss_lines(
             lines += Result(result, case, judged, way, wanted).lines(asked[place] if place < len(asked) else set())
         except (TypeError, ValueError, PortError):
             return [text("type", "type of the answer", [], type(answer).__name__, "LossResult")]
+    return lines
+
+
+def accumulated_lines(
+    answer: object, case: LossCase, judged: PortUnderTest, passes: Sequence[Mapping[str, float]]
+) -> list[Line]:
+    """Lines about what backward passes have left in the gradients of predictions; none of what has several values."""
+    returned, expected = judged.loss(case), expected_losses(case, judged)
+    shapes = {name: array.shape for name, array in returned.inputs().items()}
+    try:
+        found = answers.accumulated_gradients(answer, len(passes), shapes)
+    except (TypeError, ValueError):
+        return [text("type", "type of the answer", [], type(answer).__name__, "list")]
+    if expected is None:
+        return []
+    weights = [
+        {key: weight for own, weight in each.items() if (key := returned.canonical(own)) is not None} for each in passes
+    ]
+    wanted = judged.spec.accumulated({key: loss.gradients for key, loss in expected.items()}, weights)
+    lines: list[Line] = []
+    for place, (came, right) in enumerate(zip(found, wanted, strict=True)):
+        for name, grad in came.items():
+            what = f"gradient with respect to {name} after backward pass {place + 1}"
+            values = track(right.get(name, np.zeros(grad.shape)))
+            allowed = allowed_error(values, case.dtype)
+            lines += entries(what, [[place, name]], grad, plain(values), allowed, "accumulated")
     return lines
 
 

@@ -24,6 +24,9 @@ READ = {
     "shape": 'came = str(np.shape(follow(answer, line["at"][0])))',
     "list": 'came = str(np.asarray(follow(answer, line["at"][0])).tolist())',
     "number": 'came = float(sum(np.sum(follow(answer, way)) for way in line["at"]))',
+    "accumulated": """(place, name, *entry), came = line["at"][0], 0.0
+if (grad := answer[place].get(name)) is not None:
+    came = float(np.asarray(grad)[tuple(entry)])""",
     "pairs": 'came = str(sorted(zip(*(np.asarray(side).tolist() for side in answer[line["at"][0][0]]))))',
     "cost": """cost, (layer, image) = np.array(line["cost"], dtype=float), line["at"][0]
 queries, targets = (np.asarray(side).tolist() for side in answer[layer][image])
@@ -131,7 +134,8 @@ def _call(packet: Packet) -> list[str]:
         before = ['print("it raised", *(line["got"] for line in call["lines"]))']
     if method in SEVERAL:
         return [*before, f'answer = port.{method}(from_documents(call["cases"]))']
-    return [*before, f'answer = port.{method}(from_document(call["cases"][0]))']
+    passes = ', call["passes"]' if packet.calls[0].passes is not None else ""
+    return [*before, f'answer = port.{method}(from_document(call["cases"][0]){passes})']
 
 
 def _port(packet: Packet, is_port: bool) -> Imported:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from detr_conformance.packets.packet import Packet
 
-NUMERIC = frozenset({"number", "gradient", "cost"})
+NUMERIC = frozenset({"number", "gradient", "accumulated", "cost"})
 """Readings that give a number, which may be off by some rounding."""
 
 

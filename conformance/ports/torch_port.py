@@ -146,7 +146,7 @@ class TorchPort(ABC):
             for weights in passes:
                 terms = [weight * losses[key].sum() for key, weight in weights.items() if losses[key].requires_grad]
                 if terms:
-                    torch.stack(terms).sum().backward(retain_graph=True)
+                    torch.autograd.backward(torch.stack(terms).sum(), retain_graph=True)
                 grads = {name: each.grad for name, each in tensors.predictions.items()}
                 found.append({name: _array(each) for name, each in grads.items() if each is not None})
         return found
