@@ -13,7 +13,7 @@ from detr_conformance.numbers_by_name import gradient_name
 from detr_conformance.ports.reference_port import GradientsOfReference, ReferencePort
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import CLASSIFICATION, LossCase
-from detr_conformance.properties.global_state import changed, generators_elsewhere, snapshot
+from detr_conformance.properties.global_state import set_by
 from detr_conformance.properties.port import DenoisingGroup, Matching
 from detr_conformance.properties.port_under_test import PortUnderTest, ReturnedLosses
 from detr_conformance.properties.tolerance import budget_shares
@@ -207,10 +207,7 @@ def _calls(asked: PortUnderTest, judged: PortUnderTest, case: LossCase, way: Way
 def _facts(asked: PortUnderTest, case: LossCase, way: Way) -> dict[str, Any]:
     """What a way of asking shows beside the losses."""
     if way == "around":
-        with generators_elsewhere():
-            before = snapshot()
-            asked.loss(case)
-            return {"changed around it": changed(before, snapshot())}
+        return {"set around it": set_by(lambda: asked.loss(case))}
     return _defaults(asked, case) if way == "by default" else {}
 
 

@@ -11,10 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from detr_conformance.properties.global_state import changed, generators_elsewhere, snapshot
-
-GENERATORS = "global random generator"
-"""How the names of generators in `snapshot` end."""
+from detr_conformance.properties.global_state import generators_elsewhere
 
 
 class Setting(NamedTuple):
@@ -78,23 +75,19 @@ def _settings() -> tuple[Setting, ...]:
 
 
 @contextmanager
-def restored_state(may_draw: bool) -> Iterator[list[str]]:
+def restored_state() -> Iterator[list[str]]:
     """Restore every global setting on exit; the list that it gives then names those that had changed.
 
     On entry the global random generators are set to the same state each time: no verdict depends on earlier calls.
-
-    Args:
-        may_draw: the code inside may draw from the global random generators.
+    Whoever draws from them does nothing wrong.
     """
     touched: list[str] = []
     with generators_elsewhere(), warnings.catch_warnings():
         settings = _settings()
-        before, generators = [each.read() for each in settings], snapshot()
+        before = [each.read() for each in settings]
         try:
             yield touched
         finally:
-            drawn = [name for name in changed(generators, snapshot()) if name.endswith(GENERATORS)]
-            touched += [] if may_draw else drawn
             touched += _restored(settings, before)
 
 

@@ -97,7 +97,7 @@ class Worker:
     def _watched(self, plan: CheckPlan, rule: Rule) -> tuple[RuleResult | None, list[str]]:
         """The result of a rule, and the global settings that had changed after it."""
         watch = self._watch_of(plan.port)
-        with restored_state(may_draw="denoising_group" in rule.needs) as touched:
+        with restored_state() as touched:
             outcome = self._contained(replace(plan, port=watch.as_port()), rule)
         self.exhausted |= watch.exhausted
         return outcome, touched

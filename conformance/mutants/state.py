@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
@@ -136,6 +137,15 @@ class GlobalSeed(MoreEffects):
         np.random.seed(42)  # noqa: NPY002  # what is wrong here
 
 
+class PythonSeed(MoreEffects):
+    """Python's global generator starts anew."""
+
+    def after(self, inputs: Inputs) -> None:
+        """With the same numbers."""
+        super().after(inputs)
+        random.seed(42)
+
+
 FUNCTION = "loss specification: a loss is a function of its arguments"
 
 STATE_MUTANTS: tuple[Mutant, ...] = (
@@ -200,5 +210,13 @@ STATE_MUTANTS: tuple[Mutant, ...] = (
         "after a call.",
         FUNCTION,
         leaving(GlobalSeed),
+    ),
+    Mutant(
+        "plausible-seed-of-python",
+        "NUM",
+        "The loss seeds Python's own random numbers, to sample the same queries again. Right: it leaves them alone. "
+        "Shows in what is drawn after a call.",
+        FUNCTION,
+        leaving(PythonSeed),
     ),
 )

@@ -12,7 +12,7 @@ import numpy as np
 from detr_conformance.errors import described, visible
 from detr_conformance.isolation.watched_port import CALLS
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.global_state import changed, snapshot
+from detr_conformance.properties.global_state import GENERATOR, changed, snapshot
 from detr_conformance.properties.port import LossResult, Port
 from detr_conformance.properties.port_under_test import OutOfScope, PortError, PortUnderTest
 from detr_conformance.properties.rule import Rule
@@ -30,7 +30,7 @@ class Call:
         answer: what came back, as it came; None where the port raised.
         raised: what the port raised instead.
         asked: for each result the losses whose gradients the rule has looked at.
-        touched: names of the global random generators and settings that the call has changed.
+        touched: names of the global settings that the call has changed, and of the random generators that it has set.
     """
 
     method: str
@@ -56,6 +56,7 @@ class RecordingPort:
         """Nothing was called yet."""
         self.port = port
         self.calls: list[Call] = []
+        self._states: list[tuple[dict[str, bytes], dict[str, bytes]]] = []
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever the port has there
         if name in CALLS:
@@ -72,8 +73,19 @@ class RecordingPort:
         except BaseException as error:
             call.raised = visible(described(error))
             raise
-        call.touched = changed(before, snapshot())
+        call.touched = self._touched(before, snapshot())
         return call.answer
+
+    def _touched(self, before: dict[str, bytes], after: dict[str, bytes]) -> list[str]:
+        """What a call has set: of generators those that an earlier call has left in the same state from another one."""
+        earlier, touched = list(self._states), changed(before, after)
+        self._states.append((before, after))
+        return [
+            name
+            for name in touched
+            if not name.endswith(GENERATOR)
+            or any(end.get(name) == after[name] and start.get(name) != before[name] for start, end in earlier)
+        ]
 
 
 class Watching(PortUnderTest):

@@ -27,6 +27,7 @@ from detr_conformance.packets.losses import (
 from detr_conformance.packets.packet import FORMAT, VERSION, Packet, PacketCall, PacketPort, PacketRule
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseDocument, to_document
+from detr_conformance.properties.global_state import GENERATOR
 from detr_conformance.properties.judging import RuleResult, ask_first
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.port_under_test import PortError, PortUnderTest
@@ -214,7 +215,9 @@ def lines_of(call: Call, judged: PortUnderTest) -> list[Line]:
 
 def _reader(state: str) -> str:
     """The reading by which a script sees that this was changed; empty if it cannot see it."""
-    return {"NumPy's global random generator": "numpy", "PyTorch's global random generator": "torch"}.get(state, "")
+    return {f"NumPy's {GENERATOR}": "numpy", f"PyTorch's {GENERATOR}": "torch", f"Python's {GENERATOR}": "python"}.get(
+        state, ""
+    )
 
 
 def _packed(call: Call, lines: Iterable[Line]) -> PacketCall:

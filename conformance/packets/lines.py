@@ -14,7 +14,7 @@ Step = str | int
 
 READINGS = (
     *("raised", "type", "keys", "shape", "list", "number", "gradient", "accumulated"),
-    *("cost", "pairs", "numpy", "torch"),
+    *("cost", "pairs", "numpy", "python", "torch"),
 )
 """How what stands at the end of the path is read; `detr_conformance.packets.script` has the code for each."""
 

@@ -34,6 +34,7 @@ legal = len(set(queries)) == len(set(targets)) == len(queries) == line["pairs"]
 inside = [(min(q, len(cost) - 1), min(t, len(cost[0]) - 1)) for q, t in zip(queries, targets)]
 came = float(sum(cost[pair] for pair in inside)) if legal else np.inf""",
     "numpy": 'came = "as before" if np.random.random() == 0.417022004702574 else "changed"',
+    "python": 'came = "as before" if random.random() == 0.13436424411240122 else "changed"',
     "torch": 'came = "as before" if float(torch.rand(())) == 0.7576315999031067 else "changed"',
 }
 """How a line is read off an answer."""
@@ -45,7 +46,7 @@ came = float(sum(np.asarray(each)[tuple(way[{key} + 2 :])] for each, way in ways
 }
 """Likewise of a loss, where a key may be missing, and an input without a gradient has the gradient 0."""
 
-SEED = {"numpy": "np.random.seed(1)", "torch": "torch.manual_seed(1)"}
+SEED = {"numpy": "np.random.seed(1)", "python": "random.seed(1)", "torch": "torch.manual_seed(1)"}
 """What goes before a call, so that a number drawn after it shows whether the call drew any."""
 
 DECODERS = ("from_document", "from_documents")
@@ -106,6 +107,7 @@ def _with_port(packet: Packet, packet_name: str, is_port: bool) -> list[str]:
         *(["from functools import reduce"] if follows else []),
         "from pathlib import Path",
         "import numpy as np",
+        *(["import random"] if packet.reading == "python" else []),
         *(["import torch"] if packet.reading == "torch" else []),
         f"from detr_conformance.properties.case_json import {', '.join(decoders)}",
         *port.imports,

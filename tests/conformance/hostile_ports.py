@@ -144,7 +144,7 @@ HAZARDS = {
     "REG-02": (floods, "the port wrote more than 10 MB to stdout or stderr"),
     "AUX-01": (mutates, "loss(case) changed its input pred_scores"),
     "AUX-02": (writes, "loss(case) raised ValueError: assignment destination is read-only"),
-    "DN-02": (seeds, "the port changed NumPy's global random generator, and left it so"),
+    "NUM-12": (seeds, "the call sets NumPy's global random generator"),
     "INV-01": (silences_warnings, "the port changed Python's warnings filters, and left it so"),
     "INV-03": (sets_a_variable, "the port changed the environment variables (CUDA_VISIBLE_DEVICES), and left it so"),
     "INV-05": (moves, "the port changed the working folder, and left it so"),

@@ -32,34 +32,33 @@ CHANGES = {
     "Python's search path": lambda _: sys.path.append("elsewhere"),
     "Python's warnings filters": lambda _: warnings.simplefilter("ignore"),
     "NumPy's error handling (over)": lambda _: np.seterr(over="ignore"),
-    "NumPy's global random generator": lambda _: np.random.rand(),  # noqa: NPY002  # the global one is meant
     "the working folder": lambda _: os.chdir("/"),
 }
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_global_setting_that_was_changed_is_named_and_put_back(name, monkeypatch):
-    with restored_state(may_draw=False) as before:
+    with restored_state() as before:
         pass
-    with restored_state(may_draw=False) as touched:
+    with restored_state() as touched:
         CHANGES[name](monkeypatch)
-    with restored_state(may_draw=False) as after:
+    with restored_state() as after:
         pass
     assert (before, touched, after) == ([], [name], [])
 
 
 def test_settings_of_pytorch_are_put_back_as_well():
     torch = pytest.importorskip("torch")
-    with restored_state(may_draw=False) as touched:
+    with restored_state() as touched:
         torch.set_default_dtype(torch.float64)
         torch.set_grad_enabled(False)
         torch.manual_seed(1)
-    assert touched == ["PyTorch's global random generator", "PyTorch's default dtype", "PyTorch's gradient mode"]
+    assert touched == ["PyTorch's default dtype", "PyTorch's gradient mode"]
     assert (torch.get_default_dtype(), torch.is_grad_enabled()) == (torch.float32, True)
 
 
-def test_a_generator_of_denoising_queries_may_draw():
-    with restored_state(may_draw=True) as touched:
+def test_a_port_may_draw():
+    with restored_state() as touched:
         np.random.rand()  # noqa: NPY002  # the global one is meant
     assert touched == []
 

@@ -17,36 +17,59 @@ ORDINARY = "an ordinary step"
 
 def probes() -> Iterator[tuple[str, LossCase]]:
     """Each with a name, those first that show most."""
-    case = step()
-    yield ORDINARY, case
-    yield "the varifocal loss", case.change(use_vfl=True, gamma=2.0, alpha=0.75)
-    yield "cross-entropy", case.change(use_fl=False)
-    yield "gains", case.change(loss_gain=GAINS, alpha=0.6, gamma=0.5)
-    yield "neither alpha nor gamma", case.change(alpha=0.0, gamma=0.0)
-    yield "a varifocal gamma of 0", case.change(use_vfl=True, alpha=0.5, gamma=0.0)
-    yield "a negative alpha", case.change(alpha=-1.0)
-    yield "layers share a matching", step(layers=4).change(use_uni_match=True, uni_match_ind=1)
-    yield "no auxiliary losses", case.change(aux_loss=False)
-    yield "one layer", step(layers=1).change(use_uni_match=True)
-    yield "no targets", step(counts=(0, 0), groups=0)
-    yield "no targets, varifocal", step(counts=(0, 0), groups=0).change(use_vfl=True)
-    yield "one class", step(classes=1)
-    yield "more targets than queries", step(queries=3, counts=(0, 5, 2))
-    yield "an image without targets last", step(counts=(3, 1, 0), groups=1)
-    yield "one image", step(counts=(4,), groups=3)
-    yield "a denoising group of some targets", step(skipped=1)
-    yield "another matcher", replace(case, matcher=MatcherConfig(GAINS, True, 0.4, 1.5))
-    yield "softmax costs", replace(case, matcher=MatcherConfig(GAINS, False))
-    yield "boxes without area", replace(case, pred_bboxes=_without_area(case.pred_bboxes))
-    yield "perfect predictions", replace(step(queries=3, counts=(3, 0), layers=1), **_perfect())
-    yield "saturated logits", case.change(pred_scores=case.pred_scores * 100, gamma=0.5)
-    yield "logits that are no numbers", replace(case, pred_scores=_with_nonsense(case.pred_scores))
+    yield ORDINARY, step()
+    yield from _options()
+    yield from _sizes()
+    yield from _numbers()
     yield from _generators()
     for dtype in ("float32", "float16", "bfloat16"):
         yield dtype, step(dtype=dtype)
         yield f"{dtype}, varifocal", step(dtype=dtype).change(use_vfl=True)
     yield "a step that is trained", trained_step()
     yield "a varifocal step that is trained", trained_step().change(use_vfl=True, alpha=0.75, gamma=2.0)
+
+
+def _options() -> Iterator[tuple[str, LossCase]]:
+    """How a loss and a matcher can be built."""
+    case = step(layers=4)
+    for name, options in {
+        "the varifocal loss": {"use_vfl": True, "gamma": 2.0, "alpha": 0.75},
+        "cross-entropy": {"use_fl": False},
+        "gains": {"loss_gain": GAINS, "alpha": 0.6, "gamma": 0.5},
+        "neither alpha nor gamma": {"alpha": 0.0, "gamma": 0.0},
+        "a varifocal gamma of 0": {"use_vfl": True, "alpha": 0.5, "gamma": 0.0},
+        "a negative alpha": {"alpha": -1.0},
+        "layers share a matching": {"use_uni_match": True, "uni_match_ind": 1},
+        "layers share the first matching": {"use_uni_match": True},
+        "layers could share a matching": {"uni_match_ind": 1},
+        "no auxiliary losses": {"aux_loss": False},
+    }.items():
+        yield name, case.change(**options)
+    yield "another matcher", replace(case, matcher=MatcherConfig(GAINS, True, 0.4, 1.5))
+    yield "softmax costs", replace(case, matcher=MatcherConfig(GAINS, False))
+
+
+def _sizes() -> Iterator[tuple[str, LossCase]]:
+    """How many there are of everything."""
+    yield "one layer", step(layers=1).change(use_uni_match=True)
+    yield "one class", step(classes=1)
+    yield "more targets than queries", step(queries=3, counts=(0, 5, 2))
+    yield "an image without targets last", step(counts=(3, 1, 0), groups=1)
+    yield "one image", step(counts=(4,), groups=3)
+    yield "a denoising group of some targets", step(skipped=1)
+    empty = step(counts=(0, 0), groups=0)
+    yield "no targets", empty
+    yield "no targets, varifocal", empty.change(use_vfl=True)
+    yield "no targets, cross-entropy", empty.change(use_fl=False)
+
+
+def _numbers() -> Iterator[tuple[str, LossCase]]:
+    """Boxes and logits that are hard to compute with."""
+    case = step()
+    yield "boxes without area", replace(case, pred_bboxes=_without_area(case.pred_bboxes))
+    yield "perfect predictions", _perfect(step(queries=3, counts=(3, 0), layers=1))
+    yield "saturated logits", case.change(pred_scores=case.pred_scores * 100, gamma=0.5)
+    yield "logits that are no numbers", replace(case, pred_scores=_with_nonsense(case.pred_scores))
 
 
 def _generators() -> Iterator[tuple[str, LossCase]]:
@@ -123,12 +146,11 @@ def _without_area(predicted):
     return changed
 
 
-def _perfect():
+def _perfect(case) -> LossCase:
     """Each query of the first image lies on a target."""
-    case = step(queries=3, counts=(3, 0), layers=1)
     pred_bboxes = case.pred_bboxes.copy()
     pred_bboxes[:, 0] = case.gt_bboxes[::-1]
-    return {"pred_bboxes": pred_bboxes}
+    return replace(case, pred_bboxes=pred_bboxes)
 
 
 def _with_nonsense(scores):

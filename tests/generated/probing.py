@@ -68,14 +68,19 @@ def _losses_and_gradients(port, case):
 
 
 def _matching(port, case):
-    """Pairs of ordinary and of denoising queries, and the defaults of the constructor."""
-    found = {"defaults": repr(port.defaults(case))}
+    """Pairs of ordinary and of denoising queries, and the defaults of the constructors."""
+    matcher = port.build(case).matcher
+    found = {"defaults": repr(port.defaults(case)), "a bare matcher": _options(type(matcher)())}
     if np.isfinite(case.pred_scores).all():
         for layer, images in enumerate(port.match(case)):
             found |= _pairs(f"layer {layer}", images)
     if case.denoising is not None:
         found |= _pairs("denoising", port.denoising_indices(case))
     return found
+
+
+def _options(matcher):
+    return str([matcher.cost_gain, matcher.use_fl, matcher.alpha, matcher.gamma])
 
 
 def _pairs(where, images):
