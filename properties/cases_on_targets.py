@@ -80,7 +80,7 @@ def _config(request: Request, domain: Domain, sizes: Sizes, place: int) -> LossC
         aux_loss=_turn(request.aux_loss, place),
         **CLASSIFICATION[classification],
         use_uni_match=uni_match,
-        uni_match_ind=(5 * place + 5) % (sizes.layers - 1) if uni_match else 0,
+        uni_match_ind=max(sizes.layers - 2 - place % 2, 0) if uni_match else 0,
         gamma=_turn(domain.gammas_of(classification), place),
         alpha=_turn(domain.alphas, place),
         query_groups=sizes.query_groups,

@@ -42,14 +42,15 @@ CAPABILITIES = {
     "normaliser": "takes the normaliser of all micro-batches of an optimiser step: Port.losses_of_steps",
     "defaults": "tells what its constructor sets where nothing is passed: Port.defaults",
     "weighted_gradients": "differentiates weighted sums of its losses, several times: Port.accumulated_gradients",
+    "modes": "can be called without recording gradients, and as in an evaluation: Port.loss_in_mode",
     "point_counts": "tells how many points it draws to compare masks at: Port.point_counts",
 }
 """What a port may declare beyond `loss`, each with its meaning."""
 
-OFFERS = frozenset({"normaliser", "defaults", "point_counts", "weighted_gradients"})
+OFFERS = frozenset({"normaliser", "defaults", "point_counts", "weighted_gradients", "modes"})
 """Capabilities that no loss of the family has to have: a port that does not declare one lacks nothing."""
 
-BY_METHOD = frozenset({"weighted_gradients"})
+BY_METHOD = frozenset({"weighted_gradients", "modes"})
 """Capabilities that need no declaration: whoever has the method has them."""
 
 OPTIONS = {
@@ -212,6 +213,21 @@ class DifferentiatedPort(Port, Protocol):
         """
 
 
+MODES = {
+    "no_grad": "no gradients are recorded",
+    "inference": "nothing is recorded at all, as in torch.inference_mode",
+    "evaluation": "the loss object is told that this is no training, as by Module.eval",
+}
+"""Modes that a loss is called in, each with its meaning."""
+
+
+class ModalPort(Port, Protocol):
+    """A port that has `modes`."""
+
+    def loss_in_mode(self, case: LossCase, mode: str) -> LossResult:
+        """As `loss`, in one of `MODES`; without gradients."""
+
+
 def capabilities_of(port: Port) -> frozenset[str]:
     """Those that a port declares, and those that it has by having their method."""
     return port.capabilities | {name for name in BY_METHOD if callable(getattr(port, METHODS[name], None))}
@@ -247,6 +263,7 @@ METHODS = {
     "defaults": "defaults",
     "point_counts": "point_counts",
     "weighted_gradients": "accumulated_gradients",
+    "modes": "loss_in_mode",
 }
 """The method that a port with one of these capabilities must have."""
 

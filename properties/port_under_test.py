@@ -158,6 +158,10 @@ class PortUnderTest:
         """Ask how many points are drawn; by `losses` and `matcher`."""
         return self._ask("point_counts", case, answers.point_counts)
 
+    def loss_in_mode(self, case: LossCase, mode: str) -> ReturnedLosses:
+        """Call the loss in one of `port.MODES`."""
+        return ReturnedLosses(self._ask("loss_in_mode", case, answers.loss_result, mode), case, self)
+
     def accumulated_gradients(
         self, case: LossCase, passes: Sequence[Mapping[str, float]]
     ) -> list[dict[str, np.ndarray]]:

@@ -38,6 +38,7 @@ class Request:
         extra: never, sometimes or always with what extra terms read, where the spec has such terms and the port
             declares them. Sometimes is always, but for distributions, which every third case has. A port that lacks
             them is asked about the rest.
+        large: the rule sees cases as large as training has them, if its family does.
     """
 
     classification: tuple[str, ...] = tuple(CLASSIFICATION)
@@ -61,6 +62,7 @@ class Request:
     readable_score: bool = False
     about_class: bool = False
     extra: str = "sometimes"
+    large: bool = True
 
     @property
     def narrowed(self) -> str:

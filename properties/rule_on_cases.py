@@ -9,8 +9,8 @@ from itertools import islice
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.drawing import Pool, pool
+from detr_conformance.properties.extreme_sizes import extreme_cases
 from detr_conformance.properties.given_case import refusal
-from detr_conformance.properties.large_cases import large_cases
 from detr_conformance.properties.levels import PATIENCE, wanted
 from detr_conformance.properties.port_under_test import OutOfScope, PortError, PortUnderTest
 from detr_conformance.properties.rule import Listing, Rule
@@ -74,7 +74,7 @@ class RuleOnCases:
         domain = domain_for(self.rule.request, self.judged)
         if self.rule.listing is None:
             self._on_drawn_cases(pool(self.rule.request, domain, seed), wanted(level, self.rule.request))
-            self._on_large_cases(large_cases(self.rule, self.judged, level, seed))
+            self._on_extreme_cases(extreme_cases(self.rule, self.judged, level, seed))
         else:
             kind = min(domain.working & set(self.rule.request.classification))
             self._on_listed_cases([domain.allowed(each) for each in _listed(self.rule.listing, level, kind)])
@@ -102,7 +102,7 @@ class RuleOnCases:
         with suppress(OutOfScope):
             self.check(case)
 
-    def _on_large_cases(self, cases: Iterable[LossCase]) -> None:
+    def _on_extreme_cases(self, cases: Iterable[LossCase]) -> None:
         for case in cases:
             if not self._holds(case):
                 self.check(smallest(case, self._fails_too) if self.shrink else case)

@@ -55,6 +55,11 @@ class SideEffects:
         """What is done once the losses are there."""
 
 
+def alike(spec: LossSpec, mode: str) -> LossSpec:
+    """In training, in evaluation, with and without gradients."""
+    return spec
+
+
 def in_double(key: str, value: np.ndarray, dtype: str) -> tuple[np.ndarray, str]:
     """A loss of shape () in float64."""
     return value, "float64"
@@ -65,8 +70,9 @@ class LossSpec:
     """The decisions that make a loss of the family.
 
     All members of the family decide `labels`, `class_total`, `matched_boxes`, `box_terms`, `gain`, `layer`,
-    `over_steps`, `returned`, `accumulated` and `side_effects` alike: they are fields so that a mistake in them can be
-    described. No loss depends on `columns`, `clear`, `recipe` and `undefined`: those who judge a port read them.
+    `over_steps`, `returned`, `accumulated`, `in_mode` and `side_effects` alike: they are fields so that a mistake in
+    them can be described. No loss depends on `columns`, `clear`, `recipe` and `undefined`: those who judge a port read
+    them.
 
     Attributes:
         name: how it is selected and reported.
@@ -102,6 +108,7 @@ class LossSpec:
         returned: array and dtype of a loss as it is returned, from key, value and the dtype of the predictions.
         accumulated: what several backward passes leave in the gradients of inputs, from the gradients of the losses and
             their weights in each pass.
+        in_mode: what becomes of the spec in a mode of calling it, such as `evaluation`.
         undefined: inputs and capabilities that the convention does not define, each with the reason.
         side_effects: makes what a new loss object does beside computing losses.
         differences: for each field that differs from the base spec's, what is decided and where.
@@ -136,6 +143,7 @@ class LossSpec:
     recipe: Recipe = field(default_factory=dict)
     returned: Callable[[str, np.ndarray, str], tuple[np.ndarray, str]] = in_double
     accumulated: Callable[[GradientsByKey, Sequence[Weights]], list[dict[str, Any]]] = accumulated
+    in_mode: Callable[[LossSpec, str], LossSpec] = alike
     undefined: Mapping[str, str] = field(default_factory=dict)
     side_effects: Callable[[], SideEffects] = SideEffects
     differences: Mapping[str, Difference] = field(default_factory=dict)

@@ -51,6 +51,7 @@ FAMILIES_OF = {
     "side_effects": {"NUM"},
     "gradients": {"GRAD"},
     "accumulated": {"GRAD"},
+    "in_mode": {"API"},
     "keys": {"API"},
     "returned": {"API"},
 }

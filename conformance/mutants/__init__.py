@@ -31,6 +31,7 @@ from detr_conformance.mutants.masks import MASK_MUTANTS
 from detr_conformance.mutants.matchability import MATCHABILITY_MUTANTS
 from detr_conformance.mutants.matching import MATCHING_MUTANTS
 from detr_conformance.mutants.members import MEMBER_MUTANTS
+from detr_conformance.mutants.modes import MODE_MUTANTS
 from detr_conformance.mutants.mutant import Mutant
 from detr_conformance.mutants.mutation import MUTATION_MUTANTS
 from detr_conformance.mutants.normaliser import NORMALISER_MUTANTS
@@ -93,4 +94,5 @@ MUSEUM: tuple[Mutant, ...] = (
     *MASK_COST_MUTANTS,
     *SIZE_MUTANTS,
     *BACKWARD_MUTANTS,
+    *MODE_MUTANTS,
 )

@@ -26,7 +26,7 @@ class Call:
     Attributes:
         method: of the port.
         cases: what it was called with; several for `losses_in_turn` and the like, otherwise one.
-        passes: the weights of backward passes, for `accumulated_gradients`.
+        more: what else it was called with.
         answer: what came back, as it came; None where the port raised.
         raised: what the port raised instead.
         asked: for each result the losses whose gradients the rule has looked at.
@@ -35,7 +35,7 @@ class Call:
 
     method: str
     cases: tuple[LossCase, ...]
-    passes: list[dict[str, float]] | None = None
+    more: tuple[Any, ...] = ()
     answer: Any = None
     raised: str | None = None
     asked: list[set[str]] = field(default_factory=list)
@@ -63,13 +63,13 @@ class RecordingPort:
             return partial(self._ask, name)
         return getattr(self.port, name)
 
-    def _ask(self, method: str, argument: LossCase | Sequence[LossCase], *passes: list[dict[str, float]]) -> Any:  # noqa: ANN401  # judged by the caller
+    def _ask(self, method: str, argument: LossCase | Sequence[LossCase], *more: Any) -> Any:  # noqa: ANN401  # judged by the caller
         cases = (argument,) if isinstance(argument, LossCase) else tuple(argument)
-        call = Call(method, cases, passes=passes[0] if passes else None)
+        call = Call(method, cases, more)
         self.calls.append(call)
         before = snapshot()
         try:
-            call.answer = _watched(getattr(self.port, method)(argument, *passes), call)
+            call.answer = _watched(getattr(self.port, method)(argument, *more), call)
         except BaseException as error:
             call.raised = visible(described(error))
             raise

@@ -38,6 +38,8 @@ from detr_conformance.report import Suite
 MOST_CALLS = 4
 """So many calls before the one that shows the failure are kept: any of them may have led to it."""
 INTERFACE_FIRST = ("raised", "type", "keys", "shape", "list")
+ASKED = ("method", "cases", "more")
+"""What makes two calls equal."""
 RECORDED = ("number", "pairs", "cost", "type")
 """Readings to keep of calls in which nothing is wrong."""
 NUMBERS_FIRST = ("raised", "type", "number", "gradient", "accumulated", "cost", "pairs")
@@ -165,7 +167,7 @@ def _as_the_rule(calls: Sequence[Call], of_calls: list[list[Line]], judged: Watc
 def _two_answers(calls: Sequence[Call], of_calls: Sequence[list[Line]]) -> _Kept | None:
     """Two equal calls with different answers."""
     for one, other in combinations(range(len(calls)), 2):
-        if (calls[one].method, calls[one].cases) == (calls[other].method, calls[other].cases):
+        if all(getattr(calls[one], name) == getattr(calls[other], name) for name in ASKED):
             for reading in RECORDED:
                 lines = [_recorded(of_calls[each], reading) for each in (one, other)]
                 if lines[0] != lines[1]:
@@ -206,8 +208,8 @@ def lines_of(call: Call, judged: PortUnderTest) -> list[Line]:
     first = call.cases[0]
     if call.method in OF_METHODS:
         return [*lines, *OF_METHODS[call.method](call.answer, first, judged)]
-    if call.passes is not None:
-        return [*lines, *accumulated_lines(call.answer, first, judged, call.passes)]
+    if call.method == "accumulated_gradients":
+        return [*lines, *accumulated_lines(call.answer, first, judged, *call.more)]
     if call.method == "denoising_indices":
         return [*lines, *pairing_lines(call.answer, first)]
     return [*lines, *loss_lines(call.method, call.answer, call.cases, judged, call.asked)]
@@ -225,6 +227,6 @@ def _packed(call: Call, lines: Iterable[Line]) -> PacketCall:
         method=call.method,
         cases=[to_document(case) for case in call.cases],
         options=asdict(call.cases[0].config) if call.cases else None,
-        passes=call.passes,
+        more=list(call.more),
         lines=list(lines),
     )

@@ -54,14 +54,14 @@ class PacketCall(msgspec.Struct, frozen=True, kw_only=True):
         cases: what it is called with, as `detr_conformance.properties.case_json` writes it.
         options: constructor arguments of a loss class, if there is one.
         lines: what came, beside what was expected.
-        passes: the weights of each backward pass by the port's own keys, for `accumulated_gradients`.
+        more: what else it is called with.
     """
 
     method: str
     cases: list[CaseDocument]
     options: dict[str, Any] | None
     lines: list[Line]
-    passes: list[dict[str, float]] | None = None
+    more: list[Any] = []
 
 
 class Packet(msgspec.Struct, frozen=True, kw_only=True):

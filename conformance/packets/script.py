@@ -136,8 +136,8 @@ def _call(packet: Packet) -> list[str]:
         before = ['print("it raised", *(line["got"] for line in call["lines"]))']
     if method in SEVERAL:
         return [*before, f'answer = port.{method}(from_documents(call["cases"]))']
-    passes = ', call["passes"]' if packet.calls[0].passes is not None else ""
-    return [*before, f'answer = port.{method}(from_document(call["cases"][0]){passes})']
+    more = ', *call["more"]' if packet.calls[0].more else ""
+    return [*before, f'answer = port.{method}(from_document(call["cases"][0]){more})']
 
 
 def _port(packet: Packet, is_port: bool) -> Imported:

@@ -90,6 +90,10 @@ class ReferencePort:
             mutated=_mutated(given, oracle.inputs_of(case)),
         )
 
+    def loss_in_mode(self, case: LossCase, mode: str) -> LossResult:
+        """The losses of what the spec makes of a mode."""
+        return self._result(Criterion(self.spec.in_mode(self.spec, mode), case.config), case, self._inputs_of(case))
+
     def accumulated_gradients(
         self, case: LossCase, passes: Sequence[Mapping[str, float]]
     ) -> list[dict[str, np.ndarray]]:

@@ -136,6 +136,16 @@ class TorchPort(ABC):
         loss = self.build(cases[0])
         return [self._result(loss, case, partial(self.call_in_step, step=cases)) for case in cases]
 
+    def loss_in_mode(self, case: LossCase, mode: str) -> LossResult:
+        """Losses in one of the modes of `detr_conformance.properties.port.MODES`."""
+        loss = self.build(case)
+        if mode == "evaluation":
+            if callable(getattr(loss, "eval", None)):
+                loss.eval()
+            return self._result(loss, case)
+        with torch.no_grad() if mode == "no_grad" else torch.inference_mode():
+            return self._result(loss, case)
+
     def accumulated_gradients(
         self, case: LossCase, passes: Sequence[Mapping[str, float]]
     ) -> list[dict[str, np.ndarray]]:

@@ -17,6 +17,7 @@ from detr_conformance.properties.rules import (
     dn_logits,
     dn_noise,
     dn_seed,
+    ends,
     grad,
     grad_used,
     inv,
@@ -31,6 +32,7 @@ from detr_conformance.properties.rules import (
     match_groups,
     match_in_loss,
     match_listed,
+    modes,
     num,
     num_state,
     rank,
@@ -38,7 +40,20 @@ from detr_conformance.properties.rules import (
 )
 
 _MODULES = (
-    *(box, box_pairs, match, match_costs, match_listed, match_in_loss, match_groups, cls, cls_elements, reg, layers),
+    *(
+        box,
+        box_pairs,
+        match,
+        match_costs,
+        match_listed,
+        match_in_loss,
+        match_groups,
+        cls,
+        cls_elements,
+        reg,
+        ends,
+        layers,
+    ),
     *(mask, mask_forms, mask_points, mask_matching),
     *(
         dn,
@@ -57,6 +72,7 @@ _MODULES = (
         num_state,
         api,
         defaults,
+        modes,
     ),
 )
 

@@ -13,7 +13,7 @@ from detr_conformance.properties.rule import rule
 from detr_conformance.reference import Tracked
 
 ANY = Request(targets=(0, 4))
-SATURATED = replace(ANY, logit_scale=30.0, about_class=True)
+SATURATED = replace(ANY, logit_scale=30.0, about_class=True, large=False)
 SUFFIXES = ("", "_aux", "_dn", "_aux_dn")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from detr_conformance.properties.rule import rule
 from detr_conformance.reference import track
 
 ANY = Request(targets=(0, 4))
+SMALL = replace(ANY, large=False)
 CHAIN_RULE = "the chain rule: a backward pass starts from the gradient that comes from above, which need not be 1"
 NEEDS = {"weighted_gradients"}
 
@@ -26,7 +28,7 @@ def gradient_of_a_weighted_sum(port: PortUnderTest, case: LossCase) -> None:
     _assert_accumulated(port, case, [dict(zip(keys, weights, strict=True))])
 
 
-@rule("GRAD-11", source=f"{CHAIN_RULE}; a scaler for half precision sets it", request=ANY, needs=NEEDS)
+@rule("GRAD-11", source=f"{CHAIN_RULE}; a scaler for half precision sets it", request=SMALL, needs=NEEDS)
 def gradient_of_a_scaled_loss(port: PortUnderTest, case: LossCase) -> None:
     """A loss that is scaled by 1,024, by 1/1,024 or by 1/16, as a scaler or gradient accumulation does, has gradients
     that are scaled as much."""
@@ -37,7 +39,7 @@ def gradient_of_a_scaled_loss(port: PortUnderTest, case: LossCase) -> None:
 @rule(
     "GRAD-12",
     source="automatic differentiation: a graph that is kept gives the same gradient again, and gradients add up",
-    request=ANY,
+    request=SMALL,
     needs=NEEDS,
 )
 def several_backward_passes(port: PortUnderTest, case: LossCase) -> None:

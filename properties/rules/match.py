@@ -90,7 +90,7 @@ def images_do_not_mix(port: PortUnderTest, case: LossCase) -> None:
     "MATCH-07",
     source="Ultralytics HungarianMatcher: non-finite costs become 0. Most costs are positive, so a broken prediction "
     "is often the cheapest match, and the loss becomes NaN",
-    request=replace(ANY, queries=(2, 6), targets=(1, 3), special=()),
+    request=replace(ANY, queries=(2, 6), targets=(1, 3), special=(), large=False),
     needs={"match"},
     convention=NON_FINITE,
 )

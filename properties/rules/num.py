@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
@@ -103,6 +105,34 @@ def _infinite_backgrounds(port: PortUnderTest, case: LossCase) -> list[LossCase]
 def _weighs_background(port: PortUnderTest, case: LossCase) -> bool:
     """Whether the background has a weight: 0 times infinity is what each port makes of it."""
     return port.class_term(case).closed_form(np.ones(1), None, 0.0, port.config(case)) > 0
+
+
+@rule(
+    "NUM-14",
+    source="a training loop must see a broken prediction wherever it is: a sum over layers and images hides none",
+    request=replace(TAME, layers=(2, 3), images=(2, 3), queries=(3, 6), targets=(1, 2), denoising="where declared"),
+    convention=NON_FINITE,
+    should="a training run that goes well has finite predictions; this says how soon one that goes wrong is noticed",
+)
+def non_finite_predictions_stay_visible_everywhere(port: PortUnderTest, case: LossCase) -> None:
+    """A NaN or infinite logit of any layer, any image and any query, ordinary or denoising, matched or not, makes the
+    losses of its part what the formula makes of it, and leaves those of other parts."""
+    for broken in _broken_logits(case):
+        port.loss(broken).assert_values(port.expected(broken))
+
+
+def _broken_logits(case: LossCase) -> Iterator[LossCase]:
+    """The case with one logit that is no number, in the last query of each layer and each image in turn."""
+    for layer, image in product(range(case.layers), range(case.images)):
+        logits = case.pred_scores.copy()
+        logits[layer, image, -1, -1] = np.nan
+        yield case.change(pred_scores=logits)
+    denoising = case.denoising
+    if denoising is not None:
+        for layer, image in product(range(len(denoising.scores)), range(case.images)):
+            scores = denoising.scores.copy()
+            scores[layer, image, -1, -1] = np.nan
+            yield case.change(denoising=replace(denoising, scores=scores))
 
 
 @rule(

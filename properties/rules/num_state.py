@@ -7,13 +7,14 @@ from dataclasses import replace
 
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.global_state import set_by
-from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.port_under_test import PortUnderTest, ReturnedLosses
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.transforms import in_bfloat16, select_images, with_other_targets
 
 TAME = Request(targets=(0, 4), special=(), logit_scale=3.0)
 THREADS = 4
+CALLS = 50
 
 
 @rule("NUM-06", source="a loss is a function", request=Request(), needs={"one_object"})
@@ -45,6 +46,29 @@ def half_precision_leaves_no_trace(port: PortUnderTest, case: LossCase) -> None:
         before = half.change(config=same.config)
         _, returned = port.losses_in_turn([before, same])
         returned.assert_values(port.expected(same))
+
+
+@rule(
+    "NUM-13",
+    source="training calls one loss object for every batch of every epoch",
+    request=replace(TAME, queries=(2, 6), targets=(0, 3)),
+    needs={"one_object"},
+)
+def many_calls(port: PortUnderTest, case: LossCase) -> None:
+    """A loss object is as right in its fiftieth call as in its first, whether batches grow or shrink in between."""
+    other = with_other_targets(case)
+    kinds = [case, select_images(other, [0]), select_images(other, [*range(case.images)] * 3), other]
+    calls = [kinds[number % len(kinds)] for number in range(CALLS)]
+    for number, (each, returned) in enumerate(zip(calls, port.losses_in_turn(calls), strict=True)):
+        _assert_values(port, each, returned, f"in call {number + 1} of {CALLS}")
+
+
+def _assert_values(port: PortUnderTest, case: LossCase, returned: ReturnedLosses, where: str) -> None:
+    """The losses of a case; a failure says where."""
+    try:
+        returned.assert_values(port.expected(case))
+    except AssertionError as failure:
+        raise AssertionError(f"{where}, {failure}") from None
 
 
 @rule("NUM-10", source="a loss is a function", request=Request(targets=(0, 3)))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from multiprocessing import get_context
 
 from .judging import judged
 
-PATIENCE = 300
-"""Seconds that a mutant may take; the slowest that comes to an end takes a twentieth of that."""
+PATIENCE = 90
+"""Seconds of the processor that a mutant may take, on however busy a machine; the slowest ones take a third of that."""
 
 
 class Worker:
@@ -27,13 +28,10 @@ class Worker:
         """What becomes of the mutant; None if it hangs or crashes."""
         self.connection.send((name, level, order))
         try:
-            if self.connection.poll(PATIENCE):
-                return self.connection.recv()
+            return self.connection.recv()
         except EOFError:
-            pass
-        self.stop()
-        self._start()
-        return None
+            self._start()
+            return None
 
     def stop(self):
         self.process.kill()
@@ -42,4 +40,7 @@ class Worker:
 
 def _serve(connection):
     while True:
-        connection.send(judged(*connection.recv()))
+        work = connection.recv()
+        signal.setitimer(signal.ITIMER_PROF, PATIENCE)  # then comes SIGPROF, which ends the process wherever it is
+        connection.send(judged(*work))
+        signal.setitimer(signal.ITIMER_PROF, 0)

@@ -1,7 +1,8 @@
-"""Cases of the sizes that people train with: code goes wrong beyond a byte, a batch of 16 or the first 256 queries.
+"""Cases at the ends of sizes: one of everything, and as many as people train with.
 
-Most are long along one axis alone, which costs nothing. The rest are as large along several as a training step is.
-Rules that ask alike get the same cases, so that the reference answers once.
+Code goes wrong where an axis has one entry or none, and beyond a byte, a batch of 16 or the first 256 queries. Most
+large cases are long along one axis alone, which costs nothing. The rest are as large along several as a training step
+is. Rules that ask alike get the same cases, so that the reference answers once.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from detr_conformance.reference import LossSpec
 
 
 @dataclass(frozen=True)
-class LargeSizes:
+class Extreme:
     """The sizes of one case.
 
     Attributes:
@@ -44,22 +45,29 @@ class LargeSizes:
     groups: int = 0
 
 
+SMALL = (
+    Extreme(layers=1, queries=1, classes=1, gt_groups=(1,)),
+    Extreme(layers=1, queries=1, classes=2, gt_groups=(0,)),
+    Extreme(layers=2, queries=1, classes=1, gt_groups=(3, 0), groups=1),
+    Extreme(layers=2, queries=3, classes=1, gt_groups=(0, 1), groups=1),
+)
+"""One of something, and nothing."""
 LONG = (
-    LargeSizes(layers=9, queries=2, classes=2, gt_groups=(1, 2), groups=1),
-    LargeSizes(layers=2, queries=3, classes=2, gt_groups=(0, 1, 2, *[0, 3, 1] * 10), groups=1),
-    LargeSizes(layers=2, queries=301, classes=2, gt_groups=(3, 0)),
-    LargeSizes(layers=2, queries=3, classes=1203, gt_groups=(2, 1), groups=2),
-    LargeSizes(layers=2, queries=8, classes=3, gt_groups=(1, 301), groups=1),
-    LargeSizes(layers=2, queries=4, classes=3, gt_groups=(2, 0, 3), groups=65),
+    Extreme(layers=9, queries=2, classes=2, gt_groups=(1, 2), groups=1),
+    Extreme(layers=2, queries=3, classes=2, gt_groups=(0, 1, 2, *[0, 3, 1] * 10), groups=1),
+    Extreme(layers=2, queries=301, classes=2, gt_groups=(3, 0)),
+    Extreme(layers=2, queries=3, classes=1203, gt_groups=(2, 1), groups=2),
+    Extreme(layers=2, queries=8, classes=3, gt_groups=(1, 301), groups=1),
+    Extreme(layers=2, queries=4, classes=3, gt_groups=(2, 0, 3), groups=65),
 )
 """Long along one axis each, just past a number at which code goes wrong."""
 LARGE = (
-    LargeSizes(layers=7, queries=300, classes=80, gt_groups=(0, 41), groups=5),
-    LargeSizes(
+    Extreme(layers=7, queries=300, classes=80, gt_groups=(0, 41), groups=5),
+    Extreme(
         layers=7, queries=33, classes=9, gt_groups=(0, 17, 9, 1, 0, 3, 33, 2, 5, 0, 10, 1, 4, 8, 0, 6, 11), groups=2
     ),
-    LargeSizes(layers=2, queries=129, classes=257, gt_groups=(65, 0, 101), groups=1),
-    LargeSizes(layers=2, queries=900, classes=91, gt_groups=(129,), groups=2),
+    Extreme(layers=2, queries=129, classes=257, gt_groups=(65, 0, 101), groups=1),
+    Extreme(layers=2, queries=900, classes=91, gt_groups=(129,), groups=2),
 )
 """Along several: RT-DETR's own sizes, a batch of 17 images, crowded images and DINO's 900 queries."""
 
@@ -72,11 +80,11 @@ NEAR = 0.01
 LOGIT_SCALE = 1.5
 """Among so many classes and queries a wider spread has saturated logits, whose matching cost float32 cannot resolve."""
 FAMILIES = frozenset({"MATCH", "CLASS", "REG", "AUX", "DN", "GRAD"})
-"""Families of rules that see such cases."""
+"""Families of rules that see large cases."""
 
 
-def large_cases(rule: Rule, judged: PortUnderTest, level: str, seed: int) -> Iterator[LossCase]:
-    """Large cases for a rule; none if it asks for small ones.
+def extreme_cases(rule: Rule, judged: PortUnderTest, level: str, seed: int) -> Iterator[LossCase]:
+    """Cases at the ends of sizes for a rule, as far as they are what it asks for.
 
     Args:
         rule: the rule.
@@ -85,7 +93,12 @@ def large_cases(rule: Rule, judged: PortUnderTest, level: str, seed: int) -> Ite
         seed: another one draws other numbers.
     """
     request = rule.request
-    if rule.family not in FAMILIES or rule.listing is not None or not request.real or request.all_empty:
+    if (
+        rule.family not in FAMILIES
+        or rule.listing is not None
+        or not (request.real and request.large)
+        or request.all_empty
+    ):
         return
     domain = domain_for(request, judged)
     plain = _without_sizes(domain.narrow(request))
@@ -95,9 +108,11 @@ def large_cases(rule: Rule, judged: PortUnderTest, level: str, seed: int) -> Ite
             yield case
 
 
-def _sizes(rule: Rule, level: str) -> Sequence[LargeSizes]:
+def _sizes(rule: Rule, level: str) -> Sequence[Extreme]:
+    if rule.family not in FAMILIES or not rule.request.large:
+        return SMALL
     number = int(rule.id.partition("-")[2])
-    return (*LONG, LARGE[number % len(LARGE)]) if level == "smoke" else (*LONG, *LARGE)
+    return (*SMALL, *LONG, *([LARGE[number % len(LARGE)]] if level == "smoke" else LARGE))
 
 
 def _without_sizes(request: Request) -> Request:
@@ -114,10 +129,10 @@ def _without_sizes(request: Request) -> Request:
 
 
 @lru_cache(maxsize=256)
-def _case(sizes: LargeSizes, request: Request, domain: Domain, spec: LossSpec, seed: tuple[int, int]) -> LossCase:
+def _case(sizes: Extreme, request: Request, domain: Domain, spec: LossSpec, seed: tuple[int, int]) -> LossCase:
     """The case of these sizes; the last one that was tried, where no matching is certain."""
     for attempt in range(TRIES):
-        place = (*LONG, *LARGE).index(sizes)
+        place = (*SMALL, *LONG, *LARGE).index(sizes)
         numbers = Numbers(np.random.default_rng((*seed, place, attempt)), grid=0, special=(), dtype=request.dtype)
         case = _drawn(sizes, place, request, domain, numbers)
         if oracle.matching_is_certain(case, spec):
@@ -125,7 +140,7 @@ def _case(sizes: LargeSizes, request: Request, domain: Domain, spec: LossSpec, s
     return case
 
 
-def _drawn(large: LargeSizes, place: int, request: Request, domain: Domain, numbers: Numbers) -> LossCase:
+def _drawn(large: Extreme, place: int, request: Request, domain: Domain, numbers: Numbers) -> LossCase:
     targets, layers = sum(large.gt_groups), max(large.layers, domain.least_layers)
     sizes = sizes_for(domain, layers, large.queries, large.classes, large.gt_groups, request.query_groups[0])
     dtype = "float64" if request.dtype == "float64" else "float32"
