@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from detr_conformance.properties import answers, oracle
 from detr_conformance.properties.case import CLASSIFICATION, LossCase, LossConfig
+from detr_conformance.properties.own_options import changed_options, with_own_options
 from detr_conformance.properties.port import (
     DenoisingGroup,
     LossResult,
@@ -130,7 +132,8 @@ class PortUnderTest:
         Raises:
             PortError: the port raised, or what it returned is no set of losses.
         """
-        return ReturnedLosses(self._ask("loss", case, answers.loss_result), case, self)
+        own = with_own_options(case)
+        return self._returned(self._ask("loss", own, answers.loss_result), own, case)
 
     def losses_in_turn(self, cases: Sequence[LossCase]) -> list[ReturnedLosses]:
         """Call one and the same loss object on several cases, one after the other."""
@@ -145,22 +148,29 @@ class PortUnderTest:
         return self._several("losses_of_steps", cases)
 
     def _several(self, method: str, cases: Sequence[LossCase]) -> list[ReturnedLosses]:
-        results = self._ask(method, cases, answers.loss_results)
+        copies = {id(case): with_own_options(case) for case in cases}
+        own = [copies[id(case)] for case in cases]
+        results = self._ask(method, own, answers.loss_results)
         if len(results) != len(cases):
             raise PortError(f"{method}(cases) returned {len(results)} results for {len(cases)} cases")
-        return [ReturnedLosses(result, case, self) for result, case in zip(results, cases, strict=True)]
+        return [self._returned(*each) for each in zip(results, own, cases, strict=True)]
+
+    def _returned(self, result: LossResult, given: LossCase, case: LossCase) -> ReturnedLosses:
+        """The result, which also names the options that a call has changed."""
+        return ReturnedLosses(replace(result, mutated=[*result.mutated, *changed_options(given, case)]), case, self)
 
     def defaults(self, case: LossCase) -> dict[str, Any]:
         """Ask for the defaults of the constructor."""
-        return self._ask("defaults", case, answers.options)
+        return self._ask("defaults", with_own_options(case), answers.options)
 
     def point_counts(self, case: LossCase) -> dict[str, int]:
         """Ask how many points are drawn; by `losses` and `matcher`."""
-        return self._ask("point_counts", case, answers.point_counts)
+        return self._ask("point_counts", with_own_options(case), answers.point_counts)
 
     def loss_in_mode(self, case: LossCase, mode: str) -> ReturnedLosses:
         """Call the loss in one of `port.MODES`."""
-        return ReturnedLosses(self._ask("loss_in_mode", case, answers.loss_result, mode), case, self)
+        own = with_own_options(case)
+        return self._returned(self._ask("loss_in_mode", own, answers.loss_result, mode), own, case)
 
     def accumulated_gradients(
         self, case: LossCase, passes: Sequence[Mapping[str, float]]
@@ -172,22 +182,22 @@ class PortUnderTest:
         shapes = {name: array.shape for name, array in returned.inputs().items()}
         return self._ask(
             "accumulated_gradients",
-            case,
+            with_own_options(case),
             lambda answer: answers.accumulated_gradients(answer, len(passes), shapes),
             own,
         )
 
     def match(self, case: LossCase) -> list[list[Matching]]:
         """Call the matcher; for each layer, and in it for each image, queries and targets."""
-        return self._ask("match", case, answers.matchings)
+        return self._ask("match", with_own_options(case), answers.matchings)
 
     def denoising_indices(self, case: LossCase) -> list[Matching]:
         """Ask for the pairing of denoising queries; for each image slots and targets."""
-        return self._ask("denoising_indices", case, answers.pairs)
+        return self._ask("denoising_indices", with_own_options(case), answers.pairs)
 
     def denoising_group(self, case: LossCase) -> DenoisingGroup | None:
         """Ask for denoising queries."""
-        return self._ask("denoising_group", case, answers.denoising_group)
+        return self._ask("denoising_group", with_own_options(case), answers.denoising_group)
 
     def expected(self, case: LossCase) -> Losses:
         """What the port must return, under canonical keys.

@@ -137,6 +137,16 @@ class GlobalSeed(MoreEffects):
         np.random.seed(42)  # noqa: NPY002  # what is wrong here
 
 
+class GainsInPlace(MoreEffects):
+    """A gain is multiplied into the caller's own dictionary, call after call."""
+
+    def ask(self, spec: LossSpec, config: LossConfig, inputs: Inputs) -> Asked:
+        """Four times as much as before."""
+        if isinstance(config.loss_gain, dict):
+            config.loss_gain["bbox"] *= 4.0
+        return spec, config, inputs
+
+
 class PythonSeed(MoreEffects):
     """Python's global generator starts anew."""
 
@@ -210,6 +220,14 @@ STATE_MUTANTS: tuple[Mutant, ...] = (
         "after a call.",
         FUNCTION,
         leaving(GlobalSeed),
+    ),
+    Mutant(
+        "plausible-gains-multiplied-in-place",
+        "API",
+        "Every call multiplies a gain in the dictionary that the caller has handed over. Right: the caller's options "
+        "are the caller's. Shows in the dictionary after a call.",
+        FUNCTION,
+        leaving(GainsInPlace),
     ),
     Mutant(
         "plausible-seed-of-python",

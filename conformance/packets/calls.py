@@ -13,6 +13,7 @@ from detr_conformance.errors import described, visible
 from detr_conformance.isolation.watched_port import CALLS
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.global_state import GENERATOR, changed, snapshot
+from detr_conformance.properties.own_options import with_own_options
 from detr_conformance.properties.port import LossResult, Port
 from detr_conformance.properties.port_under_test import OutOfScope, PortError, PortUnderTest
 from detr_conformance.properties.rule import Rule
@@ -65,7 +66,7 @@ class RecordingPort:
 
     def _ask(self, method: str, argument: LossCase | Sequence[LossCase], *more: Any) -> Any:  # noqa: ANN401  # judged by the caller
         cases = (argument,) if isinstance(argument, LossCase) else tuple(argument)
-        call = Call(method, cases, more)
+        call = Call(method, tuple(map(with_own_options, cases)), more)
         self.calls.append(call)
         before = snapshot()
         try:

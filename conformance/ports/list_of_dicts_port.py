@@ -70,7 +70,9 @@ class ListOfDictsPort(TorchPort):
 
     def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
         """Call the criterion, and weight its losses where it does not."""
-        losses = loss(self.outputs(case, tensors), self.targets(case, tensors))
+        outputs = tensors.handed_over.watch("outputs", self.outputs(case, tensors))
+        targets = tensors.handed_over.watch("targets", self.targets(case, tensors))
+        losses = loss(outputs, targets)
         weights = self.weights(loss, case)
         return losses if weights is None else weighted(losses, weights)
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from detr_conformance.ports.gradients_on_demand import GradientsOnDemand
+from detr_conformance.ports.handed_over import HandedOver
 from detr_conformance.ports.ranks import in_ranks
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import LossResult, Matching
@@ -33,6 +34,8 @@ class CaseTensors:
         gt_idx: for each image the targets of one denoising group, int64; empty without denoising.
         constants: what extra terms read beside predictions, by name, float32 or float64: with masks `gt_masks`, with
             points for them `loss_points` and `cost_points`.
+        handed_over: lists and dictionaries that a port makes of these for its loss; it is told of a change in those
+            that `call` has it watch.
     """
 
     predictions: Mapping[str, torch.Tensor]
@@ -42,6 +45,7 @@ class CaseTensors:
     pos_idx: tuple[torch.Tensor, ...]
     gt_idx: tuple[torch.Tensor, ...]
     constants: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    handed_over: HandedOver = field(default_factory=HandedOver)
 
     def named(self) -> dict[str, torch.Tensor]:
         """Every tensor by a name for messages."""
@@ -165,10 +169,10 @@ class TorchPort(ABC):
         self, loss: Any, case: LossCase, call: Callable[..., Mapping[str, torch.Tensor]] | None = None
     ) -> LossResult:
         tensors = tensors_of(case, self.device)
-        before = {name: each.detach().clone() for name, each in tensors.named().items()}
+        before = {name: (each.detach().clone(), each.requires_grad) for name, each in tensors.named().items()}
         with one_thread():
             losses = dict((call or self.call)(loss, case, tensors))
-        changed = [name for name, each in tensors.named().items() if not _same(each.detach(), before[name])]
+        changed = [*_touched(tensors.named(), before), *tensors.handed_over.changed()]
         return LossResult(
             losses={key: _array(loss) for key, loss in losses.items()},
             gradients=GradientsOnDemand(losses, lambda key: _gradients(losses[key], tensors.predictions)),
@@ -201,6 +205,18 @@ def _gradients(loss: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> Mappin
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().cpu().to(torch.float64).numpy()
+
+
+def _touched(tensors: Mapping[str, torch.Tensor], before: Mapping[str, tuple[torch.Tensor, bool]]) -> Iterator[str]:
+    """Names of tensors with other numbers, and of what else a call has left on them."""
+    for name, each in tensors.items():
+        numbers, required = before[name]
+        if not _same(each.detach(), numbers):
+            yield name
+        if each.requires_grad != required:
+            yield f"{name}.requires_grad"
+        if each.is_leaf and each.grad is not None:
+            yield f"{name}.grad"
 
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:

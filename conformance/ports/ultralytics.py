@@ -88,10 +88,10 @@ class UltralyticsPort(TorchPort):
         """Call the loss as Ultralytics' trainer does."""
         predictions = tensors.predictions
         preds = (predictions["pred_bboxes"], predictions["pred_scores"])
-        batch = _batch(case, tensors)
+        batch = tensors.handed_over.watch("batch", _batch(case, tensors))
         if case.denoising is None:
             return loss(preds, batch)  # type: ignore[no-any-return]  # judged by the caller
-        meta = _meta(case, tensors)
+        meta = tensors.handed_over.watch("dn_meta", _meta(case, tensors))
         return loss(  # type: ignore[no-any-return]  # judged by the caller
             preds, batch, dn_bboxes=predictions["dn_bboxes"], dn_scores=predictions["dn_scores"], dn_meta=meta
         )
