@@ -18,7 +18,7 @@ from detr_conformance.identify.structure import fitting, keys_of_losses, plan_of
 from detr_conformance.numbers_by_name import gradient_name
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import CLASSIFICATION, LossCase
-from detr_conformance.properties.port import Port, keys_of
+from detr_conformance.properties.port import Port, keys_of, options_of
 from detr_conformance.properties.port_under_test import PortError, PortUnderTest
 from detr_conformance.properties.strategies import Domain
 from detr_conformance.reference import FAMILY, LossSpec
@@ -116,11 +116,18 @@ class Search:
         found: set[str] = set()
         for spec in FAMILY.values():
             for needs in {term.needs for term in spec.extra_terms.values() if self._is_asked(term)}:
-                case = WITH[needs](self.maker.unambiguous(0))
+                case = self._with_gains(WITH[needs](self.maker.unambiguous(0)), spec)
                 with suppress(PortError):
                     keys = self.answers.losses(case, spec).values
                     found |= {name for name in spec.extra_terms if {f"loss_{name}", f"loss_{name}_aux"} & keys.keys()}
         return frozenset(found)
+
+    def _with_gains(self, case: LossCase, spec: LossSpec) -> LossCase:
+        """The case with the spec's own gains of extra terms, as rules ask for them; not where gains are restricted."""
+        if "loss_gain" in options_of(self.answers.port):
+            return case
+        own = {name: term.gain for name, term in spec.extra_terms.items()}
+        return case.change(loss_gain={**own, **case.config.loss_gain})
 
     def _is_asked(self, term: Term) -> bool:
         """Whether the port says that it has such a term, and there are cases for it."""

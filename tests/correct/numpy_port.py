@@ -20,7 +20,10 @@ class NumPyPort:
 
     name = "numpy-in-float32"
     profile = "ultralytics"
-    capabilities = frozenset(CAPABILITIES) - {"normaliser", "defaults", "point_counts", "weighted_gradients"}
+    capabilities = frozenset(CAPABILITIES) - {
+        *("normaliser", "defaults", "point_counts", "weighted_gradients", "modes", "query_groups"),
+        *("softmax", "mal", "ia_bce", "masks", "mask_points", "distributions"),
+    }
     dtypes = frozenset({"float16", "bfloat16", "float32", "float64"})
 
     def loss(self, case):
