@@ -13,7 +13,6 @@ from functools import lru_cache
 from itertools import product
 
 import numpy as np
-from jaxtyping import Float
 
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
@@ -55,7 +54,7 @@ SMALL = (
 LONG = (
     Extreme(layers=9, queries=2, classes=2, gt_groups=(1, 2), groups=1),
     Extreme(layers=2, queries=3, classes=2, gt_groups=(0, 1, 2, *[0, 3, 1] * 10), groups=1),
-    Extreme(layers=2, queries=301, classes=2, gt_groups=(3, 0)),
+    Extreme(layers=2, queries=301, classes=2, gt_groups=(3, 0), groups=1),
     Extreme(layers=2, queries=3, classes=1203, gt_groups=(2, 1), groups=2),
     Extreme(layers=2, queries=8, classes=3, gt_groups=(1, 301), groups=1),
     Extreme(layers=2, queries=4, classes=3, gt_groups=(2, 0, 3), groups=65),
@@ -147,20 +146,21 @@ def _drawn(large: Extreme, place: int, request: Request, domain: Domain, numbers
     boxes = rounded(replace(numbers, dtype=dtype).boxes(targets), dtype)
     labels = numbers.rng.integers(0, large.classes, targets)
     case = case_on_targets(boxes, labels, sizes, request, domain, place, numbers, large.groups)
-    return case.change(pred_bboxes=_with_near_ones_last(case, domain.layers_vote, numbers.rng))
+    return _with_near_ones_last(case, domain.layers_vote, numbers.rng)
 
 
-def _with_near_ones_last(
-    case: LossCase, layers_vote: bool, rng: np.random.Generator
-) -> Float[np.ndarray, "layers images queries 4"]:
-    """Predicted boxes of which the last are near to targets: they are matched, and rounding leaves no doubt.
+def _with_near_ones_last(case: LossCase, layers_vote: bool, rng: np.random.Generator) -> LossCase:
+    """The last queries near to targets: they are matched, and rounding leaves no doubt.
 
-    Each layer has them in another order, unless layers vote.
+    Each layer has them in another order. Where layers vote they are alike in all of them, or the vote were a draw.
     """
-    boxes = case.pred_bboxes.copy()
+    boxes, logits = case.pred_bboxes.copy(), case.pred_scores.copy()
     for layer, image in product(range(case.layers), range(case.images)):
         own = case.gt_bboxes[case.of_image(image)][: case.queries]
-        if len(own):
-            moved = np.abs(np.roll(own, 0 if layers_vote else layer, axis=0) + rng.normal(0.0, NEAR, own.shape))
-            boxes[layer, image, -len(own) :] = rounded(moved, case.dtype)
-    return boxes
+        last = slice(case.queries - len(own), None)
+        if layers_vote and layer:
+            boxes[layer, image, last], logits[layer, image, last] = boxes[0, image, last], logits[0, image, last]
+        else:
+            moved = np.abs(np.roll(own, layer, axis=0) + rng.normal(0.0, NEAR, own.shape))
+            boxes[layer, image, last] = rounded(moved, case.dtype)
+    return case.change(pred_bboxes=boxes, pred_scores=logits)
