@@ -18,6 +18,12 @@ original, by more than single precision rounds; only those count. Written by `py
 """
 
 
+PARTIAL = (
+    "**The measurement is not complete**: these are the first of a sample, and what share is killed is not known yet.\n"
+)
+"""Stands before the figures until every mutant was judged."""
+
+
 class Survivor(msgspec.Struct, frozen=True, kw_only=True):
     """A generated mutant that no rule fails.
 
@@ -44,6 +50,7 @@ class GeneratedPower(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         mutants: how many there are.
+        judged: how many of these the figures are about.
         equivalent: how many answer every probe as the original does.
         hanging: how many do not come to an end.
         raising: how many of those that differ raise in an ordinary training step.
@@ -53,6 +60,7 @@ class GeneratedPower(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     mutants: int
+    judged: int
     equivalent: int
     hanging: int
     raising: int
@@ -73,9 +81,12 @@ def recorded() -> GeneratedPower:
 def section(power: GeneratedPower) -> Iterator[str]:
     """Their part of the document, line by line."""
     yield HEAD
+    if power.judged < power.mutants:
+        yield PARTIAL
     yield "| | |"
     yield "|---|---|"
     yield f"| mutants | {power.mutants} |"
+    yield f"| judged | {power.judged} |"
     yield f"| equivalent: no probe tells them from the original | {power.equivalent} |"
     yield f"| without an end | {power.hanging} |"
     yield from (
@@ -85,15 +96,23 @@ def section(power: GeneratedPower) -> Iterator[str]:
     yield "\n| operator | killed, of those that differ |"
     yield "|---|---|"
     yield from (f"| {operator.replace('_', ' ')} | {_text(share)} |" for operator, share in power.operators.items())
-    yield "\n### Survivors\n"
+    yield ""
+    yield from _survivors(power.survivors)
+
+
+def _survivors(survivors: list[Survivor]) -> Iterator[str]:
+    """A table of them, if there are any."""
+    if not survivors:
+        return
+    yield "### Survivors\n"
     yield "| mutant | change | |"
     yield "|---|---|---|"
-    yield from (f"| `{each.id}` | `{_in_cell(each.change)}` | {_in_cell(each.why)} |" for each in power.survivors)
+    yield from (f"| `{each.id}` | `{_in_cell(each.change)}` | {_in_cell(each.why)} |" for each in survivors)
     yield ""
 
 
 def _text(share: Share) -> str:
-    return f"{share.killed} of {share.differing} ({share.killed / share.differing:.1%})"
+    return f"{share.killed} of {share.differing} ({share.killed / max(share.differing, 1):.1%})"
 
 
 def _in_cell(text: str) -> str:

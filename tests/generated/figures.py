@@ -14,6 +14,7 @@ def power_of(results) -> GeneratedPower:
     """The figures of these results."""
     return GeneratedPower(
         mutants=len(all_mutants()),
+        judged=len(results),
         equivalent=len(of_outcome(results, "equivalent")),
         hanging=len(of_outcome(results, "hangs")),
         raising=sum(each.raises for each in results.values()),
