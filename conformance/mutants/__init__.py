@@ -12,6 +12,7 @@ from detr_conformance.mutants.connections import CONNECTION_MUTANTS
 from detr_conformance.mutants.denoising import DENOISING_MUTANTS
 from detr_conformance.mutants.denoising_losses import DENOISING_LOSS_MUTANTS
 from detr_conformance.mutants.distillation import DISTILLATION_MUTANTS
+from detr_conformance.mutants.ends import END_MUTANTS
 from detr_conformance.mutants.focal import FOCAL_MUTANTS
 from detr_conformance.mutants.generator import GENERATOR_MUTANTS
 from detr_conformance.mutants.gradients import GRADIENT_MUTANTS
@@ -95,4 +96,5 @@ MUSEUM: tuple[Mutant, ...] = (
     *SIZE_MUTANTS,
     *BACKWARD_MUTANTS,
     *MODE_MUTANTS,
+    *END_MUTANTS,
 )

@@ -13,7 +13,7 @@ from detr_conformance.mutants.changes import wrapped
 from detr_conformance.mutants.mutant import Change, Mutant
 from detr_conformance.reference import Inputs, LossConfig, LossSpec, wrap_in
 from detr_conformance.reference.matcher import Targets
-from detr_conformance.reference.normaliser import Normaliser, per_query
+from detr_conformance.reference.normaliser import Normaliser, Tally, per_query
 from detr_conformance.reference.spec import SideEffects
 
 Asked = tuple[LossSpec, LossConfig, Inputs]
@@ -114,6 +114,54 @@ class TargetsRemembered(MoreEffects):
         """The first targets with these counts."""
         known = self.known.setdefault(tuple(inputs.targets.counts), inputs.targets)
         return spec, config, replace(inputs, targets=known)
+
+
+class DriftingGains(MoreEffects):
+    """From the eleventh call on gains are larger."""
+
+    calls = 0
+
+    def ask(self, spec: LossSpec, config: LossConfig, inputs: Inputs) -> Asked:
+        """A tenth more."""
+        self.calls += 1
+        factor = 1.1 if self.calls > 10 else 1.0
+        return spec, replace(config, loss_gain={term: factor * gain for term, gain in config.loss_gain.items()}), inputs
+
+
+class FirstBatchSize(MoreEffects):
+    """Buffers are as large as the first batch."""
+
+    images: int | None = None
+
+    def ask(self, spec: LossSpec, config: LossConfig, inputs: Inputs) -> Asked:
+        """Images beyond have no targets."""
+        self.images = self.images or len(inputs.targets.counts)
+        counts = [count if image < self.images else 0 for image, count in enumerate(inputs.targets.counts)]
+        boxes, classes = (each[: sum(counts)] for each in (inputs.targets.boxes, inputs.targets.classes))
+        return (
+            spec,
+            config,
+            replace(inputs, targets=inputs.targets._replace(boxes=boxes, classes=classes, counts=counts)),
+        )
+
+
+class LargestNormaliser(RunningNormaliser):
+    """The normaliser never falls below that of an earlier call."""
+
+    def ask(self, spec: LossSpec, config: LossConfig, inputs: Inputs) -> Asked:
+        """The largest number of pairs so far."""
+        pairs = sum(min(count, inputs.boxes.shape[2]) for count in inputs.targets.counts)
+        self.average = max(self.average or 0.0, pairs)
+        share = max(self.average, 1.0) / max(pairs, 1)
+        normaliser = {
+            term: right if right is per_query else partial(_times, share, right)
+            for term, right in spec.normaliser.items()
+        }
+        return replace(spec, normaliser=normaliser), config, inputs
+
+
+def _times(share: float, right: Normaliser, tally: Tally) -> float:
+    return share * right(tally)
 
 
 class SampledQueries(MoreEffects):
@@ -220,6 +268,28 @@ STATE_MUTANTS: tuple[Mutant, ...] = (
         "after a call.",
         FUNCTION,
         leaving(GlobalSeed),
+    ),
+    Mutant(
+        "plausible-drift-after-ten-calls",
+        "NUM",
+        "From its eleventh call on a loss object has larger gains. Right: a loss is a function. Shows in many calls.",
+        FUNCTION,
+        leaving(DriftingGains),
+    ),
+    Mutant(
+        "plausible-buffers-of-the-first-batch",
+        "NUM",
+        "Buffers are as large as the first batch, and images beyond them have no targets. Right: any batch. Shows when a "
+        "batch grows.",
+        FUNCTION,
+        leaving(FirstBatchSize),
+    ),
+    Mutant(
+        "plausible-normaliser-never-falls",
+        "NUM",
+        "The normaliser is the largest so far. Right: that of the batch. Shows when a batch shrinks.",
+        FUNCTION,
+        leaving(LargestNormaliser),
     ),
     Mutant(
         "plausible-gains-multiplied-in-place",
