@@ -45,8 +45,8 @@ class Extreme:
 
 
 SMALL = (
-    Extreme(layers=1, queries=1, classes=1, gt_groups=(1,)),
-    Extreme(layers=1, queries=1, classes=2, gt_groups=(0,)),
+    Extreme(layers=1, queries=1, classes=2, gt_groups=(1,)),
+    Extreme(layers=1, queries=1, classes=1, gt_groups=(0,)),
     Extreme(layers=2, queries=1, classes=1, gt_groups=(3, 0), groups=1),
     Extreme(layers=2, queries=3, classes=1, gt_groups=(0, 1), groups=1),
 )

@@ -279,8 +279,8 @@ STATE_MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "plausible-buffers-of-the-first-batch",
         "NUM",
-        "Buffers are as large as the first batch, and images beyond them have no targets. Right: any batch. Shows when a "
-        "batch grows.",
+        "Buffers are as large as the first batch, and images beyond them have no targets. Right: any batch. Shows when "
+        "a batch grows.",
         FUNCTION,
         leaving(FirstBatchSize),
     ),
