@@ -18,7 +18,7 @@ class Result(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         change: the node that it replaces, and by what.
-        outcome: `equivalent`: it answers every probe as the original does; `hangs`: it does not come to an end;
+        outcome: `equivalent`: it answers every probe as the original does; `hangs`: no end, or that of its process;
             `killed`: a rule fails it; `survived`: none does.
         probe: the first that shows a difference.
         rule: the one that kills it, of those that would do the first that was tried.

@@ -7,8 +7,9 @@ from multiprocessing import get_context
 
 from .judging import judged
 
-PATIENCE = 90
-"""Seconds of the processor that a mutant may take, on however busy a machine; the slowest ones take a third of that."""
+PATIENCE = 180
+"""Seconds of the processor that a mutant may take, as on a busy machine a clock says nothing. All rules took a new
+process up to 60 of them, as it draws every case first."""
 
 
 class Worker:
@@ -30,6 +31,7 @@ class Worker:
         try:
             return self.connection.recv()
         except EOFError:
+            self.process.join()
             self._start()
             return None
 
