@@ -82,11 +82,6 @@ def writes(case):
     case.pred_scores[...] = 0.0
 
 
-def seeds(_case):
-    np.random.seed(0)  # noqa: NPY002  # the mistake is the point
-    random.seed(0)
-
-
 def silences_warnings(_case):
     warnings.simplefilter("ignore")
 
@@ -144,7 +139,6 @@ HAZARDS = {
     "REG-02": (floods, "the port wrote more than 10 MB to stdout or stderr"),
     "AUX-01": (mutates, "loss(case) changed its input pred_scores"),
     "AUX-02": (writes, "loss(case) raised ValueError: assignment destination is read-only"),
-    "NUM-12": (seeds, "the call sets NumPy's global random generator"),
     "INV-01": (silences_warnings, "the port changed Python's warnings filters, and left it so"),
     "INV-03": (sets_a_variable, "the port changed the environment variables (CUDA_VISIBLE_DEVICES), and left it so"),
     "INV-05": (moves, "the port changed the working folder, and left it so"),
