@@ -70,12 +70,11 @@ class StepTallies:
     denoising: Sequence[LayerTally]
 
     def of_layer(self, is_denoising: bool, place: int) -> LayerTally:
-        """That of one layer. A batch without denoising queries has no pairs of them."""
-        if not is_denoising:
-            return self.ordinary[place]
-        if self.denoising:
-            return self.denoising[place]
-        nothing = replace(self.ordinary[0].classes, pairs=(), groups=1, is_denoising=True)
+        """That of one layer. A batch that does not have it, as one without denoising queries, has no pairs there."""
+        layers = self.denoising if is_denoising else self.ordinary
+        if place < len(layers):
+            return layers[place]
+        nothing = replace(self.ordinary[0].classes, pairs=(), groups=1, is_denoising=is_denoising)
         return LayerTally(nothing, nothing)
 
 

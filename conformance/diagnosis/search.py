@@ -45,6 +45,8 @@ SEVERAL = Request(layers=(2, 4), images=(2, 4), queries=(2, 8), targets=(0, 3))
 """What those cases look like."""
 CASES_OF_RANKS = 8
 """What ranks share is asked about on so many cases first."""
+CASES_BESIDE = 4
+"""What explains single calls is held to so many cases in each other way of asking."""
 CASES_AGAINST = 1
 """A mutant is in no pair if on more cases than these it spoils an answer that the port has right. On one, the other
 mutant may hide it."""
@@ -178,8 +180,23 @@ def diagnose(judged: PortUnderTest, cases: Sequence[LossCase]) -> Explanation | 
     if len(single) > 1:
         evidence = Evidence(judged, [*evidence.cases, *_further_cases(judged)], evidence.way)
         single = [each for each in single if evidence.is_explained_by(each.of(judged.spec))]
+    if len(single) == 1 and evidence.way == "once":
+        return Explanation(_with_what_shows_otherwise(judged, cases, single[0], mistakes))
     explanations = tuple((each,) for each in single) or _pairs(evidence)
     return Explanation(explanations) if explanations else None
+
+
+def _with_what_shows_otherwise(
+    judged: PortUnderTest, cases: Sequence[LossCase], found: Mutant, mistakes: Sequence[Mutant]
+) -> tuple[tuple[Mutant, ...], ...]:
+    """What explains single calls, and with it what several calls show beside, if that is known."""
+    for asked, way in _ways(judged, cases):
+        evidence = Evidence(judged, asked[:CASES_BESIDE], way) if way != "once" else None
+        if evidence is not None and not evidence.is_explained_by(found.of(judged.spec)):
+            both = [(found, each) for each in mistakes if each is not found]
+            named = [pair for pair in both if evidence.is_explained_by(together(pair, judged.spec))]
+            return tuple(named) or ((found,),)
+    return ((found,),)
 
 
 def _evidence(judged: PortUnderTest, cases: Sequence[LossCase]) -> Evidence:

@@ -19,6 +19,7 @@ from detr_conformance.properties.judging import judge
 from detr_conformance.reference import ULTRALYTICS
 
 from .bare import bare_python
+from .museum_ports import attribute_of
 
 HERE = Path(__file__).parent
 AT_ONCE = 100
@@ -28,7 +29,7 @@ AT_ONCE = 100
 def packets(folder):
     """The script of each failure that has a case, with the rule and the deviation that it is about."""
     for name, kills in recorded().kills.items():
-        port, options = MUTANT[name].port(), CheckOptions(port=f"museum_ports:{name.replace('-', '_')}")
+        port, options = MUTANT[name].port(), CheckOptions(port=f"museum_ports:{attribute_of(name)}")
         for rule, kill in kills.items():
             outcome = judge(RULE[rule], port, level=kill.level, shrink=False)
             if outcome.case is None:

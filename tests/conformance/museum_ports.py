@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from detr_conformance.mutants import MUSEUM
 
-MUTANTS = {mutant.id.replace("-", "_"): mutant for mutant in MUSEUM}
+
+def attribute_of(mutant_id):
+    """The id as a name in Python."""
+    return re.sub(r"\W", "_", mutant_id)
+
+
+MUTANTS = {attribute_of(mutant.id): mutant for mutant in MUSEUM}
 
 
 def __getattr__(name):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from itertools import islice
+from itertools import chain, islice
 
 import msgspec
 import numpy as np
@@ -117,7 +117,10 @@ def test_a_divergence_says_where_what_and_how_much():
     assert float(found.got) != float(found.expected)
 
 
-PAIR = ("plausible-focal-alpha-swapped", "plausible-negatives-unlabelled")
+PAIRS = (
+    ("plausible-focal-alpha-swapped", "plausible-negatives-unlabelled"),
+    ("plausible-groups-see-each-other", "plausible-targets-cached-by-count"),  # one call shows the first alone
+)
 SINGLES = (
     MUSEUM[0].id,
     "ul-varifocal-defaults-of-focal",  # shows in the defaults alone
@@ -132,7 +135,7 @@ OF_OTHER_KEYS = ("plausible-aux-overwritten", "plausible-class-gain-twice")
 @pytest.fixture(params=thorough_but([128], [128, 1]))
 def part_of_the_museum(request, monkeypatch):
     """Mistakes are looked for among a part of the museum: among all of it that takes up to a minute."""
-    wanted = {*PAIR, *SINGLES, *OF_OTHER_KEYS}
+    wanted = {*chain.from_iterable(PAIRS), *SINGLES, *OF_OTHER_KEYS}
     chosen = [each for place, each in enumerate(MUSEUM) if each.id in wanted or place % request.param == 0]
     monkeypatch.setattr(search, "MUSEUM", tuple(chosen))
 
@@ -196,8 +199,9 @@ def test_nearly_all_mutants_are_named_and_none_is_named_wrongly(spec):
 
 @pytest.mark.thorough
 @pytest.mark.usefixtures("part_of_the_museum")
-def test_two_mutants_at_once_are_named():
-    pair = [MUTANT[name] for name in PAIR]
+@pytest.mark.parametrize("names", PAIRS)
+def test_two_mutants_at_once_are_named(names):
+    pair = [MUTANT[name] for name in names]
     port = ReferencePort(together(pair), "two", profile=ULTRALYTICS)
     assert diagnosis_of(port, pair_evidence(pair)) == [sorted(each.id for each in pair)]
 

@@ -50,7 +50,7 @@ def failure(mutant) -> RuleResult:
 
 def kept(mutant, folder) -> Path:
     """The packet of that."""
-    options = CheckOptions(port=f"museum_ports:{mutant.id.replace('-', '_')}")
+    options = CheckOptions(port=f"museum_ports:{museum_ports.attribute_of(mutant.id)}")
     path = keep(failure(mutant), mutant.port(), mutant.home, options, str(folder))
     assert path is not None
     return path
@@ -83,7 +83,7 @@ def packet_path(tmp_path, monkeypatch):
 def test_a_packet_shows_what_ranks_micro_batches_and_constructors_do(name, rule_id, method, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(HERE)
     mutant, rule = named(name), next(each for each in RULES if each.id == rule_id)
-    options = CheckOptions(port=f"museum_ports:{mutant.id.replace('-', '_')}")
+    options = CheckOptions(port=f"museum_ports:{museum_ports.attribute_of(mutant.id)}")
     outcome = judge(rule, mutant.port(), level="smoke", shrink=False)
     path = keep(outcome, mutant.port(), mutant.home, options, str(tmp_path))
     packet, _ = read(path.read_text())
@@ -202,7 +202,7 @@ def test_what_is_no_packet_is_refused(text):
 
 
 def test_every_mutant_is_an_attribute():
-    assert all(getattr(museum_ports, each.id.replace("-", "_"))().name == each.id for each in MUSEUM)
+    assert all(getattr(museum_ports, museum_ports.attribute_of(each.id))().name == each.id for each in MUSEUM)
 
 
 @pytest.mark.thorough
