@@ -103,7 +103,7 @@ def observe(judged: PortUnderTest, case: LossCase) -> Observation:
     returned = judged.loss(case)
     numbers = dict(returned.values)
     if _has_gradients(judged, case):
-        named = ((key, name) for key in returned.values for name in returned.inputs())
+        named = ((key, name) for key in _finite(returned) for name in returned.inputs())
         numbers |= {gradient_name(key, name): returned.gradient_of_parts(key, name) for key, name in named}
     return Observation(*_with_the_rest(judged, case, returned, numbers))
 
@@ -116,11 +116,11 @@ def observe_spec(spec: LossSpec, judged: PortUnderTest, case: LossCase) -> Obser
     """
     of_spec = PortUnderTest(_Declaring(spec, judged), judged.spec)
     returned = of_spec.loss(case)
-    numbers = dict(returned.values)
+    numbers, finite = dict(returned.values), _finite(returned) if _has_gradients(judged, case) else []
     for key in returned.values:
         parts = _parts(returned, key)
         numbers[key] = _with_bound(returned, key)
-        for name, array in returned.inputs().items() if _has_gradients(judged, case) else ():
+        for name, array in returned.inputs().items() if key in finite else ():
             grads = [loss.gradients[name] for loss in parts if name in loss.gradients]
             numbers[gradient_name(key, name)] = (
                 sum(grads[1:], start=grads[0]) if grads else track(np.zeros(array.shape))
@@ -211,6 +211,11 @@ def _in_turn(judged: PortUnderTest, case: LossCase) -> list[LossCase]:
     half = [in_bfloat16(case)] if "bfloat16" in judged.port.dtypes else []
     other = with_other_targets(case)
     return [*half, case, other, select_images(other, [*range(case.images)] * 2), case]
+
+
+def _finite(returned: ReturnedLosses) -> list[str]:
+    """Losses whose gradients can be compared: where one is infinite or NaN they are what each library makes of it."""
+    return [key for key, value in returned.values.items() if np.isfinite(value)]
 
 
 def _has_gradients(judged: PortUnderTest, case: LossCase) -> bool:
