@@ -25,6 +25,8 @@ Way = Literal["once", "in turn", "in ranks", "around", "by default"]
 changes around it; what the constructor sets where nothing is passed."""
 MOST_RANKS = 3
 
+LARGEST_LOGIT = 14.0
+"""A probability is clipped a millionth from 1."""
 NEAR = 1e-3
 """Boxes that differ by less, as logits, come from the same draw."""
 
@@ -90,8 +92,8 @@ def has_boxes_of(one: Observation, other: Observation | None) -> bool:
 
 def _denoised_boxes(observed: Observation) -> Float[np.ndarray, "slots 4"]:
     """Boxes of the slots that are not padding: padding has no label."""
-    labels = observed.numbers["denoising labels"]
-    return observed.numbers["denoising boxes"][labels.any(axis=-1)]
+    labels, boxes = (observed.numbers[f"denoising {name}"] for name in ("labels", "boxes"))
+    return _values(boxes)[labels.any(axis=-1)]
 
 
 def observe(judged: PortUnderTest, case: LossCase) -> Observation:
@@ -255,7 +257,7 @@ def _add_group(judged: PortUnderTest, case: LossCase, numbers: dict[str, np.ndar
     group = judged.denoising_group(case)
     facts["denoising queries"] = None if group is None else (group.num_group, tuple(group.num_split))
     if group is not None:
-        numbers |= {"denoising labels": group.labels, "denoising boxes": group.boxes}
+        numbers |= {"denoising labels": group.labels, "denoising boxes": _as_logits(group.boxes)}
         facts["denoising mask"] = group.blocked.tolist()
         if case.generator.box_noise_scale:  # without it only the choice of targets is left to chance, and may recur
             facts["the same noise again"] = _repeats(judged, case, group, case.generator.seed)
@@ -263,6 +265,11 @@ def _add_group(judged: PortUnderTest, case: LossCase, numbers: dict[str, np.ndar
         facts["denoising slots"] = _lists(group.pos_idx)
         if group.gt_idx is not None:  # older generators do not say
             facts["denoised targets"] = _lists(group.gt_idx)
+
+
+def _as_logits(boxes: Float[np.ndarray, "images denoising 4"]) -> Float[Tracked, "images denoising 4"]:
+    """With the rounding of a logit x = log(p / (1 - p)): that of p moves it by 1 / (1 - p) = 1 + exp(x) roundings."""
+    return Tracked(boxes, 1.0 + np.abs(boxes) + np.exp(np.minimum(boxes, LARGEST_LOGIT)))
 
 
 def _repeats(judged: PortUnderTest, case: LossCase, group: DenoisingGroup, seed: int) -> bool:
