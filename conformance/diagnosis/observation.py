@@ -27,6 +27,8 @@ several backward passes leave behind; what a call changes around it; what the co
 """
 MOST_RANKS = 3
 
+LARGEST_LOGIT = 14.0
+"""A probability is clipped a millionth from 1."""
 NEAR = 1e-3
 """Boxes that differ by less, as logits, come from the same draw."""
 
@@ -92,8 +94,8 @@ def has_boxes_of(one: Observation, other: Observation | None) -> bool:
 
 def _denoised_boxes(observed: Observation) -> Float[np.ndarray, "slots 4"]:
     """Boxes of the slots that are not padding: padding has no label."""
-    labels = observed.numbers["denoising labels"]
-    return observed.numbers["denoising boxes"][labels.any(axis=-1)]
+    labels, boxes = (observed.numbers[f"denoising {name}"] for name in ("labels", "boxes"))
+    return _values(boxes)[labels.any(axis=-1)]
 
 
 def observe(judged: PortUnderTest, case: LossCase) -> Observation:
@@ -105,7 +107,7 @@ def observe(judged: PortUnderTest, case: LossCase) -> Observation:
     returned = judged.loss(case)
     numbers = dict(returned.values)
     if _has_gradients(judged, case):
-        named = ((key, name) for key in returned.values for name in returned.inputs())
+        named = ((key, name) for key in _finite(returned) for name in returned.inputs())
         numbers |= {gradient_name(key, name): returned.gradient_of_parts(key, name) for key, name in named}
     return Observation(*_with_the_rest(judged, case, returned, numbers))
 
@@ -118,10 +120,10 @@ def observe_spec(spec: LossSpec, judged: PortUnderTest, case: LossCase) -> Obser
     """
     of_spec = PortUnderTest(_Declaring(spec, judged), judged.spec)
     returned = of_spec.loss(case)
-    numbers = dict(returned.values)
+    numbers, finite = dict(returned.values), _finite(returned) if _has_gradients(judged, case) else []
     for key in returned.values:
         numbers[key] = _with_bound(returned, key)
-        if _has_gradients(judged, case):
+        if key in finite:
             grads = _gradients_with_bounds(returned, key)
             numbers |= {gradient_name(key, name): grad for name, grad in grads.items()}
     return Observation(*_with_the_rest(of_spec, case, returned, numbers))
@@ -236,6 +238,11 @@ def _in_turn(judged: PortUnderTest, case: LossCase) -> list[LossCase]:
     return [*half, case, other, select_images(other, [*range(case.images)] * 2), case]
 
 
+def _finite(returned: ReturnedLosses) -> list[str]:
+    """Losses whose gradients can be compared: where one is infinite or NaN they are what each library makes of it."""
+    return [key for key, value in returned.values.items() if np.isfinite(value)]
+
+
 def _has_gradients(judged: PortUnderTest, case: LossCase) -> bool:
     """Whether gradients can be compared: a NaN among the predictions spreads as each library pleases."""
     return judged.can("gradients") and all(np.isfinite(array).all() for array in case.float_arrays().values())
@@ -273,7 +280,7 @@ def _add_group(judged: PortUnderTest, case: LossCase, numbers: dict[str, np.ndar
     group = judged.denoising_group(case)
     facts["denoising queries"] = None if group is None else (group.num_group, tuple(group.num_split))
     if group is not None:
-        numbers |= {"denoising labels": group.labels, "denoising boxes": group.boxes}
+        numbers |= {"denoising labels": group.labels, "denoising boxes": _as_logits(group.boxes)}
         facts["denoising mask"] = group.blocked.tolist()
         if case.generator.box_noise_scale:  # without it only the choice of targets is left to chance, and may recur
             facts["the same noise again"] = _repeats(judged, case, group, case.generator.seed)
@@ -281,6 +288,11 @@ def _add_group(judged: PortUnderTest, case: LossCase, numbers: dict[str, np.ndar
         facts["denoising slots"] = _lists(group.pos_idx)
         if group.gt_idx is not None:  # older generators do not say
             facts["denoised targets"] = _lists(group.gt_idx)
+
+
+def _as_logits(boxes: Float[np.ndarray, "images denoising 4"]) -> Float[Tracked, "images denoising 4"]:
+    """With the rounding of a logit x = log(p / (1 - p)): that of p moves it by 1 / (1 - p) = 1 + exp(x) roundings."""
+    return Tracked(boxes, 1.0 + np.abs(boxes) + np.exp(np.minimum(boxes, LARGEST_LOGIT)))
 
 
 def _repeats(judged: PortUnderTest, case: LossCase, group: DenoisingGroup, seed: int) -> bool:

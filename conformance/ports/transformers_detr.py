@@ -67,6 +67,7 @@ class TransformersDetrPort(ListOfDictsPort):
     dtypes = frozenset({"float32"})  # the weights of the classes are float32; torch.cdist knows no half precision
     options: Mapping[str, Any] = {"loss_gain": GAINS}
     names = NAMES
+    loss_in_mode: Any = None  # the weights of losses are their gradients in the total, which other modes do not have
     config_class: Callable[..., PretrainedConfig] = DetrConfig
     loss_function: Callable[..., Any] = staticmethod(ForObjectDetectionLoss)
     matcher_class: Callable[..., Any] = HungarianMatcher

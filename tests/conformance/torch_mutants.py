@@ -35,7 +35,6 @@ NOT_NAMED = {
         ("plausible-probability-clamped", "plausible-sums-in-float32", "plausible-losses-in-single"),
         "the mistake is one of rounding, and the mutant rounds elsewhere",
     ),
-    "ul-focal-gradient-nan": "a logit on the verge of saturation is NaN in float32 only",
     **dict.fromkeys(
         ("plausible-label-noise-missing", "plausible-noise-scale-ignored"),
         "torch draws otherwise than NumPy, so what is drawn is not compared",
