@@ -23,9 +23,10 @@ def snapshot() -> dict[str, bytes]:
     """The state of each global thing by its name."""
     generator: Any = np.random.get_state()  # noqa: NPY002  # the global generator is what is asked about
     _, keys, *rest = generator
-    state = {f"NumPy's {GENERATOR}": keys.tobytes() + repr(rest).encode()}
-    if "beartype" not in sys.modules:  # it draws from Python's own to choose what it checks
-        state[f"Python's {GENERATOR}"] = repr(random.getstate()).encode()
+    state = {
+        f"NumPy's {GENERATOR}": keys.tobytes() + repr(rest).encode(),
+        f"Python's {GENERATOR}": repr(random.getstate()).encode(),
+    }
     torch: Any = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "get_default_dtype"):
         state |= {

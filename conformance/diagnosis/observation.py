@@ -11,7 +11,6 @@ from jaxtyping import Float
 
 from detr_conformance.numbers_by_name import gradient_name
 from detr_conformance.ports.reference_port import GradientsOfReference, ReferencePort
-from detr_conformance.properties import oracle
 from detr_conformance.properties.case import CLASSIFICATION, LossCase
 from detr_conformance.properties.global_state import set_by
 from detr_conformance.properties.port import DenoisingGroup, Matching
@@ -181,15 +180,16 @@ def observe_spec_otherwise(spec: LossSpec, judged: PortUnderTest, case: LossCase
     if way == "in passes":
         returned = of_spec.loss(case)
         grads = {key: _gradients_with_bounds(returned, key) for key in returned.values}
-        return _after_passes(spec.accumulated(grads, _passes(judged, case)))
+        passes = [{key: weight for key, weight in each.items() if key in grads} for each in _passes(judged, case)]
+        return _after_passes(spec.accumulated(grads, passes))
     calls = _calls(of_spec, judged, case, way)
     numbers = {f"{key} of call {n}": _with_bound(one, key) for n, one in enumerate(calls) for key in one.values}
     return Observation(numbers, _keys_of(calls) | _facts(of_spec, case, way))
 
 
 def _passes(judged: PortUnderTest, case: LossCase) -> list[dict[str, float]]:
-    """Weights that differ, of the losses that the convention has; then of all of them once more."""
-    keys = sorted(oracle.expected_losses(case, judged.spec))
+    """Weights that differ, of the losses that the port has; then of all of them once more."""
+    keys = sorted(judged.loss(case).values)
     return [{key: 0.5 + place for place, key in enumerate(keys)}, dict.fromkeys(keys, 3.0)]
 
 

@@ -91,4 +91,4 @@ def test_shards_together_judge_every_rule_once(check, tmp_path):
         )
         assert run.returncode == 0
         judged += report_of(path)
-    assert len(judged) == len(set(judged)) == 18
+    assert len(judged) == len(set(judged)) == 19

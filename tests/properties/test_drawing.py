@@ -10,10 +10,12 @@ from itertools import islice
 import pytest
 
 from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.properties import oracle
 from detr_conformance.properties.drawing import Pool, pool
+from detr_conformance.properties.extreme_sizes import extreme_cases
 from detr_conformance.properties.judging import judge
 from detr_conformance.properties.levels import EXAMPLES, wanted
-from detr_conformance.properties.port_under_test import PortTimeout
+from detr_conformance.properties.port_under_test import PortTimeout, PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rules import RULES
 from detr_conformance.properties.strategies import Domain
@@ -85,9 +87,13 @@ def test_a_rule_with_cheap_cases_sees_more():
 
 
 @pytest.mark.parametrize("rule", ["BOX-01", "MATCH-01", "AUX-01", "NUM-03"])
-def test_a_rule_is_checked_on_as_many_cases_as_the_level_says(rule):
-    outcome = judge(RULE[rule], ReferencePort(), level="smoke")
-    assert (outcome.verdict, outcome.examples) == ("pass", wanted("smoke", RULE[rule].request))
+def test_a_rule_is_checked_on_as_many_cases_as_the_level_says_and_on_those_at_the_ends_of_sizes(rule):
+    outcome, judged = judge(RULE[rule], ReferencePort(), level="smoke"), PortUnderTest(ReferencePort())
+    more = sum(
+        RULE[rule].family == "MATCH" or oracle.matching_is_certain(case, judged.spec)
+        for case in extreme_cases(RULE[rule], judged, "smoke", 0)
+    )
+    assert (outcome.verdict, outcome.examples) == ("pass", wanted("smoke", RULE[rule].request) + more)
 
 
 class SlowToShrink(ReferencePort):
