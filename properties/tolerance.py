@@ -55,7 +55,7 @@ def arithmetic(dtype: str) -> Arithmetic:
 def allowed_error(expected: Tracked, dtype: str) -> Float[np.ndarray, "..."]:
     """The budget of each entry; infinite where the entry is left open.
 
-    A number that takes no rounding, such as a gain of 2 times a sign, may be off by one: mmdetection divides by N + eps.
+    A number that takes no rounding, as a gain of 2 times a sign, may be off by one: mmdetection divides by N + eps.
     """
     magnitude = np.where(expected.magnitude == 0.0, np.abs(expected.values), expected.magnitude)
     return np.asarray(UNITS * PRECISIONS[dtype].eps * magnitude + PRECISIONS[dtype].smallest)
