@@ -31,7 +31,7 @@ AT_ONCE = 20
 def chosen(arguments):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--level", default="smoke", choices=LEVELS)
-    parser.add_argument("--every", type=int, default=1, help="judge every so-manieth mutant")
+    parser.add_argument("--every", type=int, default=1, help="judge every N-th mutant")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="number of processes")
     parser.add_argument("--json", type=Path, default=FILE, help="the file of results, which is added to")
     parser.add_argument("--figures", type=Path, help="write the figures there: conformance/generated_kills.json")
