@@ -74,8 +74,8 @@ VARIANTS = {"smoke": 1, "standard": 2, "exhaustive": 5}
 """How often each size is drawn, by level. At smoke each rule sees one of those that are large, in turn."""
 TRIES = 20
 """So often numbers are drawn anew where rounding would decide who is matched."""
-NEAR = 0.01
-"""How far from its target a box is that is matched, for most of them."""
+NEAR, SURE = 0.01, 4.0
+"""How far from its target a box is that is to be matched, about, and the least logit of its class."""
 LOGIT_SCALE = 1.5
 """Among so many classes and queries a wider spread has saturated logits, whose matching cost float32 cannot resolve."""
 FAMILIES = frozenset({"MATCH", "CLASS", "REG", "AUX", "DN", "GRAD"})
@@ -141,21 +141,24 @@ def _drawn(large: Extreme, place: int, request: Request, domain: Domain, numbers
     boxes = rounded(replace(numbers, dtype=dtype).boxes(targets), dtype)
     labels = numbers.rng.integers(0, large.classes, targets)
     case = case_on_targets(boxes, labels, sizes, request, domain, place, numbers, large.groups)
-    return _with_near_ones_last(case, domain.layers_vote, numbers.rng)
+    return _with_matched_ones_last(case, domain.layers_vote, numbers.rng)
 
 
-def _with_near_ones_last(case: LossCase, layers_vote: bool, rng: np.random.Generator) -> LossCase:
-    """The last queries near to targets: they are matched, and rounding leaves no doubt.
+def _with_matched_ones_last(case: LossCase, layers_vote: bool, rng: np.random.Generator) -> LossCase:
+    """The last queries near to targets, and sure of their classes: they are matched, and rounding leaves no doubt.
 
     Each layer has them in another order. Where layers vote they are alike in all of them, or the vote were a draw.
     """
     boxes, logits = case.pred_bboxes.copy(), case.pred_scores.copy()
     for layer, image in product(range(case.layers), range(case.images)):
-        own = case.gt_bboxes[case.of_image(image)][: case.queries]
-        last = slice(case.queries - len(own), None)
+        targets = np.arange(case.targets)[case.of_image(image)][-case.queries :]
+        last = np.arange(case.queries - len(targets), case.queries)
         if layers_vote and layer:
             boxes[layer, image, last], logits[layer, image, last] = boxes[0, image, last], logits[0, image, last]
         else:
-            moved = np.abs(np.roll(own, layer, axis=0) + rng.normal(0.0, NEAR, own.shape))
-            boxes[layer, image, last] = rounded(moved, case.dtype)
+            own = np.roll(targets, layer)
+            near = np.abs(case.gt_bboxes[own] + rng.normal(0.0, NEAR, (len(own), 4)))
+            boxes[layer, image, last] = rounded(near, case.dtype)
+            sure = np.abs(logits[layer, image, last, case.gt_cls[own]]) + SURE
+            logits[layer, image, last, case.gt_cls[own]] = rounded(sure, case.dtype)
     return case.change(pred_bboxes=boxes, pred_scores=logits)

@@ -21,7 +21,6 @@ from detr_conformance.reference.masks import (
     costs_at_points,
     dice_at_points,
     entropy_at_points,
-    sampled,
     sampled_each,
 )
 from detr_conformance.reference.normaliser import per_target_and_group
@@ -37,14 +36,18 @@ def gains_with_masks(config: LossConfig) -> MatcherConfig:  # noqa: ARG001  # th
     return MatcherConfig(cost_gain={"class": 2.0, "bbox": 5.0, "giou": 2.0, "mask": 5.0, "dice": 5.0})
 
 
-def nearest_entropy_costs(
+def costs_read_by(
+    of_prediction: Sampler,
+    of_target: Sampler,
     masks: Float[np.ndarray, "queries height width"],
     gt_mask: Float[np.ndarray, "targets gt_height gt_width"],
     points: Float[np.ndarray, "points 2"],
 ) -> MaskCosts:
-    """Binary cross-entropy and dice loss at points, targets by nearest pixels, predictions with their border."""
-    x = sampled_each_with_border(masks, np.broadcast_to(points, (len(masks), *points.shape)))
-    t = nearest_each(gt_mask, np.broadcast_to(points, (len(gt_mask), *points.shape)))
+    """Binary cross-entropy and dice loss of every query with every target, masks read in these ways."""
+    x, t = (
+        read(each, np.broadcast_to(points, (len(each), *points.shape)))
+        for read, each in ((of_prediction, masks), (of_target, gt_mask))
+    )
     return costs_at_points(x, t, binary_cross_entropy)
 
 
@@ -84,7 +87,11 @@ RFDETR_MASKS = differs(
         _CRITERION,
     ),
     matcher__configured=(gains_with_masks, "Gains are class 2, bbox 5, giou 2, mask 5 and dice 5.", _CONFIG),
-    matcher__mask_costs=(nearest_entropy_costs, "Masks are compared too, read as in the losses.", _MATCHER),
+    matcher__mask_costs=(
+        partial(costs_read_by, sampled_each_with_border, nearest_each),
+        "Masks are compared too, read as in the losses.",
+        _MATCHER,
+    ),
     keys=(
         LayerKeys(
             dict.fromkeys(("ia_bce", "focal"), ("ce",)),
@@ -105,16 +112,6 @@ def gains_of_masks_in_loss(config: LossConfig) -> MatcherConfig:
     return MatcherConfig(cost_gain={"class": 2.0, "bbox": 5.0, "giou": 2.0, **of_masks})
 
 
-def nearest_costs_with_zeros(
-    masks: Float[np.ndarray, "queries height width"],
-    gt_mask: Float[np.ndarray, "targets gt_height gt_width"],
-    points: Float[np.ndarray, "points 2"],
-) -> MaskCosts:
-    """Binary cross-entropy and dice loss at points, targets by nearest pixels."""
-    t = nearest_with_zeros(gt_mask, np.broadcast_to(points, (len(gt_mask), *points.shape)))
-    return costs_at_points(sampled(masks, points), t, binary_cross_entropy)
-
-
 _TRANSFORMERS = "https://github.com/huggingface/transformers, src/transformers/loss/loss_rf_detr.py"
 
 TRANSFORMERS_RFDETR = differs(
@@ -132,7 +129,7 @@ TRANSFORMERS_RFDETR = differs(
         _TRANSFORMERS,
     ),
     matcher__mask_costs=(
-        nearest_costs_with_zeros,
+        partial(costs_read_by, sampled_each, nearest_with_zeros),
         "Masks are compared too, read as in the losses.",
         _TRANSFORMERS,
     ),

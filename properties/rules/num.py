@@ -115,8 +115,8 @@ def _weighs_background(port: PortUnderTest, case: LossCase) -> bool:
     should="a training run that goes well has finite predictions; this says how soon one that goes wrong is noticed",
 )
 def non_finite_predictions_stay_visible_everywhere(port: PortUnderTest, case: LossCase) -> None:
-    """A NaN or infinite logit of any layer, any image and any query, ordinary or denoising, matched or not, makes the
-    losses of its part what the formula makes of it, and leaves those of other parts."""
+    """A logit that is NaN, in any layer and any image, of an ordinary or of a denoising query, makes the classification
+    losses of its part NaN, and leaves those of other parts."""
     for broken in _broken_logits(case):
         port.loss(broken).assert_values(port.expected(broken))
 
