@@ -22,8 +22,8 @@ changed: a real bug of a public implementation, or a mistake that a porter may m
 power`, as CONTRIBUTING.md says: run that, do not edit this.
 
 The record of this release tells less than that: rules of RANK, NUM and API were tried on mutants of their own family,
-CLASS-19, REG-08 and GRAD-10 to GRAD-12 on the mutants that came with them, GRAD-06 to GRAD-09 on mutants of specs without
-extra terms, and all of them on whatever no other rule failed.
+CLASS-19, REG-08 and GRAD-10 to GRAD-12 on the mutants that came with them, GRAD-06 to GRAD-09 on mutants of specs
+without extra terms, and all of them on whatever no other rule failed.
 """
 
 
