@@ -71,7 +71,11 @@ LARGE = (
 """Along several: RT-DETR's own sizes, a batch of 17 images, crowded images and DINO's 900 queries."""
 
 VARIANTS = {"smoke": 1, "standard": 2, "exhaustive": 5}
-"""How often each size is drawn, by level. At smoke each rule sees one of those that are large, in turn."""
+"""How often each size is drawn, by level."""
+PLAIN = 3
+"""So many rules of a family, the first ones, compare its numbers as they are. The others are about something special."""
+THIRDS = 3
+"""At smoke, where the others see every third long case."""
 TRIES = 20
 """So often numbers are drawn anew where rounding would decide who is matched."""
 NEAR, SURE = 0.01, 4.0
@@ -103,10 +107,14 @@ def extreme_cases(rule: Rule, judged: PortUnderTest, level: str, seed: int) -> I
 
 
 def _sizes(rule: Rule, level: str) -> Sequence[Extreme]:
+    """All of them; at smoke one that is large in turn, and two that are long, unless the rule is about plain numbers."""
     if rule.family not in FAMILIES or not rule.request.large:
         return SMALL
     number = int(rule.id.partition("-")[2])
-    return (*SMALL, *LONG, *([LARGE[number % len(LARGE)]] if level == "smoke" else LARGE))
+    if level != "smoke":
+        return (*SMALL, *LONG, *LARGE)
+    long = LONG if number <= PLAIN else LONG[number % THIRDS :: THIRDS]
+    return (*SMALL, *long, LARGE[number % len(LARGE)])
 
 
 def _without_sizes(request: Request) -> Request:

@@ -22,6 +22,8 @@ from detr_conformance.reference.rounding import plain
 
 KEPT = 2048
 """Answers that are kept: rules that ask for the same cases, and ports that are judged together, share them."""
+FEW = 10_000
+"""Up to so many pairs it is quicker to compute the costs of targets of other images too than to go image by image."""
 
 
 def inputs_of(case: LossCase) -> Inputs:
@@ -107,14 +109,23 @@ def matching_costs(
     arithmetic = tolerance.arithmetic(cost_dtype(case.dtype))
     boxes, logits = track(case.pred_bboxes, arithmetic), track(case.pred_scores, arithmetic)
     targets, masks = spec.target_boxes(track(case.gt_bboxes, arithmetic)), _mask_inputs(case)
-    matcher, images = matcher_for(spec, tolerance.arithmetic(case.dtype)), list[np.ndarray]()
+    matcher = matcher_for(spec, tolerance.arithmetic(case.dtype))
+
+    def cost_of(images: slice, own: slice, further: np.ndarray | None = None) -> np.ndarray:
+        # The cost of a pair does not depend on other queries: those of all layers go in one call.
+        of_images = boxes[:, images]
+        rows = of_images.reshape(-1, 4), logits[:, images].reshape(-1, case.columns)
+        cost = matcher.cost(config, *rows, targets[own], case.gt_cls[own], further=further)
+        return cost.reshape(*of_images.shape[:3], cost.shape[1])
+
+    if masks is None and case.layers * case.images * case.queries * case.targets <= FEW:
+        together = cost_of(slice(None), slice(None))
+        return [[of_layer[image][:, case.of_image(image)] for image in range(case.images)] for of_layer in together]
+    images = []
     for image in range(case.images):
         own = case.of_image(image)
-        # The cost of a pair does not depend on other queries: those of all layers go in one call.
-        rows = boxes[:, image].reshape(-1, 4), logits[:, image].reshape(-1, case.columns)
         of_masks = matcher.cost_of_masks(config, masks, image, own)
-        cost = matcher.cost(config, *rows, targets[own], case.gt_cls[own], further=of_masks)
-        images.append(cost.reshape(case.layers, case.queries, -1))
+        images.append(cost_of(slice(image, image + 1), own, of_masks)[:, 0])
     return [[cost[layer] for cost in images] for layer in range(case.layers)]
 
 

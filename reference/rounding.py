@@ -61,24 +61,28 @@ class Tracked(np.ndarray):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         """Apply an elementwise NumPy function to the values, and its rule to the bounds."""
-        if any(hasattr(each, "tracked") for each in inputs):
-            return NotImplemented  # a variable of the tape has its own way
+        operands = []
+        for each in inputs:
+            if isinstance(each, Tracked):
+                operands.append(Operand(each.view(np.ndarray), each.magnitude))
+            elif hasattr(each, "tracked"):
+                return NotImplemented  # a variable of the tape has its own way
+            else:
+                operands.append(Operand(each, EXACT))
         if ufunc is np.add and method == "reduce":
             return _sum(*inputs, **options)
-        operands = [_operand(each) for each in inputs]
-        values = [operand[0] for operand in operands]
+        values = [value for value, _ in operands]
         rule = RULES.get(ufunc)
         if rule is None and ufunc in EXACT_QUESTIONS:
             return getattr(ufunc, method)(*values, **options)
         if rule is None or method != "__call__" or options:
             raise TypeError(f"no rounding rule for numpy.{ufunc.__name__} ({method} with options {sorted(options)})")
-        arithmetic = self.arithmetic
         with np.errstate(all="ignore"):
-            result = ufunc(*values)
-            bound = rule(result, arithmetic, *operands)
-        if np.shape(bound) != np.shape(result):
-            bound = np.broadcast_to(bound, np.shape(result))
-        return _paired(np.asarray(result), np.asarray(bound), arithmetic)
+            result = np.asarray(ufunc(*values))
+            bound = np.asarray(rule(result, self.arithmetic, *operands))
+        if bound.shape != result.shape:
+            bound = np.broadcast_to(bound, result.shape)
+        return _paired(result, bound, self.arithmetic)
 
     def __pow__(self, exponent: Any, _modulo: None = None, /) -> Any:
         """The square or the power; NumPy itself takes other functions for exponents such as 0 and 1."""
@@ -144,13 +148,6 @@ def arithmetic_of(array: Any) -> Arithmetic:
     """That of the port under test, which the array carries; float32 if it carries none."""
     array = getattr(array, "tracked", array)
     return array.arithmetic if isinstance(array, Tracked) else FLOAT32
-
-
-def _operand(array: Any) -> Operand:
-    """Values and bounds of any argument of an operation."""
-    if isinstance(array, Tracked):
-        return Operand(array.view(np.ndarray), array.magnitude)
-    return Operand(array, EXACT)
 
 
 def _sum(array: Tracked, axis: Any = None, **options: Any) -> Tracked:

@@ -7,6 +7,7 @@ answer was the one that a real run gives.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, TypeVar
@@ -208,6 +209,7 @@ def _group(exchange: Exchange, rank: int) -> Iterator[None]:
     if BACKEND not in dist.Backend.backend_list:
         dist.Backend.register_backend(BACKEND, lambda *_: _Group(*_turns[-1]), devices=["cpu"])
     _turns.append((exchange, rank))
+    hook = sys.excepthook  # the group puts one around it that names the rank, and leaves it there
     try:
         store = dist.HashStore()  # type: ignore[attr-defined]  # documented, but in no list of exports
         dist.init_process_group(BACKEND, store=store, rank=rank, world_size=exchange.ranks)
@@ -215,4 +217,5 @@ def _group(exchange: Exchange, rank: int) -> Iterator[None]:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+        sys.excepthook = hook
         _turns.pop()

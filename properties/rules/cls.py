@@ -178,9 +178,9 @@ def image_without_targets(port: PortUnderTest, case: LossCase) -> None:
     before, after = (divisor(each, port.spec, "class") for each in (case, more))
     expected, once, again = port.expected(more), port.loss(case.change(denoising=None)), port.loss(more)
     for key, layers in (("loss_class", slice(-1, None)), ("loss_class_aux", slice(0, -1))):
-        closed_form, queries = port.class_term(case).closed_form, case.pred_scores[layers, 0].reshape(-1, case.columns)
-        terms = sum(closed_form(logits, None, 0.0, port.config(case)) for logits in queries)
-        background = port.config(case).loss_gain["class"] * terms
+        closed_form, of_layers = port.class_term(case).closed_form, case.pred_scores[layers, 0]
+        terms = [sum(closed_form(logits, None, 0.0, port.config(case)) for logits in queries) for queries in of_layers]
+        background = port.config(case).loss_gain["class"] * (port.spec.layers.total(terms) if terms else 0.0)
         again.assert_alike(once, key, expected[key], before / after, more=background / after)
     for key in BOX_KEYS:
         again.assert_alike(once, key, expected[key])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import nullcontext
 
 import numpy as np
@@ -93,6 +94,12 @@ def test_the_group_is_gone_after_an_error():
     with pytest.raises(ZeroDivisionError):
         run(lambda number: reduced(number) / 0, [1, 2])
     assert not dist.is_initialized()
+
+
+def test_the_hook_for_exceptions_stays_as_it_is():
+    before = sys.excepthook
+    run(reduced, [1, 2])
+    assert sys.excepthook is before
 
 
 class MeanPort(TorchPort):
