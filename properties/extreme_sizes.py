@@ -73,7 +73,7 @@ LARGE = (
 VARIANTS = {"smoke": 1, "standard": 2, "exhaustive": 5}
 """How often each size is drawn, by level."""
 PLAIN = 3
-"""So many rules of a family, the first ones, compare its numbers as they are. The others are about something special."""
+"""So many rules of a family, the first ones, compare its numbers as they are. The others are about special things."""
 THIRDS = 3
 """At smoke, where the others see every third long case."""
 TRIES = 20
@@ -107,7 +107,7 @@ def extreme_cases(rule: Rule, judged: PortUnderTest, level: str, seed: int) -> I
 
 
 def _sizes(rule: Rule, level: str) -> Sequence[Extreme]:
-    """All of them; at smoke one that is large in turn, and two that are long, unless the rule is about plain numbers."""
+    """All of them; at smoke one that is large in turn, and two that are long unless the rule is about plain numbers."""
     if rule.family not in FAMILIES or not rule.request.large:
         return SMALL
     number = int(rule.id.partition("-")[2])
