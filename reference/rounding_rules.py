@@ -10,6 +10,7 @@ doi 10.1137/1.9780898718027.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -56,9 +57,9 @@ def scaled(weight: Reals, bound: Reals) -> Reals:
 
 def sum_rule(values: np.ndarray, bound: np.ndarray, axis: Any) -> np.ndarray:
     """The terms' own bounds, and one rounding of the terms for every level of a pairwise summation."""
-    terms = values.size if axis is None else np.prod(np.take(values.shape, axis))
-    levels = 1.0 + np.log2(max(float(terms), 1.0))
-    return np.asarray(bound.sum(axis=axis) + levels * np.abs(values).sum(axis=axis))
+    own = np.asarray(bound.sum(axis=axis))
+    levels = 1.0 + math.log2(max(values.size / max(own.size, 1), 1.0))
+    return np.asarray(own + levels * np.abs(values).sum(axis=axis))
 
 
 def _sum_or_difference(result: Reals, _: Arithmetic, a: Operand, b: Operand) -> Reals:
@@ -91,20 +92,24 @@ def _quotient(result: Reals, arithmetic: Arithmetic, a: Operand, b: Operand) -> 
 
 
 def _power(result: Reals, arithmetic: Arithmetic, base: Operand, exponent: Operand) -> Reals:
-    """For a base >= 0 and a constant exponent >= 0; the slope is taken where it is steepest within reach."""
-    if np.ndim(exponent.value) == 0 and exponent.value == 0:
+    """For a base >= 0 and one constant exponent >= 0; the slope is taken where it is steepest within reach."""
+    power, reach = float(exponent.value), arithmetic.reach(base.bound)
+    if power == 0.0:
         return np.zeros(np.shape(result))
-    reach = arithmetic.reach(base.bound)
-    near_zero = (base.value <= 2.0 * reach) & (exponent.value < 1.0)
-    steepest = np.where(exponent.value < 1.0, base.value / 2.0, base.value + reach)
-    slope = scaled(exponent.value, steepest ** (exponent.value - 1.0))
-    jump = (base.value + reach) ** exponent.value / (arithmetic.slack * arithmetic.eps)
-    return np.where(near_zero & (base.bound > 0), jump, scaled(base.bound, slope)) + np.abs(result)
+    if power >= 1.0:
+        slope = scaled(power, (base.value + reach) ** (power - 1.0))
+        return scaled(base.bound, slope) + np.abs(result)
+    slope = scaled(power, (base.value / 2.0) ** (power - 1.0))
+    jump = (base.value + reach) ** power / (arithmetic.slack * arithmetic.eps)
+    near_zero = (base.value <= 2.0 * reach) & (base.bound > 0)
+    return np.where(near_zero, jump, scaled(base.bound, slope)) + np.abs(result)
 
 
 def _doubles(factor: Operand) -> bool:
     """Whether the factor is one exact power of two, 1 among them: multiplying by it is not rounded."""
-    return np.ndim(factor.value) == 0 and not factor.bound and abs(np.frexp(factor.value)[0]) == 0.5
+    if getattr(factor.value, "ndim", 0) or factor.bound:
+        return False
+    return abs(math.frexp(factor.value)[0]) == 0.5
 
 
 def _unless_nan(result: Reals, bound: Reals) -> Reals:
