@@ -25,7 +25,7 @@ def with_sure_pairs(case: LossCase, logit: float) -> LossCase:
     """The case with other targets, classes and boxes, in which query t of an image answers for its target t.
 
     It lies near that target, and so do the denoising queries that belong to it. All other queries lie aside. Columns
-    of classes that no target has keep their logits. Every format holds the new numbers.
+    of classes that no target has keep their logits, up to rounding: every format holds all new numbers.
 
     Args:
         case: at most `MOST_TARGETS` targets in an image, as many classes, and no fewer queries than targets.
@@ -66,7 +66,7 @@ def _answering(
     for image, (own, wanted) in enumerate(zip(slots, targets, strict=True)):
         made[:, image, own] = case.gt_bboxes[wanted] + SHIFT + varied[:, image, own]
         logits[:, image, own, case.gt_cls[wanted]] = logit
-    return _exact(made), logits
+    return _exact(made), _exact(logits)
 
 
 def _shares(boxes: np.ndarray) -> np.ndarray:
@@ -74,6 +74,6 @@ def _shares(boxes: np.ndarray) -> np.ndarray:
     return np.clip(boxes, 0.0, 1.0)
 
 
-def _exact(boxes: np.ndarray) -> np.ndarray:
+def _exact(numbers: np.ndarray) -> np.ndarray:
     """The nearest ones that every format holds."""
-    return rounded(boxes, "bfloat16")
+    return rounded(numbers, "bfloat16")
