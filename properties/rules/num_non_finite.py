@@ -55,14 +55,15 @@ def non_finite_boxes(port: PortUnderTest, case: LossCase) -> None:
         broken = _with_boxes_aside(sure, ordinary, denoising, _places(sure.pred_bboxes)[number])
         broken = _with_ordinary(broken, "bboxes", ordinary, number, _first(number % 2))
         broken = _with_denoising(broken, "bboxes", denoising, number, _first(number % 2))
-        # An overlap is infinity less infinity, or by it: whether that shows depends on how a port writes it.
+        # An overlap is infinity less infinity there, or divided by it, and a port may write it so that this is finite:
+        # open where the reference has NaN. The distance is infinite, however it is written.
         _assert_visible(port.loss(broken), port.expected(broken), open_of_denoising=denoising == np.inf)
 
 
 @rule(
     "NUM-16",
-    source="a training loop must see a broken prediction wherever it is: the true class is said to be impossible, or "
-    "a wrong one to be certain",
+    source="a training loop must see a broken prediction: an infinite logit says that the true class is impossible, or "
+    "that a wrong one is certain",
     request=REQUEST,
     convention=NON_FINITE,
     should=SHOULD,
@@ -71,9 +72,11 @@ def infinite_logits(port: PortUnderTest, case: LossCase) -> None:
     """A logit of -inf of the class of its target in a matched query or in a positive denoising query, and one of +inf
     of a class that is background, in any layer and any image, make the classification loss of its part NaN or infinite.
     All other losses stay as they are."""
-    sure, entries = with_sure_pairs(case, LOGIT), [(-np.inf, _own_class)]
+    sure = with_sure_pairs(case, LOGIT)
+    entries: list[tuple[float, Entry]] = [(-np.inf, _own_class)]
     for weighty in with_weighty_background(port, sure):
-        sure, entries = weighty, [*entries, (np.inf, _last)]
+        sure = weighty
+        entries.append((np.inf, _last))
     for number in range(sure.layers * sure.images):
         (ordinary, where), (denoising, there) = _in_turn(entries, number + case.queries)
         broken = _with_ordinary(sure, "scores", ordinary, number, where)
@@ -175,7 +178,8 @@ def _with_denoising(case: LossCase, field: str, value: float, number: int, entry
     if not len(slots):  # none of its targets is denoised
         return case
     row = entry(slots, case.gt_cls[denoising.gt_idx[image]])
-    return case.change(denoising=replace(denoising, **{field: _put(predictions, (layer, image, *row), value)}))
+    broken: dict[str, Any] = {field: _put(predictions, (layer, image, *row), value)}
+    return case.change(denoising=replace(denoising, **broken))
 
 
 def _places(predictions: np.ndarray) -> list[tuple[int, int]]:
