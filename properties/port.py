@@ -42,7 +42,7 @@ CAPABILITIES = {
     "normaliser": "takes the normaliser of all micro-batches of an optimiser step: Port.losses_of_steps",
     "defaults": "tells what its constructor sets where nothing is passed: Port.defaults",
     "weighted_gradients": "differentiates weighted sums of its losses, several times: Port.accumulated_gradients",
-    "modes": "can be called without recording gradients, and as in an evaluation: Port.loss_in_mode",
+    "modes": "can be called without recording gradients, in an evaluation and in mixed precision: Port.loss_in_mode",
     "point_counts": "tells how many points it draws to compare masks at: Port.point_counts",
 }
 """What a port may declare beyond `loss`, each with its meaning."""
@@ -217,6 +217,7 @@ MODES = {
     "no_grad": "no gradients are recorded",
     "inference": "nothing is recorded at all, as in torch.inference_mode",
     "evaluation": "the loss object is told that this is no training, as by Module.eval",
+    "autocast": "mixed precision, as in torch.autocast with bfloat16; where there is no such thing, as always",
 }
 """Modes that a loss is called in, each with its meaning."""
 

@@ -35,6 +35,7 @@ from detr_conformance.mutants.members import MEMBER_MUTANTS
 from detr_conformance.mutants.modes import MODE_MUTANTS
 from detr_conformance.mutants.mutant import Mutant
 from detr_conformance.mutants.mutation import MUTATION_MUTANTS
+from detr_conformance.mutants.non_finite import NON_FINITE_MUTANTS
 from detr_conformance.mutants.normaliser import NORMALISER_MUTANTS
 from detr_conformance.mutants.numerics import NUMERICS_MUTANTS
 from detr_conformance.mutants.query_groups import QUERY_GROUP_MUTANTS
@@ -97,4 +98,5 @@ MUSEUM: tuple[Mutant, ...] = (
     *BACKWARD_MUTANTS,
     *MODE_MUTANTS,
     *END_MUTANTS,
+    *NON_FINITE_MUTANTS,
 )

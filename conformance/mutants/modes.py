@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from detr_conformance.mutants.changes import wrapped
+from detr_conformance.mutants.half_costs import half_pixels
 from detr_conformance.mutants.mutant import Change, Mutant
+from detr_conformance.properties.tolerance import rounded
 from detr_conformance.reference import LossSpec, replace_in
+from detr_conformance.reference.classification import sigmoid
 from detr_conformance.reference.layers import no_layer
+from detr_conformance.reference.rounding import plain
+from detr_conformance.reference.tape import Array
 
 WITHOUT_GRADIENTS = ("no_grad", "inference")
 SAME = "loss specification: a loss is a function of predictions, targets and options"
@@ -43,6 +50,23 @@ def none_reconstructed(spec: LossSpec) -> LossSpec:
     return wrapped("denoising.pairs", pairs)(spec)
 
 
+def of_probabilities(x: Array, q: Array) -> Array:
+    """-q log p - (1 - q) log(1 - p), with p in bfloat16."""
+    p = sigmoid(x)
+    p = p + (rounded(plain(p), "bfloat16") - plain(p))
+    return -q * np.log(p) - (1.0 - q) * np.log(1.0 - p)
+
+
+def logarithms_of_probabilities(spec: LossSpec) -> LossSpec:
+    """Cross-entropies are of probabilities, which bfloat16 rounds to 0 and 1."""
+    for name in spec.class_terms:
+        spec = replace_in(spec, f"class_terms.{name}.entropy", of_probabilities)
+    return spec
+
+
+AUTOCAST = ("autocast",)
+MIXED = "training recipes of the family use mixed precision: a loss is called inside torch.autocast"
+
 MODE_MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "plausible-evaluation-without-auxiliary",
@@ -73,5 +97,30 @@ MODE_MUTANTS: tuple[Mutant, ...] = (
         "losses. Shows in inference mode.",
         SAME,
         only_in(("inference",), without_gains),
+    ),
+    Mutant(
+        "plausible-autocast-logarithm-of-probability",
+        "API",
+        "Under autocast probabilities are in bfloat16 before their logarithm is taken, and those near 1 are 1. Right: "
+        "the log-sigmoid form. Shows with a logit of 8 there.",
+        MIXED,
+        only_in(AUTOCAST, logarithms_of_probabilities),
+    ),
+    Mutant(
+        "plausible-autocast-costs-in-half",
+        "API",
+        "Under autocast overlaps of boxes in pixels are computed in float16, and their areas overflow. Right: costs in "
+        "float32. Shows there.",
+        MIXED,
+        only_in(AUTOCAST, wrapped("matcher.overlap", half_pixels)),
+    ),
+    Mutant(
+        "plausible-autocast-losses-in-half",
+        "API",
+        "Under autocast losses come in float16, whose sums overflow. Right: in bfloat16 or better. Shows there.",
+        MIXED,
+        only_in(
+            AUTOCAST, wrapped("returned", lambda _right, _key, value, _dtype: (rounded(value, "float16"), "float16"))
+        ),
     ),
 )

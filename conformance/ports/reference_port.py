@@ -92,7 +92,7 @@ class ReferencePort:
 
     def loss_in_mode(self, case: LossCase, mode: str) -> LossResult:
         """The losses of what the spec makes of a mode."""
-        return self._result(Criterion(self.spec.in_mode(self.spec, mode), case.config), case, self._inputs_of(case))
+        return ReferencePort(self.spec.in_mode(self.spec, mode)).loss(case)
 
     def accumulated_gradients(
         self, case: LossCase, passes: Sequence[Mapping[str, float]]

@@ -147,8 +147,13 @@ class TorchPort(ABC):
             if callable(getattr(loss, "eval", None)):
                 loss.eval()
             return self._result(loss, case)
-        with torch.no_grad() if mode == "no_grad" else torch.inference_mode():
+        with self._surroundings(mode):
             return self._result(loss, case)
+
+    def _surroundings(self, mode: str) -> AbstractContextManager[object]:
+        if mode == "autocast":
+            return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
+        return torch.no_grad() if mode == "no_grad" else torch.inference_mode()
 
     def accumulated_gradients(
         self, case: LossCase, passes: Sequence[Mapping[str, float]]

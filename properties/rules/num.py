@@ -95,10 +95,15 @@ def _infinite_backgrounds(port: PortUnderTest, case: LossCase) -> list[LossCase]
         return []
     logits = case.pred_scores.copy()
     logits[-1, 0, -1, absent[0]] = np.inf
+    return with_weighty_background(port, case.change(pred_scores=logits))
+
+
+def with_weighty_background(port: PortUnderTest, case: LossCase) -> list[LossCase]:
+    """The case, with another alpha if need be, where the background has a weight; none where it never has."""
     for alpha in (case.config.alpha, 0.25, 0.75):
-        infinite = case.change(pred_scores=logits, alpha=alpha)
-        if port.may_be_asked(alpha=alpha) and _weighs_background(port, infinite):
-            return [infinite]
+        weighty = case.change(alpha=alpha)
+        if port.may_be_asked(alpha=alpha) and _weighs_background(port, weighty):
+            return [weighty]
     return []
 
 

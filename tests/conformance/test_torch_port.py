@@ -196,3 +196,36 @@ def test_several_calls_share_one_loss_object():
 
     results = Counting().losses_in_turn([case_of().change(denoising=None)] * 3)
     assert (len(built), len(results)) == (1, 3)
+
+
+class Refusing(TinyPort):
+    """Cannot be called under autocast, as `binary_cross_entropy` cannot on CUDA."""
+
+    def call(self, loss: LossConfig, case: LossCase, tensors: CaseTensors) -> dict[str, torch.Tensor]:
+        if torch.is_autocast_enabled("cpu"):
+            raise RuntimeError("unsafe to autocast")
+        return super().call(loss, case, tensors)
+
+
+def test_under_autocast_products_of_matrices_are_in_bfloat16():
+    dtypes = []
+
+    class Multiplying(TinyPort):
+        def call(self, loss: LossConfig, case: LossCase, tensors: CaseTensors) -> dict[str, torch.Tensor]:
+            dtypes.append((torch.ones(2, 2) @ torch.ones(2, 2)).dtype)
+            return super().call(loss, case, tensors)
+
+    Multiplying().loss_in_mode(case_of().change(denoising=None), "autocast")
+    Multiplying().loss(case_of().change(denoising=None))
+    assert dtypes == [torch.bfloat16, torch.float32]
+
+
+def test_a_port_that_raises_under_autocast_is_an_error_in_mixed_precision_alone():
+    about_modes = [rule for rule in RULES if rule.id in ("API-10", "API-11", "API-12")]
+    outcomes = {rule.id: judge(rule, Refusing(), level="smoke") for rule in about_modes}
+    assert {name: each.verdict for name, each in outcomes.items()} == {
+        "API-10": "pass",
+        "API-11": "pass",
+        "API-12": "error",
+    }
+    assert "unsafe to autocast" in outcomes["API-12"].message

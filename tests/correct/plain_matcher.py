@@ -39,6 +39,9 @@ class PlainMatcher:
         terms = {"class": self.class_cost(logits[:, gt_cls]), "bbox": self.l1(boxes, gt_bboxes), "giou": 1 - giou}
         if not self.use_fl:
             terms["class"] = -logits.softmax(dim=-1)[:, gt_cls]
+        return self.weighted(terms)
+
+    def weighted(self, terms):
         return sum(self.cost_gain[name] * term for name, term in terms.items())
 
     def class_cost(self, of_targets):

@@ -15,7 +15,7 @@ from .one_batch import OneBatch
 from .one_hot_free import OneHotFree
 from .other_box_forms import WithoutCorners
 from .other_class_forms import ByProbabilityOfTruth, InLogarithms
-from .other_precisions import AutocastLeftAlone, DoubleInside, DoubleLosses, HalfElementwise, HalfTargets
+from .other_precisions import AutocastLeftAlone, ByProducts, DoubleInside, DoubleLosses, HalfElementwise, HalfTargets
 from .other_solvers import SOLVERS, randomly_ordered, solved_by
 from .other_sums import Atomic, Exact, Reversed
 from .padded_targets import PaddedTargets
@@ -43,6 +43,7 @@ CORRECT = (
     CorrectPort("half-elementwise", HalfElementwise),
     CorrectPort("half-targets", HalfTargets),
     CorrectPort("autocast-left-alone", AutocastLeftAlone),
+    CorrectPort("by-products-of-matrices", ByProducts),
     CorrectPort("constant-zeros", ConstantZeros),
     CorrectPort("one-batch", OneBatch),
     *(CorrectPort(name, solved_by(solve)) for name, solve in SOLVERS.items()),
