@@ -92,11 +92,15 @@ def _quotient(result: Reals, arithmetic: Arithmetic, a: Operand, b: Operand) -> 
 
 
 def _power(result: Reals, arithmetic: Arithmetic, base: Operand, exponent: Operand) -> Reals:
-    """For a base >= 0 and one constant exponent >= 0; the slope is taken where it is steepest within reach."""
-    power, reach = float(exponent.value), arithmetic.reach(base.bound)
-    if power == 0.0:
+    """For a base >= 0 and constant exponents: 0, or between 0 and 1, or one or several from 1 on.
+
+    The slope is taken where it is steepest within reach.
+    """
+    power, reach = exponent.value, arithmetic.reach(base.bound)
+    least = float(np.min(power))
+    if least == 0.0:
         return np.zeros(np.shape(result))
-    if power >= 1.0:
+    if least >= 1.0:
         slope = scaled(power, (base.value + reach) ** (power - 1.0))
         return scaled(base.bound, slope) + np.abs(result)
     slope = scaled(power, (base.value / 2.0) ** (power - 1.0))
