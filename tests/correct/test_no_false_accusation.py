@@ -33,6 +33,7 @@ def accusations(port, level, seed, rules=RULES):
     return [f"{port.name}, seed {seed}: {each.rule.id} {each.verdict}: {each.message}" for each in accused]
 
 
+@pytest.mark.timeout(1800)  # large cases, in pure Python
 @pytest.mark.parametrize(
     ("name", "every_nth"), thorough_but(product(QUICK, [6]), [*product(QUICK, [6]), *product(PORTS, [1])])
 )
