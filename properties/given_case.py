@@ -9,7 +9,7 @@ from detr_conformance.properties.port import OPTIONS, options_of
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.questions import has_masks_at_points
 from detr_conformance.reference import LossSpec
-from detr_conformance.reference.base_spec import NO_AREA, NON_FINITE
+from detr_conformance.reference.base_spec import NO_ALPHA, NO_AREA, NON_FINITE
 
 ASKED = {
     "uni_match": "use_uni_match",
@@ -61,6 +61,7 @@ def _special(case: LossCase, spec: LossSpec) -> list[str]:
     found = {
         NON_FINITE: not all(np.isfinite(array).all() for array in arrays.values()),
         NO_AREA: any((array[..., 2:] <= 0).any() for array in boxes),
+        NO_ALPHA: case.config.alpha == 0.0,
     }
     unknown = [what for what, present in found.items() if present and what in spec.undefined]
     asked = needs_of(case)

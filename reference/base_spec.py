@@ -24,6 +24,7 @@ from detr_conformance.reference.tape import Array, stop_gradient
 
 NON_FINITE = "non-finite predictions"
 NO_AREA = "boxes without area"
+NO_ALPHA = "an alpha of 0"
 """What a spec may leave undefined, beside the capabilities of a port."""
 
 

@@ -12,7 +12,15 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from detr_conformance.reference.base_spec import NO_AREA, NON_FINITE, ULTRALYTICS, as_in_base, detached_iou, differs
+from detr_conformance.reference.base_spec import (
+    NO_ALPHA,
+    NO_AREA,
+    NON_FINITE,
+    ULTRALYTICS,
+    as_in_base,
+    detached_iou,
+    differs,
+)
 from detr_conformance.reference.boxes import Guard, corners_of_centre_form
 from detr_conformance.reference.classification import (
     FOCAL,
@@ -119,6 +127,7 @@ NO_DENOISING = dict.fromkeys(
 OPEN = {
     NON_FINITE: "Implementations raise, or replace the cost by a large number.",
     NO_AREA: "IoU is 0 / 0 there, and implementations refuse boxes turned inside out.",
+    NO_ALPHA: "Foreground counts nothing in the focal loss then, or as much as background.",
 }
 
 _CRITERION = "https://github.com/lyuwenyu/RT-DETR, rtdetr_pytorch/src/zoo/rtdetr/rtdetr_criterion.py"
@@ -585,7 +594,7 @@ PADDLE = differs(
         _PADDLE_CONFIG,
     ),
     undefined=(
-        {NON_FINITE: "The solver refuses such costs.", NO_AREA: OPEN[NO_AREA]},
+        {**OPEN, NON_FINITE: "The solver refuses such costs."},
         "What the package does there is an error.",
         _PADDLE,
     ),

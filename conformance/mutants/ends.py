@@ -16,6 +16,8 @@ from detr_conformance.reference.rounding import plain
 
 OPTIONS = "loss specification, DETRLoss, options: gamma and gains from 0, alpha from 0 to 1"
 ANY_SIZE = "loss specification, arguments: any number of layers, images, queries, classes, targets and groups"
+LEAST_ALPHA = float(np.finfo(np.float64).tiny)
+"""As good as 0, and above it."""
 VISIBLE = "a training loop must see a broken prediction: nothing is replaced or hidden"
 
 
@@ -84,6 +86,21 @@ END_MUTANTS: tuple[Mutant, ...] = (
         "Alpha is kept away from 0. Right: as it is asked for. Shows with an alpha of 0.01.",
         OPTIONS,
         built_with(lambda config: {"alpha": max(config.alpha, 0.05) if config.alpha > 0 else config.alpha}),
+    ),
+    Mutant(
+        "plausible-balance-at-alpha-0",
+        "CLASS",
+        "`alpha >= 0` balances with an alpha of 0 too, so that foreground counts nothing. Right: it switches the "
+        "balance off. Shows with an alpha of 0.",
+        "facebookresearch/detr, models/segmentation.py: sigmoid_focal_loss, which others have taken over",
+        built_with(lambda config: {"alpha": config.alpha or LEAST_ALPHA}),
+    ),
+    Mutant(
+        "plausible-alpha-or-default",
+        "CLASS",
+        "`alpha or 0.25` takes an alpha of 0 for none given. Right: no balance. Shows with an alpha of 0.",
+        OPTIONS,
+        built_with(lambda config: {"alpha": config.alpha or 0.25}),
     ),
     Mutant(
         "plausible-gain-or-default",

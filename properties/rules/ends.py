@@ -9,6 +9,7 @@ from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
+from detr_conformance.reference.base_spec import NO_ALPHA
 from detr_conformance.reference.keys import TERMS
 
 ANY = Request(targets=(0, 4), large=False)
@@ -28,6 +29,20 @@ def ends_of_gamma_and_alpha(port: PortUnderTest, case: LossCase) -> None:
         if port.may_be_asked(**end):
             for same in port.each_classification(case.change(**end)):
                 _assert_alike(port, same, f"{same.config.classification} loss", end)
+
+
+@rule(
+    "CLASS-20",
+    source="class API of RTDETRDetectionLoss: FocalLoss has no balance where alpha is 0",
+    request=replace(ANY, classification=("focal",), about_class=True),
+    convention=NO_ALPHA,
+    varies={"alpha"},
+)
+def no_balance(port: PortUnderTest, case: LossCase) -> None:
+    """An alpha of 0 switches the balance of the focal loss off: foreground and background both count in full, instead
+    of foreground counting nothing."""
+    end = {"alpha": 0.0}
+    _assert_alike(port, case.change(**end), "focal loss", end)
 
 
 @rule("REG-08", source="a gain is a factor: 0 switches a term off", request=ANY)
