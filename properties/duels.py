@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -89,12 +90,14 @@ class Duels:
         names: for each image what is wrong with the matcher that would pair them otherwise.
         right: for each image the L1 distance of the pairs of the right matcher.
         wrong: for each image that of the others.
+        crossed: for each of the names the images that such a matcher pairs otherwise, shape (names, images).
     """
 
     case: LossCase
     names: tuple[str, ...]
     right: np.ndarray
     wrong: np.ndarray
+    crossed: np.ndarray
 
 
 @lru_cache(maxsize=oracle.KEPT)
@@ -108,7 +111,12 @@ def duels(case: LossCase, spec: LossSpec) -> Duels | None:
     """
     rng = np.random.default_rng(case.generator.seed)
     drawn = _candidates(case, rng)
-    found = _found(case, spec, drawn, rng)
+    matcher = matcher_for(spec, tolerance.arithmetic(case.dtype), inside_loss=True)
+    wrong_costs = {
+        name: _cost(case, spec, change(matcher), drawn)
+        for name, change in (WRONG if case.dtype == "float32" else ROUNDED).items()
+    }
+    found = _found(case, drawn, _cost(case, spec, matcher, drawn, is_tracked=True), wrong_costs, rng)
     if not found:
         return None
     pairs = np.array([rng.permutation(each.queries) for each in found.values()])
@@ -122,9 +130,16 @@ def duels(case: LossCase, spec: LossSpec) -> Duels | None:
         gt_cls=drawn.classes[own],
         gt_groups=tuple(map(len, targets)),
     )
-    both = [Choices(each.queries[None], each.targets[None]).totals(drawn.distance) for each in found.values()]
-    right, wrong = np.array(both)[..., 0].T
-    return Duels(made, tuple(found), right, wrong)
+    right, wrong = _of_both(found, drawn.distance)
+    totals = [_of_both(found, wrong_costs[name]) for name in found]
+    crossed = np.array([there < here for here, there in totals])
+    return Duels(made, tuple(found), right, wrong, crossed)
+
+
+def _of_both(found: Mapping[str, Duel], of_pairs: np.ndarray) -> np.ndarray:
+    """Of a number for every pair: its sums over both matchings of each duel, shape (2, duels)."""
+    both = [Choices(each.queries[None], each.targets[None]).totals(of_pairs) for each in found.values()]
+    return np.array(both)[..., 0].T
 
 
 def _candidates(case: LossCase, rng: np.random.Generator) -> Candidates:
@@ -148,19 +163,21 @@ def _candidates(case: LossCase, rng: np.random.Generator) -> Candidates:
     return Candidates(boxes, logits, targets, rng.integers(0, case.config.nc, len(targets)), distance)
 
 
-def _found(case: LossCase, spec: LossSpec, drawn: Candidates, rng: np.random.Generator) -> dict[str, Duel]:
+def _found(
+    case: LossCase,
+    drawn: Candidates,
+    cost: np.ndarray,
+    wrong_costs: Mapping[str, np.ndarray],
+    rng: np.random.Generator,
+) -> dict[str, Duel]:
     """For each wrong matcher the duel that it decides most clearly; with two targets where one does not do.
 
     What keeps the order of costs, as rounding does, never decides between two queries for one target.
     """
-    matcher = matcher_for(spec, tolerance.arithmetic(case.dtype), inside_loss=True)
-    cost = _cost(case, spec, matcher, drawn, is_tracked=True)
-    certain = [
-        _certain(case, drawn, cost, choices) for choices in (_of_one_target(plain(cost)), _of_two(plain(cost), rng))
-    ]
+    every = _of_one_target(plain(cost)), _of_two(plain(cost), rng)
+    certain = [_certain(case, drawn, cost, choices) for choices in every]
     found = {}
-    for name, change in (WRONG if case.dtype == "float32" else ROUNDED).items():
-        wrong = _cost(case, spec, change(matcher), drawn)
+    for name, wrong in wrong_costs.items():
         for choices, reach in certain:
             in_order, crossed = choices.totals(wrong)
             clear = in_order - crossed - reach
