@@ -138,8 +138,11 @@ def duels(case: LossCase, spec: LossSpec) -> Duels | None:
 
 def _of_both(found: Mapping[str, Duel], of_pairs: np.ndarray) -> np.ndarray:
     """Of a number for every pair: its sums over both matchings of each duel, shape (2, duels)."""
-    both = [Choices(each.queries[None], each.targets[None]).totals(of_pairs) for each in found.values()]
-    return np.array(both)[..., 0].T
+    images = np.repeat(np.arange(len(found)), [len(each.targets) for each in found.values()])
+    targets = np.concatenate([each.targets for each in found.values()])
+    in_order = np.concatenate([each.queries[: len(each.targets)] for each in found.values()])
+    crossed = np.concatenate([each.queries[::-1][: len(each.targets)] for each in found.values()])
+    return np.array([np.bincount(images, of_pairs[queries, targets]) for queries in (in_order, crossed)])
 
 
 def _candidates(case: LossCase, rng: np.random.Generator) -> Candidates:

@@ -14,11 +14,15 @@ from detr_conformance.reference import Guard, replace_in, wrap_in
 from detr_conformance.reference.boxes import corners_of_centre_form, iou
 from detr_conformance.reference.classification import sigmoid
 from detr_conformance.reference.family import DETR, DFINE, RTDETR
-from detr_conformance.reference.matcher import Cost, Matcher, Matching, Targets
+from detr_conformance.reference.matcher import Cost, Matcher, Matching
 from detr_conformance.reference.options import LossConfig, MatcherConfig
 
 SOURCE = "loss specification, HungarianMatcher: one matcher, inside the loss as alone"
 FLOAT32 = "Ultralytics HungarianMatcher since 8.4.172: costs in float32 whatever the predictions are"
+
+HALF = ("bfloat16", "float16")
+
+Batch = Callable[..., list[Matching]]
 
 inside_mutant = partial(Mutant, family="MATCH", link=SOURCE)
 
@@ -49,19 +53,41 @@ def of_rounded(dtype: str, targets_alone: bool = False) -> Change:
     """The costs are computed of numbers that have been rounded to a dtype."""
 
     def batch(
-        right: Callable[..., list[Matching]],
-        matcher: Matcher,
-        config: MatcherConfig,
-        boxes: np.ndarray,
-        logits: np.ndarray,
-        targets: Targets,
-        *masks: Any,
+        right: Batch, matcher: Matcher, config: MatcherConfig, boxes: np.ndarray, logits: np.ndarray, *others: Any
     ) -> list[Matching]:
+        targets, *masks = others
         if not targets_alone:
             boxes, logits = rounded(boxes, dtype), rounded(logits, dtype)
         return right(matcher, config, boxes, logits, targets._replace(boxes=rounded(targets.boxes, dtype)), *masks)
 
     return wrapped_inside("batch", batch)
+
+
+def of_targets_cast_to(dtype: str) -> Change:
+    """The matcher casts targets to the dtype of the predictions, if it is this one."""
+
+    def batch(
+        right: Batch, matcher: Matcher, config: MatcherConfig, boxes: np.ndarray, logits: np.ndarray, *others: Any
+    ) -> list[Matching]:
+        if narrowest_dtype(boxes, logits) == dtype:
+            targets, *masks = others
+            others = (targets._replace(boxes=rounded(targets.boxes, dtype)), *masks)
+        return right(matcher, config, boxes, logits, *others)
+
+    return wrapped_inside("batch", batch)
+
+
+def half_if_predictions_are(right: Callable[..., Cost], logits: np.ndarray, *others: Any) -> Cost:
+    """The class cost of float16 predictions in float16."""
+    if narrowest_dtype(logits) == "float16":
+        return half_class_cost(right, logits, *others)
+    return right(logits, *others)
+
+
+def narrowest_dtype(*predictions: np.ndarray) -> str:
+    """The dtype that predictions came in: a matcher of the reference is given all of them in float64."""
+    fitting = (dtype for dtype in HALF if all(np.array_equal(rounded(each, dtype), each) for each in predictions))
+    return next(fitting, "float32")
 
 
 def half_costs(right: Callable[..., Cost], *terms: Any) -> Cost:
@@ -99,6 +125,11 @@ def gains_of_losses(right: Callable[[LossConfig], MatcherConfig], config: LossCo
     made = right(config)
     gain = {**made.cost_gain, **{term: config.loss_gain[term] for term in ("class", "bbox", "giou")}}
     return replace_in(made, "cost_gain", gain)
+
+
+def non_finite_is_dear(cost: Cost) -> Cost:
+    """NaN and infinity become a million."""
+    return np.where(np.isfinite(cost), cost, 1e6)
 
 
 def at_most_a_cost_of_ten(right: Callable[..., Cost], *terms: Any) -> Cost:
@@ -171,6 +202,28 @@ MATCHING_INSIDE_MUTANTS: tuple[Mutant, ...] = (
         change=with_class_cost(half_class_cost),
     ),
     inside_mutant(
+        "plausible-inner-matcher-class-cost-in-float16-of-float16",
+        story="The class cost inside the loss is computed in float16 where predictions are. Right: in float32 whatever "
+        "they are. Shows where little decides, and on logits from 8 on.",
+        link=FLOAT32,
+        change=with_class_cost(half_if_predictions_are),
+    ),
+    inside_mutant(
+        "plausible-inner-matcher-targets-cast-to-float16",
+        story="The matcher inside the loss casts targets to the dtype of float16 predictions. Right: they stay in "
+        "float32. Shows on small boxes between which little decides.",
+        link=FLOAT32,
+        change=of_targets_cast_to("float16"),
+    ),
+    inside_mutant(
+        "plausible-inner-matcher-targets-cast-to-bfloat16",
+        story="The matcher inside the loss casts targets to the dtype of bfloat16 predictions. Right: they stay in "
+        "float32. Shows wherever little decides.",
+        link=FLOAT32,
+        change=of_targets_cast_to("bfloat16"),
+        home=RTDETR,
+    ),
+    inside_mutant(
         "plausible-inner-matcher-cost-in-float16",
         story="The cost matrix inside the loss is stored in float16. Right: in float32. Shows where two matchings of "
         "several targets cost nearly the same.",
@@ -194,6 +247,12 @@ MATCHING_INSIDE_MUTANTS: tuple[Mutant, ...] = (
         story="No cost inside the loss is above 10. Right: costs are as large as they are. Shows where several targets "
         "are far from all queries.",
         change=wrapped_inside("total", at_most_a_cost_of_ten),
+    ),
+    inside_mutant(
+        "plausible-inner-matcher-non-finite-is-dear",
+        story="A cost inside the loss that is not finite becomes a million; one of the matcher that is called alone 0. "
+        "Right: 0 in both. Shows where a logit is NaN and its query would be matched.",
+        change=inside("non_finite", non_finite_is_dear),
     ),
     inside_mutant(
         "plausible-inner-matcher-gains-of-losses",

@@ -16,6 +16,7 @@ from detr_conformance.properties.questions import counts_layers
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.rules.matched import matched_pairs
+from detr_conformance.reference.base_spec import NON_FINITE
 
 Value = TypeVar("Value")
 
@@ -72,6 +73,21 @@ def exposed_pairs_are_those_of_the_loss(port: PortUnderTest, case: LossCase) -> 
     _assert_queries(port.loss(found.case), paired, "the exposed matcher pairs", found.names)
 
 
+@rule(
+    "MATCH-26",
+    source="Ultralytics HungarianMatcher: non-finite costs become 0, inside the loss as alone",
+    request=Request(layers=(1, 2), queries=(2, 6), targets=(1, 3), denoising="never", special=(), large=False),
+    convention=NON_FINITE,
+)
+def non_finite_costs_inside_the_loss(port: PortUnderTest, case: LossCase) -> None:
+    """A cost that is not finite counts as 0.0 inside the loss too: the box losses are those of the pairs that are
+    cheapest then, NaN where they hold a box that is NaN."""
+    logits, boxes = case.pred_scores.copy(), case.pred_bboxes.copy()
+    logits[:, :, 1], boxes[:, :, 0, 0] = np.nan, np.nan
+    for broken in (case.change(pred_scores=logits), case.change(pred_bboxes=boxes)):
+        port.loss(broken).assert_values(port.expected(broken), BOX_LOSSES)
+
+
 def _duels(port: PortUnderTest, case: LossCase) -> Duels:
     """Duels under the options of a case.
 
@@ -105,9 +121,9 @@ def _assert_pairs_by_distance(port: PortUnderTest, found: Duels, returned: Retur
         came, wanted, slack = float(returned.value(key)), factor * found.right.sum(), factor * np.abs(more).min() / 2.0
         by_name = wanted + factor * found.crossed @ more
         alike = [name for name, value in zip(found.names, by_name, strict=True) if abs(came - value) <= slack]
-        hint = f"; so does a matcher with {' or '.join(alike)}" if alike else ""
+        hint = f"; a matcher with {' or '.join(alike)} would choose such" if alike else ""
         assert abs(came - wanted) <= slack, (
-            f"{key} is {came:.6g}, expected {wanted:.6g} from the cheapest pairs: the loss paired others{hint}"
+            f"{key} is {came:.6g}, expected {wanted:.6g} from the cheapest pairs; other pairs put it so far off{hint}"
         )
 
 
