@@ -103,13 +103,13 @@ def matching_costs(
         inside_loss: by the options that the loss gives its matcher; otherwise by those of `case.matcher`, if it has any
             of its own.
     """
-    config = spec.matcher.configured(spec.options(case.config))
+    matcher = matcher_for(spec, tolerance.arithmetic(case.dtype), inside_loss)
+    config = matcher.configured(spec.options(case.config))
     if not inside_loss and case.changes_matcher:
         config = case.matcher
     arithmetic = tolerance.arithmetic(cost_dtype(case.dtype))
     boxes, logits = track(case.pred_bboxes, arithmetic), track(case.pred_scores, arithmetic)
     targets, masks = spec.target_boxes(track(case.gt_bboxes, arithmetic)), _mask_inputs(case)
-    matcher = matcher_for(spec, tolerance.arithmetic(case.dtype))
 
     def cost_of(images: slice, own: slice, further: np.ndarray | None = None) -> np.ndarray:
         # The cost of a pair does not depend on other queries: those of all layers go in one call.

@@ -96,7 +96,8 @@ def pairs_of_step(spec: LossSpec, config: LossConfig, inputs: Inputs) -> StepPai
     dn, arrays = inputs.denoising, predictions_of(inputs)
     ordinary, denoising = _layers(arrays, "pred_"), _layers(arrays, "dn_")
     layers = spec.layers.arranged(spec.denoising.ordinary(ordinary, denoising), False)
-    matcher, options = matcher_for(spec, inputs.arithmetic), spec.matcher.configured(config)
+    matcher = matcher_for(spec, inputs.arithmetic, inside_loss=True)
+    options = matcher.configured(config)
     targets = inputs.targets._replace(boxes=spec.target_boxes(inputs.targets.boxes))
 
     def match(layer: int) -> Sequence[Matching]:
@@ -265,9 +266,10 @@ def extra_losses(
     return losses
 
 
-def matcher_for(spec: LossSpec, arithmetic: Arithmetic) -> Matcher:
-    """The spec's matcher for predictions of this format."""
-    return spec.matcher.in_half(spec.matcher) if arithmetic.eps == FLOAT16_EPS else spec.matcher
+def matcher_for(spec: LossSpec, arithmetic: Arithmetic, inside_loss: bool = False) -> Matcher:
+    """The spec's matcher for predictions of this format, as it is called alone or by the loss."""
+    matcher = spec.matcher.in_half(spec.matcher) if arithmetic.eps == FLOAT16_EPS else spec.matcher
+    return matcher.inside_loss(matcher) if inside_loss else matcher
 
 
 def _layers(leaves: Mapping[str, Any], prefix: str) -> list[Layer]:

@@ -168,6 +168,11 @@ def unchanged(matcher: Matcher) -> Matcher:
     return matcher
 
 
+def itself(matcher: Matcher) -> Matcher:
+    """One matcher for the loss and for who calls it alone."""
+    return matcher
+
+
 @dataclass(frozen=True)
 class Matcher:
     """One-to-one assignment of queries to targets at the least total cost, image by image.
@@ -187,6 +192,7 @@ class Matcher:
         assign: the pairs of one image, from its costs.
         batch: the pairs of all images.
         in_half: the matcher for predictions in float16.
+        inside_loss: the matcher as the loss uses it, from the one that is called alone; in every convention the same.
         mask_costs: what the masks of one image cost, from logits, masks of targets and points; None where they cost
             nothing.
 
@@ -205,6 +211,7 @@ class Matcher:
     assign: Callable[[Cost], Matching] = cheapest
     batch: Callable[..., list[Matching]] = image_by_image
     in_half: Callable[[Matcher], Matcher] = unchanged
+    inside_loss: Callable[[Matcher], Matcher] = itself
     mask_costs: Callable[..., MaskCosts] | None = None
 
     def class_cost(self, config: MatcherConfig) -> Callable[..., Cost]:

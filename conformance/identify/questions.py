@@ -35,7 +35,17 @@ SMALL = (8, 12, 16, 20)
 """And where it shows in a matching."""
 COSTS = tuple(
     f"matcher.{name}"
-    for name in ("configured", "class_costs", "distance", "overlap", "total", "assign", "batch", "in_half")
+    for name in (
+        "configured",
+        "class_costs",
+        "distance",
+        "overlap",
+        "total",
+        "assign",
+        "batch",
+        "in_half",
+        "inside_loss",
+    )
 )
 RARE = 15
 """Patience where a difference shows in few cases only."""

@@ -31,6 +31,7 @@ from detr_conformance.mutants.mask_points import MASK_POINT_MUTANTS
 from detr_conformance.mutants.masks import MASK_MUTANTS
 from detr_conformance.mutants.matchability import MATCHABILITY_MUTANTS
 from detr_conformance.mutants.matching import MATCHING_MUTANTS
+from detr_conformance.mutants.matching_inside import MATCHING_INSIDE_MUTANTS
 from detr_conformance.mutants.members import MEMBER_MUTANTS
 from detr_conformance.mutants.modes import MODE_MUTANTS
 from detr_conformance.mutants.mutant import Mutant
@@ -71,6 +72,7 @@ MUSEUM: tuple[Mutant, ...] = (
     *CLASS_COST_MUTANTS,
     *BOX_COST_MUTANTS,
     *HALF_COST_MUTANTS,
+    *MATCHING_INSIDE_MUTANTS,
     *DENOISING_MUTANTS,
     *DENOISING_LOSS_MUTANTS,
     *GENERATOR_MUTANTS,
