@@ -159,7 +159,8 @@ def _candidates(case: LossCase, rng: np.random.Generator) -> Candidates:
     far = np.concatenate([rng.uniform(0.0, 1.0, (CANDIDATES, 2)), rng.uniform(0.05, 1.0, (CANDIDATES, 2))], axis=-1)
     far *= 2.0 ** -rng.uniform(0.0, 4.0, (CANDIDATES, 1))
     is_near = rng.integers(0, 2, (CANDIDATES, 1)) == 0
-    boxes = rounded(np.where(is_near, np.concatenate([centre, size], axis=-1), far), case.dtype)
+    inside = np.clip(np.abs(centre), 0.0, 1.0)  # of the image: a port may get boxes from a sigmoid
+    boxes = rounded(np.where(is_near, np.concatenate([inside, size], axis=-1), far), case.dtype)
     spread = np.resize(SPREADS, CANDIDATES)[:, None]
     logits = rounded(rng.normal(0.0, spread, (CANDIDATES, case.columns)), case.dtype)
     distance = np.abs(boxes[:, None] - targets).sum(axis=-1)
