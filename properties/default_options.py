@@ -18,11 +18,8 @@ OTHER_MATCHERS: tuple[dict[str, Any], ...] = (
     {"gamma": 1.0},
 )
 """Changes of one option each."""
-OTHER_LOSSES: tuple[dict[str, Any], ...] = (
-    {"loss_gain": {"class": 0.5, "bbox": 2.0, "giou": 4.0}},
-    {"gamma": 3.0},
-    {"alpha": 0.75},
-)
+ALL_OTHER: dict[str, Any] = {"loss_gain": {"class": 0.5, "bbox": 2.0, "giou": 4.0}, "gamma": 3.0, "alpha": 0.75}
+OTHER_LOSSES: tuple[dict[str, Any], ...] = tuple({name: value} for name, value in ALL_OTHER.items())
 OTHER_GENERATORS: tuple[dict[str, Any], ...] = (
     {"num_dn": 12},
     {"cls_noise_ratio": 1.0},
@@ -39,16 +36,19 @@ def at_defaults(case: LossCase) -> LossCase:
 
 
 def losses_but_for_one_option(port: PortUnderTest, case: LossCase) -> Iterator[LossCase]:
-    """The case at the defaults, with every classification loss of the port, and with every other option changed."""
+    """The case at the defaults, but with another classification loss, or with another option changed."""
     plain = at_defaults(case)
-    yield from port.each_classification(plain)
-    for change in OTHER_LOSSES:
-        yield plain.change(**change)
+    yield from (each for each in port.each_classification(plain) if each.config != plain.config)
+    yield from (plain.change(**change) for change in OTHER_LOSSES)
+    yield from losses_with_layers_otherwise(port, plain)
+
+
+def losses_with_layers_otherwise(port: PortUnderTest, case: LossCase) -> Iterator[LossCase]:
+    """The case without auxiliary losses, and with shared matchings."""
     if port.can("no_aux"):
-        yield plain.change(aux_loss=False)
+        yield case.change(aux_loss=False)
     if port.can("uni_match"):
-        for index in range(min(case.layers - 1, 2)):
-            yield plain.change(use_uni_match=True, uni_match_ind=index)
+        yield from (case.change(use_uni_match=True, uni_match_ind=index) for index in range(min(case.layers - 1, 2)))
 
 
 def matchers_but_for_one_option(case: LossCase) -> Iterator[LossCase]:

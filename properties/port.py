@@ -235,13 +235,14 @@ class ModalPort(Port, Protocol):
 
 
 PASSING = {
-    "defaults": "an option at its default is not passed, any other by keyword; of a loss the number of classes always",
+    "defaults": "what is at its default is not passed, all else by keyword; of a loss the number of classes always",
     "positions": "every option is passed by position",
 }
 """Ways to pass options other than all of them by keyword, each with its meaning.
 
 Order and defaults are those of a signature that the port copies, as adapters know it: without one neither has a right
-value. What published recipes train with is another question, that of `defaults`.
+value. Where its own code demands an argument, or takes it by keyword alone, it has promised neither, and gets it so.
+What published recipes train with is another question, that of `defaults`.
 """
 
 

@@ -31,6 +31,7 @@ FORWARD: Signature = {"dn_bboxes": None, "dn_scores": None, "dn_meta": None}
 """After predictions and batch."""
 GENERATOR: Signature = {"num_dn": 100, "cls_noise_ratio": 0.5, "box_noise_scale": 1.0, "training": False}
 """After batch, numbers of classes and queries, and the embedding of classes."""
+BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _COST_GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
 _MATCHER: Signature = {"cost_gain": _COST_GAIN, "use_fl": True, "alpha": 0.25, "gamma": 2.0}
 _MATCHER_OF_MASKS: Signature = {
@@ -45,7 +46,7 @@ _MATCHER_OF_MASKS: Signature = {
 
 def signature_of_matcher(matcher: Callable[..., Any]) -> Signature:
     """With what masks need, which was between the other arguments until 8.4.160, where the matcher takes it."""
-    return _MATCHER_OF_MASKS if "with_mask" in inspect.signature(matcher).parameters else _MATCHER
+    return _MATCHER_OF_MASKS if any(each.name == "with_mask" for each in _parameters(matcher)) else _MATCHER
 
 
 def called(
@@ -66,7 +67,10 @@ def called(
     """
     if passing == "positions":
         return by_position(function, function, {**signature, **options}, first)
-    return function(*first, **{name: value for name, value in options.items() if value != signature[name]})
+    has = _has_default(_parameters(function))
+    return function(
+        *first, **{name: each for name, each in options.items() if each != signature[name] or not has(name)}
+    )
 
 
 def by_position(
@@ -76,20 +80,36 @@ def by_position(
 
     Args:
         function: the function, or class.
-        shape: what says how many arguments it takes by position.
+        shape: what says which arguments it takes by position.
         arguments: in their order.
         first: the arguments before these.
     """
-    row, count = list(arguments.items()), max(_most_by_position(shape) - len(first), 0)
+    row, count = list(arguments.items()), max(_most_by_position(_parameters(shape), arguments) - len(first), 0)
     return function(*first, *(value for _, value in row[:count]), **dict(row[count:]))
 
 
-def _most_by_position(function: Callable[..., Any]) -> int:
-    """How many arguments a function takes by position."""
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """None of a function in C, which need not say: it gets everything by keyword."""
     try:
-        kinds = [each.kind for each in inspect.signature(function).parameters.values()]
-    except (TypeError, ValueError):  # a function in C need not say
-        return sys.maxsize
-    if inspect.Parameter.VAR_POSITIONAL in kinds:
-        return sys.maxsize
-    return sum(kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD) for kind in kinds)
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return []
+
+
+def _has_default(parameters: Sequence[inspect.Parameter]) -> Callable[[str], bool]:
+    """Whether an argument may be left out: who demands it, or takes whatever is named, has promised no default.
+
+    Whoever hands everything on, positions included, has those of a class behind it.
+    """
+    own = {each.name: each.default is not inspect.Parameter.empty for each in parameters}
+    hands_on = {each.kind for each in parameters} >= {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    return lambda name: own.get(name, hands_on)
+
+
+def _most_by_position(parameters: Sequence[inspect.Parameter], arguments: Mapping[str, Any]) -> int:
+    """How many arguments a function takes by position."""
+    kinds = [each.kind for each in parameters]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return sum(kind in BY_POSITION for kind in kinds)
+    named = {each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
+    return next((place for place, name in enumerate(arguments) if name in named), sys.maxsize)
