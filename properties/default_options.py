@@ -19,7 +19,7 @@ OTHER_MATCHERS: tuple[dict[str, Any], ...] = (
 )
 """Changes of one option each."""
 ALL_OTHER: dict[str, Any] = {"loss_gain": {"class": 0.5, "bbox": 2.0, "giou": 4.0}, "gamma": 3.0, "alpha": 0.75}
-OTHER_LOSSES: tuple[dict[str, Any], ...] = tuple({name: value} for name, value in ALL_OTHER.items())
+OTHER_LOSSES = tuple({name: value} for name, value in ALL_OTHER.items())
 OTHER_GENERATORS: tuple[dict[str, Any], ...] = (
     {"num_dn": 12},
     {"cls_noise_ratio": 1.0},
@@ -40,15 +40,15 @@ def losses_but_for_one_option(port: PortUnderTest, case: LossCase) -> Iterator[L
     plain = at_defaults(case)
     yield from (each for each in port.each_classification(plain) if each.config != plain.config)
     yield from (plain.change(**change) for change in OTHER_LOSSES)
-    yield from losses_with_layers_otherwise(port, plain)
+    yield from losses_with_layers_otherwise(port, plain, shared=0)
 
 
-def losses_with_layers_otherwise(port: PortUnderTest, case: LossCase) -> Iterator[LossCase]:
-    """The case without auxiliary losses, and with shared matchings."""
+def losses_with_layers_otherwise(port: PortUnderTest, case: LossCase, shared: int) -> Iterator[LossCase]:
+    """The case without auxiliary losses, and with the matching of one auxiliary layer for all of them."""
     if port.can("no_aux"):
         yield case.change(aux_loss=False)
     if port.can("uni_match"):
-        yield from (case.change(use_uni_match=True, uni_match_ind=index) for index in range(min(case.layers - 1, 2)))
+        yield case.change(use_uni_match=True, uni_match_ind=shared)
 
 
 def matchers_but_for_one_option(case: LossCase) -> Iterator[LossCase]:

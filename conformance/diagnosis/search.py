@@ -29,6 +29,7 @@ from detr_conformance.mutants.mutant import together
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.drawing import pool
+from detr_conformance.properties.port import options_of
 from detr_conformance.properties.port_under_test import PortError, PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.strategies import Domain
@@ -45,6 +46,10 @@ SEVERAL = Request(layers=(2, 4), images=(2, 4), queries=(2, 8), targets=(0, 3))
 """What those cases look like."""
 CASES_OF_RANKS = 8
 """What ranks share is asked about on so many cases first."""
+CASES_AS_PASSED = 6
+"""On so many cases of several layers options are passed otherwise than by keyword."""
+OF_A_PORT = ("in modes", "as passed", "by default")
+"""Ways that show no other convention: whatever the loss is, modes, defaults and orders of arguments are the port's."""
 CASES_BESIDE = 4
 """What explains single calls is held to so many cases in each other way of asking."""
 CASES_AGAINST = 1
@@ -172,7 +177,7 @@ def diagnose(judged: PortUnderTest, cases: Sequence[LossCase]) -> Explanation | 
     evidence = _evidence(judged, cases)
     if evidence.is_right():
         return None
-    for spec in FAMILY.values() if evidence.way != "by default" else ():  # other defaults are no other convention
+    for spec in FAMILY.values() if evidence.way not in OF_A_PORT else ():
         if spec is not judged.spec and evidence.is_right_by(spec):
             return Explanation(spec=spec)
     mistakes = [each for each in MUSEUM if each.of(judged.spec) != judged.spec]
@@ -221,6 +226,10 @@ def _ways(judged: PortUnderTest, cases: Sequence[LossCase]) -> Iterator[tuple[Se
         yield several[:CASES_OF_RANKS], "in ranks"
     if judged.can("weighted_gradients"):
         yield certain, "in passes"
+    if judged.can("modes"):
+        yield certain, "in modes"
+    if judged.can("constructor") and not options_of(judged.port):
+        yield _further_cases(judged)[:CASES_AS_PASSED], "as passed"
     yield certain, "around"
     if judged.can("defaults"):
         yield certain[:1], "by default"
