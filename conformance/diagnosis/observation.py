@@ -246,14 +246,17 @@ def _as_passed(judged: PortUnderTest, case: LossCase) -> list[LossCase]:
 
 
 def _matchings_as_passed(asked: PortUnderTest, case: LossCase) -> dict[str, Any]:
-    """The pairs of matchers that are built so."""
+    """The pairs of matchers that are built so, where they are not those by keyword: ties are broken as one likes."""
     if not asked.can("match", "matcher_options", "matcher_constructor"):
         return {}
     built = product(enumerate(matchers_but_for_one_option(case)), PASSING)
-    return {
-        f"matching of matcher {number} by {passing}": [_pairs(layer) for layer in asked.match_built(each, passing)]
-        for (number, each), passing in built
-    }
+    found = {}
+    for (number, each), passing in built:
+        usual, pairs = (
+            [_pairs(layer) for layer in got] for got in (asked.match(each), asked.match_built(each, passing))
+        )
+        found[f"matching of matcher {number} by {passing}"] = None if pairs == usual else pairs
+    return found
 
 
 def _groups_as_passed(asked: PortUnderTest, case: LossCase) -> dict[str, Any]:
