@@ -55,7 +55,7 @@ NOT_BUILT = "a training step builds no matcher: its loss does, with options of i
 
 
 @rule(
-    "API-12",
+    "API-13",
     source="Ultralytics, nn/tasks.py: RTDETRDetectionLoss(nc=self.nc, use_vfl=True), and nothing else",
     request=LOSSES,
     needs={"constructor"},
@@ -70,7 +70,7 @@ def options_left_to_the_constructor(port: PortUnderTest, case: LossCase) -> None
 
 
 @rule(
-    "API-13",
+    "API-14",
     source="the order of arguments is part of a signature: whoever exchanges two classes passes the same row to both",
     request=LOSSES,
     needs={"constructor"},
@@ -86,7 +86,7 @@ def options_by_position(port: PortUnderTest, case: LossCase) -> None:
 
 
 @rule(
-    "API-14",
+    "API-15",
     source="Ultralytics HungarianMatcher: gains class 1, bbox 5, giou 2",
     # Predictions near targets, of classes that matter as much: which gains there are decides who is matched.
     request=Request(
@@ -112,7 +112,7 @@ def options_of_a_matcher(port: PortUnderTest, case: LossCase) -> None:
 
 
 @rule(
-    "API-15",
+    "API-16",
     source="Ultralytics HungarianMatcher: alpha 0.25, gamma 2.0",
     request=DUEL,
     needs={"match", "matcher_options", "matcher_constructor"},
@@ -126,7 +126,7 @@ def class_cost_of_a_matcher(port: PortUnderTest, case: LossCase) -> None:
 
 
 @rule(
-    "API-16",
+    "API-17",
     source="Ultralytics, nn/modules/head.py: get_cdn_group with every argument by position",
     request=replace(REQUEST, images=(1, 2), targets=(1, 2), classes=(2, 5), cheap=False, real=False, large=False),
     needs={"denoising_group", "generator_arguments"},
