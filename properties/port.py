@@ -44,10 +44,16 @@ CAPABILITIES = {
     "weighted_gradients": "differentiates weighted sums of its losses, several times: Port.accumulated_gradients",
     "modes": "can be called without recording gradients, in an evaluation and in mixed precision: Port.loss_in_mode",
     "point_counts": "tells how many points it draws to compare masks at: Port.point_counts",
+    "constructor": "builds its loss by defaults and by position, in the order of a signature: Port.loss_built",
+    "matcher_constructor": "builds its matcher likewise: Port.match_built",
+    "generator_arguments": "calls its generator of denoising queries likewise: Port.denoising_group_called",
 }
 """What a port may declare beyond `loss`, each with its meaning."""
 
-OFFERS = frozenset({"normaliser", "defaults", "point_counts", "weighted_gradients", "modes"})
+OFFERS = frozenset(
+    {"normaliser", "defaults", "point_counts", "weighted_gradients", "modes"}
+    | {"constructor", "matcher_constructor", "generator_arguments"}
+)
 """Capabilities that no loss of the family has to have: a port that does not declare one lacks nothing."""
 
 BY_METHOD = frozenset({"weighted_gradients", "modes"})
@@ -229,6 +235,39 @@ class ModalPort(Port, Protocol):
         """As `loss`, in one of `MODES`; without gradients."""
 
 
+PASSING = {
+    "defaults": "what is at its default is not passed, all else by keyword; of a loss the number of classes always",
+    "positions": "every option is passed by position",
+}
+"""Ways to pass options other than all of them by keyword, each with its meaning.
+
+Order and defaults are those of a signature that the port copies, as adapters know it: without one neither has a right
+value. Where its own code demands an argument, or takes it by keyword alone, it has promised neither, and gets it so.
+What published recipes train with is another question, that of `defaults`.
+"""
+
+
+class SignedPort(Port, Protocol):
+    """A port that declares `constructor`."""
+
+    def loss_built(self, case: LossCase, passing: str) -> LossResult:
+        """As `loss`, with options passed in one of the ways of `PASSING`, and denoising queries likewise."""
+
+
+class SignedMatchingPort(MatchingPort, Protocol):
+    """A port that declares `matcher_constructor`."""
+
+    def match_built(self, case: LossCase, passing: str) -> Sequence[Sequence[Matching]]:
+        """As `match`, of a matcher with the options `case.matcher`, passed in one of these ways."""
+
+
+class SignedGeneratingPort(GeneratingPort, Protocol):
+    """A port that declares `generator_arguments`."""
+
+    def denoising_group_called(self, case: LossCase, passing: str) -> DenoisingGroup | None:
+        """As `denoising_group`, with the options of `case.generator` passed in one of these ways."""
+
+
 def capabilities_of(port: Port) -> frozenset[str]:
     """Those that a port declares, and those that it has by having their method."""
     return port.capabilities | {name for name in BY_METHOD if callable(getattr(port, METHODS[name], None))}
@@ -265,6 +304,9 @@ METHODS = {
     "point_counts": "point_counts",
     "weighted_gradients": "accumulated_gradients",
     "modes": "loss_in_mode",
+    "constructor": "loss_built",
+    "matcher_constructor": "match_built",
+    "generator_arguments": "denoising_group_called",
 }
 """The method that a port with one of these capabilities must have."""
 

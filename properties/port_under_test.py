@@ -172,6 +172,19 @@ class PortUnderTest:
         own = with_own_options(case)
         return self._returned(self._ask("loss_in_mode", own, answers.loss_result, mode), own, case)
 
+    def loss_built(self, case: LossCase, passing: str) -> ReturnedLosses:
+        """Call a loss whose options are passed in one of the ways of `port.PASSING`."""
+        own = with_own_options(case)
+        return self._returned(self._ask("loss_built", own, answers.loss_result, passing), own, case)
+
+    def match_built(self, case: LossCase, passing: str) -> list[list[Matching]]:
+        """Call a matcher with the options of the case, passed likewise."""
+        return self._ask("match_built", with_own_options(case), answers.matchings, passing)
+
+    def denoising_group_called(self, case: LossCase, passing: str) -> DenoisingGroup | None:
+        """Ask for denoising queries, with options passed likewise."""
+        return self._ask("denoising_group_called", with_own_options(case), answers.denoising_group, passing)
+
     def accumulated_gradients(
         self, case: LossCase, passes: Sequence[Mapping[str, float]]
     ) -> list[dict[str, np.ndarray]]:

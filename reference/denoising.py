@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int64
 
 from detr_conformance.reference.layers import Layer
 from detr_conformance.reference.matcher import Matching, Targets
-from detr_conformance.reference.options import GeneratorConfig
+from detr_conformance.reference.options import GeneratorConfig, as_meant
 from detr_conformance.reference.validation import check_array, check_count, check_number, check_targets, entry
 
 LOGIT_EPS = 1e-6
@@ -78,6 +78,7 @@ class Generator:
         mask: who must not see whom, from the layout and the number of ordinary queries.
         meta: what the loss needs to know, from the layout and the number of ordinary queries.
         handed_over: the last look at labels, boxes, mask and meta, with the embedding of each class.
+        called: the options that it is called with, from those that are meant and how they are passed.
 
     Reference: Zhang et al., DINO, arXiv 2203.03605, section 3.3 (positives and negatives); Li et al., DN-DETR,
     arXiv 2203.01305, section 4 (noise, groups, attention mask).
@@ -97,6 +98,7 @@ class Generator:
     mask: Callable[[Layout, int], Bool[np.ndarray, "all all"]]
     meta: Callable[[Layout, int], dict[str, Any]]
     handed_over: Callable[..., Generated]
+    called: Callable[[GeneratorConfig, str], GeneratorConfig] = as_meant
 
     def generate(
         self,

@@ -13,7 +13,7 @@ from detr_conformance.reference.assignment import linear_sum_assignment
 from detr_conformance.reference.boxes import Guard, giou, l1_distance
 from detr_conformance.reference.classification import sigmoid, softplus
 from detr_conformance.reference.masks import MaskCosts
-from detr_conformance.reference.options import LossConfig, MatcherConfig
+from detr_conformance.reference.options import LossConfig, MatcherConfig, as_meant
 from detr_conformance.reference.rounding import plain
 
 Matching = tuple[Int64[np.ndarray, " _pairs"], Int64[np.ndarray, " _pairs"]]
@@ -195,6 +195,7 @@ class Matcher:
         inside_loss: the matcher as the loss uses it, from the one that is called alone; in every convention the same.
         mask_costs: what the masks of one image cost, from logits, masks of targets and points; None where they cost
             nothing.
+        built: the options that a matcher of its own is built with, from those that are meant and how they are passed.
 
     Reference: Carion et al., DETR, arXiv 2005.12872, equation 1, section 3.1 and appendix A.2.
     """
@@ -213,6 +214,7 @@ class Matcher:
     in_half: Callable[[Matcher], Matcher] = unchanged
     inside_loss: Callable[[Matcher], Matcher] = itself
     mask_costs: Callable[..., MaskCosts] | None = None
+    built: Callable[[MatcherConfig, str], MatcherConfig] = as_meant
 
     def class_cost(self, config: MatcherConfig) -> Callable[..., Cost]:
         """The class cost that is asked for, or the only one there is."""

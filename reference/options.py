@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 LOSS_GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
 HARD_WIRED_COST_GAIN = {"class": 2.0, "bbox": 5.0, "giou": 2.0}
@@ -77,3 +78,11 @@ class GeneratorConfig:
     box_noise_scale: float = 1.0
     training: bool = True
     seed: int = 0
+
+
+Options = TypeVar("Options", LossConfig, MatcherConfig, GeneratorConfig)
+
+
+def as_meant(options: Options, passing: str) -> Options:
+    """However they are passed, options are those that the caller means."""
+    return options

@@ -22,7 +22,7 @@ from detr_conformance.reference.layers import LayerPlan
 from detr_conformance.reference.masks import PointCounts
 from detr_conformance.reference.matcher import Matcher, Matching
 from detr_conformance.reference.normaliser import Normaliser, Tally
-from detr_conformance.reference.options import LossConfig
+from detr_conformance.reference.options import LossConfig, as_meant
 from detr_conformance.reference.pairing import Pairs
 from detr_conformance.reference.ranks import Together, all_steps, of_own_rank
 from detr_conformance.reference.recipe import Recipe
@@ -70,9 +70,9 @@ class LossSpec:
     """The decisions that make a loss of the family.
 
     All members of the family decide `labels`, `class_total`, `matched_boxes`, `box_terms`, `gain`, `layer`,
-    `over_steps`, `returned`, `accumulated`, `in_mode` and `side_effects` alike: they are fields so that a mistake in
-    them can be described. No loss depends on `columns`, `clear`, `recipe` and `undefined`: those who judge a port read
-    them.
+    `over_steps`, `returned`, `accumulated`, `in_mode`, `built` and `side_effects` alike: they are fields so that a
+    mistake in them can be described. No loss depends on `columns`, `clear`, `recipe` and `undefined`: those who judge a
+    port read them.
 
     Attributes:
         name: how it is selected and reported.
@@ -109,6 +109,8 @@ class LossSpec:
         accumulated: what several backward passes leave in the gradients of inputs, from the gradients of the losses and
             their weights in each pass.
         in_mode: what becomes of the spec in a mode of calling it, such as `evaluation`.
+        built: the options that a loss is built with, from those that are meant and how they are passed, such as
+            `positions`.
         undefined: inputs and capabilities that the convention does not define, each with the reason.
         side_effects: makes what a new loss object does beside computing losses.
         differences: for each field that differs from the base spec's, what is decided and where.
@@ -144,6 +146,7 @@ class LossSpec:
     returned: Callable[[str, np.ndarray, str], tuple[np.ndarray, str]] = in_double
     accumulated: Callable[[GradientsByKey, Sequence[Weights]], list[dict[str, Any]]] = accumulated
     in_mode: Callable[[LossSpec, str], LossSpec] = alike
+    built: Callable[[LossConfig, str], LossConfig] = as_meant
     undefined: Mapping[str, str] = field(default_factory=dict)
     side_effects: Callable[[], SideEffects] = SideEffects
     differences: Mapping[str, Difference] = field(default_factory=dict)

@@ -52,6 +52,7 @@ FAMILIES_OF = {
     "gradients": {"GRAD"},
     "accumulated": {"GRAD"},
     "in_mode": {"API"},
+    "built": {"API"},
     "keys": {"API"},
     "returned": {"API"},
 }

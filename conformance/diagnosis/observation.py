@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -12,17 +13,27 @@ from jaxtyping import Float
 from detr_conformance.numbers_by_name import gradient_name
 from detr_conformance.ports.reference_port import GradientsOfReference, ReferencePort
 from detr_conformance.properties.case import CLASSIFICATION, LossCase
+from detr_conformance.properties.default_options import (
+    ALL_OTHER,
+    at_defaults,
+    generators_but_for_one_option,
+    losses_with_layers_otherwise,
+    matchers_but_for_one_option,
+)
 from detr_conformance.properties.global_state import set_by
-from detr_conformance.properties.port import DenoisingGroup, Matching
+from detr_conformance.properties.port import MODES, PASSING, DenoisingGroup, Matching
 from detr_conformance.properties.port_under_test import PortUnderTest, ReturnedLosses
+from detr_conformance.properties.questions import has_query_groups
+from detr_conformance.properties.rules.generated import first_difference
 from detr_conformance.properties.tolerance import budget_shares
 from detr_conformance.properties.transforms import in_bfloat16, select_images, shared_out, with_other_targets
 from detr_conformance.reference import Loss, LossSpec, Tracked, track
 from detr_conformance.reference.recipe import flattened
 
-Way = Literal["once", "in turn", "in ranks", "in passes", "around", "by default"]
+Way = Literal["once", "in turn", "in ranks", "in passes", "in modes", "as passed", "around", "by default"]
 """How a port is asked: case by case; several cases of one object; the images of a case shared among ranks; for what
-several backward passes leave behind; what a call changes around it; what the constructor sets where nothing is passed.
+several backward passes leave behind; in every mode; with options at their defaults and by position; what a call changes
+around it; what the constructor sets where nothing is passed.
 """
 MOST_RANKS = 3
 
@@ -203,6 +214,10 @@ def _calls(asked: PortUnderTest, judged: PortUnderTest, case: LossCase, way: Way
     """The answers of the port that is asked, to what the port that is judged can be asked for."""
     if way == "in ranks":
         return asked.losses_of_ranks(shared_out(case, min(case.images, MOST_RANKS)))
+    if way == "in modes":
+        return [asked.loss_in_mode(each, mode) for mode, each in _in_modes(judged, case)]
+    if way == "as passed":
+        return [asked.loss_built(each, passing) for each in _as_passed(judged, case) for passing in PASSING]
     return asked.losses_in_turn(_in_turn(judged, case)) if way == "in turn" else [asked.loss(case)]
 
 
@@ -210,7 +225,51 @@ def _facts(asked: PortUnderTest, case: LossCase, way: Way) -> dict[str, Any]:
     """What a way of asking shows beside the losses."""
     if way == "around":
         return {"set around it": set_by(lambda: asked.loss(case))}
+    if way == "as passed":
+        return _matchings_as_passed(asked, case) | _groups_as_passed(asked, case)
     return _defaults(asked, case) if way == "by default" else {}
+
+
+def _in_modes(judged: PortUnderTest, case: LossCase) -> Iterator[tuple[str, LossCase]]:
+    """Modes, each with what is asked in it: an evaluation has one group of queries, and none for denoising."""
+    for mode in MODES:
+        if mode != "evaluation":
+            yield mode, case
+        elif not has_query_groups(judged.spec):
+            yield mode, case.change(denoising=None)
+
+
+def _as_passed(judged: PortUnderTest, case: LossCase) -> list[LossCase]:
+    """Options at their defaults, but for the classification loss; others; layers that share a matching."""
+    plain = at_defaults(case)
+    return [plain, plain.change(**ALL_OTHER), *losses_with_layers_otherwise(judged, plain, shared=0)]
+
+
+def _matchings_as_passed(asked: PortUnderTest, case: LossCase) -> dict[str, Any]:
+    """The pairs of matchers that are built so, where they are not those by keyword: ties are broken as one likes."""
+    if not asked.can("match", "matcher_options", "matcher_constructor"):
+        return {}
+    built = product(enumerate(matchers_but_for_one_option(case)), PASSING)
+    found = {}
+    for (number, each), passing in built:
+        usual, pairs = (
+            [_pairs(layer) for layer in got] for got in (asked.match(each), asked.match_built(each, passing))
+        )
+        found[f"matching of matcher {number} by {passing}"] = None if pairs == usual else pairs
+    return found
+
+
+def _groups_as_passed(asked: PortUnderTest, case: LossCase) -> dict[str, Any]:
+    """Whether a generator that is called so makes what it does by keyword."""
+    if not asked.can("denoising_group", "generator_arguments"):
+        return {}
+    called = product(enumerate(generators_but_for_one_option(case)), PASSING)
+    return {
+        f"other denoising queries {number} by {passing}": first_difference(
+            asked.denoising_group(each), asked.denoising_group_called(each, passing)
+        )
+        for (number, each), passing in called
+    }
 
 
 def _defaults(asked: PortUnderTest, case: LossCase) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from detr_conformance.mutants.mutant import together
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.drawing import pool
+from detr_conformance.properties.port import options_of
 from detr_conformance.properties.port_under_test import PortError, PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.strategies import Domain
@@ -45,6 +46,14 @@ SEVERAL = Request(layers=(2, 4), images=(2, 4), queries=(2, 8), targets=(0, 3))
 """What those cases look like."""
 CASES_OF_RANKS = 8
 """What ranks share is asked about on so many cases first."""
+CASES_AS_PASSED = 6
+"""On so many cases of several layers options are passed otherwise than by keyword."""
+DECISIONS: dict[Way, tuple[str, ...]] = {
+    "in modes": ("in_mode",),
+    "as passed": ("built", "matcher.built", "denoising.generator.called"),
+    "by default": ("recipe",),
+}
+"""What may be wrong where one of these ways is the first to show anything: these decisions, and no convention."""
 CASES_BESIDE = 4
 """What explains single calls is held to so many cases in each other way of asking."""
 CASES_AGAINST = 1
@@ -172,18 +181,24 @@ def diagnose(judged: PortUnderTest, cases: Sequence[LossCase]) -> Explanation | 
     evidence = _evidence(judged, cases)
     if evidence.is_right():
         return None
-    for spec in FAMILY.values() if evidence.way != "by default" else ():  # other defaults are no other convention
+    for spec in FAMILY.values() if evidence.way not in DECISIONS else ():
         if spec is not judged.spec and evidence.is_right_by(spec):
             return Explanation(spec=spec)
-    mistakes = [each for each in MUSEUM if each.of(judged.spec) != judged.spec]
+    mistakes = [each for each in MUSEUM if _may_show(each, judged.spec, evidence.way)]
     single = [each for each in mistakes if evidence.is_explained_by(each.of(judged.spec))]
     if len(single) > 1:
         evidence = Evidence(judged, [*evidence.cases, *_further_cases(judged)], evidence.way)
         single = [each for each in single if evidence.is_explained_by(each.of(judged.spec))]
     if len(single) == 1 and evidence.way == "once":
         return Explanation(_with_what_shows_otherwise(judged, cases, single[0], mistakes))
-    explanations = tuple((each,) for each in single) or _pairs(evidence)
+    explanations = tuple((each,) for each in single) or _pairs(evidence, mistakes)
     return Explanation(explanations) if explanations else None
+
+
+def _may_show(mutant: Mutant, spec: LossSpec, way: Way) -> bool:
+    """Whether a mutant does anything to a spec, and may be what a way of asking shows first."""
+    changes, decisions = mutant.changes(spec), DECISIONS.get(way)
+    return any(decisions is None or change.startswith(decisions) for change in changes)
 
 
 def _with_what_shows_otherwise(
@@ -221,6 +236,10 @@ def _ways(judged: PortUnderTest, cases: Sequence[LossCase]) -> Iterator[tuple[Se
         yield several[:CASES_OF_RANKS], "in ranks"
     if judged.can("weighted_gradients"):
         yield certain, "in passes"
+    if judged.can("modes"):
+        yield certain, "in modes"
+    if judged.can("constructor") and not options_of(judged.port):
+        yield _further_cases(judged)[:CASES_AS_PASSED], "as passed"
     yield certain, "around"
     if judged.can("defaults"):
         yield certain[:1], "by default"
@@ -233,10 +252,10 @@ def _further_cases(judged: PortUnderTest) -> list[LossCase]:
     return [case for case in drawn if oracle.matching_is_certain(case, judged.spec)]
 
 
-def _pairs(evidence: Evidence) -> tuple[tuple[Mutant, ...], ...]:
+def _pairs(evidence: Evidence, mistakes: Sequence[Mutant]) -> tuple[tuple[Mutant, ...], ...]:
     """The first pair that explains everything."""
     spec = evidence.judged.spec
-    for pair in islice(_likely_pairs(evidence), PAIRS_TRIED):
+    for pair in islice(_likely_pairs(evidence, mistakes), PAIRS_TRIED):
         if any(evidence.is_explained_by(together(order, spec)) for order in _orders(pair, spec)):
             return (pair,)
     return ()
@@ -248,14 +267,14 @@ def _orders(pair: tuple[Mutant, Mutant], spec: LossSpec) -> list[tuple[Mutant, .
     return [pair, (other, one)] if {*one.changes(spec)} & {*other.changes(spec)} else [pair]
 
 
-def _likely_pairs(evidence: Evidence) -> list[tuple[Mutant, Mutant]]:
+def _likely_pairs(evidence: Evidence, mistakes: Sequence[Mutant]) -> list[tuple[Mutant, Mutant]]:
     """Pairs, those first whose members by themselves explain most of what is wrong, and contradict least of it.
 
     An answer that only one of the two changes should be as that one makes it, and one that neither changes right. There
     are exceptions: in what one of them has changed, such as the matching, the other does something else.
     """
     places, wrong = _telling_cases(evidence)
-    effects = [effect for each in MUSEUM if (effect := _effect(evidence, each, places, wrong)) is not None]
+    effects = [effect for each in mistakes if (effect := _effect(evidence, each, places, wrong)) is not None]
     found = [
         (_contradictions(one, other, wrong), number, (one.mutant, other.mutant))
         for number, (one, other) in enumerate(combinations(effects, 2))

@@ -9,6 +9,7 @@ from detr_conformance.mutants.boxes import BOX_MUTANTS
 from detr_conformance.mutants.class_costs import CLASS_COST_MUTANTS
 from detr_conformance.mutants.classification import CLASSIFICATION_MUTANTS
 from detr_conformance.mutants.connections import CONNECTION_MUTANTS
+from detr_conformance.mutants.constructor import CONSTRUCTOR_MUTANTS
 from detr_conformance.mutants.denoising import DENOISING_MUTANTS
 from detr_conformance.mutants.denoising_losses import DENOISING_LOSS_MUTANTS
 from detr_conformance.mutants.distillation import DISTILLATION_MUTANTS
@@ -101,4 +102,5 @@ MUSEUM: tuple[Mutant, ...] = (
     *MODE_MUTANTS,
     *END_MUTANTS,
     *NON_FINITE_MUTANTS,
+    *CONSTRUCTOR_MUTANTS,
 )

@@ -193,7 +193,9 @@ def _recorded(lines: Sequence[Line], reading: str) -> list[Line]:
 
 OF_METHODS = {
     "match": matching_lines,
+    "match_built": matching_lines,
     "denoising_group": group_lines,
+    "denoising_group_called": group_lines,
     "defaults": default_lines,
     "point_counts": point_count_lines,
 }

@@ -49,6 +49,9 @@ came = float(sum(np.asarray(each)[tuple(way[{key} + 2 :])] for each, way in ways
 SEED = {"numpy": "np.random.seed(1)", "python": "random.seed(1)", "torch": "torch.manual_seed(1)"}
 """What goes before a call, so that a number drawn after it shows whether the call drew any."""
 
+GENERATING = ("denoising_group", "denoising_group_called")
+"""Methods that need the generator of denoising queries."""
+
 DECODERS = ("from_document", "from_documents")
 """What makes cases of a packet's documents."""
 
@@ -150,7 +153,7 @@ def _port(packet: Packet, is_port: bool) -> Imported:
     if port.adapter is None:
         return Imported(imports, name if is_port else f"{name}()")
     imports.append("from detr_conformance.ports.ultralytics import UltralyticsPort")
-    if port.denoising is None or packet.calls[0].method != "denoising_group":
+    if port.denoising is None or packet.calls[0].method not in GENERATING:
         return Imported(imports, f"UltralyticsPort({name})")
     of_module, _, denoising = port.denoising.partition(":")
     return Imported([*imports, f"from {of_module} import {denoising}"], f"UltralyticsPort({name}, {denoising})")

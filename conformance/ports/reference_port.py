@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from detr_conformance.properties import oracle
-from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.case import LossCase, MatcherConfig
 from detr_conformance.properties.port import CAPABILITIES, DenoisingGroup, LossResult, Matching
 from detr_conformance.properties.tolerance import PRECISIONS, arithmetic
 from detr_conformance.reference import ULTRALYTICS, Criterion, Losses, LossSpec
@@ -94,6 +94,10 @@ class ReferencePort:
         """The losses of what the spec makes of a mode."""
         return ReferencePort(self.spec.in_mode(self.spec, mode)).loss(case)
 
+    def loss_built(self, case: LossCase, passing: str) -> LossResult:
+        """The losses by what the spec makes of options that are passed so."""
+        return self._result(Criterion(self.spec, self.spec.built(case.config, passing)), case, self._inputs_of(case))
+
     def accumulated_gradients(
         self, case: LossCase, passes: Sequence[Mapping[str, float]]
     ) -> list[dict[str, np.ndarray]]:
@@ -102,10 +106,16 @@ class ReferencePort:
 
     def match(self, case: LossCase) -> Sequence[Sequence[Matching]]:
         """Every layer through the matcher of the loss, or one with the options of the case if it has some."""
+        own = self.spec.matcher.configured(self.spec.options(case.config))
+        return self._matched(case, case.matcher if case.changes_matcher else own)
+
+    def match_built(self, case: LossCase, passing: str) -> Sequence[Sequence[Matching]]:
+        """Every layer through a matcher with what the spec makes of options that are passed so."""
+        return self._matched(case, self.spec.matcher.built(case.matcher, passing))
+
+    def _matched(self, case: LossCase, options: MatcherConfig) -> list[list[Matching]]:
         matcher, targets = matcher_for(self.spec, arithmetic(case.dtype)), oracle.targets_of(case)
         targets = targets._replace(boxes=self.spec.target_boxes(targets.boxes))
-        own = self.spec.matcher.configured(self.spec.options(case.config))
-        options = case.matcher if case.changes_matcher else own
         match, groups = partial(matcher.match, options), self.spec.query_groups(case.config)
         layers = zip(case.pred_bboxes, case.pred_scores, oracle.masks_of_layers(case), strict=True)
         return [group_by_group(match, boxes, logits, targets, groups, masks) for boxes, logits, masks in layers]
@@ -115,6 +125,12 @@ class ReferencePort:
         assert case.denoising is not None  # noqa: S101  # the rules draw such cases only
         denoising = case.denoising
         return self.spec.denoising.pairs(denoising.pos_idx, denoising.num_group, case.gt_groups, denoising.gt_idx)
+
+    def denoising_group_called(self, case: LossCase, passing: str) -> DenoisingGroup | None:
+        """By what the spec makes of options that are passed so."""
+        return self.denoising_group(
+            case.change(generator=self.spec.denoising.generator.called(case.generator, passing))
+        )
 
     def denoising_group(self, case: LossCase) -> DenoisingGroup | None:
         """Denoising queries with one unit vector for each class."""

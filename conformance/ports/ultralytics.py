@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from detr_conformance.ports import ultralytics_signatures as signatures
 from detr_conformance.ports.torch_port import CaseTensors, TorchPort, arrays_of, one_thread, tensors_of
 from detr_conformance.properties.case import LossCase, MatcherConfig
-from detr_conformance.properties.port import DenoisingGroup, Matching
+from detr_conformance.properties.port import DenoisingGroup, LossResult, Matching
 from detr_conformance.reference import LossSpec
 
 ALWAYS = frozenset(
@@ -30,7 +31,7 @@ class UltralyticsPort(TorchPort):
     Its attribute `matcher` gives the capability `match`, its `get_dn_match_indices` gives `denoising_indices`.
 
     Args:
-        loss_class: the class; it is built with keyword arguments only.
+        loss_class: the class; it is built with keyword arguments only, but by the rules on its signature.
         denoising: a function with the signature of Ultralytics' `get_cdn_group`; gives `denoising_group`.
         name: what the report calls the port.
 
@@ -54,7 +55,7 @@ class UltralyticsPort(TorchPort):
         if callable(getattr(sample, "matcher", None)):
             capabilities.add("match")
             if _accepts(type(sample.matcher), asdict(MatcherConfig())):
-                capabilities.add("matcher_options")
+                capabilities |= {"matcher_options", "matcher_constructor"}
         self.counts_targets = False
         if callable(getattr(sample, "get_dn_match_indices", None)):
             capabilities.add("denoising_indices")
@@ -63,7 +64,9 @@ class UltralyticsPort(TorchPort):
         if not self.counts_targets:
             capabilities.add("denoising_subset")
         if denoising is not None:
-            capabilities.add("denoising_group")
+            capabilities |= {"denoising_group", "generator_arguments"}
+        if type(self).build is UltralyticsPort.build:  # who builds in another way has another signature
+            capabilities.add("constructor")
         self.capabilities = frozenset(capabilities)
 
     def _sample(self) -> Any:
@@ -82,19 +85,16 @@ class UltralyticsPort(TorchPort):
 
     def build(self, case: LossCase) -> Any:
         """The loss, built with keyword arguments."""
-        return self.loss_class(**{name: each for name, each in asdict(case.config).items() if name not in NOT_THEIRS})
+        return self.loss_class(**_options(case))
+
+    def loss_built(self, case: LossCase, passing: str) -> LossResult:
+        """The loss built, and called on denoising queries, in one of the ways of `properties.port.PASSING`."""
+        loss = signatures.called(self.loss_class, signatures.LOSS, _options(case), passing)
+        return self._result(loss, case, _called_by_position if passing == "positions" else None)
 
     def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
         """Call the loss as Ultralytics' trainer does."""
-        predictions = tensors.predictions
-        preds = (predictions["pred_bboxes"], predictions["pred_scores"])
-        batch = tensors.handed_over.watch("batch", _batch(case, tensors))
-        if case.denoising is None:
-            return loss(preds, batch)  # type: ignore[no-any-return]  # judged by the caller
-        meta = tensors.handed_over.watch("dn_meta", _meta(case, tensors))
-        return loss(  # type: ignore[no-any-return]  # judged by the caller
-            preds, batch, dn_bboxes=predictions["dn_bboxes"], dn_scores=predictions["dn_scores"], dn_meta=meta
-        )
+        return loss(*_given(case, tensors), **_denoising(case, tensors))  # type: ignore[no-any-return]  # judged by the caller
 
     @one_thread()
     def match(self, case: LossCase) -> Sequence[Sequence[Matching]]:
@@ -102,6 +102,16 @@ class UltralyticsPort(TorchPort):
         matcher = self.build(case).matcher
         if case.changes_matcher:
             matcher = type(matcher)(**asdict(case.matcher))
+        return self._matched(matcher, case)
+
+    @one_thread()
+    def match_built(self, case: LossCase, passing: str) -> Sequence[Sequence[Matching]]:
+        """Every layer's predictions through another matcher of the same class."""
+        kind = type(self.build(case).matcher)
+        options = asdict(case.matcher)
+        return self._matched(signatures.called(kind, signatures.signature_of_matcher(kind), options, passing), case)
+
+    def _matched(self, matcher: Callable[..., Any], case: LossCase) -> list[list[Matching]]:
         tensors = tensors_of(case, self.device)
         layers = zip(tensors.predictions["pred_bboxes"], tensors.predictions["pred_scores"], strict=True)
         targets = (tensors.gt_bboxes, tensors.gt_cls, list(case.gt_groups))
@@ -120,13 +130,24 @@ class UltralyticsPort(TorchPort):
     @one_thread()
     def denoising_group(self, case: LossCase) -> DenoisingGroup | None:
         """Denoising queries by the function that the port was given, with one unit vector for each class."""
+        return self._generated(case, lambda generate, first, options: generate(*first, **options))
+
+    @one_thread()
+    def denoising_group_called(self, case: LossCase, passing: str) -> DenoisingGroup | None:
+        """The same, with options passed in one of the ways of `properties.port.PASSING`."""
+
+        def call(generate: Callable[..., Any], first: Sequence[Any], options: Mapping[str, Any]) -> Any:
+            return signatures.called(generate, signatures.GENERATOR, options, passing, first)
+
+        return self._generated(case, call)
+
+    def _generated(self, case: LossCase, call: Callable[..., Any]) -> DenoisingGroup | None:
         assert self.denoising is not None  # noqa: S101  # otherwise the capability is not declared
         options = asdict(case.generator)
         _seed_everything(options.pop("seed"), self.device)
         embedding = torch.eye(case.config.nc, device=self.device)
-        labels, boxes, blocked, meta = self.denoising(
-            _batch(case, tensors_of(case, self.device)), case.config.nc, case.queries, embedding, **options
-        )
+        first = (_batch(case, tensors_of(case, self.device)), case.config.nc, case.queries, embedding)
+        labels, boxes, blocked, meta = call(self.denoising, first, options)
         if meta is None:
             return None
         return DenoisingGroup(
@@ -148,6 +169,34 @@ def _seed_everything(seed: int, device: str) -> None:
         torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002  # the global generator is what is meant
     random.seed(seed)
+
+
+def _options(case: LossCase) -> dict[str, Any]:
+    """Every option of Ultralytics' constructor."""
+    return {name: each for name, each in asdict(case.config).items() if name not in NOT_THEIRS}
+
+
+def _given(case: LossCase, tensors: CaseTensors) -> tuple[Any, ...]:
+    """What the loss is always called with."""
+    predictions = tensors.predictions
+    batch = tensors.handed_over.watch("batch", _batch(case, tensors))
+    return (predictions["pred_bboxes"], predictions["pred_scores"]), batch
+
+
+def _denoising(case: LossCase, tensors: CaseTensors) -> dict[str, Any]:
+    """What it is called with beside that where there are denoising queries."""
+    if case.denoising is None:
+        return {}
+    meta = tensors.handed_over.watch("dn_meta", _meta(case, tensors))
+    predictions = tensors.predictions
+    return {"dn_bboxes": predictions["dn_bboxes"], "dn_scores": predictions["dn_scores"], "dn_meta": meta}
+
+
+def _called_by_position(loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
+    """The losses of a call with all arguments, in their order."""
+    arguments = {**signatures.FORWARD, **_denoising(case, tensors)}
+    shape = getattr(loss, "forward", loss)  # a module itself takes anything
+    return signatures.by_position(loss, shape, arguments, _given(case, tensors))  # type: ignore[no-any-return]  # judged by the caller
 
 
 def _batch(case: LossCase, tensors: CaseTensors) -> dict[str, Any]:

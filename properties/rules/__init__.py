@@ -9,6 +9,7 @@ from detr_conformance.properties.rules import (
     box_pairs,
     cls,
     cls_elements,
+    constructor,
     defaults,
     dist,
     dn,
@@ -77,6 +78,7 @@ _MODULES = (
         api,
         defaults,
         modes,
+        constructor,
     ),
 )
 

@@ -16,6 +16,16 @@ def layout_of(case: LossCase, spec: LossSpec) -> Layout:
     return spec.denoising.generator.arranged(case.gt_groups, case.generator.num_dn, np.random.default_rng(0))
 
 
+def first_difference(one: DenoisingGroup | None, other: DenoisingGroup | None) -> str:
+    """The first thing in which two groups differ; empty for none."""
+    if one is None or other is None:
+        return "" if one is other else "choices of when to make any"
+    for name in ("num_group", "num_split", "labels", "boxes", "blocked"):
+        if not np.array_equal(getattr(one, name), getattr(other, name)):
+            return name
+    return ""
+
+
 class Generated:
     """Denoising queries of a case, beside the layout that its spec gives them.
 

@@ -11,7 +11,7 @@ from detr_conformance.properties.additions import repeat_queries
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
 from detr_conformance.properties.request import Request
-from detr_conformance.properties.rule import rule
+from detr_conformance.properties.rule import Check, rule
 from detr_conformance.properties.rules.matched import assert_optimal
 from detr_conformance.properties.staged import BOXES
 from detr_conformance.properties.tolerance import rounded
@@ -58,7 +58,7 @@ def class_cost_against_l1_cost(port: PortUnderTest, case: LossCase) -> None:
     """The class cost of a query is worth exactly so much L1 distance as its formula and the gains say: of two queries,
     one with the better class and one with the better box, the cheaper is matched, however little the two costs
     differ."""
-    _assert_exchange(port, case, "bbox", MOVED)
+    assert_exchange(port, case, "bbox", MOVED)
 
 
 @rule(
@@ -70,14 +70,14 @@ def class_cost_against_l1_cost(port: PortUnderTest, case: LossCase) -> None:
 def class_cost_of_saturated_logits(port: PortUnderTest, case: LossCase) -> None:
     """The class cost of a query that is all but sure, and wrong, is worth as much L1 distance as its formula says: its
     logarithms stop where the profile's eps stops them."""
-    _assert_exchange(port, case, "bbox", MOVED)
+    assert_exchange(port, case, "bbox", MOVED)
 
 
 @rule("MATCH-10", source="Carion et al., DETR, arXiv 2005.12872, section 3.1", request=DUEL, needs={"match"})
 def class_cost_against_giou_cost(port: PortUnderTest, case: LossCase) -> None:
     """The class cost of a query is worth exactly so much GIoU as its formula and the gains say: of two queries, one
     with the better class and one with the better box, the cheaper is matched, however little the two costs differ."""
-    _assert_exchange(port, case, "giou", SMALLER)
+    assert_exchange(port, case, "giou", SMALLER)
 
 
 @rule(
@@ -155,7 +155,9 @@ def _between_two_queries(case: LossCase, side: float) -> LossCase:
     )
 
 
-def _assert_exchange(port: PortUnderTest, case: LossCase, term: str, box: np.ndarray) -> None:
+def assert_exchange(
+    port: PortUnderTest, case: LossCase, term: str, box: np.ndarray, check: Check = assert_optimal
+) -> None:
     """Two queries whose costs are all but equal by the choice of the gain, first on one side and then on the other.
 
     The query with the better class gets the worse box, and the gain of the other term is the rate at which its
@@ -174,7 +176,7 @@ def _assert_exchange(port: PortUnderTest, case: LossCase, term: str, box: np.nda
         rate, blur = _exchange_rate(port, duel, term, better)
         for side in (1.0 - blur, 1.0 + blur):
             matcher = replace(duel.matcher, cost_gain=_gains(term, rate * side))
-            assert_optimal(port, duel.change(matcher=matcher))
+            check(port, duel.change(matcher=matcher))
 
 
 def _exchange_rate(port: PortUnderTest, duel: LossCase, term: str, better: int) -> tuple[float, float]:

@@ -7,6 +7,7 @@ import numpy as np
 from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.matching import certify
+from detr_conformance.properties.port import Matching
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.reference.rounding import plain
 
@@ -19,7 +20,11 @@ Costs = list[list[np.ndarray]]
 
 def matched_pairs(port: PortUnderTest, case: LossCase) -> list[Matched]:
     """Layer, image, queries and targets of every matching of the case."""
-    layers = port.match(case)
+    return pairs_of(case, port.match(case))
+
+
+def pairs_of(case: LossCase, layers: list[list[Matching]]) -> list[Matched]:
+    """The same of what a matcher has returned for the case."""
     assert [len(layer) for layer in layers] == [case.images] * case.layers, (
         f"expected a matching for each of {case.layers} layers and {case.images} images, "
         f"the port returned {[len(layer) for layer in layers]}"

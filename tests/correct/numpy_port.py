@@ -22,6 +22,7 @@ class NumPyPort:
     profile = "ultralytics"
     capabilities = frozenset(CAPABILITIES) - {
         *("normaliser", "defaults", "point_counts", "weighted_gradients", "modes", "query_groups"),
+        *("constructor", "matcher_constructor", "generator_arguments"),
         *("softmax", "mal", "ia_bce", "masks", "mask_points", "distributions"),
     }
     dtypes = frozenset({"float16", "bfloat16", "float32", "float64"})
