@@ -17,6 +17,7 @@ from detr_conformance.mutants.focal import FOCAL_MUTANTS
 from detr_conformance.mutants.generator import GENERATOR_MUTANTS
 from detr_conformance.mutants.gradients import GRADIENT_MUTANTS
 from detr_conformance.mutants.half_costs import HALF_COST_MUTANTS
+from detr_conformance.mutants.interactions import INTERACTION_MUTANTS
 from detr_conformance.mutants.interface import INTERFACE_MUTANTS
 from detr_conformance.mutants.invariance import INVARIANCE_MUTANTS
 from detr_conformance.mutants.iou_aware import IOU_AWARE_MUTANTS
@@ -97,4 +98,5 @@ MUSEUM: tuple[Mutant, ...] = (
     *BACKWARD_MUTANTS,
     *MODE_MUTANTS,
     *END_MUTANTS,
+    *INTERACTION_MUTANTS,
 )

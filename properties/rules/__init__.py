@@ -35,6 +35,7 @@ from detr_conformance.properties.rules import (
     modes,
     num,
     num_state,
+    pairs,
     rank,
     reg,
 )
@@ -73,6 +74,7 @@ _MODULES = (
         api,
         defaults,
         modes,
+        pairs,
     ),
 )
 
