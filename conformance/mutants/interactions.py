@@ -51,7 +51,7 @@ def squared_in_half(right: Callable[..., Any], spec: Any, config: LossConfig, la
 INTERACTION_MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "plausible-shared-matching-without-auxiliary",
-        "AUX",
+        "API",
         "Where auxiliary losses are off, the main layer has the matching that auxiliary layers share. Right: its own. "
         "Shows with use_uni_match and without aux_loss.",
         "loss specification, DETRLoss, forward: use_uni_match",
@@ -75,7 +75,7 @@ INTERACTION_MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "plausible-single-layer-beside-denoising",
-        "DN",
+        "API",
         "A single layer is taken for that of the denoising queries, and the main losses are 0. Right: both have a last "
         "layer. Shows with one layer and denoising queries.",
         ANY_SIZE,
