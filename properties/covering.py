@@ -5,7 +5,7 @@ Two options that are right alone may be wrong together. All combinations are too
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -13,8 +13,8 @@ Row = Mapping[str, Any]
 """The value of each factor, or of some of them, by name."""
 Allowed = Callable[[Row], bool]
 """Whether such values may come together; what is allowed as a whole is allowed in part."""
-Hidden = Callable[[Row], Mapping[str, str]]
-"""Each factor whose value makes no difference in such a row, with the factor because of which it makes none."""
+Hidden = Callable[[Row], Iterable[tuple[str, str]]]
+"""The factors whose values make no difference in such a row, each with one because of which it makes none."""
 Pair = frozenset[tuple[str, int]]
 """Two factors, each with the place of one of its values."""
 
@@ -35,9 +35,11 @@ def all_pairs(factors: Mapping[str, Sequence[Any]], allowed: Allowed) -> list[Pa
 
 def pairs_in(row: Mapping[str, int], factors: Mapping[str, Sequence[Any]], hidden: Hidden) -> Iterator[Pair]:
     """The pairs that a row shows: without those one value of which makes no difference because of a third factor."""
-    because_of = hidden(_values(row, factors))
+    because_of: dict[str, set[str]] = {}
+    for name, other in hidden(_values(row, factors)):
+        because_of.setdefault(name, {name}).add(other)
     for one, other in combinations(row, 2):
-        if {because_of.get(one, one), because_of.get(other, other)} <= {one, other}:
+        if because_of.get(one, {one}) | because_of.get(other, {other}) == {one, other}:
             yield frozenset({(one, row[one]), (other, row[other])})
 
 
