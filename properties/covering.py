@@ -18,7 +18,7 @@ Hidden = Callable[[Row], Iterable[tuple[str, str]]]
 Pair = frozenset[tuple[str, int]]
 """Two factors, each with the place of one of its values."""
 
-STARTS = 4
+STARTS = 5
 """So many rows are tried before the best of them is taken."""
 
 
