@@ -71,8 +71,11 @@ def _row_with(
     allowed: Allowed,
     shown: Callable[[Mapping[str, int]], set[Pair]],
 ) -> dict[str, int]:
-    """A row that shows a pair. One factor after the other, that with most values first, gets the value that shows most
-    open pairs with those chosen before, the first of them where several do."""
+    """A row that shows a pair.
+
+    One factor after the other, that with most values first, gets the value that shows most open pairs with those chosen
+    before; the first of them where several do.
+    """
     row = dict(sorted(start))
     for name in sorted(factors.keys() - row.keys(), key=lambda name: (-len(factors[name]), name)):
         choices = [{**row, name: place} for place in range(len(factors[name]))]

@@ -111,7 +111,7 @@ class Rule:
         return {name for name, term in terms.items() if term.probe is not None or not self.request.readable_score}
 
 
-def rule(
+def rule(  # noqa: PLR0913  # all that a rule says of itself, by keyword
     id: str,  # noqa: A002  # what it is called everywhere else
     *,
     source: str,

@@ -1,4 +1,4 @@
-"""The rules ask for what is promised, from end to end, as `conformance/coverage.json` says; `docs/coverage.md` is it."""
+"""The rules ask for what is promised, from end to end, as `coverage.json` and `docs/coverage.md` say."""
 
 from __future__ import annotations
 
