@@ -26,9 +26,13 @@ def _run(given: argparse.Namespace) -> int:
     from detr_conformance.coverage import measure, unreached
     from detr_conformance.coverage_text import markdown
 
-    coverage = measure(given.seed, tell=lambda line: sys.stderr.write(f"{line}\n"))
+    coverage = measure(given.seed, _tell)
     write(given.json, coverage.to_json(), "--json")
     write(given.markdown, markdown(coverage), "--markdown")
     found = list(unreached(coverage.figures["smoke"]))
     sys.stdout.write("".join(f"{line}\n" for line in found))
     return 1 if found else 0
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
