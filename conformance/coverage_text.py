@@ -12,8 +12,8 @@ The least and the most that a port of the base profile, `ultralytics`, is asked 
 questions are at either end of the range that the suite promises, or beyond it. Counted on the reference, at seed 0.
 Written by `detr-conformance coverage`, as CONTRIBUTING.md says: run that, do not edit this.
 
-Smoke is counted in full; of the rules at level standard, one of {SHARE["standard"]} is, as all of them take long and draw
-from the same strategies.
+Smoke is counted in full. Of level standard one rule of {SHARE["standard"]} is, as all of them take long and draw from
+the same strategies: what other rules set themselves, as the ends of options, is not in those figures.
 """
 WORDS = {
     "dtype": "Dtypes",

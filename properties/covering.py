@@ -46,8 +46,7 @@ def pairs_in(row: Mapping[str, int], factors: Mapping[str, Sequence[Any]], hidde
 def covering_array(factors: Mapping[str, Sequence[Any]], allowed: Allowed, hidden: Hidden) -> Iterator[Row]:
     """Rows that show every pair that may come together, as few as a greedy search finds; always the same ones.
 
-    Raises:
-        ValueError: no row was found that shows some pair, though the two values may come together.
+    A pair that no row shows is left out: its values may come together, but not with any of the others.
 
     Reference: Cohen, Dalal, Fredman, Patton, The AETG system, IEEE Transactions on Software Engineering 23 (1997).
     """
@@ -59,7 +58,11 @@ def covering_array(factors: Mapping[str, Sequence[Any]], allowed: Allowed, hidde
     while still_open:
         first, *others = still_open
         starts = [first, *others[:: max(len(others) // STARTS, 1)][:STARTS]]
-        best = max((_row_with(start, factors, allowed, shown) for start in starts), key=lambda row: len(shown(row)))
+        made = [row for start in starts if (row := _row_with(start, factors, allowed, shown)) is not None]
+        if not made:
+            del still_open[first]
+            continue
+        best = max(made, key=lambda row: len(shown(row)))
         for pair in shown(best):
             del still_open[pair]
         yield _values({name: best[name] for name in factors}, factors)
@@ -70,8 +73,8 @@ def _row_with(
     factors: Mapping[str, Sequence[Any]],
     allowed: Allowed,
     shown: Callable[[Mapping[str, int]], set[Pair]],
-) -> dict[str, int]:
-    """A row that shows a pair.
+) -> dict[str, int] | None:
+    """A row that shows a pair; None where none is found.
 
     One factor after the other, that with most values first, gets the value that shows most open pairs with those chosen
     before; the first of them where several do.
@@ -79,10 +82,11 @@ def _row_with(
     row = dict(sorted(start))
     for name in sorted(factors.keys() - row.keys(), key=lambda name: (-len(factors[name]), name)):
         choices = [{**row, name: place} for place in range(len(factors[name]))]
-        possible = [each for each in choices if allowed(_values(each, factors)) and start in shown(each)]
-        if not possible:
-            raise ValueError(f"no row shows the pair {sorted(start)}: no value of {name} goes with {row}")
-        row = max(possible, key=lambda each: len(shown(each)))
+        pairs = [shown(each) if allowed(_values(each, factors)) else set() for each in choices]
+        best = max(range(len(choices)), key=lambda place: (start in pairs[place], len(pairs[place])))
+        if start not in pairs[best]:
+            return None
+        row = choices[best]
     return row
 
 

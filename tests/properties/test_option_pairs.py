@@ -115,9 +115,17 @@ def test_what_fails_ends_small():
     assert (outcome.verdict, outcome.case.layers, outcome.case.images, outcome.case.config.nc) == ("fail", 1, 1, 1)
 
 
-def test_pairs_that_no_row_can_show_are_an_error():
+def test_a_pair_that_no_row_shows_is_left_out():
     def hidden(row):
-        return [("a", "c"), ("b", "c")] if "c" in row else []
+        return [("a", "c"), ("b", "c")] if row.get("c") == 1 else []
 
-    with pytest.raises(ValueError, match="no row shows the pair"):
-        list(covering_array({"a": (0, 1), "b": (0, 1), "c": (0, 1)}, lambda _row: True, hidden))
+    def allowed(row):
+        return "a" not in row or row.get("c") != 0
+
+    rows = list(covering_array({"a": (0, 1), "b": (0, 1), "c": (0, 1)}, allowed, hidden))
+    assert sorted((row["a"], row["c"]) for row in rows) == [(0, 1), (1, 1)]
+
+
+def test_a_port_whose_gains_are_too_large_for_float16_is_judged_in_other_dtypes():
+    _, rows = array_of(options={"loss_gain": ({"class": 20.0, "bbox": 5.0, "giou": 2.0},)})
+    assert {row["dtype"] for row in rows} == {"float32", "float64", "bfloat16"}
