@@ -25,7 +25,7 @@ PAIRS = Request(
 
 
 @rule(
-    "API-12",
+    "API-18",
     source="loss specification, DETRLoss, options; Cohen et al., The AETG system, doi 10.1109/32.605761: every pair",
     request=PAIRS,
     cases=cases_of_pairs,

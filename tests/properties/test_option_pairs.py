@@ -1,4 +1,4 @@
-"""Every two values of two options meet in some case of API-12, but for those that define no loss together."""
+"""Every two values of two options meet in some case of API-18, but for those that define no loss together."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_targets_are_none_or_one_or_more_than_queries():
 def test_what_fails_ends_small():
     main_halved = replace(ULTRALYTICS.layers, main=lambda stack: [*[0.0] * (stack.count - 1), 0.5])
     port = ReferencePort(replace(ULTRALYTICS, layers=main_halved), "halved", profile=ULTRALYTICS)
-    outcome = judge(RULE["API-12"], port, level="smoke")
+    outcome = judge(RULE["API-18"], port, level="smoke")
     assert (outcome.verdict, outcome.case.layers, outcome.case.images, outcome.case.config.nc) == ("fail", 1, 1, 1)
 
 
