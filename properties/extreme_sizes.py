@@ -45,7 +45,7 @@ class Extreme:
 
 
 SMALL = (
-    Extreme(layers=1, queries=1, classes=2, gt_groups=(1,)),
+    Extreme(layers=1, queries=1, classes=2, gt_groups=(1,), groups=1),
     Extreme(layers=1, queries=1, classes=1, gt_groups=(0,)),
     Extreme(layers=2, queries=1, classes=1, gt_groups=(3, 0), groups=1),
     Extreme(layers=2, queries=3, classes=1, gt_groups=(0, 1), groups=1),
@@ -149,10 +149,10 @@ def _drawn(large: Extreme, place: int, request: Request, domain: Domain, numbers
     boxes = rounded(replace(numbers, dtype=dtype).boxes(targets), dtype)
     labels = numbers.rng.integers(0, large.classes, targets)
     case = case_on_targets(boxes, labels, sizes, request, domain, place, numbers, large.groups)
-    return _with_matched_ones_last(case, domain.layers_vote, numbers.rng)
+    return with_matched_ones_last(case, domain.layers_vote, numbers.rng)
 
 
-def _with_matched_ones_last(case: LossCase, layers_vote: bool, rng: np.random.Generator) -> LossCase:
+def with_matched_ones_last(case: LossCase, layers_vote: bool, rng: np.random.Generator) -> LossCase:
     """The last queries near to targets, and sure of their classes: they are matched, and rounding leaves no doubt.
 
     Each layer has them in another order. Where layers vote they are alike in all of them, or the vote were a draw.

@@ -39,6 +39,7 @@ class Request:
             declares them. Sometimes is always, but for distributions, which every third case has. A port that lacks
             them is asked about the rest.
         large: the rule sees cases as large as training has them, if its family does.
+        further_dtypes: dtypes of cases that the rule makes itself, beside `dtype`, where the port has them.
     """
 
     classification: tuple[str, ...] = tuple(CLASSIFICATION)
@@ -63,6 +64,7 @@ class Request:
     about_class: bool = False
     extra: str = "sometimes"
     large: bool = True
+    further_dtypes: tuple[str, ...] = ()
 
     @property
     def narrowed(self) -> str:
@@ -94,7 +96,7 @@ class Request:
             config.classification in self.classification,
             config.aux_loss in self.aux_loss,
             config.use_uni_match in self.uni_match,
-            case.dtype == self.dtype,
+            case.dtype in (self.dtype, *self.further_dtypes),
             self.denoising in ("sometimes", "where declared")
             or (self.denoising == "always") == (case.denoising is not None),
             self.matcher_options or not case.changes_matcher,

@@ -18,6 +18,8 @@ from detr_conformance.reference import LossSpec
 Check = Callable[[PortUnderTest, LossCase], None]
 Listing = Callable[[str, str], Iterable[LossCase]]
 """Cases one by one, for a level and a classification loss that the port has."""
+Made = Callable[[Request, PortUnderTest, str, int], Iterable[LossCase]]
+"""Cases one by one, for a request, a port, a level and a seed."""
 
 FAMILIES = {
     "BOX": "boxes and IoU",
@@ -52,6 +54,7 @@ class Rule:
         varies: options that the rule sets itself; a port that restricts one cannot be judged by it.
         request: the cases it is checked on.
         listing: every case there is, where they are so few that they are listed instead of drawn.
+        cases: makes the cases, where they depend on what the port can be asked for and are not drawn either.
         check: raises AssertionError, with a message for the port's maintainer, where a case breaks the rule.
         reason: why it is a SHOULD and no MUST; None for a MUST.
     """
@@ -67,6 +70,7 @@ class Rule:
     varies: frozenset[str]
     request: Request
     listing: Listing | None
+    cases: Made | None
     check: Check
     reason: str | None = None
 
@@ -107,7 +111,7 @@ class Rule:
         return {name for name, term in terms.items() if term.probe is not None or not self.request.readable_score}
 
 
-def rule(
+def rule(  # noqa: PLR0913  # all that a rule says of itself, by keyword
     id: str,  # noqa: A002  # what it is called everywhere else
     *,
     source: str,
@@ -117,6 +121,7 @@ def rule(
     among: Callable[[LossSpec], bool] = lambda spec: True,  # noqa: ARG005  # any spec
     varies: Iterable[str] = (),
     listing: Listing | None = None,
+    cases: Made | None = None,
     added: str = "0.1",
     should: str | None = None,
 ) -> Callable[[Check], Rule]:
@@ -139,6 +144,7 @@ def rule(
             varies=frozenset(varies),
             request=request,
             listing=listing,
+            cases=cases,
             check=_said_in_one_line(check),
             reason=should,
         )

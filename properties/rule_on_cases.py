@@ -70,11 +70,13 @@ class RuleOnCases:
             raise
 
     def on_own_cases(self, level: str, seed: int) -> None:
-        """Check the rule on the cases that it asks for or lists, and make the first that fails smaller."""
+        """Check the rule on the cases that it asks for, lists or makes, and make the first that fails smaller."""
         domain = domain_for(self.rule.request, self.judged)
-        if self.rule.listing is None:
+        if self.rule.cases is not None:
+            self._on_made_cases(self.rule.cases(self.rule.request, self.judged, level, seed))
+        elif self.rule.listing is None:
             self._on_drawn_cases(pool(self.rule.request, domain, seed), wanted(level, self.rule.request))
-            self._on_extreme_cases(extreme_cases(self.rule, self.judged, level, seed))
+            self._on_made_cases(extreme_cases(self.rule, self.judged, level, seed))
         else:
             kind = min(domain.working & set(self.rule.request.classification))
             self._on_listed_cases([domain.allowed(each) for each in _listed(self.rule.listing, level, kind)])
@@ -102,7 +104,7 @@ class RuleOnCases:
         with suppress(OutOfScope):
             self.check(case)
 
-    def _on_extreme_cases(self, cases: Iterable[LossCase]) -> None:
+    def _on_made_cases(self, cases: Iterable[LossCase]) -> None:
         for case in cases:
             with suppress(OutOfScope):
                 self._check_or_make_smaller(case)

@@ -18,6 +18,7 @@ from detr_conformance.mutants.focal import FOCAL_MUTANTS
 from detr_conformance.mutants.generator import GENERATOR_MUTANTS
 from detr_conformance.mutants.gradients import GRADIENT_MUTANTS
 from detr_conformance.mutants.half_costs import HALF_COST_MUTANTS
+from detr_conformance.mutants.interactions import INTERACTION_MUTANTS
 from detr_conformance.mutants.interface import INTERFACE_MUTANTS
 from detr_conformance.mutants.invariance import INVARIANCE_MUTANTS
 from detr_conformance.mutants.iou_aware import IOU_AWARE_MUTANTS
@@ -103,4 +104,5 @@ MUSEUM: tuple[Mutant, ...] = (
     *END_MUTANTS,
     *NON_FINITE_MUTANTS,
     *CONSTRUCTOR_MUTANTS,
+    *INTERACTION_MUTANTS,
 )

@@ -38,6 +38,7 @@ from detr_conformance.properties.rules import (
     num,
     num_non_finite,
     num_state,
+    pairs,
     rank,
     reg,
 )
@@ -79,6 +80,7 @@ _MODULES = (
         defaults,
         modes,
         constructor,
+        pairs,
     ),
 )
 
