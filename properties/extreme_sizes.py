@@ -35,6 +35,7 @@ class Extreme:
         layers: number of layers; queries and classes likewise.
         gt_groups: number of targets of each image.
         groups: number of denoising groups; 0 for no denoising queries.
+        near: the last queries lie near to targets, and are sure of their classes.
     """
 
     layers: int
@@ -42,6 +43,7 @@ class Extreme:
     classes: int
     gt_groups: tuple[int, ...]
     groups: int = 0
+    near: bool = True
 
 
 SMALL = (
@@ -58,8 +60,10 @@ LONG = (
     Extreme(layers=2, queries=3, classes=1203, gt_groups=(2, 1), groups=2),
     Extreme(layers=2, queries=8, classes=3, gt_groups=(1, 301), groups=1),
     Extreme(layers=2, queries=4, classes=3, gt_groups=(2, 0, 3), groups=65),
+    Extreme(layers=3, queries=4, classes=12, gt_groups=(3, 5, 4), groups=3, near=False),
 )
-"""Long along one axis each, just past a number at which code goes wrong."""
+"""Long along one axis each, just past a number at which code goes wrong. The last has layers, images and groups of one
+number, and as many classes and targets as queries in all: code that guesses which is which guesses wrong."""
 LARGE = (
     Extreme(layers=7, queries=300, classes=80, gt_groups=(0, 41), groups=5),
     Extreme(
@@ -149,7 +153,7 @@ def _drawn(large: Extreme, place: int, request: Request, domain: Domain, numbers
     boxes = rounded(replace(numbers, dtype=dtype).boxes(targets), dtype)
     labels = numbers.rng.integers(0, large.classes, targets)
     case = case_on_targets(boxes, labels, sizes, request, domain, place, numbers, large.groups)
-    return with_matched_ones_last(case, domain.layers_vote, numbers.rng)
+    return with_matched_ones_last(case, domain.layers_vote, numbers.rng) if large.near else case
 
 
 def with_matched_ones_last(case: LossCase, layers_vote: bool, rng: np.random.Generator) -> LossCase:

@@ -55,13 +55,13 @@ class CaseTensors:
         return tensors | {f"dn_gt_idx[{image}]": each for image, each in enumerate(self.gt_idx)}
 
 
-def tensors_of(case: LossCase, device: str = "cpu") -> CaseTensors:
-    """Fresh tensors with the numbers of the case."""
+def tensors_of(case: LossCase, device: str = "cpu", differentiable: bool = True) -> CaseTensors:
+    """Fresh tensors with the numbers of the case; predictions ask for gradients where they are differentiable."""
     predicted, denoising = case.predictions(), case.denoising
     predictions = {name: float_tensor(each, case.dtype, device) for name, each in predicted.items()}
     others = {name: each for name, each in case.float_arrays().items() if name not in (*predicted, "gt_bboxes")}
     return CaseTensors(
-        predictions={name: each.requires_grad_() for name, each in predictions.items()},
+        predictions={name: each.requires_grad_(differentiable) for name, each in predictions.items()},
         gt_cls=torch.tensor(case.gt_cls, dtype=torch.int64, device=device),
         gt_bboxes=float_tensor(case.gt_bboxes, case.target_dtype, device),
         batch_idx=torch.tensor(case.batch_idx, dtype=torch.int64, device=device),
@@ -148,7 +148,7 @@ class TorchPort(ABC):
                 loss.eval()
             return self._result(loss, case)
         with self._surroundings(mode):
-            return self._result(loss, case)
+            return self._result(loss, case, differentiable=mode == "autocast")
 
     def _surroundings(self, mode: str) -> AbstractContextManager[object]:
         if mode == "autocast":
@@ -171,9 +171,13 @@ class TorchPort(ABC):
         return found
 
     def _result(
-        self, loss: Any, case: LossCase, call: Callable[..., Mapping[str, torch.Tensor]] | None = None
+        self,
+        loss: Any,
+        case: LossCase,
+        call: Callable[..., Mapping[str, torch.Tensor]] | None = None,
+        differentiable: bool = True,
     ) -> LossResult:
-        tensors = tensors_of(case, self.device)
+        tensors = tensors_of(case, self.device, differentiable)
         before = {name: (each.detach().clone(), each.requires_grad) for name, each in tensors.named().items()}
         with one_thread():
             losses = dict((call or self.call)(loss, case, tensors))

@@ -40,7 +40,8 @@ def one_group(spec: LossSpec) -> bool:
     needs=NEEDS,
 )
 def losses_without_gradients(port: PortUnderTest, case: LossCase) -> None:
-    """Where no gradients are recorded losses and keys are the same: a validation loss is computed so."""
+    """Where no gradients are recorded losses and keys are the same, and predictions stay as they are: a validation loss
+    is computed so."""
     for mode in ("no_grad", "inference"):
         _assert_as_always(port, case, mode)
 
@@ -115,4 +116,6 @@ def _assert_as_always(port: PortUnderTest, case: LossCase, mode: str) -> None:
     returned, usual = port.loss_in_mode(case, mode), set(port.loss(case).result.losses)
     odd = sorted(usual ^ set(returned.result.losses))
     assert not odd, f"in the mode {mode} a call differs in having, or not having, {', '.join(odd)}"
+    mutated = returned.result.mutated
+    assert not mutated, f"in the mode {mode} the call changed its input {', '.join(mutated)}"
     returned.assert_values(port.expected(case))

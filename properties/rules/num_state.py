@@ -20,15 +20,15 @@ CALLS = 50
 @rule("NUM-06", source="a loss is a function", request=Request(), needs={"one_object"})
 def calls_leave_no_trace(port: PortUnderTest, case: LossCase) -> None:
     """A loss object answers the same when it is asked again, also after other batches in between, as large and larger,
-    and those are judged by their own targets."""
+    and with the same images the other way round; those are judged by their own targets."""
     other = with_other_targets(case)
-    larger = select_images(other, [*range(case.images)] * 2)
-    expected = port.expected(case)
-    first, as_large, twice_as_large, again = port.losses_in_turn([case, other, larger, case])
+    larger, turned = (select_images(other, order) for order in (2 * [*range(case.images)], range(case.images)[::-1]))
+    expected, between = port.expected(case), (other, turned, larger)
+    first, *returned, again = port.losses_in_turn([case, *between, case])
     for key in expected:
         again.assert_alike(first, key, expected[key])
-    as_large.assert_values(port.expected(other))
-    twice_as_large.assert_values(port.expected(larger))
+    for each, losses in zip(between, returned, strict=True):
+        losses.assert_values(port.expected(each))
 
 
 @rule(
