@@ -167,6 +167,7 @@ def denoising_group(answer: Any) -> DenoisingGroup | None:
         else [_indices("gt_idx", each) for each in _listed("gt_idx", answer.gt_idx)],
         num_group=int(_indices("num_group", [answer.num_group])[0]),
         num_split=_indices("num_split", answer.num_split).tolist(),
+        mutated=list(map(str, answer.mutated)),
     )
 
 

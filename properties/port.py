@@ -101,6 +101,7 @@ class DenoisingGroup:
         gt_idx: for each image the targets of one group, counted through the batch; None if the generator says nothing.
         num_group: number of groups.
         num_split: number of denoising and of ordinary queries.
+        mutated: names of the inputs that the call has changed.
     """
 
     labels: Float[np.ndarray, "images denoising classes"]
@@ -110,6 +111,7 @@ class DenoisingGroup:
     gt_idx: Sequence[Int[np.ndarray, " _targets"]] | None
     num_group: int
     num_split: Sequence[int]
+    mutated: Sequence[str] = ()
 
 
 @runtime_checkable

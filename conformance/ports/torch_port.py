@@ -178,15 +178,15 @@ class TorchPort(ABC):
         differentiable: bool = True,
     ) -> LossResult:
         tensors = tensors_of(case, self.device, differentiable)
-        before = {name: (each.detach().clone(), each.requires_grad) for name, each in tensors.named().items()}
+        changed = watched(tensors)
         with one_thread():
             losses = dict((call or self.call)(loss, case, tensors))
-        changed = [*_touched(tensors.named(), before), *tensors.handed_over.changed()]
+        mutated = changed()
         return LossResult(
             losses={key: _array(loss) for key, loss in losses.items()},
             gradients=GradientsOnDemand(losses, lambda key: _gradients(losses[key], tensors.predictions)),
             dtypes={key: str(loss.dtype).removeprefix("torch.") for key, loss in losses.items()},
-            mutated=changed,
+            mutated=mutated,
         )
 
 
@@ -214,6 +214,12 @@ def _gradients(loss: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> Mappin
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().cpu().to(torch.float64).numpy()
+
+
+def watched(tensors: CaseTensors) -> Callable[[], list[str]]:
+    """A function that names what of a case, and of what was handed over with it, has changed since."""
+    before = {name: (each.detach().clone(), each.requires_grad) for name, each in tensors.named().items()}
+    return lambda: [*_touched(tensors.named(), before), *tensors.handed_over.changed()]
 
 
 def _touched(tensors: Mapping[str, torch.Tensor], before: Mapping[str, tuple[torch.Tensor, bool]]) -> Iterator[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from detr_conformance.ports import ultralytics_signatures as signatures
-from detr_conformance.ports.torch_port import CaseTensors, TorchPort, arrays_of, one_thread, tensors_of
+from detr_conformance.ports.torch_port import CaseTensors, TorchPort, arrays_of, one_thread, tensors_of, watched
 from detr_conformance.properties.case import LossCase, MatcherConfig
 from detr_conformance.properties.port import DenoisingGroup, LossResult, Matching
 from detr_conformance.reference import LossSpec
@@ -146,7 +146,9 @@ class UltralyticsPort(TorchPort):
         options = asdict(case.generator)
         _seed_everything(options.pop("seed"), self.device)
         embedding = torch.eye(case.config.nc, device=self.device)
-        first = (_batch(case, tensors_of(case, self.device)), case.config.nc, case.queries, embedding)
+        tensors = tensors_of(case, self.device)
+        first = (tensors.handed_over.watch("batch", _batch(case, tensors)), case.config.nc, case.queries, embedding)
+        changed = watched(tensors)
         labels, boxes, blocked, meta = call(self.denoising, first, options)
         if meta is None:
             return None
@@ -158,6 +160,7 @@ class UltralyticsPort(TorchPort):
             gt_idx=_arrays(meta["dn_gt_idx"]) if "dn_gt_idx" in meta else None,
             num_group=meta["dn_num_group"],
             num_split=list(meta["dn_num_split"]),
+            mutated=changed(),
         )
 
 

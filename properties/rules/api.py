@@ -44,8 +44,13 @@ def losses_in_single_precision(port: PortUnderTest, case: LossCase) -> None:
 
 @rule("API-04", source="the caller's tensors are the caller's", request=ANY)
 def inputs_stay_untouched(port: PortUnderTest, case: LossCase) -> None:
-    """Predictions, targets and denoising indices are the same after the call as before."""
+    """Predictions, targets and denoising indices are the same after the call as before; targets are also after
+    denoising queries were made of them, of all or of some."""
     mutated = list(port.loss(case).result.mutated)
+    if port.can("denoising_group"):
+        for number in (case.generator.num_dn, 1):
+            made = port.denoising_group(case.change(generator=replace(case.generator, num_dn=number)))
+            mutated += made.mutated if made else ()
     assert not mutated, f"the call changed its input {', '.join(mutated)}"
 
 

@@ -22,7 +22,8 @@ def calls_leave_no_trace(port: PortUnderTest, case: LossCase) -> None:
     """A loss object answers the same when it is asked again, also after other batches in between, as large and larger,
     and with the same images the other way round; those are judged by their own targets."""
     other = with_other_targets(case)
-    larger, turned = (select_images(other, order) for order in (2 * [*range(case.images)], range(case.images)[::-1]))
+    images = [*range(case.images)]
+    larger, turned = select_images(other, 2 * images), select_images(other, images[::-1])
     expected, between = port.expected(case), (other, turned, larger)
     first, *returned, again = port.losses_in_turn([case, *between, case])
     for key in expected:

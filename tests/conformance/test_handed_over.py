@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from detr_conformance.optimized import RTDETRDetectionLoss, get_cdn_group
 from detr_conformance.ports.handed_over import HandedOver
 from detr_conformance.ports.torch_port import TorchPort
+from detr_conformance.ports.ultralytics import UltralyticsPort
 from detr_conformance.power import RULE
-from detr_conformance.properties.judging import judge_on
+from detr_conformance.properties.judging import judge, judge_on
 from detr_conformance.reference import ULTRALYTICS
 
 
@@ -74,3 +76,13 @@ def test_gains_may_be_filled_up(small_case):
     before = dict(small_case.config.loss_gain)
     assert judge_on(small_case, RULE["API-04"], Leaving(fill_up), ULTRALYTICS).verdict == "pass"
     assert small_case.config.loss_gain == before
+
+
+def test_a_generator_that_caps_the_counts_of_its_batch_has_changed_its_input():
+    def capping(batch, classes, queries, embedding, num_dn, *options, **others):
+        batch["gt_groups"][:] = [min(count, num_dn) for count in batch["gt_groups"]]
+        return get_cdn_group(batch, classes, queries, embedding, num_dn, *options, **others)
+
+    outcome = judge(RULE["API-04"], UltralyticsPort(RTDETRDetectionLoss, capping), level="smoke", shrink=False)
+    assert outcome.verdict == "fail"
+    assert outcome.message.startswith("the call changed its input batch['gt_groups']")

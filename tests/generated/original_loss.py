@@ -106,14 +106,10 @@ class RTDETRDetectionLoss(nn.Module):
         use_vfl=False,
         use_uni_match=False,
         uni_match_ind=0,
-        gamma=None,
-        alpha=None,
+        gamma=1.5,
+        alpha=0.25,
     ):
         super().__init__()
-        if gamma is None:
-            gamma = 2.0 if use_vfl else 1.5
-        if alpha is None:
-            alpha = 0.75 if use_vfl else 0.25
         if loss_gain is None:
             loss_gain = {"class": 1, "bbox": 5, "giou": 2}
         self.nc = nc
