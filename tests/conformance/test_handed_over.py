@@ -80,8 +80,9 @@ def test_gains_may_be_filled_up(small_case):
 
 def test_a_generator_that_caps_the_counts_of_its_batch_has_changed_its_input():
     def capping(batch, classes, queries, embedding, num_dn, *options, **others):
+        made = get_cdn_group(batch, classes, queries, embedding, num_dn, *options, **others)
         batch["gt_groups"][:] = [min(count, num_dn) for count in batch["gt_groups"]]
-        return get_cdn_group(batch, classes, queries, embedding, num_dn, *options, **others)
+        return made
 
     outcome = judge(RULE["API-04"], UltralyticsPort(RTDETRDetectionLoss, capping), level="smoke", shrink=False)
     assert outcome.verdict == "fail"
