@@ -21,11 +21,11 @@ Every rule judges every mutant of the bug museum that it can see. A mutant is th
 changed: a real bug of a public implementation, or a mistake that a porter may make. Written by `detr-conformance
 power`, as CONTRIBUTING.md says: run that, do not edit this.
 
-The record of this release tells less than that. Of the museum as it was before its 52 newest mutants, rules of RANK, NUM
-and API were tried on those of their own family, CLASS-19, REG-08 and GRAD-10 to GRAD-12 on those that came with them,
-GRAD-06 to GRAD-09 on those of specs without extra terms, and all of them on whatever no other rule failed. The newest
-rules, CLASS-20, MATCH-22 to -26, NUM-15, NUM-16 and API-12 to -18, were tried on all mutants, the newest mutants on all
-rules, and every kill that is recorded was judged again.
+The record of this release tells less than that. The newest rules (CLASS-20, MATCH-22 to -26, NUM-15, NUM-16 and API-12
+to -18) were tried on all mutants, the 52 newest mutants on all rules, and every recorded kill was judged again. Of the
+museum before, rules of RANK, NUM and API were tried on mutants of their own family, CLASS-19, REG-08 and GRAD-10 to
+GRAD-12 on those that came with them, GRAD-06 to GRAD-09 on those of specs without extra terms, and all of them on
+whatever no other rule failed.
 """
 
 

@@ -19,7 +19,6 @@ class MutatedPort(CorrectPort):
     def __init__(self, name, trees):
         loss, denoising = (module_of(each, trees.get(each) or tree_of(each)) for each in MODULES)
         super().__init__(name, loss.RTDETRDetectionLoss, denoising.get_cdn_group)
-        self.capabilities |= {"defaults"}
 
     def defaults(self, case):
         """What a loss has to which only the choice of the classification loss was passed."""
