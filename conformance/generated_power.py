@@ -19,7 +19,7 @@ original, by more than single precision rounds; only those count. Written by `py
 
 
 PARTIAL = (
-    "**The measurement is not complete**: these are the first of a sample, and what share is killed is not known yet.\n"
+    "**The measurement is not complete**: every third mutant was judged, and of the others those that come first.\n"
 )
 """Stands before the figures until every mutant was judged."""
 
