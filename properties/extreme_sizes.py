@@ -60,10 +60,11 @@ LONG = (
     Extreme(layers=2, queries=3, classes=1203, gt_groups=(2, 1), groups=2),
     Extreme(layers=2, queries=8, classes=3, gt_groups=(1, 301), groups=1),
     Extreme(layers=2, queries=4, classes=3, gt_groups=(2, 0, 3), groups=65),
-    Extreme(layers=3, queries=4, classes=12, gt_groups=(3, 5, 4), groups=3, near=False),
 )
-"""Long along one axis each, just past a number at which code goes wrong. The last has layers, images and groups of one
-number, and as many classes and targets as queries in all: code that guesses which is which guesses wrong."""
+"""Long along one axis each, just past a number at which code goes wrong."""
+EQUAL = Extreme(layers=3, queries=4, classes=12, gt_groups=(3, 5, 4), groups=3, near=False)
+"""As many layers as images and groups, and as many classes and targets as queries in all: code that guesses which is
+which guesses wrong."""
 LARGE = (
     Extreme(layers=7, queries=300, classes=80, gt_groups=(0, 41), groups=5),
     Extreme(
@@ -116,8 +117,8 @@ def _sizes(rule: Rule, level: str) -> Sequence[Extreme]:
         return SMALL
     number = int(rule.id.partition("-")[2])
     if level != "smoke":
-        return (*SMALL, *LONG, *LARGE)
-    long = LONG if number <= PLAIN else LONG[number % THIRDS :: THIRDS]
+        return (*SMALL, *LONG, *LARGE, EQUAL)
+    long = (*LONG, EQUAL) if number <= PLAIN else LONG[number % THIRDS :: THIRDS]
     return (*SMALL, *long, LARGE[number % len(LARGE)])
 
 
@@ -138,7 +139,7 @@ def _without_sizes(request: Request) -> Request:
 def _case(sizes: Extreme, request: Request, domain: Domain, spec: LossSpec, seed: tuple[int, int]) -> LossCase:
     """The case of these sizes; the last one that was tried, where no matching is certain."""
     for attempt in range(TRIES):
-        place = (*SMALL, *LONG, *LARGE).index(sizes)
+        place = (*SMALL, *LONG, *LARGE, EQUAL).index(sizes)
         numbers = Numbers(np.random.default_rng((*seed, place, attempt)), grid=0, special=(), dtype=request.dtype)
         case = _drawn(sizes, place, request, domain, numbers)
         if oracle.matching_is_certain(case, spec):
