@@ -48,6 +48,7 @@ LOSSES = Request(
     extra="never",
     real=False,
     large=False,
+    about_class=True,
 )
 Options = LossConfig | MatcherConfig | GeneratorConfig
 VARIES = {"gamma", "alpha", "loss_gain"}
