@@ -120,6 +120,8 @@ def may_meet(row: Row, no_gamma_of_0: frozenset[str]) -> bool:
         row.get("gamma") == 0.0 and row.get("classification") in no_gamma_of_0,
         row.get("layers") == 1 and row.get("shared", "no") != "no",  # no auxiliary layer has a matching
         row.get("targets") == "none" and row.get("denoising", (0,))[0] > 0,  # no generator makes such queries
+        # Without auxiliary losses `transformers` has no denoising ones either.
+        row.get("aux_loss") is False and row.get("denoising", (0,))[0] > 0,
         row.get("dtype") == "float16" and max(row.get("gains", (1.0,))) > MOST_IN_HALF,
     )
     return not any(refused)
