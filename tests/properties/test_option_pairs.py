@@ -38,8 +38,8 @@ NEVER_TOGETHER = {
     *(("denoising", groups, "aux_loss", False) for groups in DENOISING[:-1]),
     *(("gains", gains, "dtype", "float16") for gains in GAINS[1:]),
 }
-"""One layer has no auxiliary one; no generator makes queries for no target; packages differ in what is left of the losses
-of denoising queries without auxiliary ones; float16 ends at 65504."""
+"""One layer has no auxiliary one; no generator makes queries for no target; packages differ in what is left of
+denoising losses without auxiliary ones; float16 ends at 65504."""
 OF_DEIM = {("classification", "mal", "gamma", 0.0)}
 
 
@@ -70,7 +70,7 @@ def test_only_what_defines_no_loss_together_never_meets(name):
     impossible = NEVER_TOGETHER | (OF_DEIM if name == "deim" else set())
     known = {pair for pair in impossible if pair[1] in factors[pair[0]] and pair[3] in factors[pair[2]]}
     assert missing(factors, rows) == known
-    assert len(rows) <= 40
+    assert len(rows) <= 45
 
 
 def test_a_row_shows_a_pair_only_where_no_other_option_hides_it():
