@@ -179,6 +179,16 @@ class Recorder(ReferencePort):
         self.note(f"mode {mode}", case)
         return super().loss_in_mode(case, mode)
 
+    def loss_built(self, case: LossCase, passing: str) -> LossResult:
+        """Counted by the way to pass options."""
+        self.note(f"loss by {passing}", case)
+        return super().loss_built(case, passing)
+
+    def match_built(self, case: LossCase, passing: str) -> Sequence[Sequence[Matching]]:
+        """Likewise."""
+        self.note(f"matcher by {passing}", case)
+        return super().match_built(case, passing)
+
     def accumulated_gradients(self, case: LossCase, passes: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
         """Counted by the number of backward passes."""
         self.note(f"backward passes: {len(passes)}", case)

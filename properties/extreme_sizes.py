@@ -78,9 +78,9 @@ LARGE = (
 VARIANTS = {"smoke": 1, "standard": 2, "exhaustive": 5}
 """How often each size is drawn, by level."""
 PLAIN = 3
-"""So many rules of a family, the first ones, compare its numbers as they are. The others are about special things."""
+"""So many rules of a family, the first ones, compare its numbers as they are; each of the others is about one thing."""
 THIRDS = 3
-"""At smoke, where the others see every third long case."""
+"""At smoke the others see every third long case."""
 TRIES = 20
 """So often numbers are drawn anew where rounding would decide who is matched."""
 NEAR, SURE = 0.01, 4.0

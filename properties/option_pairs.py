@@ -22,6 +22,7 @@ from detr_conformance.properties.extreme_sizes import with_matched_ones_last
 from detr_conformance.properties.numbers import Numbers
 from detr_conformance.properties.port import options_of
 from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.questions import has_query_groups
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.strategies import Domain, assemble, by_term, denoising_queries
 from detr_conformance.properties.tolerance import rounded
@@ -95,7 +96,7 @@ def factors_of(domain: Domain, judged: PortUnderTest) -> dict[str, tuple[Any, ..
         "gains": domain.gains if "loss_gain" in asked else GAINS,
         "aux_loss": (False, True) if domain.no_aux else (True,),
         "shared": SHARED if domain.uni_match else ("no",),
-        "query_groups": (3, 1) if judged.can("query_groups") and _has_groups(judged.spec) else (1,),
+        "query_groups": (3, 1) if judged.can("query_groups") and has_query_groups(judged.spec) else (1,),
         "layers": tuple(layers),
         "images": IMAGES,
         "queries": QUERIES,
@@ -104,10 +105,6 @@ def factors_of(domain: Domain, judged: PortUnderTest) -> dict[str, tuple[Any, ..
         "denoising": tuple(each for each in DENOISING if _denoises(domain, *each)),
         "dtype": tuple(sorted(judged.port.dtypes)),
     }
-
-
-def _has_groups(spec: LossSpec) -> bool:
-    return spec.query_groups(LossConfig(query_groups=2)) == 2
 
 
 def _denoises(domain: Domain, groups: int, subset: bool) -> bool:

@@ -92,17 +92,19 @@ def _quotient(result: Reals, arithmetic: Arithmetic, a: Operand, b: Operand) -> 
 
 
 def _power(result: Reals, arithmetic: Arithmetic, base: Operand, exponent: Operand) -> Reals:
-    """For a base >= 0 and constant exponents: 0, or between 0 and 1, or one or several from 1 on.
+    """For a base >= 0 and a constant exponent >= 0, or several of at least 1.
 
     The slope is taken where it is steepest within reach.
     """
     power, reach = exponent.value, arithmetic.reach(base.bound)
     least = float(np.min(power))
-    if least == 0.0:
-        return np.zeros(np.shape(result))
     if least >= 1.0:
         slope = scaled(power, (base.value + reach) ** (power - 1.0))
         return scaled(base.bound, slope) + np.abs(result)
+    if np.ndim(power):
+        raise TypeError(f"no rounding rule for several exponents of which the least is {least:g}, expected 1 or more")
+    if least == 0.0:
+        return np.zeros(np.shape(result))
     slope = scaled(power, (base.value / 2.0) ** (power - 1.0))
     jump = (base.value + reach) ** power / (arithmetic.slack * arithmetic.eps)
     near_zero = (base.value <= 2.0 * reach) & (base.bound > 0)

@@ -14,7 +14,7 @@ MODULES = ("original_loss", "original_denoising")
 
 
 class MutatedPort(CorrectPort):
-    """The original with one of its modules replaced; it also tells the defaults of its constructors."""
+    """The original with one of its modules replaced; it also tells probes the defaults of its constructors."""
 
     def __init__(self, name, trees):
         loss, denoising = (module_of(each, trees.get(each) or tree_of(each)) for each in MODULES)

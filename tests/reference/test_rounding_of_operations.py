@@ -116,3 +116,12 @@ def test_random_formulas_in_float32_stay_within_their_bounds(seed):
     got = random_formula(np.random.default_rng(seed), operands)
     assert got.dtype == np.float32
     assert shares(got, expected).max() <= 1
+
+
+def test_several_exponents_have_a_rule_from_one_on():
+    base = track(np.array([0.5, 0.25, 2.0])) * 1.1
+    together = base ** np.array([1.0, 1.5, 3.0])
+    apart = [base[place] ** power for place, power in enumerate((1.0, 1.5, 3.0))]
+    assert together.magnitude.tolist() == [float(each.magnitude) for each in apart]
+    with pytest.raises(TypeError, match=r"several exponents of which the least is 0\.5"):
+        base ** np.array([0.5, 1.5, 3.0])
