@@ -17,7 +17,7 @@ from detr_conformance.reference import Guard
 from detr_conformance.reference.boxes import corners_of_centre_form, giou, iou
 from detr_conformance.reference.classification import sigmoid
 from detr_conformance.reference.keys import TERMS
-from detr_conformance.reference.matcher import Cost, CostTerms, Matcher, softmax_class_cost
+from detr_conformance.reference.matcher import Cost, CostTerms, Matcher, focal_cost_of, softmax_class_cost
 from detr_conformance.reference.options import LossConfig, MatcherConfig
 
 Change = Callable[[Matcher], Matcher]
@@ -120,9 +120,7 @@ def with_log_eps(eps: float) -> Change:
     """So much is added inside the logarithms of the focal cost."""
 
     def cost(_right: Function, logits: Array, classes: Array, config: MatcherConfig) -> Cost:
-        p = sigmoid(logits[:, classes])
-        positive = config.alpha * (1.0 - p) ** config.gamma * -np.log(p + eps)
-        return positive - (1.0 - config.alpha) * p**config.gamma * -np.log(1.0 - p + eps)
+        return focal_cost_of(logits[:, classes], config.alpha, config.gamma, eps)
 
     return _with_class_cost(cost)
 

@@ -76,10 +76,11 @@ def focal_class_cost(
 
     Reference: Zhu et al., Deformable DETR, arXiv 2010.04159, section 5.
     """
-    return _focal_class_cost(logits[:, classes], config.alpha, config.gamma, PROBABILITY_EPS)
+    return focal_cost_of(logits[:, classes], config.alpha, config.gamma, PROBABILITY_EPS)
 
 
-def _focal_class_cost(x: Cost, alpha: float, gamma: float, eps: float) -> Cost:
+def focal_cost_of(x: Cost, alpha: float, gamma: float, eps: float) -> Cost:
+    """The formula of `focal_class_cost` for logits of the targets' classes, with eps inside its logarithms."""
     p = sigmoid(x)
     positive = alpha * (1.0 - p) ** gamma * -np.log(p + eps)
     negative = (1.0 - alpha) * p**gamma * -np.log(1.0 - p + eps)
@@ -90,14 +91,14 @@ def recipe_focal_class_cost(
     logits: Float[np.ndarray, "queries classes"], classes: Integer[np.ndarray, " targets"], config: MatcherConfig
 ) -> Cost:
     """The focal class cost with alpha 0.25 and gamma 2, whatever is asked for."""
-    return _focal_class_cost(logits[:, classes], 0.25, 2.0, PROBABILITY_EPS)
+    return focal_cost_of(logits[:, classes], 0.25, 2.0, PROBABILITY_EPS)
 
 
 def barely_guarded_focal_class_cost(
     logits: Float[np.ndarray, "queries classes"], classes: Integer[np.ndarray, " targets"], config: MatcherConfig
 ) -> Cost:
     """The focal class cost with 1e-12 inside its logarithms."""
-    return _focal_class_cost(logits[:, classes], config.alpha, config.gamma, 1e-12)
+    return focal_cost_of(logits[:, classes], config.alpha, config.gamma, 1e-12)
 
 
 def unguarded_focal_class_cost(

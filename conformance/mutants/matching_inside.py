@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from detr_conformance.mutants.box_costs import corner_distance, in_float16
+from detr_conformance.mutants.half_costs import half_logits
 from detr_conformance.mutants.mutant import Change, Mutant
 from detr_conformance.properties.tolerance import rounded
 from detr_conformance.reference import Guard, replace_in, wrap_in
-from detr_conformance.reference.boxes import corners_of_centre_form, iou
+from detr_conformance.reference.boxes import iou
 from detr_conformance.reference.classification import sigmoid
 from detr_conformance.reference.family import DETR, DFINE, RTDETR
 from detr_conformance.reference.matcher import Cost, Matcher, Matching
@@ -80,7 +82,7 @@ def of_targets_cast_to(dtype: str) -> Change:
 def half_if_predictions_are(right: Callable[..., Cost], logits: np.ndarray, *others: Any) -> Cost:
     """The class cost of float16 predictions in float16."""
     if narrowest_dtype(logits) == "float16":
-        return half_class_cost(right, logits, *others)
+        return half_logits(right, logits, *others)
     return right(logits, *others)
 
 
@@ -88,16 +90,6 @@ def narrowest_dtype(*predictions: np.ndarray) -> str:
     """The dtype that predictions came in: a matcher of the reference is given all of them in float64."""
     fitting = (dtype for dtype in HALF if all(np.array_equal(rounded(each, dtype), each) for each in predictions))
     return next(fitting, "float32")
-
-
-def half_costs(right: Callable[..., Cost], *terms: Any) -> Cost:
-    """The weighted sum is rounded to float16."""
-    return rounded(right(*terms), "float16")
-
-
-def half_class_cost(right: Callable[..., Cost], logits: np.ndarray, *others: Any) -> Cost:
-    """Sigmoids, powers and logarithms in float16."""
-    return np.asarray(right(logits.astype(np.float16), *others)).astype(np.float64)
 
 
 def cut_off_logits(right: Callable[..., Cost], logits: np.ndarray, *others: Any) -> Cost:
@@ -112,12 +104,6 @@ def cut_off_probability(
     p = np.clip(sigmoid(logits[:, classes]), 1e-5, 1.0 - 1e-5)
     positive = config.alpha * (1.0 - p) ** config.gamma * -np.log(p)
     return positive - (1.0 - config.alpha) * p**config.gamma * -np.log(1.0 - p)
-
-
-def corner_distance(pred: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """L1 of left, top, right and bottom."""
-    a, b = corners_of_centre_form(pred), corners_of_centre_form(target)
-    return np.abs(a.low - b.low).sum(axis=-1) + np.abs(a.high - b.high).sum(axis=-1)
 
 
 def gains_of_losses(right: Callable[[LossConfig], MatcherConfig], config: LossConfig) -> MatcherConfig:
@@ -199,7 +185,7 @@ MATCHING_INSIDE_MUTANTS: tuple[Mutant, ...] = (
         story="The class cost inside the loss is computed in float16, where 1e-8 is 0. Right: in float32. Shows where "
         "little decides, and on logits from 8 on.",
         link=FLOAT32,
-        change=with_class_cost(half_class_cost),
+        change=with_class_cost(half_logits),
     ),
     inside_mutant(
         "plausible-inner-matcher-class-cost-in-float16-of-float16",
@@ -228,7 +214,7 @@ MATCHING_INSIDE_MUTANTS: tuple[Mutant, ...] = (
         story="The cost matrix inside the loss is stored in float16. Right: in float32. Shows where two matchings of "
         "several targets cost nearly the same.",
         link=FLOAT32,
-        change=wrapped_inside("total", half_costs),
+        change=wrapped_inside("total", in_float16),
     ),
     inside_mutant(
         "plausible-inner-matcher-logits-cut-off",
