@@ -70,11 +70,15 @@ def first_decision(right: LossSpec, wrong: LossSpec, case: LossCase) -> Divergen
         or _first_event(trace_of(case, right), trace_of(case, wrong), case.dtype)
         or _first_event(trace_of(case, right, True), trace_of(case, wrong, True), case.dtype)
     )
-    if found is None or found.step != SIDE_EFFECTS:
-        return found
-    # Numbers of the spec are handed to its functions as they are.
-    numbers = [path for path in differing(right, wrong) if not callable(value_in(right, path))]
-    return diverging(numbers[0], "", (), found.expected, found.got) if numbers else found
+    if found is None:
+        return None
+    # Numbers of the spec are handed to its functions as they are, and a step that it lacks is not called.
+    for path in differing(right, wrong):
+        is_number = found.step == SIDE_EFFECTS and not callable(value_in(right, path))
+        is_left_out = value_in(wrong, path) is None and found.expected == _called(path)
+        if is_number or is_left_out:
+            return diverging(path, "", (), found.expected, found.got)
+    return found
 
 
 def _first_event(right: Sequence[Event], wrong: Sequence[Event], dtype: str) -> Divergence | None:
@@ -115,7 +119,13 @@ def _other_calls(expected: Event | None, got: Event | None) -> Divergence:
 
 
 def _described(event: Event | None) -> str:
-    return "nothing" if event is None else f"a {type(event).__name__.lower()} of {event.path}"
+    if event is None:
+        return "nothing"
+    return _called(event.path) if isinstance(event, Call) else f"a return of {event.path}"
+
+
+def _called(path: str) -> str:
+    return f"a call of {path}"
 
 
 def _difference(step: str, expected: Numbers, got: Numbers, dtype: str) -> Divergence | None:

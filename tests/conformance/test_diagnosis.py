@@ -66,10 +66,11 @@ HARD_TO_PLACE = [
     "ul-matcher-half-precision",  # exchanges the matcher
     "plausible-noise-without-seed",  # draws right, from something else
     "dfine-ddf-key-missing",  # leaves out what is 0
+    "plausible-matched-without-masks",  # leaves out a step
 ]
 
 
-ON_ONE_BATCH = [mutant for mutant in MUSEUM[::24] if shows_on_one_batch(mutant)]
+ON_ONE_BATCH = [mutant for mutant in MUSEUM[6::48] if shows_on_one_batch(mutant)]
 """Where the numbers part is looked for on one batch."""
 
 
@@ -141,7 +142,7 @@ def part_of_the_museum(request, monkeypatch):
 
 
 @pytest.mark.usefixtures("part_of_the_museum")
-@pytest.mark.parametrize("name", thorough_but(SINGLES[:2], SINGLES))
+@pytest.mark.parametrize("name", thorough_but(SINGLES[1:2], SINGLES))
 def test_a_mutant_is_named(name):
     mutant = MUTANT[name]
     assert [mutant.id] in diagnosis_of(mutant.port(), evidence(mutant))

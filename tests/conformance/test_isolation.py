@@ -17,7 +17,7 @@ from detr_conformance.isolation.workers import MOST_LOST
 
 from . import deadly_ports, dtype_ports, hostile_ports
 
-BETWEEN = ("BOX", "REG", "INV-0", "API")
+BETWEEN = ("BOX", "REG", "INV-0", "API-0")
 """Families whose rules are judged besides those in which something happens."""
 COMMAND = [sys.executable, "-m", "detr_conformance", "check"]
 pytestmark = [

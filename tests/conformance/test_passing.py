@@ -18,6 +18,13 @@ from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.strategies import Domain
 
+from ..thorough import thorough_but
+
+OF_MODES_OR_PASSING = [
+    "plausible-evaluation-without-gains",
+    "plausible-default-loss-varifocal",
+    "plausible-gamma-and-alpha-exchanged",
+]
 OPTIONS = {"cost_gain": {"class": 1.0, "bbox": 5.0, "giou": 2.0}, "use_fl": False, "alpha": 0.25, "gamma": 2.0}
 
 
@@ -146,10 +153,7 @@ def test_the_signatures_are_those_of_the_class_api():
 
 
 @pytest.mark.usefixtures("shapes_unchecked")
-@pytest.mark.parametrize(
-    "name",
-    ["plausible-evaluation-without-gains", "plausible-default-loss-varifocal", "plausible-gamma-and-alpha-exchanged"],
-)
+@pytest.mark.parametrize("name", thorough_but(OF_MODES_OR_PASSING[:1], OF_MODES_OR_PASSING))
 def test_what_shows_in_modes_or_by_passing_alone_is_named(name):
     [mutant] = (each for each in MUSEUM if each.id == name)
     judged = PortUnderTest(mutant.port())
