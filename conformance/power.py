@@ -89,28 +89,43 @@ def recorded() -> Matrix:
     return msgspec.json.decode((files("detr_conformance") / "kills.json").read_bytes(), type=Matrix)
 
 
-def measure(seed: int = 0, jobs: int | None = None, tell: Callable[[str], None] = print) -> Matrix:
+NOTHING = Matrix(version=__version__, seed=0, rules=[], kills={}, sizes={})
+"""Before anything was tried."""
+
+
+def measure(
+    seed: int = 0, jobs: int | None = None, tell: Callable[[str], None] = print, known: Matrix = NOTHING
+) -> Matrix:
     """Try every rule on every mutant that it can see.
 
     Args:
         seed: which cases are drawn.
         jobs: number of processes; by default one for each core.
         tell: is called with a line whenever a rule is done.
+        known: what need not be tried again.
 
     Raises:
         RuntimeError: a mutant gave no answer, which is a defect of the museum.
     """
     with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        kills: dict[str, dict[str, Kill]] = {mutant.id: {} for mutant in MUSEUM}
+        kills = {
+            mutant.id: {rule: kill for rule, kill in known.kills.get(mutant.id, {}).items() if rule in RULE}
+            for mutant in MUSEUM
+        }
         for level in LEVELS[:2]:
-            work = [(rule, names) for rule, names in _left_open(kills, first=level == LEVELS[0])]
+            work = list(untried(known) if level == LEVELS[0] else _left_open(kills))
             trials = pool.map(partial(_trials, level, seed), *zip(*work, strict=True)) if work else ()
             for (rule, names), found in zip(work, trials, strict=True):
                 for name, cases in found.items():
                     kills[name][rule] = Kill(level, cases)
                 tell(f"{rule} at level {level}: fails {len(found)} of {len(names)}")
-        smallest = [(_quickest(name, of_rules), name) for name, of_rules in kills.items() if of_rules]
-        sizes = dict(zip((name for _, name in smallest), pool.map(partial(_smallest, seed), smallest), strict=True))
+        smallest = [
+            (_quickest(name, of_rules), name)
+            for name, of_rules in kills.items()
+            if of_rules and name not in known.sizes
+        ]
+        sizes = {name: size for name, size in known.sizes.items() if name in MUTANT}
+        sizes |= zip((name for _, name in smallest), pool.map(partial(_smallest, seed), smallest), strict=True)
     ordered = {name: dict(sorted(of_rules.items())) for name, of_rules in kills.items()}
     return Matrix(version=__version__, seed=seed, rules=list(RULE), kills=ordered, sizes=sizes)
 
@@ -143,11 +158,17 @@ def _generates(mutant: Mutant) -> bool:
     return any(path.startswith("denoising.generator") for path in mutant.changes())
 
 
-def _left_open(kills: dict[str, dict[str, Kill]], first: bool) -> Iterator[tuple[str, list[str]]]:
-    """Each rule with the mutants to try it on.
+def untried(known: Matrix) -> Iterator[tuple[str, list[str]]]:
+    """Each rule with the mutants that it can see and has not been tried on."""
+    for rule in RULES:
+        seen = [mutant.id for mutant in MUSEUM if can_show(rule, mutant)]
+        names = [name for name in seen if rule.id not in known.rules or name not in known.kills]
+        if names:
+            yield rule.id, names
 
-    First all; then those that no rule of their family has failed, or all where the rule has failed none.
-    """
+
+def _left_open(kills: dict[str, dict[str, Kill]]) -> Iterator[tuple[str, list[str]]]:
+    """Each rule with the mutants that no rule of their family has failed, or all where the rule has failed none."""
     missed = {
         each.id: each.family for each in MUSEUM if each.family not in {RULE[rule].family for rule in kills[each.id]}
     }
@@ -155,7 +176,7 @@ def _left_open(kills: dict[str, dict[str, Kill]], first: bool) -> Iterator[tuple
         seen = [mutant.id for mutant in MUSEUM if can_show(rule, mutant)]
         is_idle = not any(rule.id in kills[name] for name in seen)
         open_to_it = [name for name in seen if not kills[name] or missed.get(name) == rule.family]
-        names = seen if first or is_idle else open_to_it
+        names = seen if is_idle else open_to_it
         if names:
             yield rule.id, names
 

@@ -168,6 +168,9 @@ def denoising_group(answer: Any) -> DenoisingGroup | None:
         num_group=int(_indices("num_group", [answer.num_group])[0]),
         num_split=_indices("num_split", answer.num_split).tolist(),
         mutated=list(map(str, answer.mutated)),
+        embedding_gradient=None
+        if answer.embedding_gradient is None
+        else _axes("embedding_gradient", numbers("embedding_gradient", answer.embedding_gradient), 2),
     )
 
 

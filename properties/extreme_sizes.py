@@ -65,6 +65,8 @@ LONG = (
 EQUAL = Extreme(layers=3, queries=4, classes=12, gt_groups=(3, 5, 4), groups=3, near=False)
 """As many layers as images and groups, and as many classes and targets as queries in all: code that guesses which is
 which guesses wrong."""
+MANY = Extreme(layers=1, queries=330, classes=2, gt_groups=(2, 0, 1, *[1] * 10))
+"""More than 4,096 queries in a batch, as fourteen images of 300 have: code that computes costs in chunks loses some."""
 LARGE = (
     Extreme(layers=7, queries=300, classes=80, gt_groups=(0, 41), groups=5),
     Extreme(
@@ -74,6 +76,8 @@ LARGE = (
     Extreme(layers=2, queries=900, classes=91, gt_groups=(129,), groups=2),
 )
 """Along several: RT-DETR's own sizes, a batch of 17 images, crowded images and DINO's 900 queries."""
+ALL = (*SMALL, *LONG, *LARGE, EQUAL, MANY)
+"""A size that is added comes last: places decide which numbers are drawn."""
 
 VARIANTS = {"smoke": 1, "standard": 2, "exhaustive": 5}
 """How often each size is drawn, by level."""
@@ -117,8 +121,8 @@ def _sizes(rule: Rule, level: str) -> Sequence[Extreme]:
         return SMALL
     number = int(rule.id.partition("-")[2])
     if level != "smoke":
-        return (*SMALL, *LONG, *LARGE, EQUAL)
-    long = (*LONG, EQUAL) if number <= PLAIN else LONG[number % THIRDS :: THIRDS]
+        return ALL
+    long = (*LONG, EQUAL, MANY) if number <= PLAIN else LONG[number % THIRDS :: THIRDS]
     return (*SMALL, *long, LARGE[number % len(LARGE)])
 
 
@@ -139,7 +143,7 @@ def _without_sizes(request: Request) -> Request:
 def _case(sizes: Extreme, request: Request, domain: Domain, spec: LossSpec, seed: tuple[int, int]) -> LossCase:
     """The case of these sizes; the last one that was tried, where no matching is certain."""
     for attempt in range(TRIES):
-        place = (*SMALL, *LONG, *LARGE, EQUAL).index(sizes)
+        place = ALL.index(sizes)
         numbers = Numbers(np.random.default_rng((*seed, place, attempt)), grid=0, special=(), dtype=request.dtype)
         case = _drawn(sizes, place, request, domain, numbers)
         if oracle.matching_is_certain(case, spec):

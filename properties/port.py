@@ -47,12 +47,13 @@ CAPABILITIES = {
     "constructor": "builds its loss by defaults and by position, in the order of a signature: Port.loss_built",
     "matcher_constructor": "builds its matcher likewise: Port.match_built",
     "generator_arguments": "calls its generator of denoising queries likewise: Port.denoising_group_called",
+    "embedding_gradient": "tells which gradient reaches the embedding of classes: DenoisingGroup.embedding_gradient",
 }
 """What a port may declare beyond `loss`, each with its meaning."""
 
 OFFERS = frozenset(
     {"normaliser", "defaults", "point_counts", "weighted_gradients", "modes"}
-    | {"constructor", "matcher_constructor", "generator_arguments"}
+    | {"constructor", "matcher_constructor", "generator_arguments", "embedding_gradient"}
 )
 """Capabilities that no loss of the family has to have: a port that does not declare one lacks nothing."""
 
@@ -102,6 +103,8 @@ class DenoisingGroup:
         num_group: number of groups.
         num_split: number of denoising and of ordinary queries.
         mutated: names of the inputs that the call has changed.
+        embedding_gradient: gradient of the sum of all embedded labels with respect to the embedding of each class; None
+            if the port does not tell.
     """
 
     labels: Float[np.ndarray, "images denoising classes"]
@@ -112,6 +115,7 @@ class DenoisingGroup:
     num_group: int
     num_split: Sequence[int]
     mutated: Sequence[str] = ()
+    embedding_gradient: Float[np.ndarray, "classes classes"] | None = None
 
 
 @runtime_checkable
@@ -226,6 +230,7 @@ MODES = {
     "inference": "nothing is recorded at all, as in torch.inference_mode",
     "evaluation": "the loss object is told that this is no training, as by Module.eval",
     "autocast": "mixed precision, as in torch.autocast with bfloat16; where there is no such thing, as always",
+    "split": "predictions of denoising queries are part of a larger array, as a decoder's output is split",
 }
 """Modes that a loss is called in, each with its meaning."""
 
@@ -247,13 +252,20 @@ Order and defaults are those of a signature that the port copies, as adapters kn
 value. Where its own code demands an argument, or takes it by keyword alone, it has promised neither, and gets it so.
 What published recipes train with is another question, that of `defaults`.
 """
+LATER = "attributes"
+"""The loss is built with other options, and its attributes are set to those of the case before it is called."""
+ATTRIBUTES = ("loss_gain", "aux_loss", "use_uni_match", "uni_match_ind")
+"""Options that the class API says are attributes of a loss; the others are in the parts that it is made of."""
 
 
 class SignedPort(Port, Protocol):
     """A port that declares `constructor`."""
 
     def loss_built(self, case: LossCase, passing: str) -> LossResult:
-        """As `loss`, with options passed in one of the ways of `PASSING`, and denoising queries likewise."""
+        """As `loss`, with options passed in one of the ways of `PASSING`, and denoising queries likewise.
+
+        Or with those of `ATTRIBUTES` set `LATER`, as far as the loss has them; otherwise they are passed by keyword.
+        """
 
 
 class SignedMatchingPort(MatchingPort, Protocol):

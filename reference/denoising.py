@@ -58,6 +58,13 @@ class Layout:
         return (starts[:, None] + np.arange(len(self.chosen[image]))).ravel()
 
 
+def queries_of_each_class(
+    labels: Float[np.ndarray, "images denoising classes"],
+) -> Float[np.ndarray, "classes classes"]:
+    """The embedding of a class is trained by every query that carries it: every number of it has their count."""
+    return np.repeat(labels.sum(axis=(0, 1))[:, None], labels.shape[-1], axis=1)
+
+
 @dataclass(frozen=True)
 class Generator:
     """How denoising queries are made.
@@ -79,6 +86,8 @@ class Generator:
         meta: what the loss needs to know, from the layout and the number of ordinary queries.
         handed_over: the last look at labels, boxes, mask and meta, with the embedding of each class.
         called: the options that it is called with, from those that are meant and how they are passed.
+        embedding_gradient: gradient of the sum of all embedded labels with respect to the embedding of each class, from
+            the labels that unit vectors give.
 
     Reference: Zhang et al., DINO, arXiv 2203.03605, section 3.3 (positives and negatives); Li et al., DN-DETR,
     arXiv 2203.01305, section 4 (noise, groups, attention mask).
@@ -99,6 +108,7 @@ class Generator:
     meta: Callable[[Layout, int], dict[str, Any]]
     handed_over: Callable[..., Generated]
     called: Callable[[GeneratorConfig, str], GeneratorConfig] = as_meant
+    embedding_gradient: Callable[..., Float[np.ndarray, "classes classes"]] = queries_of_each_class
 
     def generate(
         self,

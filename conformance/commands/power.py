@@ -17,6 +17,7 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser("power", help="measure which rules fail which known mistakes", description=ABOUT)
     parser.set_defaults(run=_run)
     parser.add_argument("--seed", type=number, default=0, help="which cases are drawn, any whole number (0)")
+    parser.add_argument("--add", action="store_true", help="keep what is recorded, and try what is new alone")
     parser.add_argument("--jobs", type=number, help="number of processes (one for each core)")
     parser.add_argument("--json", metavar="FILE", help="write the matrix there")
     parser.add_argument("--markdown", metavar="FILE", help="write what it says there, for people")
@@ -28,10 +29,11 @@ def _run(given: argparse.Namespace) -> int:
     for option in ("json", "markdown"):
         refuse_unwritable(getattr(given, option), f"--{option}")
     from detr_conformance import generated_power
-    from detr_conformance.power import measure
+    from detr_conformance.power import NOTHING, measure, recorded
     from detr_conformance.power_text import markdown, shortcomings, summary
 
-    matrix = measure(given.seed, given.jobs, tell=_tell)
+    known = recorded() if given.add else NOTHING
+    matrix = measure(known.seed if given.add else given.seed, given.jobs, _tell, known)
     write(given.json, matrix.to_json(), "--json")
     write(given.markdown, markdown(matrix, generated_power.recorded()), "--markdown")
     found = shortcomings(matrix)

@@ -21,7 +21,7 @@ from detr_conformance.properties.default_options import (
     matchers_but_for_one_option,
 )
 from detr_conformance.properties.global_state import set_by
-from detr_conformance.properties.port import MODES, PASSING, DenoisingGroup, Matching
+from detr_conformance.properties.port import LATER, MODES, PASSING, DenoisingGroup, Matching
 from detr_conformance.properties.port_under_test import PortUnderTest, ReturnedLosses
 from detr_conformance.properties.questions import has_query_groups
 from detr_conformance.properties.rules.generated import first_difference
@@ -217,7 +217,7 @@ def _calls(asked: PortUnderTest, judged: PortUnderTest, case: LossCase, way: Way
     if way == "in modes":
         return [asked.loss_in_mode(each, mode) for mode, each in _in_modes(judged, case)]
     if way == "as passed":
-        return [asked.loss_built(each, passing) for each in _as_passed(judged, case) for passing in PASSING]
+        return [asked.loss_built(each, passing) for each in _as_passed(judged, case) for passing in (*PASSING, LATER)]
     return asked.losses_in_turn(_in_turn(judged, case)) if way == "in turn" else [asked.loss(case)]
 
 
@@ -347,6 +347,17 @@ def _add_group(judged: PortUnderTest, case: LossCase, numbers: dict[str, np.ndar
         facts["denoising slots"] = _lists(group.pos_idx)
         if group.gt_idx is not None:  # older generators do not say
             facts["denoised targets"] = _lists(group.gt_idx)
+        if judged.can("embedding_gradient"):
+            facts["embedding trained"] = _trained(group)
+
+
+def _trained(group: DenoisingGroup) -> list[list[float]] | None:
+    """The gradient of the embedding as a share of what it should be, whatever labels were drawn."""
+    if group.embedding_gradient is None:
+        return None
+    queries = np.maximum(group.labels.sum(axis=(0, 1)), 1.0)
+    shares: list[list[float]] = (group.embedding_gradient / queries[:, None]).tolist()
+    return shares
 
 
 def _as_logits(boxes: Float[np.ndarray, "images denoising 4"]) -> Float[Tracked, "images denoising 4"]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from detr_conformance.mutants.changes import wrapped
 from detr_conformance.mutants.mutant import Change, Mutant
+from detr_conformance.properties.port import LATER
 from detr_conformance.reference.options import GeneratorConfig, LossConfig, MatcherConfig
 
 Options = LossConfig | MatcherConfig | GeneratorConfig
@@ -17,6 +18,7 @@ LOSS, MATCHER, GENERATOR = "built", "matcher.built", "denoising.generator.called
 SIGNATURE = "loss specification: DETRLoss(nc, loss_gain, aux_loss, use_fl, use_vfl, …, gamma, alpha), with its defaults"
 OF_MATCHER = "loss specification: HungarianMatcher(cost_gain, use_fl, with_mask, num_sample_points, alpha, gamma)"
 OF_GENERATOR = "loss specification: get_cdn_group(…, num_dn, cls_noise_ratio, box_noise_scale, training)"
+ATTRIBUTES_OF_A_LOSS = "loss specification: loss_gain, aux_loss and use_uni_match are attributes of a loss"
 GAINS = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
 
 
@@ -41,6 +43,16 @@ def exchanged(path: str, one: str, other: str) -> Change:
         return _changed(options, **{one: getattr(options, other), other: getattr(options, one)})
 
     return wrapped(path, built)
+
+
+def changed_later(**before: Any) -> Change:
+    """Options that a loss was built with, and keeps."""
+
+    def built(as_meant: Callable[..., Options], options: Options, passing: str) -> Options:
+        options = as_meant(options, passing)
+        return _changed(options, **before) if passing == LATER else options
+
+    return wrapped(LOSS, built)
 
 
 def _changed(options: Options, **changes: Any) -> Options:  # of any option
@@ -164,5 +176,29 @@ CONSTRUCTOR_MUTANTS: tuple[Mutant, ...] = (
         "position, as Ultralytics' head makes it.",
         OF_GENERATOR,
         exchanged(GENERATOR, "cls_noise_ratio", "box_noise_scale"),
+    ),
+    Mutant(
+        "plausible-gains-kept-from-the-constructor",
+        "API",
+        "The gains are multiplied into the terms when the loss is built, and loss_gain is a record of them. Right: it "
+        "is read at every call. Shows where it is changed later.",
+        ATTRIBUTES_OF_A_LOSS,
+        changed_later(loss_gain={"class": 2.0, "bbox": 10.0, "giou": 4.0}),
+    ),
+    Mutant(
+        "plausible-auxiliary-kept-from-the-constructor",
+        "API",
+        "Which losses there are is decided when the loss is built. Right: aux_loss is read at every call. Shows where "
+        "it is changed later.",
+        ATTRIBUTES_OF_A_LOSS,
+        changed_later(aux_loss=False),
+    ),
+    Mutant(
+        "plausible-shared-matching-kept-from-the-constructor",
+        "API",
+        "Whether auxiliary layers share a matching is decided when the loss is built. Right: use_uni_match is read at "
+        "every call. Shows where it is changed later.",
+        ATTRIBUTES_OF_A_LOSS,
+        changed_later(use_uni_match=False),
     ),
 )

@@ -69,6 +69,14 @@ def dummy_without_targets(spec: LossSpec) -> LossSpec:
 
 GENERATOR = "loss specification, get_cdn_group"
 
+EMBEDDING = "Li et al., DN-DETR, arXiv 2203.01305, section 4: the label embedding is learned"
+
+
+def of_first_query(right: Callable[..., np.ndarray], labels: np.ndarray) -> np.ndarray:
+    """The gradient from the first denoising query of each image alone."""
+    return right(labels[:, :1])
+
+
 GENERATOR_MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "ul-cdn-over-budget",
@@ -139,5 +147,21 @@ GENERATOR_MUTANTS: tuple[Mutant, ...] = (
         "different seeds.",
         GENERATOR,
         generating("randomness", lambda right, _rng: right(np.random.default_rng(0))),
+    ),
+    Mutant(
+        "plausible-label-embedding-detached",
+        "DN",
+        "The embedding of labels is looked up where no gradients are recorded. Right: denoising queries train it. "
+        "Shows in its gradient.",
+        EMBEDDING,
+        generating("embedding_gradient", lambda _right, labels: np.zeros((labels.shape[-1],) * 2)),
+    ),
+    Mutant(
+        "plausible-label-embedding-of-one-query",
+        "DN",
+        "A query is embedded, and copied without its gradient to all others of its class. Right: each of them trains "
+        "the embedding. Shows with two queries of a class.",
+        EMBEDDING,
+        generating("embedding_gradient", of_first_query),
     ),
 )

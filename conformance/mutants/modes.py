@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from detr_conformance.mutants.changes import wrapped
 from detr_conformance.mutants.half_costs import half_pixels
 from detr_conformance.mutants.mutant import Change, Mutant
+from detr_conformance.mutants.state import Asked, MoreEffects, leaving
 from detr_conformance.properties.tolerance import rounded
-from detr_conformance.reference import LossSpec, replace_in
+from detr_conformance.reference import Inputs, LossConfig, LossSpec, replace_in
 from detr_conformance.reference.classification import sigmoid
 from detr_conformance.reference.layers import no_layer
 from detr_conformance.reference.rounding import plain
@@ -62,6 +65,24 @@ def logarithms_of_probabilities(spec: LossSpec) -> LossSpec:
     for name in spec.class_terms:
         spec = replace_in(spec, f"class_terms.{name}.entropy", of_probabilities)
     return spec
+
+
+@dataclass
+class RowAfterRow(MoreEffects):
+    """Predictions of denoising queries are read as if the rows of an array lay one after the other."""
+
+    def ask(self, spec: LossSpec, config: LossConfig, inputs: Inputs) -> Asked:
+        """The first row again for the second, and so on, as they lie in one with twice as many queries."""
+        dn = inputs.denoising
+        if dn is None:
+            return spec, config, inputs
+        misread = replace(dn, boxes=_misread(dn.boxes), logits=_misread(dn.logits))
+        return spec, config, replace(inputs, denoising=misread)
+
+
+def _misread(queries: Float[np.ndarray, "layers images denoising numbers"]) -> Float[np.ndarray, "..."]:
+    rows = queries.reshape(-1, *queries.shape[2:])
+    return rows[np.arange(len(rows)) // 2].reshape(queries.shape)
 
 
 AUTOCAST = ("autocast",)
@@ -122,5 +143,21 @@ MODE_MUTANTS: tuple[Mutant, ...] = (
         only_in(
             AUTOCAST, wrapped("returned", lambda _right, _key, value, _dtype: (rounded(value, "float16"), "float16"))
         ),
+    ),
+    Mutant(
+        "plausible-split-read-row-after-row",
+        "API",
+        "A kernel takes predictions of denoising queries for arrays whose rows lie one after the other. Right: they "
+        "may be a part of a larger one. Shows where a decoder's output is split.",
+        SAME,
+        only_in(("split",), leaving(RowAfterRow)),
+    ),
+    Mutant(
+        "plausible-split-without-denoising",
+        "API",
+        "What is no array of its own is passed over, and no denoising query has a target. Right: the same losses. "
+        "Shows where a decoder's output is split.",
+        SAME,
+        only_in(("split",), none_reconstructed),
     ),
 )

@@ -21,7 +21,7 @@ Chosen = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Which pairs of an image there are, from their queries and their targets, counted within the image."""
 
 ANY_SIZE = "loss specification, arguments: any number of layers, images, queries, classes, targets and groups"
-BYTE = 256
+BYTE, CHUNK = 256, 4096
 
 
 def only(chosen: Chosen) -> Change:
@@ -46,6 +46,13 @@ def sixteen_images(right: Batch, *args: Any) -> list[Matching]:
         (queries[: len(queries) * (image < 16)], own[: len(own) * (image < 16)])
         for image, (queries, own) in enumerate(right(*args))
     ]
+
+
+def one_chunk(right: Batch, *args: Any) -> list[Matching]:
+    """Queries of the batch beyond the 4,096th have no pairs."""
+    per_image = args[2].shape[1]
+    kept = [(queries + image * per_image < CHUNK, (queries, own)) for image, (queries, own) in enumerate(right(*args))]
+    return [(queries[each], own[each]) for each, (queries, own) in kept]
 
 
 def query_in_a_byte(right: Batch, *args: Any) -> list[Matching]:
@@ -122,6 +129,14 @@ SIZE_MUTANTS: tuple[Mutant, ...] = (
         "Images beyond the sixteenth of a batch are not matched. Right: all. Shows with 17 images.",
         ANY_SIZE,
         wrapped("matcher.batch", sixteen_images),
+    ),
+    Mutant(
+        "plausible-one-chunk-of-costs",
+        "MATCH",
+        "Costs are computed for 4,096 queries at a time, and nobody asks for the second time. Right: for all queries "
+        "of the batch. Shows with fourteen images of 300 queries.",
+        ANY_SIZE,
+        wrapped("matcher.batch", one_chunk),
     ),
     Mutant(
         "plausible-hundred-targets",

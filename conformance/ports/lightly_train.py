@@ -118,7 +118,9 @@ class LightlyDFINEPort(LightlyRTDETRPort):
 
     name = "lightly-dfine"
     profile = LIGHTLY_DFINE
-    capabilities = LightlyRTDETRPort.capabilities - {"focal", "no_aux", "denoising_group"} | {"distributions"}
+    capabilities = LightlyRTDETRPort.capabilities - {"focal", "no_aux", "denoising_group", "embedding_gradient"} | {
+        "distributions"
+    }
     dtypes = frozenset({"float32"})  # its loss on distributions fails on float64
     names = Names(encoders="enc_aux_outputs")
     criterion = DFINECriterion

@@ -149,6 +149,7 @@ class ReferencePort:
             meta["dn_gt_idx"],
             meta["dn_num_group"],
             meta["dn_num_split"],
+            embedding_gradient=generator.embedding_gradient(labels),
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from detr_conformance.ports.torch_port import embedding_gradient
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import DenoisingGroup
 
@@ -22,6 +23,7 @@ CAPABILITIES = frozenset(
         "matcher_options",
         "denoising_indices",
         "denoising_group",
+        "embedding_gradient",
     }
 )
 # Half precision runs under autocast only: torch.cdist has no CPU kernel for it.
@@ -45,18 +47,19 @@ def denoising_group(
         return None
     torch.manual_seed(generator.seed)
     embedding = torch.nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]  # torch does not type it
-        torch.cat([torch.eye(nc), torch.zeros(1, nc)]), padding_idx=nc
+        torch.cat([torch.eye(nc), torch.zeros(1, nc)]), freeze=False, padding_idx=nc
     )
     noise = {"label_noise_ratio": generator.cls_noise_ratio, "box_noise_scale": generator.box_noise_scale}
     labels, boxes, mask, meta = generate(targets, nc, case.queries, embedding, **{number: generator.num_dn}, **noise)
     if meta is None:
         return None
     return DenoisingGroup(
-        labels=labels.numpy(),
+        labels=labels.detach().numpy(),
         boxes=boxes.numpy(),
         blocked=(mask != 0).numpy(),
         pos_idx=[np.asarray(each) for each in meta["dn_positive_idx"]],
         gt_idx=None,
         num_group=meta["dn_num_group"],
         num_split=list(meta["dn_num_split"]),
+        embedding_gradient=embedding_gradient(labels, embedding.weight)[:nc],
     )

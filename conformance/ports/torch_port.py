@@ -55,10 +55,19 @@ class CaseTensors:
         return tensors | {f"dn_gt_idx[{image}]": each for image, each in enumerate(self.gt_idx)}
 
 
-def tensors_of(case: LossCase, device: str = "cpu", differentiable: bool = True) -> CaseTensors:
-    """Fresh tensors with the numbers of the case; predictions ask for gradients where they are differentiable."""
+def tensors_of(case: LossCase, device: str = "cpu", differentiable: bool = True, split: bool = False) -> CaseTensors:
+    """Fresh tensors with the numbers of the case.
+
+    Args:
+        case: the case.
+        device: where they lie.
+        differentiable: predictions ask for gradients.
+        split: predictions of denoising queries are views of larger tensors.
+    """
     predicted, denoising = case.predictions(), case.denoising
     predictions = {name: float_tensor(each, case.dtype, device) for name, each in predicted.items()}
+    if split:
+        predictions |= {name: _first_half(each) for name, each in predictions.items() if name.startswith("dn_")}
     others = {name: each for name, each in case.float_arrays().items() if name not in (*predicted, "gt_bboxes")}
     return CaseTensors(
         predictions={name: each.requires_grad_(differentiable) for name, each in predictions.items()},
@@ -69,6 +78,11 @@ def tensors_of(case: LossCase, device: str = "cpu", differentiable: bool = True)
         gt_idx=() if denoising is None else index_tensors(denoising.gt_idx, device),
         constants={name: float_tensor(each, case.target_dtype, device) for name, each in others.items()},
     )
+
+
+def _first_half(queries: torch.Tensor) -> torch.Tensor:
+    """A view with the same numbers of a tensor with twice as many queries, which is what comes of torch.split."""
+    return torch.cat([queries, queries], dim=2)[:, :, : queries.shape[2]]
 
 
 def float_tensor(array: np.ndarray, dtype: str, device: str = "cpu") -> torch.Tensor:
@@ -147,8 +161,11 @@ class TorchPort(ABC):
             if callable(getattr(loss, "eval", None)):
                 loss.eval()
             return self._result(loss, case)
+        if mode == "split":
+            return self._result(loss, case, tensors=tensors_of(case, self.device, split=True))
         with self._surroundings(mode):
-            return self._result(loss, case, differentiable=mode == "autocast")
+            tensors = tensors_of(case, self.device, differentiable=mode == "autocast")
+            return self._result(loss, case, tensors=tensors)
 
     def _surroundings(self, mode: str) -> AbstractContextManager[object]:
         if mode == "autocast":
@@ -175,9 +192,9 @@ class TorchPort(ABC):
         loss: Any,
         case: LossCase,
         call: Callable[..., Mapping[str, torch.Tensor]] | None = None,
-        differentiable: bool = True,
+        tensors: CaseTensors | None = None,
     ) -> LossResult:
-        tensors = tensors_of(case, self.device, differentiable)
+        tensors = tensors or tensors_of(case, self.device)
         changed = watched(tensors)
         with one_thread():
             losses = dict((call or self.call)(loss, case, tensors))
@@ -210,6 +227,14 @@ def _gradients(loss: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> Mappin
             loss.sum(), list(inputs.values()), retain_graph=True, allow_unused=True
         )
     return {name: _array(each) for name, each in zip(inputs, gradients, strict=True) if each is not None}
+
+
+def embedding_gradient(labels: torch.Tensor, embedding: torch.Tensor) -> np.ndarray:
+    """Gradient of the sum of embedded labels with respect to the embedding, zeros where they are not connected."""
+    if not labels.requires_grad:
+        return np.zeros(embedding.shape)
+    gradients: Sequence[torch.Tensor | None] = torch.autograd.grad(labels.sum(), [embedding], allow_unused=True)
+    return _array(embedding.new_zeros(embedding.shape) if gradients[0] is None else gradients[0])
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

@@ -12,9 +12,17 @@ import numpy as np
 import torch
 
 from detr_conformance.ports import ultralytics_signatures as signatures
-from detr_conformance.ports.torch_port import CaseTensors, TorchPort, arrays_of, one_thread, tensors_of, watched
+from detr_conformance.ports.torch_port import (
+    CaseTensors,
+    TorchPort,
+    arrays_of,
+    embedding_gradient,
+    one_thread,
+    tensors_of,
+    watched,
+)
 from detr_conformance.properties.case import LossCase, MatcherConfig
-from detr_conformance.properties.port import DenoisingGroup, LossResult, Matching
+from detr_conformance.properties.port import ATTRIBUTES, LATER, DenoisingGroup, LossResult, Matching
 from detr_conformance.reference import LossSpec
 
 ALWAYS = frozenset(
@@ -64,7 +72,7 @@ class UltralyticsPort(TorchPort):
         if not self.counts_targets:
             capabilities.add("denoising_subset")
         if denoising is not None:
-            capabilities |= {"denoising_group", "generator_arguments"}
+            capabilities |= {"denoising_group", "generator_arguments", "embedding_gradient"}
         if type(self).build is UltralyticsPort.build:  # who builds in another way has another signature
             capabilities.add("constructor")
         self.capabilities = frozenset(capabilities)
@@ -88,9 +96,23 @@ class UltralyticsPort(TorchPort):
         return self.loss_class(**_options(case))
 
     def loss_built(self, case: LossCase, passing: str) -> LossResult:
-        """The loss built, and called on denoising queries, in one of the ways of `properties.port.PASSING`."""
+        """The loss built, and called on denoising queries, in one of the ways of `properties.port.PASSING`.
+
+        Or built otherwise, and then changed.
+        """
+        if passing == LATER:
+            return self._result(self._changed_after_building(_options(case)), case)
         loss = signatures.called(self.loss_class, signatures.LOSS, _options(case), passing)
         return self._result(loss, case, _called_by_position if passing == "positions" else None)
+
+    def _changed_after_building(self, options: Mapping[str, Any]) -> Any:
+        """A loss that was built with other options, as far as it has attributes that say so."""
+        sample = self.loss_class(**options)
+        own = {name: options[name] for name in ATTRIBUTES if hasattr(sample, name)}
+        loss = self.loss_class(**{**options, **{name: _another(each) for name, each in own.items()}})
+        for name, value in own.items():
+            setattr(loss, name, value)
+        return loss
 
     def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
         """Call the loss as Ultralytics' trainer does."""
@@ -145,7 +167,7 @@ class UltralyticsPort(TorchPort):
         assert self.denoising is not None  # noqa: S101  # otherwise the capability is not declared
         options = asdict(case.generator)
         _seed_everything(options.pop("seed"), self.device)
-        embedding = torch.eye(case.config.nc, device=self.device)
+        embedding = torch.eye(case.config.nc, device=self.device, requires_grad=True)
         tensors = tensors_of(case, self.device)
         first = (tensors.handed_over.watch("batch", _batch(case, tensors)), case.config.nc, case.queries, embedding)
         changed = watched(tensors)
@@ -153,7 +175,7 @@ class UltralyticsPort(TorchPort):
         if meta is None:
             return None
         return DenoisingGroup(
-            labels=labels.cpu().numpy(),
+            labels=labels.detach().cpu().numpy(),
             boxes=boxes.cpu().numpy(),
             blocked=blocked.cpu().numpy(),
             pos_idx=_arrays(meta["dn_pos_idx"]),
@@ -161,6 +183,7 @@ class UltralyticsPort(TorchPort):
             num_group=meta["dn_num_group"],
             num_split=list(meta["dn_num_split"]),
             mutated=changed(),
+            embedding_gradient=embedding_gradient(labels, embedding),
         )
 
 
@@ -177,6 +200,13 @@ def _seed_everything(seed: int, device: str) -> None:
 def _options(case: LossCase) -> dict[str, Any]:
     """Every option of Ultralytics' constructor."""
     return {name: each for name, each in asdict(case.config).items() if name not in NOT_THEIRS}
+
+
+def _another(option: Any) -> Any:
+    """Another value of an option of a loss: other gains, a switch the other way, another layer."""
+    if isinstance(option, Mapping):
+        return {term: 2.0 * gain for term, gain in option.items()}
+    return not option if isinstance(option, bool) else 1 - min(option, 1)
 
 
 def _given(case: LossCase, tensors: CaseTensors) -> tuple[Any, ...]:

@@ -26,7 +26,7 @@ from detr_conformance.properties.default_options import (
     losses_with_layers_otherwise,
     matchers_but_for_one_option,
 )
-from detr_conformance.properties.port import PASSING
+from detr_conformance.properties.port import LATER, PASSING
 from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
@@ -140,6 +140,21 @@ def arguments_of_a_generator(port: PortUnderTest, case: LossCase) -> None:
             _assert_same_group(port, each, passing)
 
 
+@rule(
+    "API-20",
+    source="loss specification: loss_gain, aux_loss, use_uni_match and uni_match_ind are attributes of a loss",
+    request=LOSSES,
+    needs={"constructor"},
+    varies={"loss_gain"},
+    should="recipes pass options to the constructor",
+)
+def options_set_later(port: PortUnderTest, case: LossCase) -> None:
+    """A loss whose gains, auxiliary losses or shared matching are changed by its attributes after it was built returns
+    what it does if they are passed. A change without effect looks like one that does not help."""
+    for each in (case, *losses_with_layers_otherwise(port, case.change(denoising=None), shared=0)):
+        _assert_same_losses(port, each, LATER)
+
+
 def _assert_same_losses(port: PortUnderTest, case: LossCase, passing: str) -> None:
     __tracebackhide__ = True
     usual, returned = port.loss(case), port.loss_built(case, passing)
@@ -187,5 +202,9 @@ def _said(options: Options, defaults: Options, passing: str) -> str:
     """How options were passed."""
     own, usual = asdict(options), asdict(defaults)
     given = ", ".join(f"{name}={own[name]!r}" for name in own if own[name] != usual[name])
-    how = {"defaults": "without what is at its default", "positions": "by position"}[passing]
+    how = {
+        "defaults": "without what is at its default",
+        "positions": "by position",
+        LATER: "otherwise and changed by its attributes",
+    }[passing]
     return f"{how}{f', with {given}' if given else ''}"

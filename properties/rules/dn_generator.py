@@ -122,3 +122,24 @@ def padding(port: PortUnderTest, case: LossCase) -> None:
         boxes = np.delete(np.asarray(made.group.boxes[image]), filled, axis=0)
         off = float(np.abs(boxes - value).max(initial=0.0))
         assert off <= 1e-4 * abs(value), f"image {image}: a box in a padding slot is {off:.3g} away from {value:.6g}"
+
+
+@rule(
+    "DN-27",
+    source=f"{DN_DETR}, section 4, label embedding: it is learned",
+    request=replace(REQUEST, cheap=False),
+    needs=NEEDS | {"embedding_gradient"},
+)
+def gradient_of_the_embedding(port: PortUnderTest, case: LossCase) -> None:
+    """Every denoising query passes its gradient on to the embedding of its class, positives, negatives and replaced
+    labels alike: nothing else trains that embedding."""
+    made = generate(port, case)
+    gradient, size = made.group.embedding_gradient, (case.config.nc,) * 2
+    assert gradient is not None, "embedding_gradient is None, although the port declares it"
+    assert gradient.shape == size, f"the gradient of the embedding has shape {gradient.shape}, expected {size}"
+    wanted = np.asarray(made.group.labels).sum(axis=(0, 1))
+    wrong = np.argwhere(gradient != wanted[:, None])
+    assert not len(wrong), (
+        f"the embedding of class {wrong[0][0]} gets the gradient {gradient[tuple(wrong[0])]:.9g} where each of its "
+        f"queries has a gradient of 1, expected {wanted[wrong[0][0]]:.9g}, one for each query of that class"
+    )

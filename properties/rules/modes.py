@@ -91,6 +91,18 @@ def losses_in_mixed_precision(port: PortUnderTest, case: LossCase) -> None:
         port.compare(f"{key} in mixed precision", returned.value(key), loss.value, "bfloat16")
 
 
+@rule(
+    "API-19",
+    source="torch.split of what a decoder returns: denoising queries first, the others after them",
+    request=replace(ANY, images=(2, 4), denoising="always"),
+    needs=NEEDS,
+)
+def denoising_queries_as_part_of_an_array(port: PortUnderTest, case: LossCase) -> None:
+    """Predictions of denoising queries that are a part of a larger array, whose rows do not lie one after the other,
+    have the losses that they have by themselves."""
+    _assert_as_always(port, case, "split")
+
+
 def _with_a_certain_background(case: LossCase) -> LossCase:
     """The last query takes the last class, which no target has, for so probable that bfloat16 has 1 for it."""
     logits = case.pred_scores.copy()

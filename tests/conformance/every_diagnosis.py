@@ -66,6 +66,7 @@ NEVER_SHOWN = (
     "built",
     "matcher.built",
     "denoising.generator.called",
+    "denoising.generator.embedding_gradient",
 )
 """What no loss of a single batch computes, built with options by keyword."""
 

@@ -77,6 +77,34 @@ class HandsOn(RTDETRDetectionLoss):
         super().__init__(*args, **kwargs)
 
 
+class KeepsGains(RTDETRDetectionLoss):
+    """Has its gains as an attribute, and reads others."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.kept = dict(self.loss_gain)
+
+    def forward(self, *args, **kwargs):
+        asked, self.loss_gain = self.loss_gain, self.kept
+        losses = super().forward(*args, **kwargs)
+        self.loss_gain = asked
+        return losses
+
+
+class NothingToSet:
+    """A loss that shows none of its options."""
+
+    def __init__(self, **options):
+        self._loss = RTDETRDetectionLoss(**options)
+
+    def __call__(self, *args, **kwargs):
+        return self._loss(*args, **kwargs)
+
+
+def detached(batch, nc, queries, embedding, *args, **kwargs):
+    return get_cdn_group(batch, nc, queries, embedding.detach(), *args, **kwargs)
+
+
 def always_training(*args, training=True, **kwargs):
     return get_cdn_group(*args, training=training, **kwargs)
 
@@ -99,6 +127,20 @@ def test_another_signature_fails(loss_class, rule):
 @pytest.mark.parametrize("loss_class", [RTDETRDetectionLoss, KeywordsOnly, HandsOn])
 def test_what_has_promised_nothing_is_not_accused(loss_class):
     assert verdicts(loss_class, "API-13", "API-14", "API-15", "API-16") == ["pass"] * 4
+
+
+def test_an_attribute_without_effect_fails():
+    assert verdicts(KeepsGains, "API-20", "API-13", "API-14") == ["fail", "pass", "pass"]
+
+
+@pytest.mark.parametrize("loss_class", [RTDETRDetectionLoss, NothingToSet])
+def test_attributes_that_do_what_they_say_or_are_not_there_are_not_accused(loss_class):
+    assert verdicts(loss_class, "API-20") == ["pass"]
+
+
+@pytest.mark.parametrize(("generate", "verdict"), [(get_cdn_group, "pass"), (detached, "fail")])
+def test_an_embedding_that_denoising_queries_do_not_train_fails(generate, verdict):
+    assert verdicts(RTDETRDetectionLoss, "DN-27", "DN-13", generate=generate) == [verdict, "pass"]
 
 
 def test_a_generator_that_makes_queries_in_validation_fails():

@@ -10,7 +10,19 @@ import pytest
 from detr_conformance import generated_power
 from detr_conformance.cli import main
 from detr_conformance.mutants import MUSEUM
-from detr_conformance.power import LEVELS, MUTANT, RULE, Kill, Matrix, Size, can_show, recorded, replay, witnesses
+from detr_conformance.power import (
+    LEVELS,
+    MUTANT,
+    RULE,
+    Kill,
+    Matrix,
+    Size,
+    can_show,
+    recorded,
+    replay,
+    untried,
+    witnesses,
+)
 from detr_conformance.power_text import markdown, shortcomings
 from detr_conformance.properties.judging import judge
 from detr_conformance.properties.rules import RULES
@@ -87,6 +99,19 @@ def made_up(**changes):
     kills = {name: {rule: Kill("smoke", 1) for rule in RULE} for name in MUTANT}
     sizes = dict.fromkeys(MUTANT, Size(1, 2, 3))
     return Matrix(**{"version": "0", "seed": 0, "rules": list(RULE), "kills": kills, "sizes": sizes} | changes)
+
+
+def test_what_is_recorded_is_not_tried_again():
+    assert list(untried(MATRIX)) == []
+    without_rule = msgspec.structs.replace(MATRIX, rules=MATRIX.rules[1:])
+    [(rule, names)] = untried(without_rule)
+    assert rule == MATRIX.rules[0]
+    assert set(names) == {each.id for each in MUSEUM if can_show(RULE[rule], each)}
+    new = MUSEUM[0].id
+    without_mutant = msgspec.structs.replace(
+        MATRIX, kills={name: MATRIX.kills[name] for name in MATRIX.kills if name != new}
+    )
+    assert dict(untried(without_mutant)) == {rule.id: [new] for rule in RULES if can_show(rule, MUTANT[new])}
 
 
 def test_all_can_be_well():

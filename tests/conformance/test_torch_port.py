@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -159,6 +160,34 @@ def in_place(name: str, change: Callable[[torch.Tensor], object]) -> Callable[[C
         return torch.ones(())
 
     return make
+
+
+def test_denoising_queries_that_are_split_off_hold_the_same_numbers_and_are_differentiable():
+    one = case_of()
+    boxes, scores = (np.tile(each, (2, 1, 1, 1)) for each in (one.denoising.bboxes, one.denoising.scores))
+    case = one.change(denoising=replace(one.denoising, bboxes=boxes, scores=scores))
+    whole, split = (tensors_of(case, split=each).predictions for each in (False, True))
+    assert {name for name, each in split.items() if not each.is_contiguous()} == {"dn_bboxes", "dn_scores"}
+    assert all(torch.equal(whole[name], split[name]) and split[name].is_leaf for name in whole)
+
+
+class WantsRows(TinyPort):
+    """Reads denoising queries as a row of boxes, which needs them to lie one after the other."""
+
+    capabilities = TinyPort.capabilities | {"denoising"}
+
+    def call(self, loss, case, tensors):
+        if case.denoising is not None:
+            tensors.predictions["dn_bboxes"].view(-1, 4)
+        return super().call(loss, case, tensors)
+
+
+def test_a_port_that_raises_on_what_was_split_is_an_error_there_alone():
+    rules = {rule.id: rule for rule in RULES}
+    found = {each: judge(rules[each], WantsRows(), level="smoke", shrink=False) for each in ("API-10", "API-19")}
+    assert found["API-19"].verdict == "error"
+    assert "view size is not compatible" in found["API-19"].message
+    assert found["API-10"].verdict == "fail"  # it ignores denoising queries, whatever they lie in
 
 
 @pytest.mark.parametrize("name", list(tensors_of(case_of()).named()))

@@ -143,6 +143,7 @@ ANSWERS = {
     "labels of one axis": group(labels=np.zeros(3)),
     "boxes of three numbers": group(boxes=np.zeros((1, 2, 3))),
     "a mask of zeros and ones": group(blocked=np.zeros((3, 3))),
+    "a gradient of the embedding without axes": group(embedding_gradient=np.zeros(())),
     "a mask that is not square": group(blocked=np.zeros((3, 2), dtype=bool)),
     "no positive slots": group(pos_idx=None),
     "positive slots between numbers": group(pos_idx=[np.array([0.5])]),
