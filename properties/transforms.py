@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from detr_conformance.properties.case import Denoising, Distributions, LossCase, Masks
+from detr_conformance.properties.case import PREDICTED, Denoising, Distributions, LossCase, Masks
 from detr_conformance.properties.tolerance import rounded
 
 GRID = 2.0**-10
@@ -33,15 +33,17 @@ def rotate_images(case: LossCase) -> LossCase:
 
 
 def in_bfloat16(case: LossCase) -> LossCase:
-    """The case with predictions rounded to bfloat16, without denoising queries."""
-    boxes, logits = (rounded(each, "bfloat16") for each in (case.pred_bboxes, case.pred_scores))
-    changes: dict[str, Any] = {}
-    if case.masks is not None:
-        changes["masks"] = replace(case.masks, pred_masks=rounded(case.masks.pred_masks, "bfloat16"))
-    if case.distributions is not None:
-        corners = rounded(case.distributions.pred_corners, "bfloat16")
-        changes["distributions"] = replace(case.distributions, pred_corners=corners)
-    return case.change(pred_bboxes=boxes, pred_scores=logits, dtype="bfloat16", denoising=None, **changes)
+    """The case with predictions rounded to bfloat16, and all else to float32, without denoising queries."""
+    own = ("pred_bboxes", "pred_scores", "gt_bboxes")
+    changes: dict[str, Any] = {name: _rounded_to_half(name, getattr(case, name)) for name in own}
+    for field, record in case.records().items():
+        arrays = {name: _rounded_to_half(name, array) for name, array in record.arrays().items()}
+        changes[field] = replace(record, **arrays)
+    return case.change(dtype="bfloat16", denoising=None, **changes)
+
+
+def _rounded_to_half(name: str, array: np.ndarray) -> np.ndarray:
+    return rounded(array, "bfloat16" if name.startswith(PREDICTED) else "float32")
 
 
 def with_other_targets(case: LossCase) -> LossCase:

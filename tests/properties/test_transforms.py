@@ -12,8 +12,10 @@ from detr_conformance.properties import oracle
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.strategies import loss_cases
+from detr_conformance.properties.tolerance import rounded
 from detr_conformance.properties.transforms import (
     GRID,
+    in_bfloat16,
     keep_first_group,
     map_boxes,
     mirror,
@@ -187,6 +189,16 @@ def test_equal_groups_have_the_losses_of_one(case):
     assert (single.denoising.num_group, repeated.denoising.num_group) == (1, case.denoising.num_group)
     assert single.denoising.bboxes.shape[2] * case.denoising.num_group == repeated.denoising.bboxes.shape[2]
     assert losses(single) == pytest.approx(losses(repeated), rel=1e-9, abs=1e-9)
+
+
+def test_a_case_of_doubles_is_rounded_to_bfloat16_and_its_targets_to_float32():
+    third = small_case(dtype="float64", denoising=None)
+    boxes, targets = third.pred_bboxes / 3.0, third.gt_bboxes / 3.0
+    half = in_bfloat16(third.change(pred_bboxes=boxes, gt_bboxes=targets))
+    assert half.dtype == "bfloat16"
+    assert np.array_equal(half.pred_bboxes, rounded(boxes, "bfloat16"))
+    assert np.array_equal(half.gt_bboxes, targets.astype(np.float32))
+    assert not np.array_equal(half.gt_bboxes, rounded(targets, "bfloat16"))
 
 
 def test_a_case_without_denoising_stays_without():
