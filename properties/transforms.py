@@ -37,7 +37,7 @@ def in_bfloat16(case: LossCase) -> LossCase:
     own = ("pred_bboxes", "pred_scores", "gt_bboxes")
     changes: dict[str, Any] = {name: _rounded_to_half(name, getattr(case, name)) for name in own}
     for field, record in case.records().items():
-        arrays = {name: _rounded_to_half(name, array) for name, array in record.arrays().items()}
+        arrays: dict[str, Any] = {name: _rounded_to_half(name, each) for name, each in record.arrays().items()}
         changes[field] = replace(record, **arrays)
     return case.change(dtype="bfloat16", denoising=None, **changes)
 

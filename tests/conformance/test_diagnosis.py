@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("shapes_unchecked")
 
 WIDE = Request(layers=(2, 3), targets=(0, 3), queries=(2, 6), denoising="always")
 CASES = list(islice(pool(WIDE, Domain(), 0), 6))
-EVERY_NTH = 5
+EVERY_NTH = 10
 """Of the museum; `python -m tests.conformance.every_diagnosis` measures all of it."""
 TWO_SPECS = pytest.mark.parametrize("spec", [ULTRALYTICS, RTDETR], ids=lambda spec: spec.name)
 """For what takes minutes for each."""

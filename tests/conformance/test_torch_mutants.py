@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.usefixtures("shapes_unchecked"), pytest.mark.timeout(1
 QUICK = ["plausible-iou-for-giou"]
 
 
-@pytest.mark.parametrize("name", thorough_but(QUICK, TORCH_MUTANTS))
+@pytest.mark.parametrize("name", thorough_but(QUICK, [*TORCH_MUTANTS][::2]))
 def test_a_mistake_written_in_torch_is_failed_and_named_and_no_other_is(name):
     mutant, port = MUTANT[name], TORCH_MUTANTS[name]
     assert failures(mutant, most=1, port=port)
