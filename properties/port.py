@@ -226,8 +226,8 @@ class DifferentiatedPort(Port, Protocol):
 
 
 MODES = {
-    "no_grad": "no gradients are recorded",
-    "inference": "nothing is recorded at all, as in torch.inference_mode",
+    "no_grad": "no gradients are recorded; the object is called before and after with other numbers in the same memory",
+    "inference": "likewise, and nothing is recorded at all, as in torch.inference_mode",
     "evaluation": "the loss object is told that this is no training, as by Module.eval",
     "autocast": "mixed precision, as in torch.autocast with bfloat16; where there is no such thing, as always",
     "split": "predictions of denoising queries are part of a larger array, as a decoder's output is split",
@@ -255,7 +255,9 @@ What published recipes train with is another question, that of `defaults`.
 LATER = "attributes"
 """The loss is built with other options, and its attributes are set to those of the case before it is called."""
 ATTRIBUTES = ("loss_gain", "aux_loss", "use_uni_match", "uni_match_ind")
-"""Options that the class API says are attributes of a loss; the others are in the parts that it is made of."""
+"""Options that the class API says are attributes of a loss."""
+CLASS_LOSSES, OF_CLASS_LOSSES = ("fl", "vfl"), ("gamma", "alpha")
+"""Attributes that are its classification losses, and the options that are attributes of these."""
 
 
 class SignedPort(Port, Protocol):
@@ -264,7 +266,8 @@ class SignedPort(Port, Protocol):
     def loss_built(self, case: LossCase, passing: str) -> LossResult:
         """As `loss`, with options passed in one of the ways of `PASSING`, and denoising queries likewise.
 
-        Or with those of `ATTRIBUTES` set `LATER`, as far as the loss has them; otherwise they are passed by keyword.
+        Or with those of `ATTRIBUTES` and `OF_CLASS_LOSSES` set `LATER`, as far as the loss has them; otherwise they are
+        passed by keyword.
         """
 
 

@@ -51,6 +51,17 @@ def with_other_targets(case: LossCase) -> LossCase:
     return case.change(gt_cls=(case.gt_cls + 1) % case.config.nc, pred_scores=-case.pred_scores, denoising=None)
 
 
+def without_targets(case: LossCase) -> LossCase:
+    """The case without any target, and without denoising queries."""
+    return case.change(
+        **case.taken(targets=[]),
+        gt_cls=np.zeros(0, dtype=np.int64),
+        gt_bboxes=np.zeros((0, 4)),
+        gt_groups=(0,) * case.images,
+        denoising=None,
+    )
+
+
 def select_images(case: LossCase, order: list[int]) -> LossCase:
     """Only these images, in this order."""
     own = [np.arange(case.targets)[case.of_image(image)] for image in order]

@@ -191,7 +191,9 @@ def observe_spec_otherwise(spec: LossSpec, judged: PortUnderTest, case: LossCase
     if way == "in passes":
         returned = of_spec.loss(case)
         grads = {key: _gradients_with_bounds(returned, key) for key in returned.values}
-        passes = [{key: weight for key, weight in each.items() if key in grads} for each in _passes(judged, case)]
+        passes = [
+            {key: each[key] for key in grads if key in each} for each in _passes(judged, case)
+        ]  # in the port's order
         return _after_passes(spec.accumulated(grads, passes))
     calls = _calls(of_spec, judged, case, way)
     numbers = {f"{key} of call {n}": _with_bound(one, key) for n, one in enumerate(calls) for key in one.values}
@@ -351,13 +353,12 @@ def _add_group(judged: PortUnderTest, case: LossCase, numbers: dict[str, np.ndar
             facts["embedding trained"] = _trained(group)
 
 
-def _trained(group: DenoisingGroup) -> list[list[float]] | None:
-    """The gradient of the embedding as a share of what it should be, whatever labels were drawn."""
+def _trained(group: DenoisingGroup) -> list[float] | None:
+    """The gradients of the embedding as shares of what they should be, whatever labels were drawn."""
     if group.embedding_gradient is None:
         return None
-    queries = np.maximum(group.labels.sum(axis=(0, 1)), 1.0)
-    shares: list[list[float]] = (group.embedding_gradient / queries[:, None]).tolist()
-    return shares
+    queries = group.labels.sum(axis=(0, 1))
+    return sorted(set((group.embedding_gradient[queries > 0] / queries[queries > 0, None]).ravel().tolist()))
 
 
 def _as_logits(boxes: Float[np.ndarray, "images denoising 4"]) -> Float[Tracked, "images denoising 4"]:

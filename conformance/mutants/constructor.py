@@ -186,6 +186,14 @@ CONSTRUCTOR_MUTANTS: tuple[Mutant, ...] = (
         changed_later(loss_gain={"class": 2.0, "bbox": 10.0, "giou": 4.0}),
     ),
     Mutant(
+        "plausible-gamma-kept-from-the-constructor",
+        "API",
+        "A fused loss keeps the gamma that it was built with. Right: that of fl or vfl is read at every call. Shows "
+        "where it is changed later.",
+        ATTRIBUTES_OF_A_LOSS,
+        changed_later(gamma=3.0),
+    ),
+    Mutant(
         "plausible-auxiliary-kept-from-the-constructor",
         "API",
         "Which losses there are is decided when the loss is built. Right: aux_loss is read at every call. Shows where "

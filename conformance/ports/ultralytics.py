@@ -6,6 +6,7 @@ import inspect
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,15 @@ from detr_conformance.ports.torch_port import (
     watched,
 )
 from detr_conformance.properties.case import LossCase, MatcherConfig
-from detr_conformance.properties.port import ATTRIBUTES, LATER, DenoisingGroup, LossResult, Matching
+from detr_conformance.properties.port import (
+    ATTRIBUTES,
+    CLASS_LOSSES,
+    LATER,
+    OF_CLASS_LOSSES,
+    DenoisingGroup,
+    LossResult,
+    Matching,
+)
 from detr_conformance.reference import LossSpec
 
 ALWAYS = frozenset(
@@ -107,11 +116,11 @@ class UltralyticsPort(TorchPort):
 
     def _changed_after_building(self, options: Mapping[str, Any]) -> Any:
         """A loss that was built with other options, as far as it has attributes that say so."""
-        sample = self.loss_class(**options)
-        own = {name: options[name] for name in ATTRIBUTES if hasattr(sample, name)}
-        loss = self.loss_class(**{**options, **{name: _another(each) for name, each in own.items()}})
-        for name, value in own.items():
-            setattr(loss, name, value)
+        own = {name for _, name in _attributes(self.loss_class(**options))}
+        loss = self.loss_class(**{name: _another(each) if name in own else each for name, each in options.items()})
+        for holder, name in _attributes(loss):
+            before, value = getattr(holder, name), options[name]
+            setattr(holder, name, before.new_tensor(value) if isinstance(before, torch.Tensor) else value)
         return loss
 
     def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
@@ -202,11 +211,20 @@ def _options(case: LossCase) -> dict[str, Any]:
     return {name: each for name, each in asdict(case.config).items() if name not in NOT_THEIRS}
 
 
+def _attributes(loss: Any) -> list[tuple[Any, str]]:
+    """The options that a loss has as attributes, each with what has it: the loss, or its classification loss."""
+    parts = [getattr(loss, name, None) for name in CLASS_LOSSES]
+    wanted = [(loss, name) for name in ATTRIBUTES] + list(product(parts, OF_CLASS_LOSSES))
+    return [(holder, name) for holder, name in wanted if hasattr(holder, name)]
+
+
 def _another(option: Any) -> Any:
-    """Another value of an option of a loss: other gains, a switch the other way, another layer."""
+    """Another value of an option: gains twice as large, a switch the other way, another layer, a larger number."""
     if isinstance(option, Mapping):
         return {term: 2.0 * gain for term, gain in option.items()}
-    return not option if isinstance(option, bool) else 1 - min(option, 1)
+    if isinstance(option, bool):
+        return not option
+    return option + 0.5 if isinstance(option, float) else 1 - min(option, 1)
 
 
 def _given(case: LossCase, tensors: CaseTensors) -> tuple[Any, ...]:

@@ -142,16 +142,18 @@ def arguments_of_a_generator(port: PortUnderTest, case: LossCase) -> None:
 
 @rule(
     "API-20",
-    source="loss specification: loss_gain, aux_loss, use_uni_match and uni_match_ind are attributes of a loss",
+    source="loss specification: loss_gain, aux_loss, use_uni_match and uni_match_ind are attributes of a loss, gamma "
+    "and alpha of its fl or vfl",
     request=LOSSES,
     needs={"constructor"},
-    varies={"loss_gain"},
+    varies=VARIES,
     should="recipes pass options to the constructor",
 )
 def options_set_later(port: PortUnderTest, case: LossCase) -> None:
-    """A loss whose gains, auxiliary losses or shared matching are changed by its attributes after it was built returns
-    what it does if they are passed. A change without effect looks like one that does not help."""
-    for each in (case, *losses_with_layers_otherwise(port, case.change(denoising=None), shared=0)):
+    """A loss whose gains, gamma, alpha, auxiliary losses or shared matching are changed by its attributes after it was
+    built returns what it does if they are passed. A change without effect looks like one that does not help."""
+    by_classification = port.each_classification(case)
+    for each in (*by_classification, *losses_with_layers_otherwise(port, case.change(denoising=None), shared=0)):
         _assert_same_losses(port, each, LATER)
 
 

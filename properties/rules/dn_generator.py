@@ -12,6 +12,7 @@ from detr_conformance.properties.questions import leaves_boxes
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.rules.generated import generate
+from detr_conformance.properties.transforms import without_targets
 from detr_conformance.reference.denoising import NEGATIVE, POSITIVE
 
 REQUEST = Request(
@@ -91,15 +92,13 @@ def boxes_without_noise(port: PortUnderTest, case: LossCase) -> None:
 def nothing_to_denoise(port: PortUnderTest, case: LossCase) -> None:
     """There are no denoising queries outside training, for num_dn 0, and in a batch without targets, where a profile
     may allow one dummy query for each image instead."""
-    none = np.zeros(0, dtype=np.int64)
-    empty = case.change(**case.taken(targets=[]), gt_cls=none, gt_bboxes=np.zeros((0, 4)), gt_groups=(0,) * case.images)
     situations = {
         "outside training": case.change(generator=replace(case.generator, training=False)),
         "for num_dn 0": case.change(generator=replace(case.generator, num_dn=0)),
     }
     for situation, same in situations.items():
         assert port.denoising_group(same) is None, f"the port made denoising queries {situation}"
-    group, allowed = port.denoising_group(empty), port.spec.denoising.generator.without_targets
+    group, allowed = port.denoising_group(without_targets(case)), port.spec.denoising.generator.without_targets
     if group is not None:
         assert "dummy" in allowed, "the port made denoising queries in a batch without targets"
         assert not any(map(len, group.pos_idx)), "a dummy query belongs to no target"

@@ -41,7 +41,8 @@ def one_group(spec: LossSpec) -> bool:
 )
 def losses_without_gradients(port: PortUnderTest, case: LossCase) -> None:
     """Where no gradients are recorded losses and keys are the same, and predictions stay as they are: a validation loss
-    is computed so."""
+    is computed so. What stood in the same memory before, and what the object is called with before the losses are read,
+    does not matter."""
     for mode in ("no_grad", "inference"):
         _assert_as_always(port, case, mode)
 

@@ -15,6 +15,7 @@ from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.rules.num import with_weighty_background
 from detr_conformance.properties.sure_pairs import MOST_TARGETS, with_sure_pairs
+from detr_conformance.properties.transforms import without_targets
 from detr_conformance.reference import Losses
 from detr_conformance.reference.base_spec import NON_FINITE
 
@@ -48,7 +49,8 @@ Entry = Callable[[np.ndarray, np.ndarray], tuple[int, int]]
 def non_finite_boxes(port: PortUnderTest, case: LossCase) -> None:
     """A NaN in the box of a matched query or of a positive denoising query, in any layer and any image, makes those
     losses of its part NaN that read the box; an infinite centre makes the L1 loss of its part NaN or infinite. Losses
-    of other parts stay as they are, and what stands in a box without a target is in no loss."""
+    of other parts stay as they are, and what stands in a box without a target is in no loss, nor in a batch without
+    any."""
     sure = with_sure_pairs(case, LOGIT)
     for number in range(sure.layers * sure.images):
         ordinary, denoising = _in_turn((np.nan, np.inf), number + case.queries)
@@ -58,6 +60,9 @@ def non_finite_boxes(port: PortUnderTest, case: LossCase) -> None:
         # An overlap is infinity less infinity there, or divided by it, and a port may write it so that this is finite:
         # open where the reference has NaN. The distance is infinite, however it is written.
         _assert_visible(port.loss(broken), port.expected(broken), open_of_denoising=denoising == np.inf)
+    for value in (np.nan, np.inf):
+        empty = without_targets(case).change(pred_bboxes=np.full_like(case.pred_bboxes, value))
+        _assert_visible(port.loss(empty), port.expected(empty))
 
 
 @rule(

@@ -171,6 +171,45 @@ def test_denoising_queries_that_are_split_off_hold_the_same_numbers_and_are_diff
     assert all(torch.equal(whole[name], split[name]) and split[name].is_leaf for name in whole)
 
 
+class OneMemoryForAllResults(TinyPort):
+    """Without gradients it writes its losses where the last ones were."""
+
+    def build(self, case):
+        return case.config, {}
+
+    def call(self, loss, case, tensors):
+        config, kept = loss
+        losses = super().call(config, case, tensors)
+        if torch.is_grad_enabled():
+            return losses
+        return {name: kept.setdefault(name, each.clone()).copy_(each) for name, each in losses.items()}
+
+
+class KnowsPredictionsByTheirPlace(TinyPort):
+    """Computes losses once for each place in memory."""
+
+    def build(self, case):
+        return case.config, {}
+
+    def call(self, loss, case, tensors):
+        config, known = loss
+        place = tensors.predictions["pred_scores"].data_ptr()
+        if place not in known:
+            known[place] = super().call(config, case, tensors)
+        return known[place]
+
+
+@pytest.mark.parametrize("port", [OneMemoryForAllResults, KnowsPredictionsByTheirPlace])
+def test_what_is_kept_from_one_call_to_another_shows_without_gradients(port):
+    [rule] = [rule for rule in RULES if rule.id == "API-10"]
+    # It has no losses of denoising queries: whoever asks for them fails.
+    case = case_of().change(denoising=None)
+    assert judge(rule, TinyPort(), real_cases=[case], generate=False).verdict == "pass"
+    failed = judge(rule, port(), real_cases=[case], generate=False)
+    assert failed.verdict == "fail"
+    assert "off by" in failed.message
+
+
 class WantsRows(TinyPort):
     """Reads denoising queries as a row of boxes, which needs them to lie one after the other."""
 

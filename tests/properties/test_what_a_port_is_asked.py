@@ -67,8 +67,8 @@ def verdicts(port: ReferencePort, rules: Sequence[Rule] = RULES) -> dict[str, st
 
 
 NEED_A_CHOICE = {
-    "gamma": {"GRAD-09", "API-13", "API-14"},
-    "alpha": {"CLASS-10", "CLASS-20", "API-13", "API-14"},
+    "gamma": {"GRAD-09", "API-13", "API-14", "API-20"},
+    "alpha": {"CLASS-10", "CLASS-20", "API-13", "API-14", "API-20"},
     "loss_gain": {"CLASS-05", "REG-05", "INV-10", "API-13", "API-14", "API-20"},
 }
 
