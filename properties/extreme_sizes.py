@@ -36,6 +36,7 @@ class Extreme:
         gt_groups: number of targets of each image.
         groups: number of denoising groups; 0 for no denoising queries.
         near: the last queries lie near to targets, and are sure of their classes.
+        crowd: targets lie nearly on top of each other, so that all of them want the same queries.
     """
 
     layers: int
@@ -44,6 +45,7 @@ class Extreme:
     gt_groups: tuple[int, ...]
     groups: int = 0
     near: bool = True
+    crowd: bool = False
 
 
 SMALL = (
@@ -67,6 +69,8 @@ EQUAL = Extreme(layers=3, queries=4, classes=12, gt_groups=(3, 5, 4), groups=3, 
 which guesses wrong."""
 MANY = Extreme(layers=1, queries=330, classes=2, gt_groups=(2, 0, 1, *[1] * 10))
 """More than 4,096 queries in a batch, as fourteen images of 300 have: code that computes costs in chunks loses some."""
+CROWD = Extreme(layers=1, queries=40, classes=3, gt_groups=(24, 2), groups=1, near=False, crowd=True)
+"""More targets that want the same queries than a matcher has candidates that looks at the best few of each."""
 LARGE = (
     Extreme(layers=7, queries=300, classes=80, gt_groups=(0, 41), groups=5),
     Extreme(
@@ -76,7 +80,7 @@ LARGE = (
     Extreme(layers=2, queries=900, classes=91, gt_groups=(129,), groups=2),
 )
 """Along several: RT-DETR's own sizes, a batch of 17 images, crowded images and DINO's 900 queries."""
-ALL = (*SMALL, *LONG, *LARGE, EQUAL, MANY)
+ALL = (*SMALL, *LONG, *LARGE, EQUAL, MANY, CROWD)
 """A size that is added comes last: places decide which numbers are drawn."""
 
 VARIANTS = {"smoke": 1, "standard": 2, "exhaustive": 5}
@@ -122,7 +126,7 @@ def _sizes(rule: Rule, level: str) -> Sequence[Extreme]:
     number = int(rule.id.partition("-")[2])
     if level != "smoke":
         return ALL
-    long = (*LONG, EQUAL, MANY) if number <= PLAIN else LONG[number % THIRDS :: THIRDS]
+    long = (*LONG, EQUAL, MANY, CROWD) if number <= PLAIN else LONG[number % THIRDS :: THIRDS]
     return (*SMALL, *long, LARGE[number % len(LARGE)])
 
 
@@ -156,6 +160,8 @@ def _drawn(large: Extreme, place: int, request: Request, domain: Domain, numbers
     sizes = sizes_for(domain, layers, large.queries, large.classes, large.gt_groups, request.query_groups[0])
     dtype = "float64" if request.dtype == "float64" else "float32"
     boxes = rounded(replace(numbers, dtype=dtype).boxes(targets), dtype)
+    if large.crowd:
+        boxes = rounded(boxes[:1] + numbers.rng.normal(0.0, NEAR, boxes.shape), dtype)
     labels = numbers.rng.integers(0, large.classes, targets)
     case = case_on_targets(boxes, labels, sizes, request, domain, place, numbers, large.groups)
     return with_matched_ones_last(case, domain.layers_vote, numbers.rng) if large.near else case

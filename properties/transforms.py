@@ -51,6 +51,36 @@ def with_other_targets(case: LossCase) -> LossCase:
     return case.change(gt_cls=(case.gt_cls + 1) % case.config.nc, pred_scores=-case.pred_scores, denoising=None)
 
 
+def denoising_all_but_one(case: LossCase) -> list[LossCase]:
+    """The case with all denoised targets of each image but the first, then but the last; none if there are too few.
+
+    Both have the same slots, and as many denoised targets.
+    """
+    if case.denoising is None or max(map(len, case.denoising.gt_idx)) < 2:
+        return []
+    return [case.change(denoising=_without_target(case.denoising, place)) for place in (0, -1)]
+
+
+def _without_target(denoising: Denoising, place: int) -> Denoising:
+    """Without the target in this place of each image that has several; its last slot of each group is left over."""
+    pos_idx, gt_idx = [], []
+    for slots, own in zip(denoising.pos_idx, denoising.gt_idx, strict=True):
+        kept = np.delete(own, place) if len(own) > 1 else own
+        pos_idx.append(slots.reshape(denoising.num_group, len(own))[:, : len(kept)].ravel())
+        gt_idx.append(kept)
+    return replace(denoising, pos_idx=tuple(pos_idx), gt_idx=tuple(gt_idx))
+
+
+def with_nan_logits(case: LossCase) -> list[LossCase]:
+    """The case with NaN for all logits of the second query, and for that of the last column alone."""
+    broken = []
+    for columns in (slice(None), slice(-1, None)):
+        logits = case.pred_scores.copy()
+        logits[:, :, 1, columns] = np.nan
+        broken.append(case.change(pred_scores=logits))
+    return broken
+
+
 def without_targets(case: LossCase) -> LossCase:
     """The case without any target, and without denoising queries."""
     return case.change(

@@ -44,6 +44,15 @@ def next_column(right: Callable[..., Cost], logits: np.ndarray, classes: np.ndar
     return right(logits, (classes + 1) % logits.shape[-1], config)
 
 
+def picked_by_matrix(
+    right: Callable[..., Cost], logits: np.ndarray, classes: np.ndarray, config: MatcherConfig
+) -> Cost:
+    """The costs of all classes, times a matrix with a 1 for each target's class: a NaN is in every sum."""
+    every = right(logits, np.arange(logits.shape[-1]), config)
+    wanted = (np.arange(logits.shape[-1])[:, None] == classes).astype(np.float64)
+    return np.sum(every[:, :, None] * wanted, axis=1)
+
+
 def softmax_of_queries(logits: np.ndarray, classes: np.ndarray, _config: MatcherConfig) -> Cost:
     """The softmax runs over the queries instead of the classes, of each class for itself."""
     weights = np.exp(logits - plain(logits).max(axis=0))
@@ -53,6 +62,14 @@ def softmax_of_queries(logits: np.ndarray, classes: np.ndarray, _config: Matcher
 COST = "loss specification, HungarianMatcher: class cost"
 
 CLASS_COST_MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "plausible-class-cost-by-one-hot",
+        "MATCH",
+        "The cost of the target's class is picked by a product with a one-hot matrix, and a NaN in another class is in "
+        "it. Right: it is indexed. Shows with a NaN in a class that no target has.",
+        COST,
+        wrapped(FOCAL, picked_by_matrix),
+    ),
     Mutant(
         "hf-deformable-seg-softmax-matcher",
         "MATCH",

@@ -15,6 +15,7 @@ from detr_conformance.mutants.normaliser import counted
 from detr_conformance.reference import LossConfig, Matching
 from detr_conformance.reference.matcher import Targets
 from detr_conformance.reference.pairing import Match, Pairs
+from detr_conformance.reference.rounding import plain
 
 Batch = Callable[..., list[Matching]]
 Chosen = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -53,6 +54,13 @@ def one_chunk(right: Batch, *args: Any) -> list[Matching]:
     per_image = args[2].shape[1]
     kept = [(queries + image * per_image < CHUNK, (queries, own)) for image, (queries, own) in enumerate(right(*args))]
     return [(queries[each], own[each]) for each, (queries, own) in kept]
+
+
+def ten_candidates(right: Callable[..., Any], cost: np.ndarray) -> Any:
+    """Only the ten cheapest queries of each target are considered."""
+    candidates = np.unique(np.argsort(plain(cost), axis=0, kind="stable")[:10])
+    queries, targets = right(cost[candidates])
+    return candidates[queries], targets
 
 
 def query_in_a_byte(right: Batch, *args: Any) -> list[Matching]:
@@ -137,6 +145,14 @@ SIZE_MUTANTS: tuple[Mutant, ...] = (
         "of the batch. Shows with fourteen images of 300 queries.",
         ANY_SIZE,
         wrapped("matcher.batch", one_chunk),
+    ),
+    Mutant(
+        "plausible-ten-candidates-of-each-target",
+        "MATCH",
+        "Only queries that are among the ten cheapest of some target are matched, which is quicker. Right: all "
+        "queries, so that each target gets one. Shows with eleven targets that want the same queries.",
+        ANY_SIZE,
+        wrapped("matcher.assign", ten_candidates),
     ),
     Mutant(
         "plausible-hundred-targets",

@@ -6,12 +6,14 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
+from typing import Any
 
 import numpy as np
 
 from detr_conformance.mutants.changes import wrapped
 from detr_conformance.mutants.mutant import Change, Mutant
 from detr_conformance.reference import Inputs, LossConfig, LossSpec, wrap_in
+from detr_conformance.reference.inputs import DenoisingInputs
 from detr_conformance.reference.matcher import Targets
 from detr_conformance.reference.normaliser import Normaliser, Tally, per_query
 from detr_conformance.reference.spec import SideEffects
@@ -176,6 +178,22 @@ class SampledQueries(MoreEffects):
         return sampled(spec), config, inputs
 
 
+@dataclass
+class DenoisingPairsByCounts(MoreEffects):
+    """Pairs of denoising queries are computed once for so many targets of each image in so many groups."""
+
+    known: dict[Any, DenoisingInputs] = field(default_factory=dict)
+
+    def ask(self, spec: LossSpec, config: LossConfig, inputs: Inputs) -> Asked:
+        """The slots and targets of the first such call."""
+        dn = inputs.denoising
+        if dn is None:
+            return spec, config, inputs
+        counts = (dn.groups, *inputs.targets.counts, *map(len, dn.pos_idx))
+        first = self.known.setdefault(counts, dn)
+        return spec, config, replace(inputs, denoising=replace(dn, pos_idx=first.pos_idx, gt_idx=first.gt_idx))
+
+
 class GlobalSeed(MoreEffects):
     """NumPy's global generator starts anew."""
 
@@ -244,6 +262,14 @@ STATE_MUTANTS: tuple[Mutant, ...] = (
         "number of pairs.",
         FUNCTION,
         leaving(RunningNormaliser),
+    ),
+    Mutant(
+        "plausible-denoising-pairs-cached-by-counts",
+        "NUM",
+        "Pairs of denoising queries were kept for the next batch with as many targets in each image. Right: other "
+        "targets may be denoised then. Shows in a second call, where an image has more targets than num_dn.",
+        FUNCTION,
+        leaving(DenoisingPairsByCounts),
     ),
     Mutant(
         "plausible-targets-cached-by-count",

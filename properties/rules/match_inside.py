@@ -16,6 +16,7 @@ from detr_conformance.properties.questions import counts_layers
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.rules.matched import matched_pairs
+from detr_conformance.properties.transforms import with_nan_logits
 from detr_conformance.reference.base_spec import NON_FINITE
 
 Value = TypeVar("Value")
@@ -82,9 +83,9 @@ def exposed_pairs_are_those_of_the_loss(port: PortUnderTest, case: LossCase) -> 
 def non_finite_costs_inside_the_loss(port: PortUnderTest, case: LossCase) -> None:
     """A cost that is not finite counts as 0.0 inside the loss too: the box losses are those of the pairs that are
     cheapest then, NaN where they hold a box that is NaN."""
-    logits, boxes = case.pred_scores.copy(), case.pred_bboxes.copy()
-    logits[:, :, 1], boxes[:, :, 0, 0] = np.nan, np.nan
-    for broken in (case.change(pred_scores=logits), case.change(pred_bboxes=boxes)):
+    boxes = case.pred_bboxes.copy()
+    boxes[:, :, 0, 0] = np.nan
+    for broken in (*with_nan_logits(case), case.change(pred_bboxes=boxes)):
         port.loss(broken).assert_values(port.expected(broken), BOX_LOSSES)
 
 

@@ -10,7 +10,12 @@ from detr_conformance.properties.global_state import set_by
 from detr_conformance.properties.port_under_test import PortUnderTest, ReturnedLosses
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
-from detr_conformance.properties.transforms import in_bfloat16, select_images, with_other_targets
+from detr_conformance.properties.transforms import (
+    denoising_all_but_one,
+    in_bfloat16,
+    select_images,
+    with_other_targets,
+)
 
 TAME = Request(targets=(0, 4), special=(), logit_scale=3.0)
 THREADS = 4
@@ -20,11 +25,12 @@ CALLS = 50
 @rule("NUM-06", source="a loss is a function", request=Request(), needs={"one_object"})
 def calls_leave_no_trace(port: PortUnderTest, case: LossCase) -> None:
     """A loss object answers the same when it is asked again, also after other batches in between, as large and larger,
-    and with the same images the other way round; those are judged by their own targets."""
+    with the same images the other way round, and with other targets denoised; those are judged by their own targets."""
     other = with_other_targets(case)
     images = [*range(case.images)]
     larger, turned = select_images(other, 2 * images), select_images(other, images[::-1])
-    expected, between = port.expected(case), (other, turned, larger)
+    subsets = denoising_all_but_one(case) if port.can("denoising_subset") else ()
+    expected, between = port.expected(case), (other, turned, larger, *subsets)
     first, *returned, again = port.losses_in_turn([case, *between, case])
     for key in expected:
         again.assert_alike(first, key, expected[key])

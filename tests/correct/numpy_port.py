@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from detr_conformance.properties.port import CAPABILITIES, LossResult
+from detr_conformance.properties.port import CAPABILITIES, OFFERS, LossResult
 
 from .closed_forms import layer_forms, pair_costs
 from .denoising_one_by_one import denoising_group
@@ -20,11 +20,11 @@ class NumPyPort:
 
     name = "numpy-in-float32"
     profile = "ultralytics"
-    capabilities = frozenset(CAPABILITIES) - {
-        *("normaliser", "defaults", "point_counts", "weighted_gradients", "modes", "query_groups"),
-        *("constructor", "matcher_constructor", "generator_arguments"),
-        *("softmax", "mal", "ia_bce", "masks", "mask_points", "distributions"),
-    }
+    capabilities = (
+        frozenset(CAPABILITIES)
+        - OFFERS
+        - {"query_groups", "softmax", "mal", "ia_bce", "masks", "mask_points", "distributions"}
+    )
     dtypes = frozenset({"float16", "bfloat16", "float32", "float64"})
 
     def loss(self, case):
