@@ -191,9 +191,8 @@ def observe_spec_otherwise(spec: LossSpec, judged: PortUnderTest, case: LossCase
     if way == "in passes":
         returned = of_spec.loss(case)
         grads = {key: _gradients_with_bounds(returned, key) for key in returned.values}
-        passes = [
-            {key: each[key] for key in grads if key in each} for each in _passes(judged, case)
-        ]  # in the port's order
+        # In the order in which the port returns them: whose upstream gradient is the first may matter.
+        passes = [{key: each[key] for key in grads if key in each} for each in _passes(judged, case)]
         return _after_passes(spec.accumulated(grads, passes))
     calls = _calls(of_spec, judged, case, way)
     numbers = {f"{key} of call {n}": _with_bound(one, key) for n, one in enumerate(calls) for key in one.values}
