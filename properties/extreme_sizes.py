@@ -164,7 +164,15 @@ def _drawn(large: Extreme, place: int, request: Request, domain: Domain, numbers
         boxes = rounded(boxes[:1] + numbers.rng.normal(0.0, NEAR, boxes.shape), dtype)
     labels = numbers.rng.integers(0, large.classes, targets)
     case = case_on_targets(boxes, labels, sizes, request, domain, place, numbers, large.groups)
-    return with_matched_ones_last(case, domain.layers_vote, numbers.rng) if large.near else case
+    if large.near:
+        return with_matched_ones_last(case, domain.layers_vote, numbers.rng)
+    return _with_layers_alike(case) if large.crowd and domain.layers_vote else case
+
+
+def _with_layers_alike(case: LossCase) -> LossCase:
+    """Every layer predicts what the first one does: in a crowd their votes would be a draw."""
+    alike = {name: np.repeat(getattr(case, name)[:1], case.layers, axis=0) for name in ("pred_bboxes", "pred_scores")}
+    return case.change(**alike)
 
 
 def with_matched_ones_last(case: LossCase, layers_vote: bool, rng: np.random.Generator) -> LossCase:
