@@ -108,12 +108,13 @@ def compared_with(entry: RuleEntry, account: Told | None) -> RuleEntry:
 def with_consequences(entries: Collection[RuleEntry]) -> list[RuleEntry]:
     """The entries, those marked that fail only in consequence.
 
-    A failed rule is blocked by another one if their numbers part at the same step, and only the other is about it.
+    A failed rule is blocked by another one if their numbers part at the same step, and only the other is about it. A
+    SHOULD, which is about unusual numbers, explains none.
     """
     causes: dict[str, str] = {}
     for entry in sorted(entries, key=lambda entry: entry.id):
         step = _step(entry)
-        if step and entry.id.partition("-")[0] in families_of(step):
+        if step and entry.obligation == "MUST" and entry.id.partition("-")[0] in families_of(step):
             causes.setdefault(step, entry.id)
     return [_blocked(entry, causes) for entry in entries]
 

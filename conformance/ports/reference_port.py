@@ -92,7 +92,9 @@ class ReferencePort:
 
     def loss_in_mode(self, case: LossCase, mode: str) -> LossResult:
         """The losses of what the spec makes of a mode."""
-        return ReferencePort(self.spec.in_mode(self.spec, mode)).loss(case)
+        port = ReferencePort(self.spec.in_mode(self.spec, mode))
+        port.bounded = self.bounded
+        return port.loss(case)
 
     def loss_built(self, case: LossCase, passing: str) -> LossResult:
         """The losses by what the spec makes of options that are passed so."""

@@ -29,6 +29,7 @@ from detr_conformance.reference import FAMILY, RTDETR, ULTRALYTICS, LossSpec, wr
 from detr_conformance.reference.spec import DESCRIBING
 from detr_conformance.report import Divergence
 from detr_conformance.reports.composing import entry_of
+from detr_conformance.resolve import resolve
 
 from ..thorough import thorough_but
 from .every_diagnosis import diagnosis_of, divergences, names_step, pair_evidence, pairs, shows_on_one_batch, singles
@@ -222,6 +223,15 @@ def larger(spec, path):
     return wrap_in(spec, path, lambda right: lambda *arguments: right(*arguments) * 1.0625)
 
 
+@pytest.mark.parametrize("way", ["once", "in turn", "in ranks", "in passes", "in modes", "as passed", "around"])
+def test_a_port_that_rounds_is_right_in_every_way_to_ask(way):
+    pytest.importorskip("torch", reason="the fast loss is in PyTorch")
+    judged = PortUnderTest(resolve(CheckOptions(port="optimized"))[0])
+    evidence = search.Evidence(judged, CASES[:2], way)
+    assert len(evidence.cases) == 2
+    assert [evidence.unlike(*each) for each in enumerate(evidence.right)] == [set()] * 2
+
+
 class Rounded(ReferencePort):
     """Its losses are in single precision."""
 
@@ -276,6 +286,11 @@ def entry(name, step):
 def test_a_rule_that_fails_only_in_consequence_says_of_which():
     entries = [entry("INV-01", "matching"), entry("MATCH-02", "matching"), entry("GRAD-02", "gradients")]
     assert [each.blocked_by for each in with_consequences(entries)] == ["MATCH-02", None, None]
+
+
+def test_a_remark_explains_no_failure():
+    entries = [entry("GRAD-09", "gradients"), entry("MATCH-23", "gradients")]
+    assert [each.blocked_by for each in with_consequences(entries)] == [None, None]
 
 
 def test_without_a_rule_that_is_about_the_step_nothing_is_blocked():
