@@ -36,7 +36,7 @@ class Extreme:
         gt_groups: number of targets of each image.
         groups: number of denoising groups; 0 for no denoising queries.
         near: the last queries lie near to targets, and are sure of their classes.
-        crowd: targets lie nearly on top of each other, so that all of them want the same queries.
+        crowd: targets of one size lie in one place, so that they want the same queries.
     """
 
     layers: int
@@ -69,8 +69,8 @@ EQUAL = Extreme(layers=3, queries=4, classes=12, gt_groups=(3, 5, 4), groups=3, 
 which guesses wrong."""
 MANY = Extreme(layers=1, queries=330, classes=2, gt_groups=(2, 0, 1, *[1] * 10))
 """More than 4,096 queries in a batch, as fourteen images of 300 have: code that computes costs in chunks loses some."""
-CROWD = Extreme(layers=1, queries=40, classes=3, gt_groups=(24, 2), groups=1, near=False, crowd=True)
-"""More targets that want the same queries than a matcher has candidates that looks at the best few of each."""
+CROWD = Extreme(layers=1, queries=120, classes=3, gt_groups=(60, 50, 40, 30), groups=1, near=False, crowd=True)
+"""Targets that want the same queries: whoever looks at the best few for each finds pairs, and not the cheapest ones."""
 LARGE = (
     Extreme(layers=7, queries=300, classes=80, gt_groups=(0, 41), groups=5),
     Extreme(
@@ -93,6 +93,8 @@ TRIES = 20
 """So often numbers are drawn anew where rounding would decide who is matched."""
 NEAR, SURE = 0.01, 4.0
 """How far from its target a box is that is to be matched, about, and the least logit of its class."""
+IN_A_CROWD = (0.15, 0.15, 0.01, 0.01)
+"""How far apart centres are there, about, and how different in size."""
 LOGIT_SCALE = 1.5
 """Among so many classes and queries a wider spread has saturated logits, whose matching cost float32 cannot resolve."""
 FAMILIES = frozenset({"MATCH", "CLASS", "REG", "AUX", "DN", "GRAD"})
@@ -161,7 +163,7 @@ def _drawn(large: Extreme, place: int, request: Request, domain: Domain, numbers
     dtype = "float64" if request.dtype == "float64" else "float32"
     boxes = rounded(replace(numbers, dtype=dtype).boxes(targets), dtype)
     if large.crowd:
-        boxes = rounded(boxes[:1] + numbers.rng.normal(0.0, NEAR, boxes.shape), dtype)
+        boxes = rounded(np.abs(boxes[:1] + numbers.rng.normal(0.0, IN_A_CROWD, boxes.shape)), dtype)
     labels = numbers.rng.integers(0, large.classes, targets)
     case = case_on_targets(boxes, labels, sizes, request, domain, place, numbers, large.groups)
     if large.near:

@@ -57,8 +57,10 @@ def one_chunk(right: Batch, *args: Any) -> list[Matching]:
 
 
 def ten_candidates(right: Callable[..., Any], cost: np.ndarray) -> Any:
-    """Only the ten cheapest queries of each target are considered."""
+    """Only the ten cheapest queries of each target are considered, if they are enough."""
     candidates = np.unique(np.argsort(plain(cost), axis=0, kind="stable")[:10])
+    if len(candidates) < min(cost.shape):
+        return right(cost)
     queries, targets = right(cost[candidates])
     return candidates[queries], targets
 
@@ -150,7 +152,7 @@ SIZE_MUTANTS: tuple[Mutant, ...] = (
         "plausible-ten-candidates-of-each-target",
         "MATCH",
         "Only queries that are among the ten cheapest of some target are matched, which is quicker. Right: all "
-        "queries, so that each target gets one. Shows with eleven targets that want the same queries.",
+        "queries, so that the pairs together are the cheapest. Shows with many targets that want the same queries.",
         ANY_SIZE,
         wrapped("matcher.assign", ten_candidates),
     ),

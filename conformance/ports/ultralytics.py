@@ -77,7 +77,8 @@ class UltralyticsPort(TorchPort):
         if callable(getattr(sample, "get_dn_match_indices", None)):
             capabilities.add("denoising_indices")
             takes = inspect.signature(sample.get_dn_match_indices).parameters
-            self.counts_targets = "gt_groups" in takes and "dn_gt_idx" not in takes
+            may_count = "gt_groups" in takes and "dn_gt_idx" not in takes
+            self.counts_targets = may_count and not _takes_indices(sample.get_dn_match_indices)
         if not self.counts_targets:
             capabilities.add("denoising_subset")
         if denoising is not None:
@@ -274,6 +275,16 @@ def _meta(case: LossCase, tensors: CaseTensors) -> dict[str, Any]:
 def _arrays(rows: Sequence[Any]) -> list[np.ndarray]:
     """Rows of indices as arrays, from whatever device they are on."""
     return [np.asarray(torch.as_tensor(row).cpu()) for row in rows]
+
+
+def _takes_indices(pair: Callable[..., Any]) -> bool:
+    """Whether a function that pairs denoising queries takes the targets of a group, by whatever name, beside counts."""
+    slot, second_target = torch.tensor([0]), torch.tensor([1])
+    try:
+        [[_, targets]] = pair([slot], 1, [second_target])
+        return bool(targets.tolist() == [1])
+    except Exception:  # noqa: BLE001  # of whoever expects a count
+        return False
 
 
 def _accepts(function: Callable[..., Any], options: Mapping[str, Any]) -> bool:

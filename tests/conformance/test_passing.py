@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 import pytest
+import torch
 
 from detr_conformance.diagnosis.search import diagnose
 from detr_conformance.mutants import MUSEUM
@@ -77,6 +78,24 @@ class HandsOn(RTDETRDetectionLoss):
         super().__init__(*args, **kwargs)
 
 
+class OfCounts(RTDETRDetectionLoss):
+    """Pairs denoising queries by numbers of targets, as until release 8.4.40."""
+
+    def get_dn_match_indices(self, dn_pos_idx, dn_num_group, gt_groups):
+        starts = [sum(gt_groups[:image]) for image in range(len(gt_groups))]
+        indices = [torch.arange(start, start + count) for start, count in zip(starts, gt_groups, strict=True)]
+        return super().get_dn_match_indices(dn_pos_idx, dn_num_group, indices)
+
+
+class OfEither(OfCounts):
+    """Takes indices under the same name."""
+
+    def get_dn_match_indices(self, dn_pos_idx, dn_num_group, gt_groups):
+        if all(torch.is_tensor(each) for each in gt_groups):
+            return RTDETRDetectionLoss.get_dn_match_indices(dn_pos_idx, dn_num_group, gt_groups)
+        return super().get_dn_match_indices(dn_pos_idx, dn_num_group, gt_groups)
+
+
 class KeepsGains(RTDETRDetectionLoss):
     """Has its gains as an attribute, and reads others."""
 
@@ -127,6 +146,14 @@ def test_another_signature_fails(loss_class, rule):
 @pytest.mark.parametrize("loss_class", [RTDETRDetectionLoss, KeywordsOnly, HandsOn])
 def test_what_has_promised_nothing_is_not_accused(loss_class):
     assert verdicts(loss_class, "API-13", "API-14", "API-15", "API-16") == ["pass"] * 4
+
+
+@pytest.mark.parametrize(("loss_class", "takes"), [(OfCounts, False), (OfEither, True), (RTDETRDetectionLoss, True)])
+def test_whether_some_targets_may_be_denoised_is_found_out(loss_class, takes):
+    port = UltralyticsPort(loss_class)
+    assert ("denoising_subset" in port.capabilities) == takes
+    rules = ["DN-01", "DN-05", *(["DN-06"] if takes else [])]
+    assert [judge(RULE[rule], port, level="smoke").verdict for rule in rules] == ["pass"] * len(rules)
 
 
 def test_an_attribute_without_effect_fails():
