@@ -6,7 +6,9 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--cases", type=int, default=150, help="how many cases the reference and a package are compared on")
+    parser.addoption(
+        "--cases", type=int, default=150, help="how many cases the reference and a package are compared on"
+    )
 
 
 @pytest.fixture
