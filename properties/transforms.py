@@ -35,14 +35,15 @@ def rotate_images(case: LossCase) -> LossCase:
 def in_bfloat16(case: LossCase) -> LossCase:
     """The case with predictions rounded to bfloat16, and all else to float32, without denoising queries."""
     own = ("pred_bboxes", "pred_scores", "gt_bboxes")
-    changes: dict[str, Any] = {name: _rounded_to_half(name, getattr(case, name)) for name in own}
+    changes: dict[str, Any] = {name: _rounded_for_half(name, getattr(case, name)) for name in own}
     for field, record in case.records().items():
-        arrays: dict[str, Any] = {name: _rounded_to_half(name, each) for name, each in record.arrays().items()}
+        arrays: dict[str, Any] = {name: _rounded_for_half(name, each) for name, each in record.arrays().items()}
         changes[field] = replace(record, **arrays)
     return case.change(dtype="bfloat16", denoising=None, **changes)
 
 
-def _rounded_to_half(name: str, array: np.ndarray) -> np.ndarray:
+def _rounded_for_half(name: str, array: np.ndarray) -> np.ndarray:
+    """What a call in half precision is given under this name: only predictions are in bfloat16."""
     return rounded(array, "bfloat16" if name.startswith(PREDICTED) else "float32")
 
 

@@ -16,8 +16,9 @@ def add_parser(commands: Commands) -> None:
     """What `power` takes."""
     parser = commands.add_parser("power", help="measure which rules fail which known mistakes", description=ABOUT)
     parser.set_defaults(run=_run)
-    parser.add_argument("--seed", type=number, default=0, help="which cases are drawn, any whole number (0)")
-    parser.add_argument("--add", action="store_true", help="keep what is recorded, and try what is new alone")
+    cases = parser.add_mutually_exclusive_group()  # what is recorded has its seed
+    cases.add_argument("--seed", type=number, default=0, help="which cases are drawn, any whole number (0)")
+    cases.add_argument("--add", action="store_true", help="keep what is recorded, and try what is new alone")
     parser.add_argument("--jobs", type=number, help="number of processes (one for each core)")
     parser.add_argument("--json", metavar="FILE", help="write the matrix there")
     parser.add_argument("--markdown", metavar="FILE", help="write what it says there, for people")

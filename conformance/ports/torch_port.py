@@ -253,7 +253,10 @@ def _gradients(loss: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> Mappin
 
 
 def embedding_gradient(labels: torch.Tensor, embedding: torch.Tensor) -> np.ndarray:
-    """Gradient of the sum of embedded labels with respect to the embedding, zeros where they are not connected."""
+    """Gradient of the sum of embedded labels with respect to the embedding, and in its shape, (classes, channels).
+
+    Zeros where they are not connected.
+    """
     if not labels.requires_grad:
         return np.zeros(embedding.shape)
     gradients: Sequence[torch.Tensor | None] = torch.autograd.grad(labels.sum(), [embedding], allow_unused=True)

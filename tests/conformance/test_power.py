@@ -157,6 +157,7 @@ def test_the_document_is_that_of_the_matrix(pytestconfig):
     ("arguments", "said"),
     [
         (["--jobs", "0"], "--jobs is 0, expected at least 1"),
+        (["--add", "--seed", "1"], "argument --seed: not allowed with argument --add"),
         (["--seed", "-1"], "argument --seed: '-1', expected a whole number from 0 on"),
         (["--json", "/no/such/folder/kills.json"], "/no/such/folder/kills.json cannot be written"),
     ],
