@@ -7,7 +7,6 @@ neither on the CPU nor on CUDA.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -20,8 +19,9 @@ _classes: dict[str, Callable[..., Any]] = {}
 _groups: dict[str, dist.ProcessGroup] = {}
 
 
-def known_to_compiler(loss_class: Callable[..., Any]) -> Callable[..., Any]:
+def known_to_compiler(loss_class: Any) -> Any:
     """Let the operator find a loss class by its name: it is called with numbers, strings and tensors only."""
+    loss_class.operator_name = loss_class.__name__  # that of a subclass too, as far as it overrides nothing
     _classes[loss_class.__name__] = loss_class
     return loss_class
 
@@ -45,14 +45,52 @@ def group_of_name(name: str) -> dist.ProcessGroup | None:
     return _groups[name] if name else None
 
 
+OPTIONS: dict[str, Callable[[float], Any]] = {
+    "nc": int,
+    "aux_loss": bool,
+    "use_fl": bool,
+    "use_vfl": bool,
+    "use_uni_match": bool,
+    "uni_match_ind": int,
+    "validate": bool,
+}
+"""Of a loss, each with its type: an operator takes numbers alone."""
+GAINS = ("class", "bbox", "giou")
+OF_CLASS_LOSSES = ("gamma", "alpha")
+OF_MATCHER: dict[str, Callable[[float], Any]] = {"alpha": float, "gamma": float, "use_fl": bool}
+
+
+def options_as_numbers(loss: Any) -> list[float]:
+    """What `_loss` builds one like it from, as it is now."""
+    options = [float(getattr(loss, name)) for name in OPTIONS]
+    gains = [float(loss._gain(term)) for term in GAINS]
+    parts = [
+        0.0 if part is None else float(getattr(part, name)) for part in (loss.fl, loss.vfl) for name in OF_CLASS_LOSSES
+    ]
+    costs = [float(loss.matcher.cost_gain[term]) for term in GAINS]
+    return [*options, *gains, *parts, *costs, *(float(getattr(loss.matcher, name)) for name in OF_MATCHER)]
+
+
 @lru_cache(maxsize=64)
-def _loss(name: str, options: str, process_group: dist.ProcessGroup | None) -> Any:
-    """A loss built with these constructor arguments, written as JSON, and for these processes."""
-    return _classes[name](**json.loads(options), process_group=process_group)
+def _loss(name: str, numbers: tuple[float, ...], backend: str, process_group: dist.ProcessGroup | None) -> Any:
+    """A loss with these options, for these processes."""
+    given = iter(numbers)
+    options = {option: kind(next(given)) for option, kind in OPTIONS.items()}
+    gains = {term: next(given) for term in GAINS}
+    loss = _classes[name](**options, loss_gain=gains, backend=backend or None, process_group=process_group)
+    for part in (loss.fl, loss.vfl):
+        for option in OF_CLASS_LOSSES:
+            value = next(given)
+            if part is not None:
+                setattr(part, option, value)
+    loss.matcher.cost_gain = {term: next(given) for term in GAINS}
+    for option, kind in OF_MATCHER.items():
+        setattr(loss.matcher, option, kind(next(given)))
+    return loss
 
 
 @torch.library.custom_op("detr_conformance::detr_losses", mutates_args=())
-def detr_losses(
+def detr_losses(  # noqa: PLR0913, PLR0917  # an operator takes no records
     predictions: Sequence[Tensor],
     gt_bboxes: Tensor,
     gt_cls: Tensor,
@@ -61,11 +99,12 @@ def detr_losses(
     targets: Sequence[Tensor],
     groups: int,
     name: str,
-    options: str,
+    options: Sequence[float],
+    backend: str,
     group: str,
 ) -> list[Tensor]:
     """Losses and derivatives of one step: see `DETRLoss.terms` for arguments and result."""
-    loss = _loss(name, options, group_of_name(group))
+    loss = _loss(name, tuple(options), backend, group_of_name(group))
     batch = {"bboxes": gt_bboxes, "cls": gt_cls, "gt_groups": list(gt_groups)}
     parts = loss.terms(predictions, batch, list(queries), list(targets), groups)
     return [tensor for part in parts for tensor in part]
@@ -99,7 +138,7 @@ def _backward(ctx: Any, of_outputs: Sequence[Tensor | None]) -> tuple[Any, ...]:
         of_boxes = by_bbox * of_bbox + by_giou * of_giou
         gradients += [of_boxes.to(by_bbox.dtype), (by_class * of_class).to(by_class.dtype)]
     of_queries, of_targets = ([None] * length for length in ctx.indices)
-    return gradients, None, None, None, of_queries, of_targets, None, None, None, None
+    return gradients, None, None, None, of_queries, of_targets, None, None, None, None, None
 
 
 detr_losses.register_autograd(_backward, setup_context=_save)
@@ -124,6 +163,6 @@ def losses_of_parts(
     representable; so the operator gets and returns float32 in its place.
     """
     exact = [each.float() if each.dtype == torch.float16 else each for each in predictions]
-    how = (type(loss).__name__, loss.options_as_json, loss.name_of_group)
+    how = (loss.operator_name, options_as_numbers(loss), loss.backend or "", loss.name_of_group)
     given = (batch["bboxes"], batch["cls"], batch["gt_groups"])
     return list(detr_losses(exact, *given, list(queries), list(targets), groups, *how)[::4])

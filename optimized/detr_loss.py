@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
@@ -14,7 +13,18 @@ from torch import Tensor, nn
 
 from detr_conformance.optimized.backends import backend_for, check_backend
 from detr_conformance.optimized.boxes import pair_terms
+from detr_conformance.optimized.by_parts import (
+    PARTS,
+    Losses,
+    auxiliary_by_parts,
+    class_loss_by_modules,
+    layer_by_parts,
+    losses_by_parts,
+    replaced_class_losses,
+    replaced_parts,
+)
 from detr_conformance.optimized.compiled import group_of_name, known_to_compiler, losses_of_parts, name_of_group
+from detr_conformance.optimized.focal import FocalLoss, OfClassLosses, VarifocalLoss
 from detr_conformance.optimized.known_slope import known_slope
 from detr_conformance.optimized.layer_losses import (
     Configuration,
@@ -32,6 +42,7 @@ from detr_conformance.optimized.options import UNSCALED, ClassOptions, Weight
 from detr_conformance.optimized.pairing import Matching, pairs_of_matching, rows_of_matching
 from detr_conformance.optimized.part_checks import check_boxes_of_images, check_class_arguments, check_pairs
 from detr_conformance.optimized.precision import arithmetic_dtype
+from detr_conformance.optimized.replaced import remember
 from detr_conformance.optimized.targets import Pairs, Targets, checked_targets
 from detr_conformance.optimized.validation import (
     check_count,
@@ -44,8 +55,6 @@ from detr_conformance.optimized.validation import (
 
 TERMS = ("class", "bbox", "giou")
 LAYER_AXES = ("layers", "images", "queries")
-
-Losses = dict[str, Float[Tensor, ""]]
 
 DEFAULT_LOSS_GAIN = {"class": 1.0, "bbox": 5.0, "giou": 2.0, "no_object": 0.1, "mask": 1.0, "dice": 1.0}
 MATCHER_COST_GAIN = {"class": 2.0, "bbox": 5.0, "giou": 2.0}
@@ -92,6 +101,9 @@ class DETRLoss(nn.Module):
     RT-DETR, arXiv 2304.08069, section 4.3.
     """
 
+    gamma = OfClassLosses()
+    alpha = OfClassLosses()
+
     def __init__(
         self,
         nc: int = 80,
@@ -113,26 +125,32 @@ class DETRLoss(nn.Module):
         check_process_group(process_group)
         check_backend(backend)
         self.nc = check_count("nc", nc, least=1)
-        self.loss_gain = check_gains("loss_gain", DEFAULT_LOSS_GAIN if loss_gain is None else loss_gain)
+        self.loss_gain = check_gains("loss_gain", DEFAULT_LOSS_GAIN if loss_gain is None else loss_gain, tensors=True)
         self.aux_loss = aux_loss
-        self.use_fl = use_fl
-        self.use_vfl = use_vfl
         self.use_uni_match = use_uni_match
         self.uni_match_ind = check_count("uni_match_ind", uni_match_ind)
-        self.gamma = check_number("gamma", gamma, least=0.0)
-        self.alpha = check_number("alpha", alpha)
+        self.fl = FocalLoss(gamma, alpha) if use_fl else None
+        self.vfl = VarifocalLoss(gamma, alpha) if use_vfl else None
+        self.device: torch.device | None = None
         self.validate = validate
         self.backend = backend
         self.matcher = HungarianMatcher(MATCHER_COST_GAIN, validate=validate, backend=backend)
-        names = ("nc", "loss_gain", "aux_loss", "use_fl", "use_vfl", "use_uni_match", "uni_match_ind", "gamma", "alpha")
-        options = {name: getattr(self, name) for name in (*names, "validate", "backend")}
-        self.options_as_json = json.dumps(options, default=float)  # for `compiled`, like the next
         self.name_of_group = name_of_group(process_group)
 
     @property
     def process_group(self) -> dist.ProcessGroup | None:
         """The processes that share N. Kept by name, so that the loss can be copied and pickled, as with its model."""
         return group_of_name(self.name_of_group)
+
+    @property
+    def use_fl(self) -> bool:
+        """Whether there is a focal or varifocal loss; `fl = None` switches both off."""
+        return self.fl is not None
+
+    @property
+    def use_vfl(self) -> bool:
+        """Whether there is a varifocal loss; `vfl = None` switches it off."""
+        return self.vfl is not None
 
     def forward(
         self,
@@ -165,12 +183,12 @@ class DETRLoss(nn.Module):
             KeyError, TypeError, ValueError: an argument does not fit; it is named with its value.
             RuntimeError: the backend cannot run here.
         """
-        called = self._called
-        if torch.compiler.is_compiling() and masks is None and gt_mask is None:
-            queries, targets = zip(*match_indices, strict=True) if match_indices else ((), ())
-            [losses] = losses_of_parts(self, [pred_bboxes, pred_scores], batch, queries, targets)
-            return self._named(losses.unbind(), postfix)
-        if torch.compiler.is_compiling():  # the operator has no masks: a graph break
+        called, self.device = self._called, getattr(pred_bboxes, "device", None)
+        if torch.compiler.is_compiling():
+            if self._fits_the_operator(masks, gt_mask):
+                queries, targets = zip(*match_indices, strict=True) if match_indices else ((), ())
+                [losses] = losses_of_parts(self, [pred_bboxes, pred_scores], batch, queries, targets)
+                return self._named(losses.unbind(), postfix)
             called = torch.compiler.disable(self._called)  # type: ignore[no-untyped-call]
         return called(pred_bboxes, pred_scores, batch, postfix, match_indices, masks, gt_mask)
 
@@ -185,8 +203,30 @@ class DETRLoss(nn.Module):
         gt_mask: Tensor | None,
     ) -> Losses:
         """The same, outside of what is compiled."""
+        if self._replaced_parts():
+            check_predictions(pred_bboxes, pred_scores, LAYER_AXES, self.nc)
+            self._targets(pred_bboxes, pred_scores, batch)
+            predictions = pred_bboxes, pred_scores
+            return losses_by_parts(self, predictions, batch, postfix, match_indices, masks, gt_mask)
         part = self._part(pred_bboxes, pred_scores, batch, match_indices, masks, gt_mask)
         return self._named(layer_losses(*part), postfix, self._mask_losses(*part))
+
+    def _fits_the_operator(self, masks: object, gt_mask: object) -> bool:
+        """Whether a compiled caller need not have a graph break: the operator knows no masks, and nothing of a user."""
+        return masks is None and gt_mask is None and not self._replaced_parts() and not self.matcher.with_mask
+
+    def _replaced_parts(self) -> list[str]:
+        """The parts that a user has overridden, patched, hooked or exchanged; with any, the loss goes layer by layer.
+
+        Raises:
+            ValueError: there are some, and a process group, which knows nothing of what they divide by.
+        """
+        names = replaced_parts(self, DETRLoss)
+        if names and self.name_of_group:
+            raise ValueError(
+                f"process_group is {self.name_of_group!r}, expected None where a part is replaced: {', '.join(names)}"
+            )
+        return names
 
     def terms(
         self,
@@ -299,10 +339,21 @@ class DETRLoss(nn.Module):
         if of_masks is not None:
             main, auxiliary = [*main, *of_masks[:2]], [*auxiliary, *of_masks[2:]]
         terms = TERMS if of_masks is None else TERMS + MASK_TERMS
-        named = {f"loss_{term}{postfix}": loss for term, loss in zip(terms, main, strict=True)}
+        named = {f"loss_{term}{postfix}": self._gained(term, loss) for term, loss in zip(terms, main, strict=True)}
         if not self.aux_loss:
             return named
-        return named | {f"loss_{term}_aux{postfix}": loss for term, loss in zip(terms, auxiliary, strict=True)}
+        of_auxiliary = zip(terms, auxiliary, strict=True)
+        return named | {f"loss_{term}_aux{postfix}": self._gained(term, loss) for term, loss in of_auxiliary}
+
+    def _gain(self, term: str) -> float:
+        """The gain of a term inside of what has its derivatives in closed form; of a tensor see `_gained`."""
+        gain = self.loss_gain[term]
+        return 1.0 if isinstance(gain, Tensor) else gain
+
+    def _gained(self, term: str, loss: Tensor) -> Tensor:
+        """The loss times a gain that is a tensor, which may be learnt, and lie on the device."""
+        gain = self.loss_gain[term]
+        return loss * gain if isinstance(gain, Tensor) else loss
 
     def _configuration(self, inputs: LayerInputs, normaliser: Normaliser) -> Configuration:
         """The losses with their weights."""
@@ -316,27 +367,29 @@ class DETRLoss(nn.Module):
 
     def _mask_weights(self, normaliser: Normaliser) -> tuple[Weight, Weight]:
         """Of the focal and of the dice loss of masks."""
-        return normaliser.per_pair(self.loss_gain["mask"]), normaliser.per_pair(self.loss_gain["dice"])
+        return normaliser.per_pair(self._gain("mask")), normaliser.per_pair(self._gain("dice"))
 
     def _box_weights(self, normaliser: Normaliser) -> tuple[Weight, Weight]:
         """Of the L1 and of the GIoU loss."""
-        return normaliser.per_pair(self.loss_gain["bbox"]), normaliser.per_pair(self.loss_gain["giou"])
+        return normaliser.per_pair(self._gain("bbox")), normaliser.per_pair(self._gain("giou"))
 
     def _class_options(self, normaliser: Normaliser, queries: int) -> ClassOptions:
         """The classification loss with its weights; see `_get_loss_class`."""
-        gain = self.loss_gain["class"]
-        if not self.use_fl:
+        gain = self._gain("class")
+        if self.fl is None:
             # quirk: by the queries, not by the pairs. The merged batch of all processes has as many queries an image,
             # so the mean of their losses has to be made its sum again.
             weight = gain * normaliser.processes / queries
             return ClassOptions("bce", 0.0, weight, weight)
-        rest, foreground = (1 - self.alpha, self.alpha) if self.alpha > 0 else (1.0, 1.0)
-        if not self.use_vfl:
+        alpha = self.fl.alpha
+        rest, foreground = (1 - alpha, alpha) if alpha > 0 else (1.0, 1.0)
+        if self.vfl is None:
             weights = (normaliser.per_pair(gain * rest), normaliser.per_pair(gain * foreground))
-            return ClassOptions("focal", self.gamma, *weights)
+            return ClassOptions("focal", self.fl.gamma, *weights)
         # quirk: without a single pair the varifocal loss gives way to the focal one, which differs in this factor.
-        background = normaliser.per_pair(gain) * normaliser.if_any(self.alpha, rest)
-        return ClassOptions("varifocal", self.gamma, background, normaliser.per_pair(gain))
+        background = normaliser.per_pair(gain) * normaliser.if_any(self.vfl.alpha, rest)
+        gamma = normaliser.choose(self.vfl.gamma, self.fl.gamma)
+        return ClassOptions("varifocal", gamma, background, normaliser.per_pair(gain))
 
     def _get_loss(
         self,
@@ -345,19 +398,56 @@ class DETRLoss(nn.Module):
         gt_bboxes: Float[Tensor, "targets 4"],
         gt_cls: Integer[Tensor, " targets"],
         gt_groups: Sequence[int],
-        masks: Float[Tensor, "images queries height width"] | None = None,
-        gt_mask: Shaped[Tensor, "targets gt_height gt_width"] | None = None,
+        masks: Float[Tensor, "images queries height width"] | str | None = None,
+        gt_mask: Shaped[Tensor, "targets gt_height gt_width"] | Sequence[Matching] | None = None,
         postfix: str = "",
         match_indices: Sequence[Matching] | None = None,
     ) -> Losses:
-        """The losses of one layer; arguments as in `forward`, without the axis of layers."""
+        """The losses of one layer; arguments as in `forward`, without the axis of layers.
+
+        `postfix` and `match_indices` may also come in the sixth and seventh place, where Ultralytics 8.4.190 has them.
+        """
+        if isinstance(masks, str):
+            pairs: Any = match_indices if gt_mask is None else gt_mask
+            targets = gt_bboxes, gt_cls, gt_groups
+            return DETRLoss._get_loss(self, pred_bboxes, pred_scores, *targets, postfix=masks, match_indices=pairs)
         check_predictions(pred_bboxes, pred_scores, LAYER_AXES[1:], self.nc)
+        if self._replaced_parts():
+            of_images = (pred_bboxes, pred_scores), (gt_bboxes, gt_cls, gt_groups)
+            return self._layer_by_parts(*of_images, masks, gt_mask, postfix, match_indices)
         batch = {"bboxes": gt_bboxes, "cls": gt_cls, "gt_groups": gt_groups}
         one_layer = masks[None] if isinstance(masks, Tensor) else masks
         layer = pred_bboxes[None], pred_scores[None], batch, postfix, match_indices
         # Not `self.forward`: that of a subclass takes other arguments.
-        losses = DETRLoss.forward(self, *layer, masks=one_layer, gt_mask=gt_mask)
+        of_masks: Any = gt_mask
+        losses = DETRLoss.forward(self, *layer, masks=one_layer, gt_mask=of_masks)
         return {key: loss for key, loss in losses.items() if not key.endswith(f"_aux{postfix}")}
+
+    def _layer_by_parts(
+        self,
+        layer: tuple[Tensor, Tensor],
+        targets: tuple[Tensor, Tensor, Sequence[int]],
+        masks: object,
+        gt_mask: object,
+        postfix: str,
+        match_indices: Sequence[Matching] | None,
+    ) -> Losses:
+        """The losses of one layer through the parts that a user may have replaced, and those of its masks."""
+        batch = dict(zip(("bboxes", "cls", "gt_groups"), targets, strict=True))
+        checked_layer = self._targets(*layer, batch)
+        one_layer = masks[None] if isinstance(masks, Tensor) else masks
+        checked = self._masks(one_layer, gt_mask, layer[1][None], checked_layer)
+        if match_indices is None:
+            of_masks = {} if checked is None else {"masks": masks, "gt_mask": gt_mask}
+            match_indices = self.matcher(*layer, *targets, **of_masks)
+        losses = layer_by_parts(self, *layer, *targets[:2], match_indices, postfix)
+        if checked is None:
+            return losses
+        queries, device = layer[1].shape[1], layer[1].device
+        pairs = pairs_of_matching(match_indices, queries, checked_layer.counts, device)
+        weights = self._mask_weights(Normaliser(float(pairs.count)))
+        of_pairs = zip(MASK_TERMS, mask_losses(checked, pairs, weights), strict=False)
+        return losses | {f"loss_{term}{postfix}": self._gained(term, loss) for term, loss in of_pairs}
 
     def _get_loss_aux(
         self,
@@ -372,6 +462,10 @@ class DETRLoss(nn.Module):
         gt_mask: Shaped[Tensor, "targets gt_height gt_width"] | None = None,
     ) -> Losses:
         """The losses summed over the given layers; arguments as in `forward`, without the main layer."""
+        if self._replaced_parts():
+            of_layers = (pred_bboxes, pred_scores), (gt_bboxes, gt_cls, gt_groups)
+            terms = TERMS if masks is None else TERMS + MASK_TERMS
+            return auxiliary_by_parts(self, *of_layers, match_indices, postfix, masks, gt_mask, terms)
         check_predictions(pred_bboxes, pred_scores, LAYER_AXES, self.nc)
         targets = checked_targets(gt_bboxes, gt_cls, gt_groups, pred_bboxes, pred_scores, self.validate)
         checked = self._masks(masks, gt_mask, pred_scores, targets)
@@ -390,7 +484,7 @@ class DETRLoss(nn.Module):
         totals = {term: losses[place] + losses[place + 3] for place, term in enumerate(TERMS)}
         if of_masks is not None:
             totals |= {term: of_masks[place] + of_masks[place + 2] for place, term in enumerate(MASK_TERMS)}
-        return {f"loss_{term}_aux{postfix}": total for term, total in totals.items()}
+        return {f"loss_{term}_aux{postfix}": self._gained(term, total) for term, total in totals.items()}
 
     def _get_loss_class(
         self,
@@ -417,13 +511,16 @@ class DETRLoss(nn.Module):
         """
         check_class_arguments(pred_scores, targets, gt_scores, self.nc)
         pairs = check_number("num_gts", num_gts, least=0.0)
+        if self.fl is not None and replaced_class_losses(self):
+            total = class_loss_by_modules(self, pred_scores, targets.long(), gt_scores, pairs)
+            return {f"loss_class{postfix}": total * self.loss_gain["class"]}
         options = self._class_options(Normaliser(pairs), pred_scores.shape[1])
         backend = backend_for(pred_scores.device, self.backend)
         x = pred_scores.to(arithmetic_dtype(pred_scores))  # or a derivative in float16 would be rounded before its use
         one_layer = (x.detach()[None], targets.long()[None], gt_scores[None])
         sums, slopes = backend.class_terms(*one_layer, options, UNSCALED)
         assert slopes is not None  # noqa: S101  # for the type checker: factors were given
-        return {f"loss_class{postfix}": known_slope(x, sums.sum(), slopes[0])}
+        return {f"loss_class{postfix}": self._gained("class", known_slope(x, sums.sum(), slopes[0]))}
 
     def _get_loss_bbox(
         self, pred_bboxes: Float[Tensor, "pairs 4"], gt_bboxes: Float[Tensor, "pairs 4"], postfix: str = ""
@@ -444,8 +541,8 @@ class DETRLoss(nn.Module):
         bbox = terms.distance.sum() * bbox_weight, terms.distance_slope[0] * bbox_weight
         giou = terms.apart.sum() * giou_weight, terms.apart_slope[0] * giou_weight
         return {
-            f"loss_bbox{postfix}": known_slope(pred_bboxes, *bbox),
-            f"loss_giou{postfix}": known_slope(pred_bboxes, *giou),
+            f"loss_bbox{postfix}": self._gained("bbox", known_slope(pred_bboxes, *bbox)),
+            f"loss_giou{postfix}": self._gained("giou", known_slope(pred_bboxes, *giou)),
         }
 
     @staticmethod
@@ -474,3 +571,6 @@ class DETRLoss(nn.Module):
         with torch.autocast(boxes.device.type, enabled=False):  # for one type of halves it does not join the other
             every = torch.cat(of_images)
         return boxes[queries.images, inside], every[own]
+
+
+remember(DETRLoss, *PARTS)

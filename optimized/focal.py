@@ -1,9 +1,12 @@
 """Focal and varifocal loss of dense targets, as modules of their own.
 
-The loss of a training step does not pass here: it never builds dense targets, see `class_terms`.
+The loss of a training step reads their options and does not call them: it never builds dense targets, see
+`class_terms`. It calls those that a user has exchanged, see `by_parts`.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -105,6 +108,28 @@ class VarifocalLoss(nn.Module):
         fading = self.alpha * p**self.gamma * rest
         slope = (fading + q) * (p - q) + self.gamma * fading * torch.sigmoid(-x) * entropy
         return _mean_over_queries(pred_score, (fading + q) * entropy, slope)
+
+
+class OfClassLosses:
+    """An option of a loss that its modules `fl` and `vfl` have: read where there is one of them, set on both."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """The name of the option."""
+        self.name = name
+
+    def __get__(self, loss: Any, owner: type) -> float:  # noqa: ANN401  # a loss, or None for its class
+        """That of the varifocal loss, or else of the focal one."""
+        parts = [] if loss is None else [part for part in (loss.vfl, loss.fl) if part is not None]
+        if not parts:
+            raise AttributeError(f"there is no {self.name}, as fl and vfl are None")
+        value: float = getattr(parts[0], self.name)
+        return value
+
+    def __set__(self, loss: Any, value: float) -> None:  # noqa: ANN401  # likewise
+        """Take effect at the next call, whichever of the two it uses."""
+        for part in (loss.fl, loss.vfl):
+            if part is not None:
+                setattr(part, self.name, value)
 
 
 def _check_terms(**terms: object) -> None:

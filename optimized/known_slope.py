@@ -2,12 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+Gradients = tuple[Tensor | None, ...]
+
+
+def differentiable_once(predictions: int) -> Callable[[Callable[..., Gradients]], Callable[..., Gradients]]:
+    """Let a backward pass compute without a graph, and its result refuse to be differentiated.
+
+    torch's `once_differentiable` does so only where what arrives has a gradient itself. With the 1 that a loss begins
+    with, the result of `create_graph=True` would be a constant, and a penalty on it would add nothing in silence.
+
+    Args:
+        predictions: so many of the saved tensors, the first, are the predictions.
+    """
+
+    def decorate(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:
+        @wraps(backward)
+        def computed(ctx: Any, *arriving: Tensor | None) -> Gradients:
+            with torch.no_grad():
+                gradients = backward(ctx, *arriving)
+            if not torch.is_grad_enabled():
+                return gradients
+            made_from = ctx.saved_tensors[:predictions]
+            return tuple(each if each is None else _Refusing.apply(each, *made_from) for each in gradients)  # type: ignore[no-untyped-call]
+
+        return computed
+
+    return decorate
+
+
+class _Refusing(torch.autograd.Function):
+    """A gradient as it is, whose own derivative by the predictions is an error."""
+
+    @staticmethod
+    def forward(_ctx: Any, gradient: Tensor, *_predictions: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(_ctx: Any, *_: Tensor) -> Gradients:
+        raise RuntimeError("the loss can be differentiated once, and this asks for its second derivative")
 
 
 def known_slope(
@@ -29,12 +69,12 @@ class _KnownSlope(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, pred: Tensor, value: Tensor, slope: Tensor) -> Tensor:
-        ctx.save_for_backward(slope)
+        ctx.save_for_backward(pred, slope)
         ctx.dtype = pred.dtype
         return value.clone()
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once(predictions=1)
     def backward(ctx: Any, of_value: Tensor) -> tuple[Tensor, None, None]:
-        (slope,) = ctx.saved_tensors
+        _, slope = ctx.saved_tensors
         return (slope * of_value).to(ctx.dtype), None, None

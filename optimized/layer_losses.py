@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from detr_conformance.optimized.backends import Backend
+from detr_conformance.optimized.known_slope import differentiable_once
 from detr_conformance.optimized.masks import Masks
 from detr_conformance.optimized.matched import OfBoxLosses, in_place_of_queries
 from detr_conformance.optimized.options import UNSCALED, ClassOptions, Weight
@@ -86,12 +86,12 @@ class _LayerLosses(torch.autograd.Function):
         sums, ctx.slopes = backend.class_terms(*of_classes, classification, factors)
         ctx.configuration, ctx.pairs = configuration, inputs.pairs
         ctx.shape, ctx.dtype = pred_bboxes.shape, pred_bboxes.dtype
-        ctx.save_for_backward(*of_classes, terms.distance_slope, terms.apart_slope)
+        ctx.save_for_backward(pred_bboxes, *of_classes, terms.distance_slope, terms.apart_slope)
         ctx.set_materialize_grads(False)
         return tuple(backend.totals(sums, terms.distance, terms.apart, box_weights))
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once(predictions=2)
     def backward(ctx: Any, *of_losses: Tensor | None) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         of_class, of_bbox, of_giou, of_class_aux, of_bbox_aux, of_giou_aux = of_losses
         arriving = OfBoxLosses(of_bbox, of_giou, of_bbox_aux, of_giou_aux)
@@ -121,7 +121,7 @@ def _by_scores(
     slopes: Tensor
     slopes, ctx.slopes = ctx.slopes, None
     if slopes is None:
-        _, slopes = backend.class_terms(*ctx.saved_tensors[:3], options, factors)
+        _, slopes = backend.class_terms(*ctx.saved_tensors[1:4], options, factors)
     else:
         backend.scale_layers(slopes, factors)
     return slopes

@@ -38,6 +38,18 @@ class Normaliser:
             return torch.where(self.pairs > 0, torch.full_like(self.pairs, some), none)
         return some if self.pairs > 0 else none
 
+    def choose(self, some: float, none: float) -> float:
+        """The same for what the host has to know.
+
+        Raises:
+            ValueError: the number of pairs is averaged, so that the host does not know, and the two differ.
+        """
+        if some == none:
+            return some
+        if isinstance(self.pairs, Tensor):
+            raise ValueError(f"vfl.gamma is {some} and fl.gamma {none}, expected the same with a process_group")
+        return some if self.pairs > 0 else none
+
 
 def check_process_group(process_group: object) -> None:
     """A group that this process belongs to, or None.

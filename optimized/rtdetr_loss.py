@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float, Integer, Shaped
 from torch import Tensor
 
+from detr_conformance.optimized.by_parts import Losses, denoising_pairs
 from detr_conformance.optimized.compiled import known_to_compiler, losses_of_parts
-from detr_conformance.optimized.detr_loss import LAYER_AXES, DETRLoss, Losses
+from detr_conformance.optimized.detr_loss import LAYER_AXES, DETRLoss
 from detr_conformance.optimized.layer_losses import (
     Configuration,
     LayerInputs,
@@ -19,10 +20,14 @@ from detr_conformance.optimized.layer_losses import (
     layer_losses,
     layer_terms,
 )
+from detr_conformance.optimized.masks import TERMS as MASK_TERMS
 from detr_conformance.optimized.normaliser import normalisers
 from detr_conformance.optimized.pairing import Matching, denoising_matching
+from detr_conformance.optimized.replaced import remember, replaced_methods
 from detr_conformance.optimized.targets import Pairs, Targets
 from detr_conformance.optimized.validation import check_counts, check_device, check_predictions, check_rows, entry
+
+DENOISING = "get_dn_match_indices"
 
 
 @known_to_compiler
@@ -81,11 +86,16 @@ class RTDETRDetectionLoss(DETRLoss):
             (pred_bboxes, pred_scores, batch, dn_bboxes, dn_scores, dn_meta),
             self._called_with_denoising,
         )
-        if torch.compiler.is_compiling() and masks is None and gt_mask is None:
-            return self._traced(*arguments)
-        if torch.compiler.is_compiling():  # the operator has no masks: a graph break
+        self.device = getattr(pred_bboxes, "device", None)
+        if torch.compiler.is_compiling():
+            if self._fits_the_operator(masks, gt_mask):
+                return self._traced(*arguments)
             called = torch.compiler.disable(self._called_with_denoising)  # type: ignore[no-untyped-call]
         return called(*arguments, masks, gt_mask)
+
+    def _replaced_parts(self) -> list[str]:
+        """Those of `DETRLoss`, and what pairs denoising queries."""
+        return super()._replaced_parts() + replaced_methods(self, RTDETRDetectionLoss, DENOISING)
 
     def _called_with_denoising(
         self,
@@ -99,6 +109,9 @@ class RTDETRDetectionLoss(DETRLoss):
         gt_mask: Tensor | None,
     ) -> Losses:
         """The same, outside of what is compiled."""
+        if self._replaced_parts():
+            predictions = (pred_bboxes, pred_scores, dn_bboxes, dn_scores)
+            return self._both_by_parts(predictions, batch, dn_meta, masks, gt_mask)
         ordinary, *denoising = self._both_parts(
             pred_bboxes, pred_scores, batch, dn_bboxes, dn_scores, dn_meta, masks, gt_mask
         )
@@ -107,6 +120,31 @@ class RTDETRDetectionLoss(DETRLoss):
         if denoising:
             return named | self._named(layer_losses(*denoising[0]), "_dn")
         return named | _nothing(self._named(losses), pred_bboxes)
+
+    def _both_by_parts(
+        self,
+        predictions: tuple[Tensor, Tensor, Tensor | None, Tensor | None],
+        batch: Mapping[str, Any],
+        dn_meta: Mapping[str, Any] | None,
+        masks: Tensor | None,
+        gt_mask: Tensor | None,
+    ) -> Losses:
+        """Ordinary and denoising queries layer by layer, through the parts that a user may have replaced."""
+        pred_bboxes, pred_scores, dn_bboxes, dn_scores = predictions
+        losses = DETRLoss.forward(self, pred_bboxes, pred_scores, batch, masks=masks, gt_mask=gt_mask)
+        if dn_meta is None:
+            of_masks = tuple(f"loss_{term}" for term in MASK_TERMS)
+            return losses | _nothing(
+                {key: each for key, each in losses.items() if not key.startswith(of_masks)}, pred_bboxes
+            )
+        self._denoising(dn_bboxes, dn_scores, self._targets(pred_bboxes, pred_scores, batch), dn_meta)
+        assert dn_bboxes is not None and dn_scores is not None  # noqa: S101, PT018  # for the type checker: checked above
+        if replaced_methods(self, RTDETRDetectionLoss, DENOISING):
+            pairs = denoising_pairs(self.get_dn_match_indices, dn_meta, batch["gt_groups"])
+        else:
+            given = (dn_meta["dn_pos_idx"], dn_meta["dn_num_group"], batch["gt_groups"])
+            pairs = self.get_dn_match_indices(*given, dn_meta.get("dn_gt_idx"))
+        return losses | DETRLoss.forward(self, dn_bboxes, dn_scores, batch, "_dn", pairs)
 
     def _both_parts(
         self,
@@ -245,3 +283,6 @@ def _nothing(losses: Losses, pred_bboxes: Tensor) -> Losses:
     """The losses of no denoising queries: zeros, connected to the graph of the predictions."""
     zero = pred_bboxes[..., :0].sum(dtype=losses["loss_bbox"].dtype)
     return {f"{key}_dn": zero.clone() for key in losses}
+
+
+remember(RTDETRDetectionLoss, DENOISING)

@@ -247,16 +247,22 @@ def check_values(gt_bboxes: Tensor, gt_cls: Tensor, classes: int) -> None:
         raise ValueError(f"{BOXES} has {gt_bboxes[row].tolist()} at [{row}], expected finite numbers")
 
 
-def check_gains(name: str, gains: Mapping[str, float]) -> dict[str, float]:
+def check_gains(name: str, gains: Mapping[str, Any], tensors: bool = False) -> dict[str, Any]:
     """A number for each of class, bbox and giou; returns them, and whatever else there is, in a dictionary of its own.
+
+    Args:
+        name: what they are called.
+        gains: by term.
+        tensors: a number may also come as a tensor, which is not looked at, as it may lie on a device.
 
     Raises:
         KeyError: one of them is missing.
         TypeError: one of them is no number, or they are no mapping.
         ValueError: one of them is not finite, or too large.
     """
-    checked = {term: check_number(f"{name}[{term!r}]", entry(gains, name, term)) for term in GAINS}
-    return dict(gains) | checked
+    found = {term: entry(gains, name, term) for term in GAINS}
+    numbers = {term: gain for term, gain in found.items() if not (tensors and isinstance(gain, Tensor))}
+    return dict(gains) | {term: check_number(f"{name}[{term!r}]", gain) for term, gain in numbers.items()}
 
 
 def entry(mapping: object, name: str, key: str) -> Any:  # noqa: ANN401  # a batch holds anything

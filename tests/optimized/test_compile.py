@@ -98,3 +98,49 @@ def test_bad_input_is_refused_when_it_runs():
     example.batch["cls"][0] = 9
     with pytest.raises(ValueError, match="expected a class from 0 to 3"):
         compiled(RTDETRDetectionLoss(4))(example.predictions, example.batch, None)
+
+
+def later(loss):
+    """Options that are set after the caller was compiled."""
+    loss.loss_gain["class"] = 3.0
+    loss.fl.gamma = loss.vfl.gamma = 3.0
+    loss.vfl.alpha = 0.6
+    loss.matcher.cost_gain["bbox"] = 0.5
+
+
+def test_options_are_those_of_the_call():
+    loss, example = RTDETRDetectionLoss(4, use_vfl=True), step(groups=1)
+    train = compiled(loss)
+    train(example.predictions, example.batch, example.dn_meta)
+    later(loss)
+    assert_traced_like_called(train, loss, example)
+    loss.vfl = None
+    assert_traced_like_called(train, loss, example)
+
+
+def test_a_subclass_that_overrides_nothing_is_one_operator_too():
+    loss = type("Sub", (RTDETRDetectionLoss,), {})(4)
+    assert_traced_like_called(compiled(loss), loss, step(groups=1))
+
+
+@pytest.mark.parametrize("part", ["_get_loss_class", "a hook"])
+def test_what_a_user_replaces_takes_effect_with_a_graph_break(part):
+    calls, loss, example = [], RTDETRDetectionLoss(4), step(groups=1)
+    if part == "a hook":
+        loss.matcher.register_forward_hook(lambda *_: calls.append(1))
+    else:
+        original = loss._get_loss_class
+        loss._get_loss_class = lambda *given: calls.append(1) or original(*given)
+    train = torch.compile(lambda: example(loss), backend="aot_eager")
+    losses, expected = train(), example(RTDETRDetectionLoss(4))
+    assert calls
+    assert all(torch.allclose(losses[key], expected[key], rtol=1e-6) for key in expected)
+
+
+def test_a_learnt_gain_gets_its_gradient():
+    loss, example = RTDETRDetectionLoss(4), step(groups=1)
+    gain = loss.loss_gain["giou"] = torch.nn.Parameter(torch.tensor(2.0))
+    losses = compiled(loss)(example.predictions, example.batch, example.dn_meta)
+    sum(losses.values()).backward()
+    of_giou = sum(loss.detach() for key, loss in losses.items() if "giou" in key)
+    assert torch.allclose(gain.grad, of_giou / 2.0)

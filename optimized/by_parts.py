@@ -1,0 +1,194 @@
+"""The loss layer by layer, through the public parts: what a user has put in the place of one takes effect.
+
+It computes what the way of all layers at once computes, in the order of Ultralytics' loss, and takes several times as
+long. See `replaced` for what brings a loss here.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64, Integer
+from torch import Tensor
+
+from detr_conformance.optimized.boxes import bbox_iou
+from detr_conformance.optimized.focal import FocalLoss, VarifocalLoss
+from detr_conformance.optimized.matcher import HungarianMatcher
+from detr_conformance.optimized.pairing import Matching
+from detr_conformance.optimized.precision import arithmetic_dtype
+from detr_conformance.optimized.replaced import is_replaced, remember, replaced_methods
+
+PARTS = ("_get_loss_class", "_get_loss_bbox", "_get_index", "_get_loss", "_get_loss_aux")
+"""Methods of `DETRLoss` that make up its `forward`."""
+
+Losses = dict[str, Float[Tensor, ""]]
+
+
+@runtime_checkable
+class LossOfParts(Protocol):
+    """A `DETRLoss`, or what is derived from it; what users replace may be anything that can be called."""
+
+    nc: int
+    aux_loss: bool
+    use_uni_match: bool
+    loss_gain: dict[str, Any]
+    matcher: Any
+    fl: Any
+    vfl: Any
+
+    def _get_loss(self, *given: Any, **options: Any) -> Losses: ...
+
+    def _get_loss_aux(self, *given: Any, **options: Any) -> Losses: ...
+
+    def _get_loss_class(self, *given: Any) -> Losses: ...
+
+    def _get_loss_bbox(self, *given: Any) -> Losses: ...
+
+    def _get_index(self, match_indices: Sequence[Matching]) -> tuple[tuple[Tensor, Tensor], Tensor]: ...
+
+    def _shared_layer(self, auxiliary: int) -> int: ...
+
+
+remember(HungarianMatcher, "forward", "match_layers")
+remember(FocalLoss, "forward")
+remember(VarifocalLoss, "forward")
+
+
+def replaced_parts(loss: LossOfParts, owner: type) -> list[str]:
+    """The parts of a loss that are not its own any more, by the names that a user knows.
+
+    Args:
+        loss: a `DETRLoss` or what is derived from it.
+        owner: `DETRLoss`, whose methods have been remembered.
+    """
+    names = replaced_methods(loss, owner, *PARTS)
+    matcher = loss.matcher
+    if is_replaced(matcher, HungarianMatcher) or replaced_methods(matcher, HungarianMatcher, "match_layers"):
+        names.append("matcher")
+    return names + replaced_class_losses(loss)
+
+
+def replaced_class_losses(loss: LossOfParts) -> list[str]:
+    """Which of `fl` and `vfl` is there and is not this package's own."""
+    owners = {"fl": FocalLoss, "vfl": VarifocalLoss}
+    parts = {name: getattr(loss, name) for name in owners}
+    return [name for name, part in parts.items() if part is not None and is_replaced(part, owners[name])]
+
+
+def losses_by_parts(
+    loss: LossOfParts,
+    predictions: Sequence[Tensor],
+    batch: Mapping[str, Any],
+    postfix: str,
+    match_indices: Sequence[Matching] | None,
+    masks: Tensor | None,
+    gt_mask: Tensor | None,
+) -> Losses:
+    """What `DETRLoss.forward` computes; arguments as there."""
+    targets = (batch["bboxes"], batch["cls"], batch["gt_groups"])
+    options = {"postfix": postfix, "match_indices": match_indices}
+    losses = dict(loss._get_loss(*_of_layer(predictions, -1), *targets, **options, **_masks(masks, gt_mask, -1)))
+    if loss.aux_loss:
+        others = slice(-1)
+        of_others = _masks(masks, gt_mask, others)
+        losses |= loss._get_loss_aux(*_of_layer(predictions, others), *targets, **options, **of_others)
+    return losses
+
+
+def layer_by_parts(
+    loss: LossOfParts,
+    pred_bboxes: Float[Tensor, "images queries 4"],
+    pred_scores: Float[Tensor, "images queries classes"],
+    gt_bboxes: Float[Tensor, "targets 4"],
+    gt_cls: Integer[Tensor, " targets"],
+    match_indices: Sequence[Matching],
+    postfix: str,
+) -> Losses:
+    """The losses of one layer with these pairs, but for those of masks."""
+    queries, chosen = loss._get_index(match_indices)
+    matched, wanted = pred_bboxes[queries], gt_bboxes[chosen]
+    classes = torch.full(pred_scores.shape[:2], loss.nc, dtype=torch.int64, device=pred_scores.device)
+    classes[queries] = gt_cls[chosen].long()
+    dtype = arithmetic_dtype(pred_bboxes)
+    scores = torch.zeros(pred_scores.shape[:2], dtype=dtype, device=pred_scores.device)
+    scores[queries] = bbox_iou(matched.detach().to(dtype), wanted.to(dtype)).squeeze(-1)
+    losses: Losses = loss._get_loss_class(pred_scores, classes, scores, len(wanted), postfix)
+    return losses | loss._get_loss_bbox(matched, wanted, postfix)
+
+
+def auxiliary_by_parts(
+    loss: LossOfParts,
+    predictions: Sequence[Tensor],
+    targets: tuple[Any, ...],
+    match_indices: Sequence[Matching] | None,
+    postfix: str,
+    masks: Tensor | None,
+    gt_mask: Tensor | None,
+    terms: Sequence[str],
+) -> Losses:
+    """What `DETRLoss._get_loss_aux` computes: the sum of each of these terms over the layers.
+
+    Terms that an overriding `_get_loss` adds are those of the main layer alone, as in Ultralytics' loss.
+    """
+    boxes, scores = predictions
+    if match_indices is None and loss.use_uni_match and len(boxes):
+        shared = loss._shared_layer(len(boxes))
+        match_indices = loss.matcher(*_of_layer(predictions, shared), *targets, **_masks(masks, gt_mask, shared))
+    zero = boxes[..., :0].sum(dtype=torch.promote_types(arithmetic_dtype(boxes), arithmetic_dtype(scores)))
+    totals = {f"loss_{term}_aux{postfix}": zero for term in terms}
+    for layer in range(len(boxes)):
+        of_masks = _masks(masks, gt_mask, layer)
+        options = {"postfix": postfix, "match_indices": match_indices}
+        losses = loss._get_loss(*_of_layer(predictions, layer), *targets, **options, **of_masks)
+        for term in terms:
+            totals[f"loss_{term}_aux{postfix}"] = totals[f"loss_{term}_aux{postfix}"] + losses[f"loss_{term}{postfix}"]
+    return totals
+
+
+def class_loss_by_modules(
+    loss: LossOfParts,
+    pred_scores: Float[Tensor, "images queries classes"],
+    targets: Int64[Tensor, "images queries"],
+    gt_scores: Float[Tensor, "images queries"],
+    pairs: float,
+) -> Float[Tensor, ""]:
+    """The classification loss without its gain, by the modules `fl` and `vfl`, on dense targets.
+
+    They return the mean over the queries, summed over images and classes, as `FocalLoss` and `VarifocalLoss` do.
+    """
+    one_hot = F.one_hot(targets, loss.nc + 1)[..., :-1]
+    if pairs and loss.vfl is not None:
+        mean = loss.vfl(pred_scores, gt_scores[..., None] * one_hot, one_hot)
+    else:
+        mean = loss.fl(pred_scores, one_hot.to(arithmetic_dtype(pred_scores)))
+    total: Tensor = mean * (pred_scores.shape[1] / max(pairs, 1.0))
+    return total
+
+
+def denoising_pairs(
+    match: Callable[..., Any], dn_meta: Mapping[str, Any], gt_groups: Sequence[int]
+) -> Sequence[Matching]:
+    """The pairs of denoising queries by a `get_dn_match_indices` that is not this package's own.
+
+    In the third place it gets what its signature asks for: in one release of Ultralytics that is the number of targets
+    of each image, in another what one group reconstructs.
+    """
+    third = list(inspect.signature(match).parameters)[2:3]
+    targets = dn_meta["dn_gt_idx"] if third == ["dn_gt_idx"] else gt_groups
+    pairs: Sequence[Matching] = match(dn_meta["dn_pos_idx"], dn_meta["dn_num_group"], targets)
+    return pairs
+
+
+def _of_layer(predictions: Sequence[Tensor], layer: int | slice) -> tuple[Tensor, ...]:
+    return tuple(each[layer] for each in predictions)
+
+
+def _masks(masks: Tensor | None, gt_mask: Tensor | None, layer: int | slice | None = None) -> dict[str, Any]:
+    """As keywords, where there are any: what overrides a part need not know of masks."""
+    if masks is None and gt_mask is None:
+        return {}
+    return {"masks": masks if masks is None or layer is None else masks[layer], "gt_mask": gt_mask}
