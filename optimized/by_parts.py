@@ -62,21 +62,20 @@ def replaced_parts(loss: LossOfParts, owner: type) -> list[str]:
     """The parts of a loss that are not its own any more, by the names that a user knows.
 
     Args:
-        loss: a `DETRLoss` or what is derived from it.
-        owner: `DETRLoss`, whose methods have been remembered.
+        loss: a `DETRLoss`, or what is derived from it.
+        owner: `DETRLoss`, which remembers its `PARTS`.
     """
-    names = replaced_methods(loss, owner, *PARTS)
-    matcher = loss.matcher
-    if is_replaced(matcher, HungarianMatcher) or replaced_methods(matcher, HungarianMatcher, "match_layers"):
+    names = replaced_methods(loss, owner)
+    if is_replaced(loss.matcher, HungarianMatcher):
         names.append("matcher")
     return names + replaced_class_losses(loss)
 
 
 def replaced_class_losses(loss: LossOfParts) -> list[str]:
     """Which of `fl` and `vfl` is there and is not this package's own."""
-    owners = {"fl": FocalLoss, "vfl": VarifocalLoss}
-    parts = {name: getattr(loss, name) for name in owners}
-    return [name for name, part in parts.items() if part is not None and is_replaced(part, owners[name])]
+    focal, varifocal = loss.fl, loss.vfl
+    names = ["fl"] if focal is not None and is_replaced(focal, FocalLoss) else []
+    return [*names, "vfl"] if varifocal is not None and is_replaced(varifocal, VarifocalLoss) else names
 
 
 def losses_by_parts(

@@ -8,31 +8,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
-_own: dict[str, Any] = {}
-"""Methods as this package defines them, by class and name."""
+_own: dict[type, dict[str, Any]] = {}
+"""Methods of a class as this package defines them, by name."""
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def remember(owner: type, *names: str) -> None:
     """Keep these methods of a class, to see later whether they are still its own."""
-    _own.update({f"{owner.__name__}.{name}": getattr(owner, name) for name in names})
+    _own[owner] = {name: getattr(owner, name) for name in names}
 
 
-def replaced_methods(instance: object, owner: type, *names: str) -> list[str]:
-    """Those that a subclass overrides, or that were patched on the class or on the instance."""
+def replaced_methods(instance: object, owner: type) -> list[str]:
+    """Of the methods that `owner` remembers those that a subclass overrides, or that were patched.
+
+    Every call of a loss asks, so this is written to take microseconds.
+    """
     of_class, of_instance = type(instance), vars(instance)
-    own = (_own[f"{owner.__name__}.{name}"] for name in names)
     return [
         name
-        for name, method in zip(names, own, strict=True)
+        for name, method in _own[owner].items()
         if name in of_instance or getattr(of_class, name, None) is not method
     ]
 
 
 def is_replaced(module: object, owner: type) -> bool:
     """Whether calling a module does something else than calling one of `owner`: another class, a patch or a hook."""
-    if not isinstance(module, owner) or replaced_methods(module, owner, "forward"):
+    if not isinstance(module, owner) or replaced_methods(module, owner):
         return True
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return isinstance(module, nn.Module) and any(getattr(module, name) for name in hooks)
+    state = vars(module)
+    return any(state[name] for name in HOOKS)

@@ -27,8 +27,6 @@ from detr_conformance.optimized.replaced import remember, replaced_methods
 from detr_conformance.optimized.targets import Pairs, Targets
 from detr_conformance.optimized.validation import check_counts, check_device, check_predictions, check_rows, entry
 
-DENOISING = "get_dn_match_indices"
-
 
 @known_to_compiler
 class RTDETRDetectionLoss(DETRLoss):
@@ -95,7 +93,7 @@ class RTDETRDetectionLoss(DETRLoss):
 
     def _replaced_parts(self) -> list[str]:
         """Those of `DETRLoss`, and what pairs denoising queries."""
-        return super()._replaced_parts() + replaced_methods(self, RTDETRDetectionLoss, DENOISING)
+        return super()._replaced_parts() + replaced_methods(self, RTDETRDetectionLoss)
 
     def _called_with_denoising(
         self,
@@ -139,7 +137,7 @@ class RTDETRDetectionLoss(DETRLoss):
             )
         self._denoising(dn_bboxes, dn_scores, self._targets(pred_bboxes, pred_scores, batch), dn_meta)
         assert dn_bboxes is not None and dn_scores is not None  # noqa: S101, PT018  # for the type checker: checked above
-        if replaced_methods(self, RTDETRDetectionLoss, DENOISING):
+        if replaced_methods(self, RTDETRDetectionLoss):
             pairs = denoising_pairs(self.get_dn_match_indices, dn_meta, batch["gt_groups"])
         else:
             given = (dn_meta["dn_pos_idx"], dn_meta["dn_num_group"], batch["gt_groups"])
@@ -285,4 +283,4 @@ def _nothing(losses: Losses, pred_bboxes: Tensor) -> Losses:
     return {f"{key}_dn": zero.clone() for key in losses}
 
 
-remember(RTDETRDetectionLoss, DENOISING)
+remember(RTDETRDetectionLoss, "get_dn_match_indices")
