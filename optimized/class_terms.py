@@ -95,15 +95,19 @@ def _target_entries(labels: Integer[Tensor, "layers images queries"], classes: i
 def positive_terms(
     x: Float[Tensor, " matched"], q: Float[Tensor, " matched"], options: ClassOptions
 ) -> tuple[Float[Tensor, " matched"], Float[Tensor, " matched"]]:
-    """Weighted terms of the target classes and their derivatives; see `ClassOptions`."""
+    """Weighted terms of the target classes and their derivatives; see `ClassOptions`.
+
+    The derivative of a focal or varifocal term of an infinite logit is NaN: a gradient scaler skips such a step.
+    """
     weight = float(options.foreground_weight)
     if options.kind == "focal":
         terms, slope = Fading.like(x), torch.empty_like(x)
         terms.compute(-x, options.gamma, weight, slope)
-        return terms.terms(options.gamma), -slope
-    weights = weight * (q if options.kind == "varifocal" else torch.ones_like(q))
-    entropy = (1 - q) * x + F.softplus(-x, threshold=LINEAR_ABOVE)
-    return weights * entropy, weights * (torch.sigmoid(x) - q)
+        return terms.terms(options.gamma), x - x - slope
+    entropy, slope = (1 - q) * x + F.softplus(-x, threshold=LINEAR_ABOVE), torch.sigmoid(x) - q
+    if options.kind == "varifocal":
+        return weight * q * entropy, weight * q * (x - x + slope)
+    return weight * entropy, weight * slope
 
 
 def _background(

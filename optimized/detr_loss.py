@@ -78,9 +78,13 @@ class DETRLoss(nn.Module):
     computes in float32 or better, and returns gradients in the dtype of the predictions. The losses can be
     differentiated once: a second derivative raises RuntimeError.
 
+    Attributes that are set, and methods and modules that are replaced, take effect at the next call. `fl` and `vfl` are the
+    classification losses, None where `use_fl` or `use_vfl` is off; `device` is that of the last predictions, None before.
+
     Args:
         nc: number of classes; background is none of them.
-        loss_gain: weights, by default class 1, bbox 5, giou 2, mask 1, dice 1, the last two needed for masks alone.
+        loss_gain: weights, by default class 1, bbox 5, giou 2, mask 1, dice 1, the last two needed for masks alone; a
+            tensor may be learnt.
             quirk: no_object is never read.
         aux_loss: also compute the layers before the last.
         use_fl: focal or varifocal classification; otherwise cross-entropy against the IoU.

@@ -19,6 +19,7 @@ from detr_conformance.optimized.precision import arithmetic_dtype
 BLOCK = 1024
 """Entries of one program, of one image: loads enough to keep the memory busy, and few enough to leave registers."""
 
+BCE = tl.constexpr("bce")
 FOCAL = tl.constexpr("focal")
 VARIFOCAL = tl.constexpr("varifocal")
 
@@ -43,6 +44,10 @@ def _terms(
         against_iou = foreground_weight * tl.where(KIND == VARIFOCAL, q, 1.0)
         value = tl.where(is_target, against_iou * ((1.0 - q) * x + minus_log_p), value)
         slope = tl.where(is_target, against_iou * (p - q), slope)
+    if KIND != BCE:
+        slope = tl.where(
+            is_target, slope + (x - x), slope
+        )  # NaN where x is infinite, so that a gradient scaler sees it
     return value, slope
 
 

@@ -103,6 +103,17 @@ def test_non_finite_logits_stay_visible():
     assert [math.isfinite(each) for each in sums.tolist()] == [True, False, False]
 
 
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+@pytest.mark.parametrize("kind", ["focal", "varifocal", "bce"])
+def test_a_gradient_scaler_sees_an_infinite_logit_of_a_target(kind, backend):
+    logits = torch.tensor([[math.inf, 0.0], [-math.inf, 0.0], [2.0, 0.0]], device=DEVICE).view(1, 1, 3, 2)
+    targets, scores = torch.zeros((1, 1, 3), dtype=torch.int64), torch.full((1, 1, 3), 0.5)
+    compute = {"torch": TORCH, "triton": kernels()}[backend].class_terms
+    _, slopes = compute(logits, targets.to(DEVICE), scores.to(DEVICE), ClassOptions(kind, 1.5, 0.75, 0.25), UNSCALED)
+    finite = slopes.view(3, 2).isfinite().all(dim=1).tolist()
+    assert finite == ([True, True, True] if kind == "bce" else [False, False, True])
+
+
 @pytest.mark.parametrize("use_fl", [True, False], ids=["focal", "softmax"])
 @pytest.mark.parametrize("gamma", [2.0, 0.0, 1.3])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
