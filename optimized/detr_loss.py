@@ -78,8 +78,8 @@ class DETRLoss(nn.Module):
     computes in float32 or better, and returns gradients in the dtype of the predictions. The losses can be
     differentiated once: a second derivative raises RuntimeError.
 
-    Attributes that are set, and methods and modules that are replaced, take effect at the next call. `fl` and `vfl` are the
-    classification losses, None where `use_fl` or `use_vfl` is off; `device` is that of the last predictions, None before.
+    Attributes that are set, and methods and modules that are replaced, take effect at the next call. `fl` and `vfl` are
+    the classification losses, None where `use_fl` or `use_vfl` is off; `device` is that of the last predictions.
 
     Args:
         nc: number of classes; background is none of them.
