@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64, Integer
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from detr_conformance.optimized.boxes import bbox_iou
@@ -103,15 +103,15 @@ def layer_by_parts(
     pred_bboxes: Float[Tensor, "images queries 4"],
     pred_scores: Float[Tensor, "images queries classes"],
     gt_bboxes: Float[Tensor, "targets 4"],
-    gt_cls: Integer[Tensor, " targets"],
+    gt_cls: Int64[Tensor, " targets"],
     match_indices: Sequence[Matching],
     postfix: str,
 ) -> Losses:
-    """The losses of one layer with these pairs, but for those of masks."""
+    """The losses of one layer with these pairs, but for those of masks; the targets have been checked."""
     queries, chosen = loss._get_index(match_indices)
     matched, wanted = pred_bboxes[queries], gt_bboxes[chosen]
     classes = torch.full(pred_scores.shape[:2], loss.nc, dtype=torch.int64, device=pred_scores.device)
-    classes[queries] = gt_cls[chosen].long()
+    classes[queries] = gt_cls[chosen]
     dtype = arithmetic_dtype(pred_bboxes)
     scores = torch.zeros(pred_scores.shape[:2], dtype=dtype, device=pred_scores.device)
     scores[queries] = bbox_iou(matched.detach().to(dtype), wanted.to(dtype)).squeeze(-1)

@@ -438,17 +438,17 @@ class DETRLoss(nn.Module):
     ) -> Losses:
         """The losses of one layer through the parts that a user may have replaced, and those of its masks."""
         batch = dict(zip(("bboxes", "cls", "gt_groups"), targets, strict=True))
-        checked_layer = self._targets(*layer, batch)
+        of_images = self._targets(*layer, batch)
         one_layer = masks[None] if isinstance(masks, Tensor) else masks
-        checked = self._masks(one_layer, gt_mask, layer[1][None], checked_layer)
+        checked = self._masks(one_layer, gt_mask, layer[1][None], of_images)
         if match_indices is None:
-            of_masks = {} if checked is None else {"masks": masks, "gt_mask": gt_mask}
-            match_indices = self.matcher(*layer, *targets, **of_masks)
-        losses = layer_by_parts(self, *layer, *targets[:2], match_indices, postfix)
+            compared = {} if checked is None else {"masks": masks, "gt_mask": gt_mask}
+            match_indices = self.matcher(*layer, *targets, **compared)
+        losses = layer_by_parts(self, *layer, of_images.boxes, of_images.classes, match_indices, postfix)
         if checked is None:
             return losses
         queries, device = layer[1].shape[1], layer[1].device
-        pairs = pairs_of_matching(match_indices, queries, checked_layer.counts, device)
+        pairs = pairs_of_matching(match_indices, queries, of_images.counts, device)
         weights = self._mask_weights(Normaliser(float(pairs.count)))
         of_pairs = zip(MASK_TERMS, mask_losses(checked, pairs, weights), strict=False)
         return losses | {f"loss_{term}{postfix}": self._gained(term, loss) for term, loss in of_pairs}
