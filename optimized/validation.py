@@ -253,7 +253,7 @@ def check_gains(name: str, gains: Mapping[str, Any], tensors: bool = False) -> d
     Args:
         name: what they are called.
         gains: by term.
-        tensors: a number may also come as a tensor, which is not looked at, as it may lie on a device.
+        tensors: a number may also come as a tensor with one entry, which is not looked at: it may lie on a device.
 
     Raises:
         KeyError: one of them is missing.
@@ -261,8 +261,13 @@ def check_gains(name: str, gains: Mapping[str, Any], tensors: bool = False) -> d
         ValueError: one of them is not finite, or too large.
     """
     found = {term: entry(gains, name, term) for term in GAINS}
-    numbers = {term: gain for term, gain in found.items() if not (tensors and isinstance(gain, Tensor))}
+    numbers = {term: gain for term, gain in found.items() if not (tensors and _is_one_number(gain))}
     return dict(gains) | {term: check_number(f"{name}[{term!r}]", gain) for term, gain in numbers.items()}
+
+
+def _is_one_number(gain: object) -> bool:
+    """Whether it is a tensor of one real number."""
+    return isinstance(gain, Tensor) and gain.numel() == 1 and not gain.is_complex() and gain.dtype != torch.bool
 
 
 def entry(mapping: object, name: str, key: str) -> Any:  # noqa: ANN401  # a batch holds anything

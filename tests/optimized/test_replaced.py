@@ -250,6 +250,12 @@ def test_a_gain_can_be_learnt(way, example):
     assert way(4, loss_gain={"class": 1, "bbox": gain, "giou": 2}).loss_gain["bbox"] is gain
 
 
+@pytest.mark.parametrize("gain", [torch.ones(2), torch.tensor(1j), torch.tensor(True)], ids=str)
+def test_a_tensor_that_is_no_number_is_no_gain(gain):
+    with pytest.raises(TypeError, match=r"loss_gain\['bbox'\] is tensor"):
+        DETRLoss(4, loss_gain={"class": 1, "bbox": gain, "giou": 2})
+
+
 def test_the_device_is_known_after_a_call(example):
     loss = RTDETRDetectionLoss(4)
     assert loss.device is None
