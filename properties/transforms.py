@@ -52,6 +52,17 @@ def with_other_targets(case: LossCase) -> LossCase:
     return case.change(gt_cls=(case.gt_cls + 1) % case.config.nc, pred_scores=-case.pred_scores, denoising=None)
 
 
+def batches_between(case: LossCase, other_subsets: bool) -> list[LossCase]:
+    """What a loss object may see between two calls with the case, and must not mix up with it.
+
+    Other targets, as many; the same images the other way round, and twice as many; with `other_subsets` the same batch
+    with other targets denoised.
+    """
+    other, images = with_other_targets(case), [*range(case.images)]
+    subsets = denoising_all_but_one(case) if other_subsets else []
+    return [other, select_images(other, images[::-1]), select_images(other, 2 * images), *subsets]
+
+
 def denoising_all_but_one(case: LossCase) -> list[LossCase]:
     """The case with all denoised targets of each image but the first, then but the last; none if there are too few.
 

@@ -26,7 +26,7 @@ from detr_conformance.properties.port_under_test import PortUnderTest, ReturnedL
 from detr_conformance.properties.questions import has_query_groups
 from detr_conformance.properties.rules.generated import first_difference
 from detr_conformance.properties.tolerance import budget_shares
-from detr_conformance.properties.transforms import in_bfloat16, select_images, shared_out, with_other_targets
+from detr_conformance.properties.transforms import batches_between, in_bfloat16, shared_out
 from detr_conformance.reference import Loss, LossSpec, Tracked, track
 from detr_conformance.reference.recipe import flattened
 
@@ -291,11 +291,10 @@ def _keys_of(calls: Sequence[ReturnedLosses]) -> dict[str, Any]:
 
 
 def _in_turn(judged: PortUnderTest, case: LossCase) -> list[LossCase]:
-    """Batches as large and larger, first of all one in half precision, with an alpha that it cannot hold."""
+    """Batches between two calls with one, first of all one in half precision, with an alpha that it cannot hold."""
     case = case.change(alpha=0.1) if judged.may_be_asked(alpha=0.1) else case
     half = [in_bfloat16(case)] if "bfloat16" in judged.port.dtypes else []
-    other = with_other_targets(case)
-    return [*half, case, other, select_images(other, [*range(case.images)] * 2), case]
+    return [*half, case, *batches_between(case, judged.can("denoising_subset")), case]
 
 
 def _finite(returned: ReturnedLosses) -> list[str]:

@@ -11,7 +11,7 @@ from detr_conformance.properties.port_under_test import PortUnderTest, ReturnedL
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.transforms import (
-    denoising_all_but_one,
+    batches_between,
     in_bfloat16,
     select_images,
     with_other_targets,
@@ -26,11 +26,7 @@ CALLS = 50
 def calls_leave_no_trace(port: PortUnderTest, case: LossCase) -> None:
     """A loss object answers the same when it is asked again, also after other batches in between, as large and larger,
     with the same images the other way round, and with other targets denoised; those are judged by their own targets."""
-    other = with_other_targets(case)
-    images = [*range(case.images)]
-    larger, turned = select_images(other, 2 * images), select_images(other, images[::-1])
-    subsets = denoising_all_but_one(case) if port.can("denoising_subset") else ()
-    expected, between = port.expected(case), (other, turned, larger, *subsets)
+    expected, between = port.expected(case), batches_between(case, port.can("denoising_subset"))
     first, *returned, again = port.losses_in_turn([case, *between, case])
     for key in expected:
         again.assert_alike(first, key, expected[key])
