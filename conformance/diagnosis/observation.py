@@ -30,12 +30,13 @@ from detr_conformance.properties.transforms import batches_between, in_bfloat16,
 from detr_conformance.reference import Loss, LossSpec, Tracked, track
 from detr_conformance.reference.recipe import flattened
 
-Way = Literal["once", "in turn", "in ranks", "in passes", "in modes", "as passed", "around", "by default"]
-"""How a port is asked: case by case; several cases of one object; the images of a case shared among ranks; for what
-several backward passes leave behind; in every mode; with options at their defaults and by position; what a call changes
-around it; what the constructor sets where nothing is passed.
+Way = Literal["once", "in turn", "in ranks", "in steps", "in passes", "in modes", "as passed", "around", "by default"]
+"""How a port is asked: case by case; several cases of one object; the images of a case shared among ranks, or among the
+micro-batches of a step; for what several backward passes leave behind; in every mode; with options at their defaults and
+by position; what a call changes around it; what the constructor sets where nothing is passed.
 """
 MOST_RANKS = 3
+STEPS = 2
 
 LARGEST_LOGIT = 14.0
 """A probability is clipped a millionth from 1."""
@@ -215,6 +216,8 @@ def _calls(asked: PortUnderTest, judged: PortUnderTest, case: LossCase, way: Way
     """The answers of the port that is asked, to what the port that is judged can be asked for."""
     if way == "in ranks":
         return asked.losses_of_ranks(shared_out(case, min(case.images, MOST_RANKS)))
+    if way == "in steps":
+        return asked.losses_of_steps(shared_out(case, STEPS))
     if way == "in modes":
         return [asked.loss_in_mode(each, mode) for mode, each in _in_modes(judged, case)]
     if way == "as passed":

@@ -13,6 +13,7 @@ from itertools import combinations, islice
 
 from detr_conformance import report
 from detr_conformance.diagnosis.observation import (
+    STEPS,
     Observation,
     Way,
     drawn,
@@ -33,6 +34,7 @@ from detr_conformance.properties.port import options_of
 from detr_conformance.properties.port_under_test import PortError, PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.strategies import Domain
+from detr_conformance.properties.transforms import shared_out
 from detr_conformance.properties.working import working
 from detr_conformance.reference import FAMILY, LossSpec
 
@@ -49,6 +51,7 @@ CASES_OF_RANKS = 8
 CASES_AS_PASSED = 6
 """On so many cases of several layers options are passed otherwise than by keyword."""
 DECISIONS: dict[Way, tuple[str, ...]] = {
+    "in steps": ("over_steps",),
     "in modes": ("in_mode",),
     "as passed": ("built", "matcher.built", "denoising.generator.called"),
     "by default": ("recipe",),
@@ -233,9 +236,12 @@ def _ways(judged: PortUnderTest, cases: Sequence[LossCase]) -> Iterator[tuple[Se
     yield cases, "once"  # what is wrong shows in ties alone, which every solver breaks as it likes
     if judged.can("one_object"):
         yield certain, "in turn"
+    several = [case for case in _further_cases(judged) if case.images > 1]
     if judged.can("ranks"):
-        several = [case for case in _further_cases(judged) if case.images > 1]
         yield several[:CASES_OF_RANKS], "in ranks"
+    if judged.can("normaliser"):  # a micro-batch without a target has no denoising queries
+        with_targets = [case for case in several if all(each.targets for each in shared_out(case, STEPS))]
+        yield with_targets[:CASES_OF_RANKS], "in steps"
     if judged.can("weighted_gradients"):
         yield certain, "in passes"
     if judged.can("modes"):
