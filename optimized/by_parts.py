@@ -171,14 +171,19 @@ def class_loss_by_modules(
 def denoising_pairs(
     match: Callable[..., Any], dn_meta: Mapping[str, Any], gt_groups: Sequence[int]
 ) -> Sequence[Matching]:
-    """The pairs of denoising queries by a `get_dn_match_indices` that is not this package's own.
+    """The pairs of denoising queries by a `get_dn_match_indices` that may not be this package's own.
 
-    In the third place it gets what its signature asks for: in one release of Ultralytics that is the number of targets
-    of each image, in another what one group reconstructs.
+    It gets what its signature asks for. In the third place one release of Ultralytics has the number of targets of each
+    image, another what one group reconstructs. Where that is not every target, numbers would not say it.
     """
-    third = list(inspect.signature(match).parameters)[2:3]
-    targets = dn_meta["dn_gt_idx"] if third == ["dn_gt_idx"] else gt_groups
-    pairs: Sequence[Matching] = match(dn_meta["dn_pos_idx"], dn_meta["dn_num_group"], targets)
+    takes, counts, chosen = list(inspect.signature(match).parameters), list(gt_groups), dn_meta.get("dn_gt_idx")
+    given = (dn_meta["dn_pos_idx"], dn_meta["dn_num_group"])
+    of_some = chosen is not None and [len(each) for each in chosen] != counts
+    pairs: Sequence[Matching]
+    if len(takes) > len(given) + 1:
+        pairs = match(*given, gt_groups, chosen)
+    else:
+        pairs = match(*given, chosen if of_some or takes[2:] == ["dn_gt_idx"] else gt_groups)
     return pairs
 
 

@@ -137,11 +137,7 @@ class RTDETRDetectionLoss(DETRLoss):
             )
         self._denoising(dn_bboxes, dn_scores, self._targets(pred_bboxes, pred_scores, batch), dn_meta)
         assert dn_bboxes is not None and dn_scores is not None  # noqa: S101, PT018  # for the type checker: checked above
-        if replaced_methods(self, RTDETRDetectionLoss):
-            pairs = denoising_pairs(self.get_dn_match_indices, dn_meta, batch["gt_groups"])
-        else:
-            given = (dn_meta["dn_pos_idx"], dn_meta["dn_num_group"], batch["gt_groups"])
-            pairs = self.get_dn_match_indices(*given, dn_meta.get("dn_gt_idx"))
+        pairs = denoising_pairs(self.get_dn_match_indices, dn_meta, batch["gt_groups"])
         return losses | DETRLoss.forward(self, dn_bboxes, dn_scores, batch, "_dn", pairs)
 
     def _both_parts(

@@ -31,9 +31,9 @@ from detr_conformance.reference import Loss, LossSpec, Tracked, track
 from detr_conformance.reference.recipe import flattened
 
 Way = Literal["once", "in turn", "in ranks", "in steps", "in passes", "in modes", "as passed", "around", "by default"]
-"""How a port is asked: case by case; several cases of one object; the images of a case shared among ranks, or among the
-micro-batches of a step; for what several backward passes leave behind; in every mode; with options at their defaults and
-by position; what a call changes around it; what the constructor sets where nothing is passed.
+"""How a port is asked: case by case; several cases of one object; the images of a case shared among ranks, or among
+the micro-batches of a step; for what several backward passes leave behind; in every mode; with options at their
+defaults and by position; what a call changes around it; what the constructor sets where nothing is passed.
 """
 MOST_RANKS = 3
 STEPS = 2
