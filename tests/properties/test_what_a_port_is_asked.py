@@ -11,7 +11,7 @@ from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.judging import judge
 from detr_conformance.properties.port import DenoisingGroup, LossResult, Matching
-from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.port_under_test import PortUnderTest, ReturnedLosses
 from detr_conformance.properties.rule import Rule
 from detr_conformance.properties.rules import RULES
 from detr_conformance.reference import FAMILY, LossSpec
@@ -114,8 +114,10 @@ class WrongFocal(ReferencePort):
     def loss(self, case: LossCase) -> LossResult:
         result = super().loss(case)
         is_focal = self.spec.choose_class_term(case.config, case.targets) == "focal"
-        factors = {key: 2.0 if is_focal and ("class" in key or "focal" in key) else 1.0 for key in result.losses}
-        losses = {key: factors[key] * loss for key, loss in result.losses.items()}
+        returned = ReturnedLosses(result, case, PortUnderTest(self))
+        canonical = {key: str(returned.canonical(key)) for key in result.losses}
+        doubled = {key for key, name in canonical.items() if is_focal and name.startswith("loss_class")}
+        losses = {key: 2.0 * loss if key in doubled else loss for key, loss in result.losses.items()}
         return LossResult(losses, result.gradients, result.dtypes, result.mutated)
 
     def losses_in_turn(self, cases: Sequence[LossCase]) -> Sequence[LossResult]:
