@@ -21,6 +21,12 @@ EDGES = np.array([[0.0, 0.5, 0.25, 0.5], [1.0, 1.0, 0.5, 0.25], [0.5, 0.5, 1.0, 
 
 
 # Logits from 20 to 40 are large enough for shortcuts that are exact in float32 alone, and not yet saturated.
+
+OF_BROKEN_TRAINING = (
+    "a training run that goes well has finite predictions; this says how soon one that goes wrong is noticed"
+)
+
+
 @rule(
     "NUM-01",
     source="arithmetic in the precision of the predictions",
@@ -74,7 +80,7 @@ def saturated_logits(port: PortUnderTest, case: LossCase) -> None:
     source="a training loop must see a broken prediction: nothing is replaced or hidden",
     request=replace(TAME, queries=(2, 6), targets=(1, 3), denoising="never"),
     convention=NON_FINITE,
-    should="a training run that goes well has finite predictions; this says how soon one that goes wrong is noticed",
+    should=OF_BROKEN_TRAINING,
 )
 def non_finite_predictions_stay_visible(port: PortUnderTest, case: LossCase) -> None:
     """NaN in a matched box makes the box losses NaN, in an unmatched one leaves them; a NaN logit makes loss_class NaN;
@@ -117,7 +123,7 @@ def _weighs_background(port: PortUnderTest, case: LossCase) -> bool:
     source="a training loop must see a broken prediction wherever it is: a sum over layers and images hides none",
     request=replace(TAME, layers=(2, 3), images=(2, 3), queries=(3, 6), targets=(1, 2), denoising="where declared"),
     convention=NON_FINITE,
-    should="a training run that goes well has finite predictions; this says how soon one that goes wrong is noticed",
+    should=OF_BROKEN_TRAINING,
 )
 def non_finite_predictions_stay_visible_everywhere(port: PortUnderTest, case: LossCase) -> None:
     """A logit that is NaN, in any layer and any image, of an ordinary or of a denoising query, makes the classification

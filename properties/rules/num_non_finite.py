@@ -13,7 +13,7 @@ from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTest, ReturnedLosses
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
-from detr_conformance.properties.rules.num import with_weighty_background
+from detr_conformance.properties.rules.num import OF_BROKEN_TRAINING, with_weighty_background
 from detr_conformance.properties.sure_pairs import MOST_TARGETS, with_sure_pairs
 from detr_conformance.properties.transforms import without_targets
 from detr_conformance.reference import Losses
@@ -33,8 +33,6 @@ REQUEST = Request(
     real=False,
     extra="never",
 )
-SHOULD = "a training run that goes well has finite predictions; this says how soon one that goes wrong is noticed"
-
 Entry = Callable[[np.ndarray, np.ndarray], tuple[int, int]]
 """Which query and which column, from the queries of one image that have a target, and their classes."""
 
@@ -44,7 +42,7 @@ Entry = Callable[[np.ndarray, np.ndarray], tuple[int, int]]
     source="a training loop must see a broken prediction wherever it is; a box without a target is in no loss",
     request=REQUEST,
     convention=NON_FINITE,
-    should=SHOULD,
+    should=OF_BROKEN_TRAINING,
 )
 def non_finite_boxes(port: PortUnderTest, case: LossCase) -> None:
     """A NaN in the box of a matched query or of a positive denoising query, in any layer and any image, makes those
@@ -71,7 +69,7 @@ def non_finite_boxes(port: PortUnderTest, case: LossCase) -> None:
     "that a wrong one is certain",
     request=REQUEST,
     convention=NON_FINITE,
-    should=SHOULD,
+    should=OF_BROKEN_TRAINING,
 )
 def infinite_logits(port: PortUnderTest, case: LossCase) -> None:
     """A logit of -inf of the class of its target in a matched query or in a positive denoising query, and one of +inf
