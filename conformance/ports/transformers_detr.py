@@ -193,7 +193,11 @@ class TransformersDeformableMasksPort(WithMasks, TransformersDeformablePort):
     profile: str | LossSpec = DEFORMABLE_MASKS
     capabilities = TransformersDeformablePort.capabilities | {"masks"}
     segmentation = staticmethod(DeformableDetrForSegmentationLoss)
-    matcher_class = HungarianMatcher
+
+    def matcher(self, case: LossCase) -> Any:
+        """The one inside the loss that the case is handed to: without masks that is the loss for detection."""
+        kind = DeformableDetrHungarianMatcher if case.masks is None else HungarianMatcher
+        return kind(**{f"{term}_cost": each for term, each in self.costs(case).items()})
 
 
 class TransformersConditionalPort(TransformersDeformablePort):
