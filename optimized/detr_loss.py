@@ -229,7 +229,7 @@ class DETRLoss(nn.Module):
         Raises:
             ValueError: there are some, and a process group, which knows nothing of what they divide by.
         """
-        names = replaced_parts(self, DETRLoss)
+        names = self._names_of_replaced()
         if names and self.name_of_group:
             raise ValueError(
                 f"process_group is {self.name_of_group!r}, expected None where a part is replaced: {', '.join(names)}"
@@ -255,6 +255,10 @@ class DETRLoss(nn.Module):
         """
         match_indices = list(zip(queries, targets, strict=True)) or None
         return [layer_terms(*self._part(predictions[0], predictions[1], batch, match_indices))]
+
+    def _names_of_replaced(self) -> list[str]:
+        """The same, whatever the processes."""
+        return replaced_parts(self, DETRLoss)
 
     def _part(
         self,

@@ -91,9 +91,9 @@ class RTDETRDetectionLoss(DETRLoss):
             called = torch.compiler.disable(self._called_with_denoising)  # type: ignore[no-untyped-call]
         return called(*arguments, masks, gt_mask)
 
-    def _replaced_parts(self) -> list[str]:
+    def _names_of_replaced(self) -> list[str]:
         """Those of `DETRLoss`, and what pairs denoising queries."""
-        return super()._replaced_parts() + replaced_methods(self, RTDETRDetectionLoss)
+        return super()._names_of_replaced() + replaced_methods(self, RTDETRDetectionLoss)
 
     def _called_with_denoising(
         self,
@@ -135,8 +135,7 @@ class RTDETRDetectionLoss(DETRLoss):
             return losses | _nothing(
                 {key: each for key, each in losses.items() if not key.startswith(of_masks)}, pred_bboxes
             )
-        self._denoising(dn_bboxes, dn_scores, self._targets(pred_bboxes, pred_scores, batch), dn_meta)
-        assert dn_bboxes is not None and dn_scores is not None  # noqa: S101, PT018  # for the type checker: checked above
+        dn_bboxes, dn_scores = _both_given(dn_bboxes, dn_scores)
         pairs = denoising_pairs(self.get_dn_match_indices, dn_meta, batch["gt_groups"])
         return losses | DETRLoss.forward(self, dn_bboxes, dn_scores, batch, "_dn", pairs)
 
@@ -218,9 +217,7 @@ class RTDETRDetectionLoss(DETRLoss):
         dn_meta: Mapping[str, Any],
     ) -> LayerInputs:
         """The denoising queries, each paired with the target that it was made from."""
-        if dn_bboxes is None or dn_scores is None:
-            absent = "dn_bboxes" if dn_bboxes is None else "dn_scores"
-            raise ValueError(f"{absent} is None, expected the denoising queries' predictions beside dn_meta")
+        dn_bboxes, dn_scores = _both_given(dn_bboxes, dn_scores)
         axes = ("layers", "images", "denoising")
         check_predictions(dn_bboxes, dn_scores, axes, self.nc, ("dn_bboxes", "dn_scores"))
         check_device("dn_scores", dn_scores, "pred_bboxes", targets.boxes.device)
@@ -271,6 +268,14 @@ class RTDETRDetectionLoss(DETRLoss):
         positive, chosen = denoising_matching(slots, dn_num_group, counts, dn_gt_idx, device)
         own = chosen.clone()  # what is on the device is shared, and a caller may write into what it gets
         return list(zip(positive.not_negative().split(positive.sizes), own.split(positive.sizes), strict=True))  # type: ignore[no-untyped-call]
+
+
+def _both_given(dn_bboxes: Tensor | None, dn_scores: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The predictions of denoising queries, which `dn_meta` speaks of."""
+    if dn_bboxes is None or dn_scores is None:
+        absent = "dn_bboxes" if dn_bboxes is None else "dn_scores"
+        raise ValueError(f"{absent} is None, expected the denoising queries' predictions beside dn_meta")
+    return dn_bboxes, dn_scores
 
 
 def _nothing(losses: Losses, pred_bboxes: Tensor) -> Losses:

@@ -274,17 +274,37 @@ def test_one_layer_in_the_positions_of_both_releases(example):
         assert all(torch.equal(got[key], expected[key]) for key in expected)
 
 
-def test_what_cannot_be_is_refused(example):
+def test_a_switch_that_can_only_be_read_is_refused():
     loss = RTDETRDetectionLoss(4)
     with pytest.raises(AttributeError, match="use_fl"):
         loss.use_fl = False
-    loss = passing_on("_get_loss_class", "_get_index")(4)
+
+
+@pytest.mark.parametrize("name", [*PARTS, "get_dn_match_indices"])
+def test_a_replaced_part_knows_nothing_of_other_processes(name, example):
+    loss = passing_on(name)(4)
     loss.name_of_group = "WORLD"
-    with pytest.raises(
-        ValueError,
-        match=r"process_group is 'WORLD', expected None where a part is replaced: _get_loss_class, _get_index",
-    ):
+    with pytest.raises(ValueError, match=rf"process_group is 'WORLD', expected None where a part is replaced: {name}"):
         example(loss)
+
+
+def test_denoising_pairs_of_its_own_may_be_of_another_meta(example):
+    expected = example.outcome(RTDETRDetectionLoss(4))
+    pairs = RTDETRDetectionLoss.get_dn_match_indices(
+        example.dn_meta["dn_pos_idx"], example.dn_meta["dn_num_group"], example.batch["gt_groups"]
+    )
+    loss = type("Sub", (RTDETRDetectionLoss,), {"get_dn_match_indices": staticmethod(lambda *_: pairs)})(4)
+    example.dn_meta["dn_pos_idx"] = example.dn_meta["dn_num_group"] = "of another kind"
+    assert_same(example.outcome(loss), expected)
+
+
+@pytest.mark.parametrize("absent", ["dn_bboxes", "dn_scores"])
+def test_denoising_queries_that_are_missing_are_named(absent, example):
+    boxes, scores, dn_boxes, dn_scores = example.predictions
+    given = {"dn_bboxes": dn_boxes, "dn_scores": dn_scores, "dn_meta": example.dn_meta} | {absent: None}
+    for loss in (RTDETRDetectionLoss(4), passing_on("_get_index")(4)):
+        with pytest.raises(ValueError, match=f"{absent} is None"):
+            loss((boxes, scores), example.batch, **given)
 
 
 def test_a_copy_goes_the_fast_way_as_well(example):
