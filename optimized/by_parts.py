@@ -90,12 +90,12 @@ def losses_by_parts(
     """What `DETRLoss.forward` computes; arguments as there."""
     targets = (batch["bboxes"], batch["cls"], batch["gt_groups"])
     options = {"postfix": postfix, "match_indices": match_indices}
-    losses = dict(loss._get_loss(*_of_layer(predictions, -1), *targets, **options, **_masks(masks, gt_mask, -1)))
-    if loss.aux_loss:
-        others = slice(-1)
-        of_others = _masks(masks, gt_mask, others)
-        losses |= loss._get_loss_aux(*_of_layer(predictions, others), *targets, **options, **of_others)
-    return losses
+
+    def of(layers: int | slice, compute: Callable[..., Losses]) -> Losses:
+        return compute(*_of_layer(predictions, layers), *targets, **options, **_masks(masks, gt_mask, layers))
+
+    main = of(-1, loss._get_loss)
+    return {**main, **of(slice(-1), loss._get_loss_aux)} if loss.aux_loss else dict(main)
 
 
 def layer_by_parts(
@@ -138,14 +138,13 @@ def auxiliary_by_parts(
         shared = loss._shared_layer(len(boxes))
         match_indices = loss.matcher(*_of_layer(predictions, shared), *targets, **_masks(masks, gt_mask, shared))
     zero = boxes[..., :0].sum(dtype=torch.promote_types(arithmetic_dtype(boxes), arithmetic_dtype(scores)))
-    totals = {f"loss_{term}_aux{postfix}": zero for term in terms}
-    for layer in range(len(boxes)):
-        of_masks = _masks(masks, gt_mask, layer)
-        options = {"postfix": postfix, "match_indices": match_indices}
-        losses = loss._get_loss(*_of_layer(predictions, layer), *targets, **options, **of_masks)
-        for term in terms:
-            totals[f"loss_{term}_aux{postfix}"] = totals[f"loss_{term}_aux{postfix}"] + losses[f"loss_{term}{postfix}"]
-    return totals
+    options = {"postfix": postfix, "match_indices": match_indices}
+    of_layers = [
+        loss._get_loss(*_of_layer(predictions, layer), *targets, **options, **_masks(masks, gt_mask, layer))
+        for layer in range(len(boxes))
+    ]
+    sums = {term: sum((losses[f"loss_{term}{postfix}"] for losses in of_layers), start=zero.clone()) for term in terms}
+    return {f"loss_{term}_aux{postfix}": total for term, total in sums.items()}
 
 
 def class_loss_by_modules(

@@ -133,12 +133,10 @@ class DETRLoss(nn.Module):
         self.aux_loss = aux_loss
         self.use_uni_match = use_uni_match
         self.uni_match_ind = check_count("uni_match_ind", uni_match_ind)
-        focusing = (
-            check_number("gamma", gamma, least=0.0),
-            check_number("alpha", alpha),
-        )  # where nothing reads them, too
-        self.fl = FocalLoss(*focusing) if use_fl else None
-        self.vfl = VarifocalLoss(*focusing) if use_vfl else None
+        check_number("gamma", gamma, least=0.0)  # also without a loss that reads them
+        check_number("alpha", alpha)
+        self.fl = FocalLoss(gamma, alpha) if use_fl else None
+        self.vfl = VarifocalLoss(gamma, alpha) if use_vfl else None
         self.device: torch.device | None = None
         self.validate = validate
         self.backend = backend

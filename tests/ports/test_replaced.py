@@ -54,7 +54,7 @@ def fewer_pairs(name):
             return super(Sub, self)._get_index(without_the_last(match_indices))
 
         Sub = type("Sub", (module.RTDETRDetectionLoss,), {name: indices if name == "_get_index" else matched})  # noqa: N806
-        return Sub(nc=4)
+        return Sub(nc=4, use_vfl=True)
 
     return change
 
@@ -88,20 +88,20 @@ class Reversed(nn.Module):
 
 
 def hooked_matcher(module):
-    loss = module.RTDETRDetectionLoss(nc=4)
+    loss = module.RTDETRDetectionLoss(nc=4, use_vfl=True)
     loss.matcher.register_forward_hook(lambda _module, _given, pairs: without_the_last(pairs))
     return loss
 
 
 def patched_matcher(module):
-    loss = module.RTDETRDetectionLoss(nc=4)
+    loss = module.RTDETRDetectionLoss(nc=4, use_vfl=True)
     original = loss.matcher.forward
     loss.matcher.forward = lambda *given, **options: without_the_last(original(*given, **options))
     return loss
 
 
 def gains_after_building(module):
-    loss = module.RTDETRDetectionLoss(nc=4)
+    loss = module.RTDETRDetectionLoss(nc=4, use_vfl=True)
     loss.loss_gain["giou"] = 7.0
     return loss
 
