@@ -1,6 +1,6 @@
 """The loss layer by layer, through the public parts: what a user has put in the place of one takes effect.
 
-It computes what the way of all layers at once computes, in the order of Ultralytics' loss, and takes several times as
+It computes what the way of all layers at once computes, in the order of Ultralytics' loss, and takes about twice as
 long. See `replaced` for what brings a loss here.
 """
 
