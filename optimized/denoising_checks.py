@@ -13,6 +13,7 @@ from detr_conformance.optimized.targets import Targets
 from detr_conformance.optimized.validation import (
     BOXES,
     LABELS,
+    check_boxes,
     check_count,
     check_counts,
     check_device,
@@ -105,7 +106,7 @@ def targets_of(batch: object, num_classes: int, device: torch.device) -> Targets
     counts = tuple(int(count) for count in check_counts(gt_groups, None))
     if not counts:
         raise ValueError("gt_groups is empty, expected a count for each of at least one image")
-    labels, boxes = check_labels(gt_cls), check_floats(BOXES, gt_bboxes)
+    labels, boxes = check_labels(gt_cls), check_boxes(gt_bboxes)
     _check_form(LABELS, labels, (sum(counts),), device)
     _check_form(BOXES, boxes, (sum(counts), 4), device)
     labels = labels.long()

@@ -89,16 +89,17 @@ def choose_targets(
     places = torch.arange(sum(layout.counts), device=device)
     if total == len(places):
         return places
-    # A key is the image and a fraction: sorting shuffles the targets within each image. In float64, for float32 would
-    # leave a later image so few fractions that ties, which are not broken at random, are to be expected.
+    # Shuffle all, then sort by image and keep the order within each. One key of both would need float64: in float32 a
+    # later image has so few fractions that ties, which are not broken at random, are to be expected.
     images = torch.arange(len(gt_groups), device=device)
-    fractions = torch.rand(total, dtype=torch.float64, device=device, generator=generator)
-    keys = fractions + images.repeat_interleave(upload(gt_groups, device), output_size=total)
+    images = images.repeat_interleave(upload(gt_groups, device), output_size=total)
+    shuffled = torch.rand(total, dtype=torch.float32, device=device, generator=generator).argsort()
+    order = shuffled[images[shuffled].argsort(stable=True)]
     # The first few of each image: skip what the images before it leave out.
     skipped = upload(_starts(gt_groups), device) - layout.starts
     places += skipped.repeat_interleave(layout.sizes, output_size=len(places))
     # An image's targets are successive numbers: sorting all of them sorts within each image.
-    return keys.argsort()[places].sort().values
+    return order[places].sort().values
 
 
 def attention_mask(layout: Layout, num_queries: int) -> Bool[Tensor, "all all"]:

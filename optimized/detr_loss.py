@@ -47,6 +47,7 @@ from detr_conformance.optimized.targets import Pairs, Targets, checked_targets
 from detr_conformance.optimized.validation import (
     check_count,
     check_gains,
+    check_integer,
     check_number,
     check_predictions,
     check_rows,
@@ -90,7 +91,7 @@ class DETRLoss(nn.Module):
         use_fl: focal or varifocal classification; otherwise cross-entropy against the IoU.
         use_vfl: varifocal instead of focal. quirk: ignored without `use_fl`.
         use_uni_match: all auxiliary layers share one of their matchings.
-        uni_match_ind: the auxiliary layer whose matching they share.
+        uni_match_ind: the auxiliary layer whose matching they share; below 0 it counts from the last, -1.
         gamma: exponent of the focal or varifocal loss, >= 0.
         alpha: balance of the focal or varifocal loss. quirk: neither it nor gamma nor use_fl reaches the matcher.
         process_group: average N over its processes, so that the mean of their losses is the loss of the merged batch,
@@ -132,7 +133,7 @@ class DETRLoss(nn.Module):
         self.loss_gain = check_gains("loss_gain", DEFAULT_LOSS_GAIN if loss_gain is None else loss_gain, tensors=True)
         self.aux_loss = aux_loss
         self.use_uni_match = use_uni_match
-        self.uni_match_ind = check_count("uni_match_ind", uni_match_ind)
+        self.uni_match_ind = check_integer("uni_match_ind", uni_match_ind)
         check_number("gamma", gamma, least=0.0)  # also without a loss that reads them
         check_number("alpha", alpha)
         self.fl = FocalLoss(gamma, alpha) if use_fl else None
@@ -168,6 +169,7 @@ class DETRLoss(nn.Module):
         *,
         masks: Float[Tensor, "layers images queries height width"] | None = None,
         gt_mask: Shaped[Tensor, "targets gt_height gt_width"] | None = None,
+        normaliser: Weight | None = None,
     ) -> Losses:
         """The losses of the last layer, and their sums over the auxiliary layers.
 
@@ -180,6 +182,9 @@ class DETRLoss(nn.Module):
             match_indices: one matching to use in every layer, instead of matching each. A query has one target.
             masks: logits of the predicted masks; with `gt_mask` only.
             gt_mask: for each target 1 on the object and 0 beside it, in a size of its own; with `masks` only.
+            normaliser: what to divide by instead of N, at least 0, where 0 counts as 1. For gradients that are
+                accumulated: the pairs of all micro-batches of an optimiser step, so that their losses add up to that of
+                the merged batch. A tensor may lie on the device, and is not looked at.
 
         Returns:
             `loss_class`, `loss_bbox`, `loss_giou`, for masks `loss_mask` and `loss_dice`, and with `aux_loss` each of
@@ -191,12 +196,12 @@ class DETRLoss(nn.Module):
         """
         called, self.device = self._called, getattr(pred_bboxes, "device", None)
         if torch.compiler.is_compiling():
-            if self._fits_the_operator(masks, gt_mask):
+            if normaliser is None and self._fits_the_operator(masks, gt_mask):
                 queries, targets = zip(*match_indices, strict=True) if match_indices else ((), ())
                 [losses] = losses_of_parts(self, [pred_bboxes, pred_scores], batch, queries, targets)
                 return self._named(losses.unbind(), postfix)
             called = torch.compiler.disable(self._called)  # type: ignore[no-untyped-call]
-        return called(pred_bboxes, pred_scores, batch, postfix, match_indices, masks, gt_mask)
+        return called(pred_bboxes, pred_scores, batch, postfix, match_indices, masks, gt_mask, normaliser)
 
     def _called(
         self,
@@ -207,31 +212,34 @@ class DETRLoss(nn.Module):
         match_indices: Sequence[Matching] | None,
         masks: Tensor | None,
         gt_mask: Tensor | None,
+        normaliser: Weight | None,
     ) -> Losses:
         """The same, outside of what is compiled."""
-        if self._replaced_parts():
+        if self._replaced_parts(normaliser):
             check_predictions(pred_bboxes, pred_scores, LAYER_AXES, self.nc)
             self._targets(pred_bboxes, pred_scores, batch)
             predictions = pred_bboxes, pred_scores
             return losses_by_parts(self, predictions, batch, postfix, match_indices, masks, gt_mask)
-        part = self._part(pred_bboxes, pred_scores, batch, match_indices, masks, gt_mask)
+        part = self._part(pred_bboxes, pred_scores, batch, match_indices, masks, gt_mask, normaliser)
         return self._named(layer_losses(*part), postfix, self._mask_losses(*part))
 
     def _fits_the_operator(self, masks: object, gt_mask: object) -> bool:
         """Whether a compiled caller need not have a graph break: the operator knows no masks, and nothing of a user."""
         return masks is None and gt_mask is None and not self._replaced_parts() and not self.matcher.with_mask
 
-    def _replaced_parts(self) -> list[str]:
+    def _replaced_parts(self, *given: Weight | None) -> list[str]:
         """The parts that a user has overridden, patched, hooked or exchanged; with any, the loss goes layer by layer.
 
         Raises:
-            ValueError: there are some, and a process group, which knows nothing of what they divide by.
+            ValueError: there are some, and a process group, or normalisers are given: neither reaches what they divide
+                by.
         """
         names = self._names_of_replaced()
-        if names and self.name_of_group:
-            raise ValueError(
-                f"process_group is {self.name_of_group!r}, expected None where a part is replaced: {', '.join(names)}"
-            )
+        number = next((each for each in given if each is not None), None)
+        from_outside = {"process_group": self.name_of_group or None, "normaliser": number}
+        for name, value in from_outside.items():
+            if names and value is not None:
+                raise ValueError(f"{name} is {value!r}, expected None where a part is replaced: {', '.join(names)}")
         return names
 
     def terms(
@@ -266,14 +274,15 @@ class DETRLoss(nn.Module):
         match_indices: Sequence[Matching] | None,
         masks: Tensor | None = None,
         gt_mask: Tensor | None = None,
+        normaliser: Weight | None = None,
     ) -> tuple[LayerInputs, Configuration]:
         """Checked arguments, pairs, and weights."""
         check_predictions(pred_bboxes, pred_scores, LAYER_AXES, self.nc)
         targets = self._targets(pred_bboxes, pred_scores, batch)
         checked = self._masks(masks, gt_mask, pred_scores, targets)
         inputs = self._paired(pred_bboxes, pred_scores, targets, match_indices, checked)
-        [normaliser] = normalisers([inputs.pairs.count], pred_scores.device, self.process_group)
-        return inputs, self._configuration(inputs, normaliser)
+        [divided] = normalisers([inputs.pairs.count], pred_scores.device, self.process_group, [normaliser])
+        return inputs, self._configuration(inputs, divided)
 
     def _targets(self, pred_bboxes: Tensor, pred_scores: Tensor, batch: Mapping[str, Any]) -> Targets:
         """The targets out of the batch, checked."""
@@ -339,9 +348,10 @@ class DETRLoss(nn.Module):
 
     def _shared_layer(self, auxiliary: int) -> int:
         """The auxiliary layer whose matching all of them use."""
-        if self.uni_match_ind >= auxiliary:
-            raise ValueError(f"uni_match_ind is {self.uni_match_ind}, expected a layer from 0 to {auxiliary - 1}")
-        return self.uni_match_ind
+        if not -auxiliary <= self.uni_match_ind < auxiliary:
+            expected = f"a layer from 0 to {auxiliary - 1}, or from the last, -1, to {-auxiliary}"
+            raise ValueError(f"uni_match_ind is {self.uni_match_ind}, expected {expected}")
+        return self.uni_match_ind % auxiliary
 
     def _named(self, losses: Sequence[Tensor], postfix: str = "", of_masks: MaskLosses | None = None) -> Losses:
         """The losses of `LayerLosses` and `MaskLosses` under their public keys."""

@@ -12,6 +12,7 @@ from detr_conformance.optimized.validation import (
     check_device,
     check_floats,
     check_integer_dtype,
+    check_real,
     check_rows,
     check_tensor,
 )
@@ -45,7 +46,7 @@ def check_pairs(pred_bboxes: object, gt_bboxes: object) -> None:
         TypeError: one of them is no tensor of floats.
         ValueError: a shape or the device does not fit.
     """
-    boxes, targets = check_floats("pred_bboxes", pred_bboxes), check_floats("gt_bboxes", gt_bboxes)
+    boxes, targets = check_floats("pred_bboxes", pred_bboxes), check_real("gt_bboxes", gt_bboxes)
     if boxes.dim() != 2 or boxes.shape[1] != 4:
         raise ValueError(f"pred_bboxes has shape {tuple(boxes.shape)}, expected (pairs, 4)")
     _check_shape("gt_bboxes", targets, tuple(boxes.shape))

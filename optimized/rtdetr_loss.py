@@ -22,10 +22,18 @@ from detr_conformance.optimized.layer_losses import (
 )
 from detr_conformance.optimized.masks import TERMS as MASK_TERMS
 from detr_conformance.optimized.normaliser import normalisers
+from detr_conformance.optimized.options import Weight
 from detr_conformance.optimized.pairing import Matching, denoising_matching
 from detr_conformance.optimized.replaced import remember, replaced_methods
 from detr_conformance.optimized.targets import Pairs, Targets
-from detr_conformance.optimized.validation import check_counts, check_device, check_predictions, check_rows, entry
+from detr_conformance.optimized.validation import (
+    check_count,
+    check_counts,
+    check_device,
+    check_predictions,
+    check_rows,
+    entry,
+)
 
 
 @known_to_compiler
@@ -52,6 +60,8 @@ class RTDETRDetectionLoss(DETRLoss):
         *,
         masks: Float[Tensor, "layers images queries height width"] | None = None,
         gt_mask: Shaped[Tensor, "targets gt_height gt_width"] | None = None,
+        normaliser: Weight | None = None,
+        dn_normaliser: Weight | None = None,
     ) -> Losses:
         """All losses of a training step.
 
@@ -65,6 +75,9 @@ class RTDETRDetectionLoss(DETRLoss):
                 `get_dn_match_indices`. None: there are no denoising queries.
             masks: see `DETRLoss.forward`; denoising queries have none.
             gt_mask: likewise.
+            normaliser: see `DETRLoss.forward`.
+            dn_normaliser: likewise, of the denoising queries; by default `normaliser` times the number of groups, which
+                fits where every target is denoised in each of them.
 
         Returns:
             The losses of `DETRLoss`, and those of classes and boxes once more with `_dn` at the end, all of those 0
@@ -86,10 +99,10 @@ class RTDETRDetectionLoss(DETRLoss):
         )
         self.device = getattr(pred_bboxes, "device", None)
         if torch.compiler.is_compiling():
-            if self._fits_the_operator(masks, gt_mask):
+            if normaliser is dn_normaliser is None and self._fits_the_operator(masks, gt_mask):
                 return self._traced(*arguments)
             called = torch.compiler.disable(self._called_with_denoising)  # type: ignore[no-untyped-call]
-        return called(*arguments, masks, gt_mask)
+        return called(*arguments, masks, gt_mask, (normaliser, dn_normaliser))
 
     def _names_of_replaced(self) -> list[str]:
         """Those of `DETRLoss`, and what pairs denoising queries."""
@@ -105,13 +118,14 @@ class RTDETRDetectionLoss(DETRLoss):
         dn_meta: Mapping[str, Any] | None,
         masks: Tensor | None,
         gt_mask: Tensor | None,
+        given: tuple[Weight | None, Weight | None],
     ) -> Losses:
-        """The same, outside of what is compiled."""
-        if self._replaced_parts():
+        """The same, outside of what is compiled; with the normalisers that are given."""
+        if self._replaced_parts(*given):
             predictions = (pred_bboxes, pred_scores, dn_bboxes, dn_scores)
             return self._both_by_parts(predictions, batch, dn_meta, masks, gt_mask)
         ordinary, *denoising = self._both_parts(
-            pred_bboxes, pred_scores, batch, dn_bboxes, dn_scores, dn_meta, masks, gt_mask
+            pred_bboxes, pred_scores, batch, dn_bboxes, dn_scores, dn_meta, masks, gt_mask, given
         )
         losses = layer_losses(*ordinary)
         named = self._named(losses, of_masks=self._mask_losses(*ordinary))
@@ -149,6 +163,7 @@ class RTDETRDetectionLoss(DETRLoss):
         dn_meta: Mapping[str, Any] | None,
         masks: Tensor | None = None,
         gt_mask: Tensor | None = None,
+        given: tuple[Weight | None, Weight | None] = (None, None),
     ) -> list[tuple[LayerInputs, Configuration]]:
         """Checked arguments, pairs and weights of the ordinary queries, and of the denoising ones if there are any."""
         check_predictions(pred_bboxes, pred_scores, LAYER_AXES, self.nc)
@@ -158,7 +173,9 @@ class RTDETRDetectionLoss(DETRLoss):
         parts.insert(0, self._paired(pred_bboxes, pred_scores, targets, masks=checked))
         # Every process counts both kinds of pairs, also one that has no denoising queries: the others wait for it.
         counts = [*(part.pairs.count for part in parts), 0][:2]
-        of_parts = normalisers(counts, pred_scores.device, self.process_group)
+        of_parts = normalisers(counts, pred_scores.device, self.process_group, given)
+        if dn_meta is not None and given[1] is None:
+            of_parts[1] = of_parts[1].like(of_parts[0], check_count("dn_num_group", dn_meta["dn_num_group"], least=1))
         return [(part, self._configuration(part, own)) for part, own in zip(parts, of_parts, strict=False)]
 
     def terms(
@@ -260,7 +277,7 @@ class RTDETRDetectionLoss(DETRLoss):
         Reference: Zhang et al., DINO, arXiv 2203.03605, section 3.3 (contrastive denoising groups).
         """
         slots, counts = check_rows("dn_pos_idx", dn_pos_idx), None
-        if isinstance(gt_groups, (list, tuple)) and gt_groups and not isinstance(gt_groups[0], Number):
+        if isinstance(gt_groups, (list, tuple)) and gt_groups and not _is_number(gt_groups[0]):
             dn_gt_idx = gt_groups  # the caller may mean both by it
         else:
             counts = check_counts(gt_groups, len(slots))
@@ -268,6 +285,11 @@ class RTDETRDetectionLoss(DETRLoss):
         positive, chosen = denoising_matching(slots, dn_num_group, counts, dn_gt_idx, device)
         own = chosen.clone()  # what is on the device is shared, and a caller may write into what it gets
         return list(zip(positive.not_negative().split(positive.sizes), own.split(positive.sizes), strict=True))  # type: ignore[no-untyped-call]
+
+
+def _is_number(entry: object) -> bool:
+    """Whether it is a count, and no row of targets."""
+    return isinstance(entry, Number) or (isinstance(entry, Tensor) and not entry.dim())
 
 
 def _both_given(dn_bboxes: Tensor | None, dn_scores: Tensor | None) -> tuple[Tensor, Tensor]:

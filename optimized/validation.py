@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -50,6 +50,17 @@ def check_tensor(name: str, tensor: object) -> Tensor:
     return tensor
 
 
+def check_real(name: str, tensor: object) -> Tensor:
+    """A tensor of floats that the loss computes with, or of integers.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    numbers = check_tensor(name, tensor)
+    integers = not (numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool)
+    return numbers if integers else check_floats(name, numbers)
+
+
 def check_integer_dtype(name: str, tensor: Tensor) -> None:
     """Integers; of a tensor without any entry the dtype says nothing.
 
@@ -63,10 +74,16 @@ def check_integer_dtype(name: str, tensor: Tensor) -> None:
 def check_number(name: str, number: object, least: float = -math.inf) -> float:
     """A finite real number, neither too small nor too large for float32, as Python's own.
 
+    Args:
+        name: what it is called.
+        number: may also be a tensor of one number, which is read from its device.
+        least: what it must not be less than.
+
     Raises:
         TypeError: it is no real number.
         ValueError: it is not finite, less than `least`, or beyond `LARGEST`.
     """
+    number = _number_in(number)
     if not isinstance(number, Real):
         raise TypeError(f"{name} is {number!r}, expected a number")
     try:
@@ -96,11 +113,13 @@ def check_count(name: str, count: object, least: int = 0) -> int:
 
 
 def check_integer(name: str, number: object) -> int:
-    """An integer, as Python's own.
+    """An integer, as Python's own; it may also be a tensor of no axis, which is read from its device.
 
     Raises:
         TypeError: it is none.
     """
+    if not isinstance(number, Tensor) or not number.dim():
+        number = _number_in(number)
     if isinstance(number, bool) or not isinstance(number, (Integral, torch.SymInt)):
         raise TypeError(f"{name} is {number!r}, expected an integer")
     # NumPy's would overflow where they are added up. torch.compile's stand for Python's.
@@ -182,7 +201,7 @@ def check_targets(
     """Boxes with a class each, divided among the images; returns boxes, classes and the counts.
 
     Args:
-        gt_bboxes: must have shape (targets, 4).
+        gt_bboxes: must have shape (targets, 4), of floats or integers; without any target also (0,).
         gt_cls: must have shape (targets,), of any type of integer.
         gt_groups: number of targets of each image.
         images: number of images; None for as many as `gt_groups` has.
@@ -194,12 +213,22 @@ def check_targets(
     """
     counts = check_counts(gt_groups, images)
     total = sum(counts)
-    boxes, labels = check_floats(BOXES, gt_bboxes), check_labels(gt_cls)
+    boxes, labels = check_boxes(gt_bboxes), check_labels(gt_cls)
     for name, tensor, shape in ((LABELS, labels, (total,)), (BOXES, boxes, (total, 4))):
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape} as gt_groups sums")
         check_device(name, tensor, "pred_bboxes", device)
     return boxes, labels, counts
+
+
+def check_boxes(gt_bboxes: object) -> Tensor:
+    """A tensor of floats or integers; of shape (0,) it is one of no boxes.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    boxes = check_real(BOXES, gt_bboxes)
+    return boxes.view(0, 4) if boxes.shape == (0,) else boxes
 
 
 def check_labels(gt_cls: object) -> Tensor:
@@ -229,7 +258,7 @@ def check_counts(gt_groups: object, images: int | None) -> tuple[int, ...]:
 
 
 def check_values(gt_bboxes: Tensor, gt_cls: Tensor, classes: int) -> None:
-    """Finite boxes, and classes that exist. On CUDA this waits for the device.
+    """Finite boxes without a negative side, and classes that exist. On CUDA this waits for the device.
 
     Raises:
         ValueError: one of them is not; it is named with its value.
@@ -241,10 +270,11 @@ def check_values(gt_bboxes: Tensor, gt_cls: Tensor, classes: int) -> None:
     if smallest < 0 or largest >= classes:
         row = int(((labels < 0) | (labels >= classes)).int().argmax())
         raise ValueError(f"{LABELS} has {gt_cls[row].item()} at [{row}], expected a class from 0 to {classes - 1}")
-    finite = gt_bboxes.isfinite().all(-1)
-    if not bool(finite.all()):
-        row = int(finite.int().argmin())
-        raise ValueError(f"{BOXES} has {gt_bboxes[row].tolist()} at [{row}], expected finite numbers")
+    fits = gt_bboxes.isfinite().all(-1) & (gt_bboxes[:, 2:] >= 0).all(-1)
+    if not bool(fits.all()):
+        row = int(fits.int().argmin())
+        expected = "finite numbers, and a width and height of at least 0"
+        raise ValueError(f"{BOXES} has {gt_bboxes[row].tolist()} at [{row}], expected {expected}")
 
 
 def check_gains(name: str, gains: Mapping[str, Any], tensors: bool = False) -> dict[str, Any]:
@@ -261,13 +291,18 @@ def check_gains(name: str, gains: Mapping[str, Any], tensors: bool = False) -> d
         ValueError: one of them is not finite, or too large.
     """
     found = {term: entry(gains, name, term) for term in GAINS}
-    numbers = {term: gain for term, gain in found.items() if not (tensors and _is_one_number(gain))}
+    numbers = {term: gain for term, gain in found.items() if not (tensors and is_one_number(gain))}
     return dict(gains) | {term: check_number(f"{name}[{term!r}]", gain) for term, gain in numbers.items()}
 
 
-def _is_one_number(gain: object) -> bool:
+def is_one_number(number: object) -> TypeGuard[Tensor]:
     """Whether it is a tensor of one real number."""
-    return isinstance(gain, Tensor) and gain.numel() == 1 and not gain.is_complex() and gain.dtype != torch.bool
+    return isinstance(number, Tensor) and number.numel() == 1 and not number.is_complex() and number.dtype != torch.bool
+
+
+def _number_in(number: object) -> object:
+    """The number that a tensor of one number holds; anything else as it is."""
+    return number.item() if is_one_number(number) and not number.is_meta else number
 
 
 def entry(mapping: object, name: str, key: str) -> Any:  # noqa: ANN401  # a batch holds anything

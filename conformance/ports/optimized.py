@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 
 from detr_conformance.errors import UsageError
 from detr_conformance.optimized import RTDETRDetectionLoss, get_cdn_group
-from detr_conformance.ports.ultralytics import UltralyticsPort
+from detr_conformance.ports.torch_port import CaseTensors
+from detr_conformance.ports.ultralytics import UltralyticsPort, denoising_arguments, given_arguments
+from detr_conformance.properties.case import LossCase
 
 
 class OptimizedPort(UltralyticsPort):
@@ -28,6 +32,21 @@ class OptimizedPort(UltralyticsPort):
         super().__init__(partial(RTDETRDetectionLoss, backend=backend), get_cdn_group, name)
         if backend == "torch" or device == "cuda":  # Triton's interpreter replaces functions that all threads share
             self.capabilities |= {"concurrent"}
+        self.capabilities |= {"normaliser"}
+
+    def call_in_step(
+        self, loss: Any, case: LossCase, tensors: CaseTensors, step: Sequence[LossCase]
+    ) -> Mapping[str, torch.Tensor]:
+        """Divided by the pairs of all micro-batches; of denoising queries there may be as many as of no whole group."""
+        pairs = sum(min(each.queries, count) for each in step for count in each.gt_groups)
+        of_denoising = sum(len(row) for each in step if each.denoising is not None for row in each.denoising.pos_idx)
+        losses: Mapping[str, torch.Tensor] = loss(
+            *given_arguments(case, tensors),
+            **denoising_arguments(case, tensors),
+            normaliser=pairs,
+            dn_normaliser=of_denoising,
+        )
+        return losses
 
 
 def port() -> OptimizedPort:

@@ -126,7 +126,7 @@ class UltralyticsPort(TorchPort):
 
     def call(self, loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
         """Call the loss as Ultralytics' trainer does."""
-        return loss(*_given(case, tensors), **_denoising(case, tensors))  # type: ignore[no-any-return]  # judged by the caller
+        return loss(*given_arguments(case, tensors), **denoising_arguments(case, tensors))  # type: ignore[no-any-return]  # judged by the caller
 
     @one_thread()
     def match(self, case: LossCase) -> Sequence[Sequence[Matching]]:
@@ -228,14 +228,14 @@ def _another(option: Any) -> Any:
     return option + 0.5 if isinstance(option, float) else 1 - min(option, 1)
 
 
-def _given(case: LossCase, tensors: CaseTensors) -> tuple[Any, ...]:
+def given_arguments(case: LossCase, tensors: CaseTensors) -> tuple[Any, ...]:
     """What the loss is always called with."""
     predictions = tensors.predictions
     batch = tensors.handed_over.watch("batch", _batch(case, tensors))
     return (predictions["pred_bboxes"], predictions["pred_scores"]), batch
 
 
-def _denoising(case: LossCase, tensors: CaseTensors) -> dict[str, Any]:
+def denoising_arguments(case: LossCase, tensors: CaseTensors) -> dict[str, Any]:
     """What it is called with beside that where there are denoising queries."""
     if case.denoising is None:
         return {}
@@ -246,9 +246,9 @@ def _denoising(case: LossCase, tensors: CaseTensors) -> dict[str, Any]:
 
 def _called_by_position(loss: Any, case: LossCase, tensors: CaseTensors) -> Mapping[str, torch.Tensor]:
     """The losses of a call with all arguments, in their order."""
-    arguments = {**signatures.FORWARD, **_denoising(case, tensors)}
+    arguments = {**signatures.FORWARD, **denoising_arguments(case, tensors)}
     shape = getattr(loss, "forward", loss)  # a module itself takes anything
-    return signatures.by_position(loss, shape, arguments, _given(case, tensors))  # type: ignore[no-any-return]  # judged by the caller
+    return signatures.by_position(loss, shape, arguments, given_arguments(case, tensors))  # type: ignore[no-any-return]  # judged by the caller
 
 
 def _batch(case: LossCase, tensors: CaseTensors) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def bad_counts(draw, call):
         return None
     counts = [int(count) for count in call.arguments["gt_groups"]]
     at = draw.randrange(len(counts))
-    entries = [-1, -(10**30), 1.5, True, None, "1", torch.tensor(1), [1], np.float64(1), -np.int8(5)]
+    entries = [-1, -(10**30), 1.5, True, None, "1", torch.tensor(1.0), [1], np.float64(1), -np.int8(5)]
     wholes = [None, 5, "ab", {0: 1}, {1}, torch.tensor(counts), np.array(counts), iter(counts), b"\1", object()]
     if call.surface == "denoising indices":
         # There a list of rows in this place means the targets of a group.

@@ -14,7 +14,7 @@ NOT_A_NUMBER = ("2", None, 1j, [1.0], torch.ones(2), Decimal(1), object(), {})
 NOT_FINITE = (math.nan, math.inf, -math.inf, 10**400, np.float32("nan"), 1e19, -1e300, 10**30)
 """Or too large for float32."""
 
-NOT_AN_INTEGER = (1.5, True, None, "1", 2.0, [1], torch.tensor(1), np.float64(1), 1j, object())
+NOT_AN_INTEGER = (1.5, True, None, "1", 2.0, [1], torch.tensor(1.0), torch.tensor(True), np.float64(1), 1j, object())
 LARGE = (10**12, 2**63, 10**30)
 
 
@@ -55,7 +55,7 @@ def bad_keyword(draw, call):
         return ("backend",)
     values = {"backend": ["cuda", "", 5, "scipy", object(), torch]}
     if call.surface in ("loss", "detr", "layer", "auxiliary"):
-        values |= {"process_group": [5, "gloo", object()], "uni_match_ind": [*NOT_AN_INTEGER, -1, -(10**30)]}
+        values |= {"process_group": [5, "gloo", object()], "uni_match_ind": [*NOT_AN_INTEGER]}
     elif call.surface == "matcher":
         values |= {"with_mask": [True, 1]}  # the calls here have no masks
     else:
@@ -74,7 +74,7 @@ def no_layer_to_share(draw, call):
     auxiliary = layers - (call.surface != "auxiliary")
     if auxiliary < 1 or call.arguments.get("match_indices") is not None:
         return None
-    call.options |= {"use_uni_match": True, "uni_match_ind": draw.choice([auxiliary, *LARGE])}
+    call.options |= {"use_uni_match": True, "uni_match_ind": draw.choice([auxiliary, -auxiliary - 1, *LARGE])}
     return ("uni_match_ind",)
 
 

@@ -32,6 +32,8 @@ def wrong_type(draw, call):
     slot = draw.choice(slots)
     tensor = call.arguments[slot].detach()
     kinds = TYPES | (NO_INTEGERS if slot in INTEGERS else {} if slot in ANY_NUMBERS else NO_FLOATS)
+    if slot == "bboxes":
+        kinds = {name: change for name, change in kinds.items() if name != "integers"}
     kind = draw.choice(list(kinds))
     # Of labels or sizes that are none the dtype says nothing.
     says_nothing = slot in INTEGERS and not tensor.numel() and kind in (*NO_INTEGERS, "complex")
@@ -77,7 +79,12 @@ def _changed_shape(draw, tensor):
 
 
 def _is_open(surface, slot, before, after):
-    """Whether they differ in a size that may be any: the matcher's classes, and the queries that others choose from."""
+    """Whether they differ in a size that may be any: the matcher's classes, and the queries that others choose from.
+
+    Or whether they are no boxes at all, without the axis of coordinates.
+    """
+    if slot == "bboxes" and after == (0,) and surface != "boxes":
+        return True
     axis = {("matcher", "pred_scores"): -1, ("assigned", "pred_bboxes"): -2}.get((surface, slot))
     if axis is None or len(before) != len(after):
         return False
@@ -142,7 +149,8 @@ def bad_target(draw, call):
     if not tensors_of(call, ["bboxes"]) or not call.arguments["bboxes"].numel():
         return None
     call.arguments["bboxes"] = boxes = call.arguments["bboxes"].detach().clone(memory_format=torch.contiguous_format)
-    boxes.view(-1)[draw.randrange(boxes.numel())] = draw.choice([torch.nan, torch.inf, -torch.inf])
+    place, bad = draw.randrange(boxes.numel()), [torch.nan, torch.inf, -torch.inf]
+    boxes.view(-1)[place] = draw.choice([*bad, -0.1] if place % 4 >= 2 else bad)
     return named(["bboxes"])
 
 

@@ -44,7 +44,8 @@ def degenerate_targets(draw, call):
     names = [name for name in ("bboxes", "gt_bboxes") if name in call.arguments and len(call.arguments[name])]
     for name in names:
         boxes = call.arguments[name].detach().clone()
-        boxes[draw.randrange(len(boxes)), 2 + draw.randrange(2)] = draw.choice([0.0, 1e-30, -0.1, 0.0])
+        sides = [0.0, 1e-30, 0.0] if name == "bboxes" else [0.0, 1e-30, -0.1, 0.0]
+        boxes[draw.randrange(len(boxes)), 2 + draw.randrange(2)] = draw.choice(sides)
         call.arguments[name] = boxes
     return bool(names)
 

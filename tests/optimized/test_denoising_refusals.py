@@ -90,7 +90,7 @@ def test_options(case):
             "cls.* has dtype torch.bool, expected integers",
         ),
         "labels in a list": ({"cls": [0] * 6}, TypeError, "cls.* is a list, expected a tensor"),
-        "boxes of integers": ({"bboxes": torch.ones(6, 4).int()}, TypeError, "bboxes.* has dtype torch.int32"),
+        "boxes of booleans": ({"bboxes": torch.ones(6, 4).bool()}, TypeError, "bboxes.* has dtype torch.bool"),
         "a class too many": ({"cls": torch.tensor([0, 1, 5, 3, 4, 2])}, ValueError, r"cls.* has 5 at \[2\].* 0 to 4"),
         "a class below 0": ({"cls": torch.tensor([0, 1, 2, 3, 4, -1])}, ValueError, r"cls.* has -1 at \[5\].* 0 to 4"),
         "a negative count": ({"gt_groups": [2, 5, -1]}, ValueError, r"gt_groups\[2\] is -1, expected at least 0"),
