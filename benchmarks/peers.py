@@ -86,7 +86,7 @@ def as_a_new_batch(device: torch.device) -> None:
 
 def from_nothing(step: Callable[[], object]) -> Callable[[], object]:
     """The step with what `optimized` keeps on the CPU for the next one counted in: it has kept nothing so far."""
-    from detr_conformance.optimized import scratch
+    from detr_conformance.optimized.backends.torch import scratch
 
     kept = []
 

@@ -1,8 +1,8 @@
 """The DETR / RT-DETR training loss in torch, as fast as the hardware allows; equal to the reference.
 
 A drop-in for Ultralytics' classes of the same names. `RTDETRDetectionLoss` and `get_cdn_group` are what a trainer uses.
-All decoder layers, images and denoising queries of a step are one batch. `costs`, `boxes` and `class_terms` state each
-step in plain torch, which is what runs on the CPU; `kernels` holds the same in Triton for CUDA.
+All decoder layers, images and denoising queries of a step are one batch. The steps that cost time are in `backends`: in
+plain torch, and once more in Triton for CUDA.
 """
 
 from detr_conformance.optimized.assignment import linear_sum_assignment

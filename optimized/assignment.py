@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
-from detr_conformance.optimized import scipy_solver
+from detr_conformance.optimized.backends.torch.assignment import solve_stack as scipy_stack
 from detr_conformance.optimized.validation import check_floats, check_integer_dtype, check_tensor
 
 BACKENDS = ("scipy", "triton")
@@ -61,49 +63,27 @@ def linear_sum_assignment(
     else:
         _check_sizes(sizes, costs, look=costs.device.type == "cpu" or chosen == "scipy")
         row_counts, column_counts = sizes.to(torch.int64).unbind(1)
-    answers = solve_stack(
+    answers = _solver(chosen, costs.device)(
         costs.reshape(problems * rows, columns),
         torch.arange(problems, device=costs.device) * rows,
         row_counts,
         column_counts,
         most_rows=rows,
-        backend=chosen,
     )
     return answers.view(problems, rows)
 
 
-def solve_stack(
-    costs: Float[Tensor, "total_rows width"],
-    starts: Int64[Tensor, " problems"],
-    rows: Int64[Tensor, " problems"],
-    columns: Int64[Tensor, " problems"],
-    *,
-    most_rows: int,
-    backend: str | None = None,
-) -> Int64[Tensor, " total_rows"]:
-    """Solve the problems of which a stack of cost rows consists; see `linear_sum_assignment`.
-
-    Args:
-        costs: (total_rows, width), the rows of all problems.
-        starts: (problems,), the first row of each problem; no row belongs to two of them.
-        rows: (problems,), how many it has.
-        columns: (problems,), how many it has of the first columns.
-        most_rows: what none of `rows` exceeds.
-        backend: see `linear_sum_assignment`.
-
-    Returns:
-        (total_rows,): the column of each row in its problem, or -1.
-    """
-    if _chosen_backend(backend, costs.device) == "scipy":
-        on_host = [tensor.cpu() for tensor in (costs, starts, rows, columns)]
-        return scipy_solver.solve_stack(*on_host).to(costs.device)
+def _solver(name: str, device: torch.device) -> Callable[..., Tensor]:
+    """`backends.protocol.Backend.solve_stack` of the backend that has this solver."""
+    if name == "scipy":
+        return scipy_stack
     try:
-        from detr_conformance.optimized.kernels import assignment as kernel
-        from detr_conformance.optimized.kernels.device import check_device
+        from detr_conformance.optimized.backends.triton import assignment as kernel
+        from detr_conformance.optimized.backends.triton.device import check_device
     except ImportError as error:
         raise RuntimeError(f"backend is 'triton', and Triton does not import ({error}); expected 'scipy'") from error
-    check_device("costs", costs.device)
-    return kernel.solve_stack(costs, starts, rows, columns, most_rows=most_rows)
+    check_device("costs", device)
+    return kernel.solve_stack
 
 
 def _chosen_backend(backend: str | None, device: torch.device) -> str:

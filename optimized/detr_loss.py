@@ -11,8 +11,8 @@ import torch.distributed as dist
 from jaxtyping import Float, Int64, Integer, Shaped
 from torch import Tensor, nn
 
-from detr_conformance.optimized.backends import backend_for, check_backend
-from detr_conformance.optimized.boxes import pair_terms
+from detr_conformance.optimized.backends.choice import backend_for, check_backend
+from detr_conformance.optimized.backends.torch.pairs import pair_terms
 from detr_conformance.optimized.by_parts import (
     PARTS,
     Losses,
@@ -25,7 +25,7 @@ from detr_conformance.optimized.by_parts import (
 )
 from detr_conformance.optimized.compiled import group_of_name, known_to_compiler, losses_of_parts, name_of_group
 from detr_conformance.optimized.focal import FocalLoss, OfClassLosses, VarifocalLoss
-from detr_conformance.optimized.known_slope import known_slope
+from detr_conformance.optimized.known_gradient import known_gradient
 from detr_conformance.optimized.layer_losses import (
     Configuration,
     LayerInputs,
@@ -538,9 +538,9 @@ class DETRLoss(nn.Module):
         backend = backend_for(pred_scores.device, self.backend)
         x = pred_scores.to(arithmetic_dtype(pred_scores))  # or a derivative in float16 would be rounded before its use
         one_layer = (x.detach()[None], targets.long()[None], gt_scores[None])
-        sums, slopes = backend.class_terms(*one_layer, options, UNSCALED)
-        assert slopes is not None  # noqa: S101  # for the type checker: factors were given
-        return {f"loss_class{postfix}": self._gained("class", known_slope(x, sums.sum(), slopes[0]))}
+        sums, grads = backend.class_terms(*one_layer, options, UNSCALED)
+        assert grads is not None  # noqa: S101  # for the type checker: factors were given
+        return {f"loss_class{postfix}": self._gained("class", known_gradient(x, sums.sum(), grads[0]))}
 
     def _get_loss_bbox(
         self, pred_bboxes: Float[Tensor, "pairs 4"], gt_bboxes: Float[Tensor, "pairs 4"], postfix: str = ""
@@ -558,11 +558,11 @@ class DETRLoss(nn.Module):
         dtype = arithmetic_dtype(pred_bboxes)
         terms = pair_terms(pred_bboxes.detach().to(dtype)[None], gt_bboxes.to(dtype)[None])
         bbox_weight, giou_weight = self._box_weights(Normaliser(float(len(pred_bboxes))))
-        bbox = terms.distance.sum() * bbox_weight, terms.distance_slope[0] * bbox_weight
-        giou = terms.apart.sum() * giou_weight, terms.apart_slope[0] * giou_weight
+        bbox = terms.distance.sum() * bbox_weight, terms.grad_distance[0] * bbox_weight
+        giou = terms.apart.sum() * giou_weight, terms.grad_apart[0] * giou_weight
         return {
-            f"loss_bbox{postfix}": self._gained("bbox", known_slope(pred_bboxes, *bbox)),
-            f"loss_giou{postfix}": self._gained("giou", known_slope(pred_bboxes, *giou)),
+            f"loss_bbox{postfix}": self._gained("bbox", known_gradient(pred_bboxes, *bbox)),
+            f"loss_giou{postfix}": self._gained("giou", known_gradient(pred_bboxes, *giou)),
         }
 
     @staticmethod

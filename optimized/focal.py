@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from detr_conformance.optimized.fading import LINEAR_ABOVE, Fading
-from detr_conformance.optimized.known_slope import known_slope
+from detr_conformance.optimized.backends.torch.fading import LINEAR_ABOVE, Fading
+from detr_conformance.optimized.known_gradient import known_gradient
 from detr_conformance.optimized.precision import arithmetic_dtype
 from detr_conformance.optimized.validation import check_device, check_floats, check_number, check_tensor
 
@@ -56,14 +56,14 @@ class FocalLoss(nn.Module):
         """
         _check_terms(pred=pred, label=label)
         x, positive = pred.detach().to(arithmetic_dtype(pred)), label == 1
-        terms, slope = Fading.like(x), torch.empty_like(x)
+        terms, grad = Fading.like(x), torch.empty_like(x)
         # A positive term is the mirror image of a background term: FL(x, 1) / alpha = FL(-x, 0) / (1 - alpha).
-        terms.compute(torch.where(positive, -x, x), self.gamma, 1.0, slope)
+        terms.compute(torch.where(positive, -x, x), self.gamma, 1.0, grad)
         balance = torch.ones_like(x)  # `where` of two Python numbers would round them to torch's default dtype
         if self.alpha > 0:
             balance.fill_(1 - self.alpha).masked_fill_(positive, self.alpha)
         signed = torch.where(positive, -balance, balance)
-        return _mean_over_queries(pred, terms.terms(self.gamma) * balance, slope * signed)
+        return _mean_over_queries(pred, terms.terms(self.gamma) * balance, grad * signed)
 
 
 class VarifocalLoss(nn.Module):
@@ -106,8 +106,8 @@ class VarifocalLoss(nn.Module):
         x, q, rest = pred_score.detach().to(dtype), gt_score.detach().to(dtype), 1 - label.to(dtype)
         p, entropy = torch.sigmoid(x), (1 - q) * x + F.softplus(-x, threshold=LINEAR_ABOVE)
         fading = self.alpha * p**self.gamma * rest
-        slope = (fading + q) * (p - q) + self.gamma * fading * torch.sigmoid(-x) * entropy
-        return _mean_over_queries(pred_score, (fading + q) * entropy, slope)
+        grad = (fading + q) * (p - q) + self.gamma * fading * torch.sigmoid(-x) * entropy
+        return _mean_over_queries(pred_score, (fading + q) * entropy, grad)
 
 
 class OfClassLosses:
@@ -147,7 +147,7 @@ def _check_terms(**terms: object) -> None:
         check_device(name, numbers, logits, check_floats(logits, pred).device)
 
 
-def _mean_over_queries(pred: Terms, terms: Terms, slopes: Terms) -> Float[Tensor, ""]:
+def _mean_over_queries(pred: Terms, terms: Terms, grads: Terms) -> Float[Tensor, ""]:
     """Sum over images and classes of the mean over the queries, with the derivative known."""
     queries = pred.shape[1]
-    return known_slope(pred, terms.sum() / queries, slopes / queries)
+    return known_gradient(pred, terms.sum() / queries, grads / queries)

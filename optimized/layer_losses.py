@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from detr_conformance.optimized.backends import Backend
-from detr_conformance.optimized.known_slope import differentiable_once
+from detr_conformance.optimized.backends.protocol import Backend
+from detr_conformance.optimized.backends.torch.box_gradients import OfBoxLosses, in_place_of_queries
+from detr_conformance.optimized.backends.torch.totals import LayerLosses
+from detr_conformance.optimized.known_gradient import differentiable_once
 from detr_conformance.optimized.masks import Masks
-from detr_conformance.optimized.matched import OfBoxLosses, in_place_of_queries
 from detr_conformance.optimized.options import UNSCALED, ClassOptions, Weight
 from detr_conformance.optimized.targets import Pairs, Targets
-from detr_conformance.optimized.totals import LayerLosses
 
 
 class LayerInputs(NamedTuple):
@@ -58,8 +58,8 @@ def layer_losses(inputs: LayerInputs, configuration: Configuration) -> LayerLoss
     must not take the box head for unused.
     """
     boxes, scores, *_ = inputs  # arguments of their own below, or autograd would not see them
-    with_slopes = torch.is_grad_enabled() and scores.requires_grad
-    return LayerLosses(*_LayerLosses.apply(boxes, scores, inputs, configuration, with_slopes))  # type: ignore[no-untyped-call]
+    with_gradient = torch.is_grad_enabled() and scores.requires_grad
+    return LayerLosses(*_LayerLosses.apply(boxes, scores, inputs, configuration, with_gradient))  # type: ignore[no-untyped-call]
 
 
 class _LayerLosses(torch.autograd.Function):
@@ -77,16 +77,16 @@ class _LayerLosses(torch.autograd.Function):
         pred_scores: Tensor,
         inputs: LayerInputs,
         configuration: Configuration,
-        with_slopes: bool,
+        with_gradient: bool,
     ) -> tuple[Tensor, ...]:
         classification, box_weights, backend, _ = configuration
         terms = backend.matched_terms(pred_bboxes, inputs.targets, inputs.pairs, pred_scores.shape[-1])
-        factors = UNSCALED if with_slopes and pred_scores.dtype != torch.float16 else None
+        factors = UNSCALED if with_gradient and pred_scores.dtype != torch.float16 else None
         of_classes = (pred_scores, terms.labels, terms.scores)
-        sums, ctx.slopes = backend.class_terms(*of_classes, classification, factors)
+        sums, ctx.grads = backend.class_terms(*of_classes, classification, factors)
         ctx.configuration, ctx.pairs = configuration, inputs.pairs
         ctx.shape, ctx.dtype = pred_bboxes.shape, pred_bboxes.dtype
-        ctx.save_for_backward(pred_bboxes, *of_classes, terms.distance_slope, terms.apart_slope)
+        ctx.save_for_backward(pred_bboxes, *of_classes, terms.grad_distance, terms.grad_apart)
         ctx.set_materialize_grads(False)
         return tuple(backend.totals(sums, terms.distance, terms.apart, box_weights))
 
@@ -95,22 +95,24 @@ class _LayerLosses(torch.autograd.Function):
     def backward(ctx: Any, *of_losses: Tensor | None) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         of_class, of_bbox, of_giou, of_class_aux, of_bbox_aux, of_giou_aux = of_losses
         arriving = OfBoxLosses(of_bbox, of_giou, of_bbox_aux, of_giou_aux)
-        by_boxes = _by_boxes(ctx, arriving) if ctx.needs_input_grad[0] else None
-        by_scores = _by_scores(ctx, of_class, of_class_aux) if ctx.needs_input_grad[1] else None
+        by_boxes = _grad_boxes(ctx, arriving) if ctx.needs_input_grad[0] else None
+        by_scores = _grad_scores(ctx, of_class, of_class_aux) if ctx.needs_input_grad[1] else None
         return by_boxes, by_scores, None, None, None
 
 
-def _by_boxes(ctx: Any, arriving: OfBoxLosses) -> Float[Tensor, "layers images queries 4"] | None:
+def _grad_boxes(ctx: Any, arriving: OfBoxLosses) -> Float[Tensor, "layers images queries 4"] | None:
     """Derivative with respect to the boxes; None where nobody asked for a box loss."""
     if all(each is None for each in arriving):
         return None
-    *_, by_distance, by_apart = ctx.saved_tensors
+    *_, grad_distance, grad_apart = ctx.saved_tensors
     _, box_weights, backend, _ = ctx.configuration
-    slopes: Tensor = backend.box_slopes(by_distance, by_apart, box_weights, arriving, ctx.pairs, ctx.shape, ctx.dtype)
-    return slopes
+    grads: Tensor = backend.grad_boxes(
+        grad_distance, grad_apart, box_weights, arriving, ctx.pairs, ctx.shape, ctx.dtype
+    )
+    return grads
 
 
-def _by_scores(
+def _grad_scores(
     ctx: Any, of_main: Tensor | None, of_auxiliary: Tensor | None
 ) -> Float[Tensor, "layers images queries classes"] | None:
     """Derivative with respect to the logits; None where nobody asked for a classification loss."""
@@ -118,13 +120,13 @@ def _by_scores(
         return None
     options, _, backend, _ = ctx.configuration
     factors = tuple(0.0 if each is None else each for each in (of_main, of_auxiliary))
-    slopes: Tensor
-    slopes, ctx.slopes = ctx.slopes, None
-    if slopes is None:
-        _, slopes = backend.class_terms(*ctx.saved_tensors[1:4], options, factors)
+    grads: Tensor
+    grads, ctx.grads = ctx.grads, None
+    if grads is None:
+        _, grads = backend.class_terms(*ctx.saved_tensors[1:4], options, factors)
     else:
-        backend.scale_layers(slopes, factors)
-    return slopes
+        backend.scale_layers(grads, factors)
+    return grads
 
 
 class LayerTerms(NamedTuple):
@@ -132,15 +134,15 @@ class LayerTerms(NamedTuple):
 
     Attributes:
         losses: those of `LayerLosses`, in one tensor.
-        class_slopes: derivative of the classification loss of each layer with respect to its logits.
-        bbox_slopes: derivative of the L1 loss of each layer with respect to its boxes.
-        giou_slopes: derivative of the GIoU loss of each layer with respect to its boxes.
+        grad_class: derivative of the classification loss of each layer with respect to its logits.
+        grad_bbox: derivative of the L1 loss of each layer with respect to its boxes.
+        grad_giou: derivative of the GIoU loss of each layer with respect to its boxes.
     """
 
     losses: Float[Tensor, "6"]
-    class_slopes: Float[Tensor, "layers images queries classes"]
-    bbox_slopes: Float[Tensor, "layers images queries 4"]
-    giou_slopes: Float[Tensor, "layers images queries 4"]
+    grad_class: Float[Tensor, "layers images queries classes"]
+    grad_bbox: Float[Tensor, "layers images queries 4"]
+    grad_giou: Float[Tensor, "layers images queries 4"]
 
 
 def layer_terms(inputs: LayerInputs, configuration: Configuration) -> LayerTerms:
@@ -148,12 +150,12 @@ def layer_terms(inputs: LayerInputs, configuration: Configuration) -> LayerTerms
     boxes, scores, targets, pairs, _ = inputs
     classification, (bbox_weight, giou_weight), backend, _ = configuration
     terms = backend.matched_terms(boxes, targets, pairs, scores.shape[-1])
-    sums, slopes = backend.class_terms(scores, terms.labels, terms.scores, classification, UNSCALED)
-    assert slopes is not None  # noqa: S101  # for the type checker: factors were given
+    sums, grads = backend.class_terms(scores, terms.labels, terms.scores, classification, UNSCALED)
+    assert grads is not None  # noqa: S101  # for the type checker: factors were given
     losses = backend.totals(sums, terms.distance, terms.apart, (bbox_weight, giou_weight))
     return LayerTerms(
         torch.stack(losses),
-        slopes,
-        in_place_of_queries(terms.distance_slope * bbox_weight, pairs, boxes.shape, boxes.dtype),
-        in_place_of_queries(terms.apart_slope * giou_weight, pairs, boxes.shape, boxes.dtype),
+        grads,
+        in_place_of_queries(terms.grad_distance * bbox_weight, pairs, boxes.shape, boxes.dtype),
+        in_place_of_queries(terms.grad_apart * giou_weight, pairs, boxes.shape, boxes.dtype),
     )

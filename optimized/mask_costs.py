@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from detr_conformance.optimized.fading import LINEAR_ABOVE
+from detr_conformance.optimized.backends.torch.fading import LINEAR_ABOVE
 from detr_conformance.optimized.masks import ALPHA, Masks
 
 Points = Float[Tensor, "points 2"]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from detr_conformance.optimized.fading import LINEAR_ABOVE
+from detr_conformance.optimized.backends.torch.fading import LINEAR_ABOVE
 from detr_conformance.optimized.mask_checks import check_mask_values, check_masks
 from detr_conformance.optimized.options import Weight
 from detr_conformance.optimized.precision import arithmetic_dtype

@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float, Int64, Integer, Shaped
 from torch import Tensor, nn
 
-from detr_conformance.optimized.assignment import solve_stack
-from detr_conformance.optimized.backends import backend_for, check_backend
+from detr_conformance.optimized.backends.choice import backend_for, check_backend
 from detr_conformance.optimized.mask_checks import check_mask_gains
 from detr_conformance.optimized.mask_costs import add_mask_costs, draw_points
 from detr_conformance.optimized.masks import Masks, checked_masks
@@ -150,8 +149,8 @@ class HungarianMatcher(nn.Module):
         if self.with_mask and masks is not None:
             self._add_mask_costs(cost, masks, targets)
         starts, rows, columns = on_device(problems, targets.counts, layers, queries, device=cost.device).unbind()
-        assigned = solve_stack(
-            cost.view(-1, queries), starts, rows, columns, most_rows=max(targets.counts), backend=backend.solver
+        assigned = backend.solve_stack(
+            cost.view(-1, queries), starts, rows, columns, most_rows=max(targets.counts, default=0)
         )
         return pairs_of_assignment(assigned.view(layers, -1), targets, queries)
 

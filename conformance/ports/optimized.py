@@ -61,7 +61,7 @@ def triton_port() -> OptimizedPort:
         ImportError: Triton is not installed.
         UsageError: there is no device, and the interpreter was not asked for.
     """
-    from detr_conformance.optimized.kernels.device import INTERPRETED
+    from detr_conformance.optimized.backends.triton.device import INTERPRETED
 
     if torch.cuda.is_available():
         return OptimizedPort("triton", "cuda", "optimized-triton")

@@ -155,7 +155,7 @@ def test_a_port_of_a_package_names_the_version_that_tox_installs_and_its_own_pro
 
 def test_the_triton_port_says_how_to_run_without_a_device(monkeypatch):
     torch = pytest.importorskip("torch")
-    device = pytest.importorskip("detr_conformance.optimized.kernels.device", reason="needs triton")
+    device = pytest.importorskip("detr_conformance.optimized.backends.triton.device", reason="needs triton")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(device, "INTERPRETED", False)
     with pytest.raises(UsageError, match="needs a CUDA device, and torch sees none: set TRITON_INTERPRET=1"):

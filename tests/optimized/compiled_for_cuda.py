@@ -17,7 +17,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from detr_conformance.optimized import RTDETRDetectionLoss, rtdetr_loss
-from detr_conformance.optimized.kernels import device
+from detr_conformance.optimized.backends.triton import device
 from detr_conformance.optimized.normaliser import Normaliser
 
 from .host_only import KERNELS
@@ -103,9 +103,9 @@ def take_a_step(dtype: torch.dtype, options: dict[str, bool], total: Callable[..
     torch.autograd.grad(total(losses), example.predictions, allow_unused=True)
 
 
-def on_the_device(pairs: Sequence[int], *_: Any) -> tuple[Normaliser, ...]:
+def on_the_device(pairs: Sequence[int], *_: Any) -> list[Normaliser]:
     """In the place of `normalisers`: what processes agreed on, which no host has seen."""
-    return tuple(Normaliser(torch.tensor(float(count), dtype=torch.float64), 2) for count in pairs)
+    return [Normaliser(torch.tensor(float(count), dtype=torch.float64), 2) for count in pairs]
 
 
 def compiled(capability: int) -> Iterator[str]:

@@ -7,14 +7,14 @@ from contextlib import nullcontext
 import torch
 
 from detr_conformance.optimized import detr_loss, matcher, pairing, targets, upload
-from detr_conformance.optimized.backends import _triton
-from detr_conformance.optimized.kernels import assignment, box_slopes, classification, matching_cost, pairs, totals
+from detr_conformance.optimized.backends.choice import triton_backend
+from detr_conformance.optimized.backends.triton import assignment, box_gradients, classification, costs, pairs, totals
 
 from .steps import Step, step
 
 META = torch.device("meta")
 KERNELS = {"_solve": assignment, "_classify": classification, "_scale": classification}
-KERNELS |= {"_costs": matching_cost, "_match_up": pairs, "_total": totals, "_place": box_slopes}
+KERNELS |= {"_costs": costs, "_match_up": pairs, "_total": totals, "_place": box_gradients}
 
 
 class NoKernel:
@@ -56,7 +56,7 @@ def on_the_host_only(monkeypatch):
     for module in (matcher, pairing, targets, upload):
         monkeypatch.setattr(module, "on_device", sent)
     for module in (matcher, detr_loss):
-        monkeypatch.setattr(module, "backend_for", lambda device, _: _triton(device))
+        monkeypatch.setattr(module, "backend_for", lambda device, _: triton_backend(device))
     monkeypatch.setattr(torch.cuda, "device", nullcontext)
     return launched
 

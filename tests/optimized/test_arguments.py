@@ -55,7 +55,7 @@ def test_denoising_counts_may_come_as_tensors():
 
 @pytest.mark.parametrize("wrong", [torch.tensor(1.0), torch.tensor(True), torch.tensor([1])])
 def test_a_tensor_that_is_no_integer_is_none(wrong):
-    with pytest.raises(TypeError, match="nc is .*, expected an integer"):
+    with pytest.raises(TypeError, match=r"nc is .*, expected an integer"):
         DETRLoss(nc=wrong)
 
 

@@ -10,8 +10,8 @@ from itertools import product
 import pytest
 import torch
 
-from detr_conformance.optimized import scipy_solver
-from detr_conformance.optimized.assignment import linear_sum_assignment, solve_stack
+from detr_conformance.optimized.assignment import linear_sum_assignment
+from detr_conformance.optimized.backends.torch import assignment as scipy_solver
 
 from .assignment_problems import FAMILIES, flaws, least_costs, padded, problems, total_costs
 
@@ -82,7 +82,7 @@ def test_costs_that_need_a_gradient_are_matched_without_one():
 def test_a_stack_has_problems_of_any_height_in_any_order():
     costs = torch.tensor([[0.0, 5.0, 1.0], [0.0, 2.0, 9.0], [9.0, 9.0, 9.0], [3.0, 1.0, 0.0]])
     starts, rows, columns = torch.tensor([3, 0, 2]), torch.tensor([1, 2, 0]), torch.tensor([2, 3, 3])
-    assert solve_stack(costs, starts, rows, columns, most_rows=2).tolist() == [2, 0, -1, 1]
+    assert scipy_solver.solve_stack(costs, starts, rows, columns, most_rows=2).tolist() == [2, 0, -1, 1]
 
 
 @pytest.mark.parametrize("family", ["normal", "all equal", "not finite"])

@@ -8,13 +8,13 @@ from itertools import product
 import pytest
 import torch
 
-from detr_conformance.optimized.assignment import linear_sum_assignment, solve_stack
+from detr_conformance.optimized.assignment import linear_sum_assignment
 
 from ..thorough import thorough_but
 from .assignment_problems import FAMILIES, flaws, least_costs, padded, problems, total_costs
 
 where = pytest.importorskip(
-    "detr_conformance.optimized.kernels.device", reason="triton is not installed", exc_type=ImportError
+    "detr_conformance.optimized.backends.triton.device", reason="triton is not installed", exc_type=ImportError
 )
 solved = partial(linear_sum_assignment, backend="triton")
 
@@ -92,14 +92,14 @@ WRONG = [-(2**40), -1, 2**33 + 3, 2**62]
 
 @pytest.mark.parametrize("argument", ["starts", "rows", "columns"])
 def test_wrong_sizes_are_taken_for_the_nearest_that_are_possible(argument, device):
+    from detr_conformance.optimized.backends.triton.assignment import solve_stack
+
     costs = torch.rand(6, 4, device=device)
     for wrong in WRONG:
         right = {"starts": 2, "rows": 3, "columns": 4} | {argument: wrong}
         clamped = {"starts": min(max(right["starts"], 0), 6), "columns": min(max(right["columns"], 0), 4)}
         clamped["rows"] = min(max(right["rows"], 0), 3, 6 - clamped["starts"])
-        answers = [
-            solve_stack(costs, most_rows=3, backend="triton", **tensors(sizes, device)) for sizes in (right, clamped)
-        ]
+        answers = [solve_stack(costs, most_rows=3, **tensors(sizes, device)) for sizes in (right, clamped)]
         assert torch.equal(*answers)
 
 

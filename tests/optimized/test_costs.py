@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from detr_conformance.optimized import costs as module
+from detr_conformance.optimized.backends.torch import costs as module
+from detr_conformance.optimized.backends.torch.costs import costs
 from detr_conformance.optimized.boxes import bbox_iou
-from detr_conformance.optimized.costs import costs
 from detr_conformance.optimized.options import CostOptions
 from detr_conformance.optimized.targets import Targets
 

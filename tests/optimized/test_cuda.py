@@ -219,11 +219,11 @@ def assert_near_exact_gradients(weights, example, predictions, loss):
     __tracebackhide__ = True
     exact = Step(predictions, example.batch, example.dn_meta).with_predictions(torch.Tensor.float).gradients(loss)
     rows = [each.detach().flatten(0, -2) for each in example.predictions]
-    products = [(row, slope.flatten(0, -2)) for row, slope in zip(rows, exact, strict=True)]
+    products = [(row, grad.flatten(0, -2)) for row, grad in zip(rows, exact, strict=True)]
     for place, weight in enumerate(weights):
         both = [products[place], products[place + 2]]  # ordinary and denoising queries
-        expected = sum(row.T @ slope for row, slope in both)
-        terms = sum(row.abs().T @ slope.abs() for row, slope in both)
+        expected = sum(row.T @ grad for row, grad in both)
+        terms = sum(row.abs().T @ grad.abs() for row, grad in both)
         eps = torch.finfo(predictions[0].dtype).eps
         assert ((weight.grad - expected).abs() <= 2 * eps * terms).all()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from detr_conformance.optimized.totals import LayerLosses
+from detr_conformance.optimized.backends.torch.totals import LayerLosses
 
 from .test_fuzz import outcome
 
@@ -38,6 +38,9 @@ def with_errors(other):
     return defect
 
 
+TORCH = "backends.torch."
+
+
 def on_each_loss(change):
     return lambda original: lambda *arguments: LayerLosses(*map(change, original(*arguments)))
 
@@ -63,8 +66,12 @@ DEFECTS: dict[str, tuple[tuple[str, ...], Callable]] = {
     "all losses are in half precision": (BOTH_LOSSES, on_each_loss(torch.Tensor.half)),
     "all losses have an axis": (BOTH_LOSSES, on_each_loss(lambda loss: loss[None])),
     "NaN is hidden": (BOTH_LOSSES, on_each_loss(torch.nan_to_num)),
-    "a gradient is a thousandth too large": (("matched.in_place_of_queries",), on_result(lambda each: each * 1.001)),
-    "who is matched is left to chance": (("matcher.solve_stack",), on_result(lambda columns: columns.flip(0))),
+    "a gradient is a thousandth too large": (
+        (TORCH + "box_gradients.in_place_of_queries",), on_result(lambda each: each * 1.001),
+    ),
+    "who is matched is left to chance": (
+        (TORCH + "assignment.linear_sum_assignment",), on_result(lambda pairs: (pairs[0], pairs[1][::-1])),
+    ),
     "queries and targets change places": (("detr_loss.rows_of_matching",), on_result(lambda rows: rows[::-1])),
     "a loss is left out": (("detr_loss.TERMS",), lambda terms: terms[:2]),
     "predictions are written to": (("detr_loss.check_predictions",), after(lambda boxes, *_: boxes.detach().mul_(1.0))),

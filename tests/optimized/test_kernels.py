@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from detr_conformance.optimized import RTDETRDetectionLoss, rtdetr_loss
-from detr_conformance.optimized.backends import TORCH, backend_for
-from detr_conformance.optimized.matched import OfBoxLosses
+from detr_conformance.optimized.backends.choice import backend_for
+from detr_conformance.optimized.backends.torch.backend import TorchBackend
+from detr_conformance.optimized.backends.torch.box_gradients import OfBoxLosses
 from detr_conformance.optimized.normaliser import Normaliser
 from detr_conformance.optimized.options import UNSCALED, ClassOptions, CostOptions
 from detr_conformance.optimized.targets import Pairs, Targets
@@ -21,6 +22,7 @@ from .steps import KINDS, assert_same, step
 pytest.importorskip("triton", reason="needs Triton, which has builds for Linux alone")
 # The interpreter's arithmetic is NumPy's, which warns of what comes of NaN and infinity.
 pytestmark = pytest.mark.filterwarnings("ignore:(invalid value|divide by zero|overflow):RuntimeWarning")
+TORCH = TorchBackend()
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = [torch.float32, torch.float64]
 EPS = {torch.float32: 2.0**-23, torch.float64: 2.0**-52, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}
@@ -109,8 +111,8 @@ def test_a_gradient_scaler_sees_an_infinite_logit_of_a_target(kind, backend):
     logits = torch.tensor([[math.inf, 0.0], [-math.inf, 0.0], [2.0, 0.0]], device=DEVICE).view(1, 1, 3, 2)
     targets, scores = torch.zeros((1, 1, 3), dtype=torch.int64), torch.full((1, 1, 3), 0.5)
     compute = {"torch": TORCH, "triton": kernels()}[backend].class_terms
-    _, slopes = compute(logits, targets.to(DEVICE), scores.to(DEVICE), ClassOptions(kind, 1.5, 0.75, 0.25), UNSCALED)
-    finite = slopes.view(3, 2).isfinite().all(dim=1).tolist()
+    _, grads = compute(logits, targets.to(DEVICE), scores.to(DEVICE), ClassOptions(kind, 1.5, 0.75, 0.25), UNSCALED)
+    finite = grads.view(3, 2).isfinite().all(dim=1).tolist()
     assert finite == ([True, True, True] if kind == "bce" else [False, False, True])
 
 
@@ -204,8 +206,8 @@ def test_the_terms_of_many_pairs(dtype, shared):
         assert_near(getattr(got, name).sum(1), getattr(expected, name).sum(1), 64 * EPS[dtype])
     assert torch.equal(got.labels.cpu().long(), expected.labels)
     assert_near(got.scores.cpu()[expected.labels < 7], expected.scores[expected.labels < 7], 64 * EPS[dtype])
-    assert float((got.apart_slope.cpu() - expected.apart_slope).abs().max()) <= 256 * EPS[dtype]
-    assert torch.equal(got.distance_slope.cpu(), expected.distance_slope)
+    assert float((got.grad_apart.cpu() - expected.grad_apart).abs().max()) <= 256 * EPS[dtype]
+    assert torch.equal(got.grad_distance.cpu(), expected.grad_distance)
 
 
 def both():
@@ -231,13 +233,13 @@ ARRIVING = {
 @pytest.mark.parametrize("name", ARRIVING)
 @pytest.mark.parametrize("dtype", [torch.float16, *DTYPES], ids=str)
 def test_the_derivatives_in_the_place_of_their_queries(name, dtype, shared):
-    got, expected = (slopes(backend, device, ARRIVING[name], dtype, shared) for backend, device in both())
+    got, expected = (grads(backend, device, ARRIVING[name], dtype, shared) for backend, device in both())
     assert got.dtype == expected.dtype == dtype
     assert float((got.cpu() - expected).abs().max()) <= 4 * EPS[dtype] * float(expected.abs().max())
 
 
-def slopes(backend, device, arriving, dtype, shared):
-    """By slopes of which those of nobody's loss are no numbers."""
+def grads(backend, device, arriving, dtype, shared):
+    """By grads of which those of nobody's loss are no numbers."""
     boxes, _, pairs = many_pairs(device, dtype)
     pairs = Pairs(pairs.rows[:1], pairs.targets[:1]).in_layers(2) if shared else pairs
     exact = torch.promote_types(dtype, torch.float32)
@@ -249,14 +251,14 @@ def slopes(backend, device, arriving, dtype, shared):
     given = OfBoxLosses(
         *(None if each is None else torch.tensor(each, dtype=exact, device=device) for each in arriving)
     )
-    return backend.box_slopes(*of_pairs, (0.7, 0.1), given, pairs, boxes.shape, dtype)
+    return backend.grad_boxes(*of_pairs, (0.7, 0.1), given, pairs, boxes.shape, dtype)
 
 
 def test_the_derivatives_of_a_query_that_is_named_twice_are_added():
     rows = torch.tensor([[2, 2]], device=DEVICE)
     ones = torch.ones((1, 2, 4), device=DEVICE)
     arriving = OfBoxLosses(ones[0, 0, 0], ones[0, 0, 0], None, None)
-    got = kernels().box_slopes(
+    got = kernels().grad_boxes(
         ones, ones, (1.0, 0.5), arriving, Pairs(rows, rows), torch.Size((1, 1, 3, 4)), ones.dtype
     )
     assert got[0, 0].tolist() == [[0.0] * 4, [0.0] * 4, [3.0] * 4]
@@ -289,8 +291,8 @@ QUICK_WEIGHTS = list(zip(KINDS, (torch.float32, torch.float16, torch.float64), s
     ("kind", "dtype"), thorough_but(QUICK_WEIGHTS, product(KINDS, (torch.float16, *DTYPES))), ids=str
 )
 def test_the_whole_loss_with_weights_that_processes_agreed_on(kind, dtype, monkeypatch):
-    def agreed(pairs, device, _):
-        return tuple(Normaliser(torch.tensor(count / 3, dtype=torch.float64, device=device), 3) for count in pairs)
+    def agreed(pairs, device, *_):
+        return [Normaliser(torch.tensor(count / 3, dtype=torch.float64, device=device), 3) for count in pairs]
 
     monkeypatch.setattr(rtdetr_loss, "normalisers", agreed)
     on_device, example = step(dtype=dtype, device=DEVICE), step(dtype=dtype)
@@ -301,12 +303,12 @@ def test_the_whole_loss_with_weights_that_processes_agreed_on(kind, dtype, monke
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("factors", [(2.0, 0.0), (0.0, -0.5), (1.0, 1.0)], ids=str)
 def test_scaling_leaves_out_what_nobody_asked_for(dtype, factors):
-    slopes = torch.tensor([[1.0, 2.0], [math.nan, 3.0], [math.nan, 4.0]], device=DEVICE).to(dtype)
-    expected = slopes.clone().cpu()
+    grads = torch.tensor([[1.0, 2.0], [math.nan, 3.0], [math.nan, 4.0]], device=DEVICE).to(dtype)
+    expected = grads.clone().cpu()
     given = tuple(torch.tensor(each, dtype=torch.promote_types(dtype, torch.float32)) for each in factors)
-    kernels().scale_layers(slopes, tuple(each.to(DEVICE) for each in given))
+    kernels().scale_layers(grads, tuple(each.to(DEVICE) for each in given))
     TORCH.scale_layers(expected, given)
-    assert torch.equal(slopes.cpu().nan_to_num(9.0), expected.nan_to_num(9.0))
+    assert torch.equal(grads.cpu().nan_to_num(9.0), expected.nan_to_num(9.0))
     main, auxiliary = factors
     assert (main != 0) or not expected[-1].any()
     assert (auxiliary != 0) or not expected[:-1].any()

@@ -190,11 +190,11 @@ def test_two_losses_of_one_object_do_not_disturb_each_other(loss):
 
 
 def test_a_blocked_pass_equals_an_unblocked_one(loss, monkeypatch):
-    from detr_conformance.optimized import class_terms, costs
+    from detr_conformance.optimized.backends.torch import classification, costs
 
     example = step()
     expected = example(loss), example.gradients(loss)
-    monkeypatch.setattr(class_terms, "BLOCK", 7)
+    monkeypatch.setattr(classification, "BLOCK", 7)
     monkeypatch.setattr(costs, "BLOCK", 13)
     got = example(loss), example.gradients(loss)
     assert all(torch.allclose(got[0][key], expected[0][key], rtol=8 * EPS) for key in got[0])

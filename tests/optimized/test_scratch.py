@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from detr_conformance.optimized import RTDETRDetectionLoss
-from detr_conformance.optimized.costs import costs
+from detr_conformance.optimized.backends.torch.costs import costs
+from detr_conformance.optimized.backends.torch.scratch import scratch
 from detr_conformance.optimized.options import CostOptions
-from detr_conformance.optimized.scratch import scratch
 from detr_conformance.optimized.targets import Targets
 
 from .steps import step

@@ -1,4 +1,4 @@
-"""What all matched pairs contribute in one launch: `matched.matched_terms`."""
+"""What all matched pairs contribute in one launch: `torch.pairs.matched_terms`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import triton.language as tl
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from detr_conformance.optimized.backends.torch.pairs import MatchedTerms
 from detr_conformance.optimized.boxes import IOU_EPS
-from detr_conformance.optimized.matched import MatchedTerms
 from detr_conformance.optimized.targets import Pairs, Targets
 
 BLOCK = 128
@@ -40,8 +40,8 @@ def _overlap(low, high, target_low, target_high):
 
 @triton.jit
 @no_type_check
-def _slopes(by_shared, by_around, by_size, low, high, target_low, target_high):
-    """Derivatives of 1 - GIoU with respect to centre and size along one axis; see `boxes.pair_terms`."""
+def _grad(by_shared, by_around, by_size, low, high, target_low, target_high):
+    """Derivatives of 1 - GIoU with respect to centre and size along one axis; see `torch.pairs.pair_terms`."""
     by_low = -by_shared * (low > target_low) - by_around * (low < target_low)
     by_high = by_shared * (high < target_high) + by_around * (high > target_high)
     return by_low + by_high, (by_high - by_low) / 2 + by_size
@@ -57,7 +57,7 @@ def _sign(difference):
 @triton.jit(do_not_specialize=["row_of_layer", "target_of_layer", "pairs"])  # they change from batch to batch
 @no_type_check
 def _match_up(
-    boxes, gt_boxes, gt_classes, rows, targets, distance, apart, distance_slope, apart_slope, labels, scores,
+    boxes, gt_boxes, gt_classes, rows, targets, distance, apart, grad_distance, grad_apart, labels, scores,
     of_layer, of_image, of_query, of_number, row_of_layer, target_of_layer, queries, slots, pairs,
     EPS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -82,9 +82,9 @@ def _match_up(
     ratio = inter / union
 
     by_inter, by_area, by_hull = 1.0 / hull - (1.0 + ratio) / union, ratio / union - 1.0 / hull, union / (hull * hull)
-    shared_slope_x, shared_slope_y = by_inter * shared_y * (meeting_x > 0), by_inter * shared_x * (meeting_y > 0)
-    by_x, by_width = _slopes(shared_slope_x, by_hull * around_y, by_area * size_y, left, right, left_t, right_t)
-    by_y, by_height = _slopes(shared_slope_y, by_hull * around_x, by_area * size_x, top, bottom, top_t, bottom_t)
+    grad_shared_x, grad_shared_y = by_inter * shared_y * (meeting_x > 0), by_inter * shared_x * (meeting_y > 0)
+    by_x, by_width = _grad(grad_shared_x, by_hull * around_y, by_area * size_y, left, right, left_t, right_t)
+    by_y, by_height = _grad(grad_shared_y, by_hull * around_x, by_area * size_x, top, bottom, top_t, bottom_t)
 
     of_x, of_y, of_width, of_height = x - x_t, y - y_t, width - width_t, height - height_t
     difference = tl.abs(of_x) + tl.abs(of_y) + tl.abs(of_width) + tl.abs(of_height)
@@ -94,37 +94,39 @@ def _match_up(
     tl.store(labels + layer * slots + row, tl.load(gt_classes + target, mask=inside, other=0), mask=inside)
     tl.store(scores + layer * slots + row, ratio, mask=inside)
     number = (layer * pairs + pair) * 4
-    tl.store(distance_slope + number, _sign(of_x), mask=inside)
-    tl.store(distance_slope + number + 1, _sign(of_y), mask=inside)
-    tl.store(distance_slope + number + 2, _sign(of_width), mask=inside)
-    tl.store(distance_slope + number + 3, _sign(of_height), mask=inside)
-    tl.store(apart_slope + number, by_x, mask=inside)
-    tl.store(apart_slope + number + 1, by_y, mask=inside)
-    tl.store(apart_slope + number + 2, by_width, mask=inside)
-    tl.store(apart_slope + number + 3, by_height, mask=inside)
+    tl.store(grad_distance + number, _sign(of_x), mask=inside)
+    tl.store(grad_distance + number + 1, _sign(of_y), mask=inside)
+    tl.store(grad_distance + number + 2, _sign(of_width), mask=inside)
+    tl.store(grad_distance + number + 3, _sign(of_height), mask=inside)
+    tl.store(grad_apart + number, by_x, mask=inside)
+    tl.store(grad_apart + number + 1, by_y, mask=inside)
+    tl.store(grad_apart + number + 2, by_width, mask=inside)
+    tl.store(grad_apart + number + 3, by_height, mask=inside)
 
 
 def matched_terms(
     pred_bboxes: Float[Tensor, "layers images queries 4"], targets: Targets, pairs: Pairs, classes: int
 ) -> MatchedTerms:
-    """See `matched.matched_terms`."""
+    """See `torch.pairs.matched_terms`."""
     layers, images, queries, _ = pred_bboxes.shape
     boxes, device = targets.boxes.contiguous(), pred_bboxes.device
     rows, own = rows_in_memory(pairs.rows), rows_in_memory(pairs.targets)
     blocks = triton.cdiv(pairs.count, BLOCK)
     distance, apart = (torch.empty((layers, blocks), dtype=boxes.dtype, device=device) for _ in range(2))
-    by_distance, by_apart = (torch.empty((layers, pairs.count, 4), dtype=boxes.dtype, device=device) for _ in range(2))
+    grad_distance, grad_apart = (
+        torch.empty((layers, pairs.count, 4), dtype=boxes.dtype, device=device) for _ in range(2)
+    )
     labels = torch.full((layers, images, queries), classes, dtype=torch.int32, device=device)
     scores = torch.empty((layers, images, queries), dtype=boxes.dtype, device=device)
     if pairs.count:
         with torch.cuda.device(pred_bboxes.get_device()):  # where Triton launches; -1 on the CPU, which changes nothing
             _match_up[(blocks, layers)](
                 pred_bboxes, boxes, targets.classes.contiguous(), rows, own,
-                distance, apart, by_distance, by_apart, labels, scores,
+                distance, apart, grad_distance, grad_apart, labels, scores,
                 *pred_bboxes.stride(), rows.stride(0), own.stride(0), queries, images * queries, pairs.count,
                 EPS=IOU_EPS, BLOCK=BLOCK,
             )  # fmt: skip
-    return MatchedTerms(distance, apart, by_distance, by_apart, labels, scores)
+    return MatchedTerms(distance, apart, grad_distance, grad_apart, labels, scores)
 
 
 def rows_in_memory(indices: Int64[Tensor, "layers pairs"]) -> Int64[Tensor, "layers pairs"]:

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from detr_conformance.optimized.backends.torch.scratch import scratch
 from detr_conformance.optimized.options import CostOptions
-from detr_conformance.optimized.scratch import scratch
 from detr_conformance.optimized.targets import Targets
 
 PROBABILITY_EPS = 1e-8

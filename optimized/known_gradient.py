@@ -50,31 +50,31 @@ class _Refusing(torch.autograd.Function):
         raise RuntimeError("the loss can be differentiated once, and this asks for its second derivative")
 
 
-def known_slope(
-    pred: Float[Tensor, "*shape"], value: Float[Tensor, ""], slope: Float[Tensor, "*shape"]
+def known_gradient(
+    pred: Float[Tensor, "*shape"], value: Float[Tensor, ""], grad: Float[Tensor, "*shape"]
 ) -> Float[Tensor, ""]:
     """The value, differentiable by the predictions, in whose dtype the derivative arrives there.
 
     Args:
         pred: predictions.
         value: a number computed from them without a graph.
-        slope: its derivative with respect to them, in the dtype of the arithmetic.
+        grad: its derivative with respect to them, in the dtype of the arithmetic.
     """
-    total: Tensor = _KnownSlope.apply(pred, value, slope)  # type: ignore[no-untyped-call]
+    total: Tensor = _KnownGradient.apply(pred, value, grad)  # type: ignore[no-untyped-call]
     return total
 
 
-class _KnownSlope(torch.autograd.Function):
-    """See `known_slope`."""
+class _KnownGradient(torch.autograd.Function):
+    """See `known_gradient`."""
 
     @staticmethod
-    def forward(ctx: Any, pred: Tensor, value: Tensor, slope: Tensor) -> Tensor:
-        ctx.save_for_backward(pred, slope)
+    def forward(ctx: Any, pred: Tensor, value: Tensor, grad: Tensor) -> Tensor:
+        ctx.save_for_backward(pred, grad)
         ctx.dtype = pred.dtype
         return value.clone()
 
     @staticmethod
     @differentiable_once(predictions=1)
     def backward(ctx: Any, of_value: Tensor) -> tuple[Tensor, None, None]:
-        _, slope = ctx.saved_tensors
-        return (slope * of_value).to(ctx.dtype), None, None
+        _, grad = ctx.saved_tensors
+        return (grad * of_value).to(ctx.dtype), None, None

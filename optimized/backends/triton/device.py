@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import triton
 
-from detr_conformance.optimized.kernels.arithmetic import exp_of_negative
+from detr_conformance.optimized.backends.triton.arithmetic import exp_of_negative
 
 INTERPRETED = not isinstance(exp_of_negative, triton.JITFunction)
 """Whether Triton runs on the CPU: TRITON_INTERPRET=1 was set when the kernels were imported."""

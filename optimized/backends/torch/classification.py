@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
-from detr_conformance.optimized.fading import LINEAR_ABOVE, Fading, multiple
+from detr_conformance.optimized.backends.torch.fading import LINEAR_ABOVE, Fading, multiple
+from detr_conformance.optimized.backends.torch.scratch import scratch
 from detr_conformance.optimized.options import ClassOptions, Factors
 from detr_conformance.optimized.precision import arithmetic_dtype
-from detr_conformance.optimized.scratch import scratch
 
 BLOCK = 1 << 19
 """Entries in a block. With smaller ones torch's threads wait for each other after every operation."""
@@ -24,11 +24,11 @@ class ClassSums(NamedTuple):
 
     Attributes:
         sums: adds up, in each row, to the loss of the layer.
-        slopes: the derivative.
+        grads: the derivative.
     """
 
     sums: Float[Tensor, "layers parts"]
-    slopes: Float[Tensor, "layers images queries classes"] | None
+    grads: Float[Tensor, "layers images queries classes"] | None
 
 
 def class_terms(
@@ -53,17 +53,17 @@ def class_terms(
             dtype and its multiple, by the factor of a gradient scaler, is not.
     """
     entries = _target_entries(labels, logits.shape[-1])
-    slopes = None if factors is None else torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
+    grads = None if factors is None else torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
     of_layers = [1.0] * len(logits) if factors is None else _of_layers(factors, len(logits))
-    sums = _background(logits, entries, options, slopes, of_layers)
+    sums = _background(logits, entries, options, grads, of_layers)
     x, q = torch.take(logits, entries), scores.reshape(-1)[entries // logits.shape[-1]]
-    values, positive_slopes = positive_terms(x.to(sums.dtype), q.to(sums.dtype), options)
+    values, grad_positive = positive_terms(x.to(sums.dtype), q.to(sums.dtype), options)
     layer = entries // logits[0].numel()
     sums.index_add_(0, layer, values)
-    if slopes is not None:
+    if grads is not None:
         factor = torch.tensor(of_layers, dtype=sums.dtype, device=sums.device)
-        slopes.view(-1)[entries] = (positive_slopes * factor[layer]).to(slopes.dtype)
-    return ClassSums(sums[:, None], slopes)
+        grads.view(-1)[entries] = (grad_positive * factor[layer]).to(grads.dtype)
+    return ClassSums(sums[:, None], grads)
 
 
 def _of_layers(factors: Factors, layers: int) -> list[float]:
@@ -72,17 +72,17 @@ def _of_layers(factors: Factors, layers: int) -> list[float]:
     return [auxiliary] * (layers - 1) + [main]
 
 
-def scale_layers(slopes: Float[Tensor, "layers *rest"], factors: Factors) -> None:
+def scale_layers(grads: Float[Tensor, "layers *rest"], factors: Factors) -> None:
     """Multiply the derivative of each layer by its factor, in place.
 
     Most training loops add the losses up, so that each factor is 1 and nothing is to be done. A factor of 0 makes 0 of
     NaN, too: nobody asked for that layer.
     """
-    for slope, scale in zip(slopes, _of_layers(factors, len(slopes)), strict=True):
+    for grad, scale in zip(grads, _of_layers(factors, len(grads)), strict=True):
         if scale == 0:
-            slope.zero_()
+            grad.zero_()
         elif scale != 1:
-            slope.mul_(scale)
+            grad.mul_(scale)
 
 
 def _target_entries(labels: Integer[Tensor, "layers images queries"], classes: int) -> Int64[Tensor, " matched"]:
@@ -101,28 +101,28 @@ def positive_terms(
     """
     weight = float(options.foreground_weight)
     if options.kind == "focal":
-        terms, slope = Fading.like(x), torch.empty_like(x)
-        terms.compute(-x, options.gamma, weight, slope)
-        return terms.terms(options.gamma), x - x - slope
-    entropy, slope = (1 - q) * x + F.softplus(-x, threshold=LINEAR_ABOVE), torch.sigmoid(x) - q
+        terms, grad = Fading.like(x), torch.empty_like(x)
+        terms.compute(-x, options.gamma, weight, grad)
+        return terms.terms(options.gamma), x - x - grad
+    entropy, grad = (1 - q) * x + F.softplus(-x, threshold=LINEAR_ABOVE), torch.sigmoid(x) - q
     if options.kind == "varifocal":
-        return weight * q * entropy, weight * q * (x - x + slope)
-    return weight * entropy, weight * slope
+        return weight * q * entropy, weight * q * (x - x + grad)
+    return weight * entropy, weight * grad
 
 
 def _background(
     logits: Float[Tensor, "layers images queries classes"],
     left_out: Int64[Tensor, " matched"],
     options: ClassOptions,
-    slopes: Float[Tensor, "layers images queries classes"] | None,
+    grads: Float[Tensor, "layers images queries classes"] | None,
     factors: list[float],
 ) -> Float[Tensor, " layers"]:
-    """Sum over the background of every layer; `slopes` receives the scaled derivative, 0 where left out."""
+    """Sum over the background of every layer; `grads` receives the scaled derivative, 0 where left out."""
     layers, images = logits.shape[:2]
     # Logits that are the first or last queries of a larger tensor have gaps between the images.
     together = (layers, 1, -1) if logits.is_contiguous() else (layers, images, -1)
     blocks = _cut(logits.reshape(together))
-    outs = [None] * len(blocks) if slopes is None else _cut(slopes.view(together))
+    outs = [None] * len(blocks) if grads is None else _cut(grads.view(together))
     each = len(blocks) // layers
     dtype, weight = arithmetic_dtype(logits), float(options.background_weight)
     largest = max(block.numel() for block in blocks)
@@ -131,11 +131,11 @@ def _background(
     for number, (block, out, part) in enumerate(zip(blocks, outs, _parts(left_out, blocks), strict=True)):
         x = block.to(dtype)
         terms = Fading(*(plane[: x.numel()].view(x.shape) for plane in memory))
-        slope = out if out is None or out.dtype == dtype else torch.empty_like(x)
-        terms.compute(x, options.gamma, weight, slope, part)
+        grad = out if out is None or out.dtype == dtype else torch.empty_like(x)
+        terms.compute(x, options.gamma, weight, grad, part)
         sums.append(terms.scaled.sum())
-        if out is not None and slope is not None:
-            _store(slope, factors[number // each], out)
+        if out is not None and grad is not None:
+            _store(grad, factors[number // each], out)
     return torch.stack(sums).view(layers, each).sum(1) / multiple(options.gamma)
 
 
@@ -156,9 +156,9 @@ def _parts(left_out: Int64[Tensor, " matched"], blocks: list[Tensor]) -> list[In
     return [part.to(left_out.device) if part.numel() else None for part in local.tensor_split(bounds[1:-1])]
 
 
-def _store(slope: Float[Tensor, "*block"], factor: float, out: Float[Tensor, "*block"]) -> None:
+def _store(grad: Float[Tensor, "*block"], factor: float, out: Float[Tensor, "*block"]) -> None:
     """The scaled derivative into its place, where it may have been computed already."""
     if factor != 1:
-        slope.mul_(factor)
-    if slope is not out:
-        out.copy_(slope)
+        grad.mul_(factor)
+    if grad is not out:
+        out.copy_(grad)

@@ -1,4 +1,4 @@
-"""The losses out of their terms in one launch: `totals.totals`."""
+"""The losses out of their terms in one launch: `torch.totals.totals`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from detr_conformance.optimized.kernels.weights import as_arguments, weight_at
+from detr_conformance.optimized.backends.torch.totals import LayerLosses
+from detr_conformance.optimized.backends.triton.weights import as_arguments, weight_at
 from detr_conformance.optimized.options import Weight
-from detr_conformance.optimized.totals import LayerLosses
 
 BLOCK = 4096
 """Terms that a program adds at once. The logits of a large batch give some ten thousand."""
@@ -68,7 +68,7 @@ def totals(
     apart: Float[Tensor, "layers pair_parts"],
     weights: tuple[Weight, Weight],
 ) -> LayerLosses:
-    """See `totals.totals`; nothing is read back from the device."""
+    """See `torch.totals.totals`; nothing is read back from the device."""
     device, dtypes = class_sums.device, [class_sums.dtype, distance.dtype, apart.dtype] * 2
     losses = LayerLosses(*(torch.empty((), dtype=dtype, device=device) for dtype in dtypes))
     stacked, bits = as_arguments(weights, distance.dtype, device)

@@ -1,4 +1,4 @@
-"""Classification in one launch: `class_terms.class_terms` with each logit read once and its derivative written once."""
+"""`torch.classification.class_terms` in one launch, with each logit read once and its derivative written once."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import triton.language as tl
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from detr_conformance.optimized.class_terms import ClassSums
-from detr_conformance.optimized.kernels.arithmetic import logistic, power
-from detr_conformance.optimized.kernels.weights import as_arguments, as_tensor, of_layer, weight_at
+from detr_conformance.optimized.backends.torch.classification import ClassSums
+from detr_conformance.optimized.backends.triton.arithmetic import logistic, power
+from detr_conformance.optimized.backends.triton.weights import as_arguments, as_tensor, of_layer, weight_at
 from detr_conformance.optimized.options import ClassOptions, Factors
 from detr_conformance.optimized.precision import arithmetic_dtype
 
@@ -36,25 +36,23 @@ def _terms(
     p, rest, minus_log_rest, minus_log_p = logistic(z, DOUBLE)
     weight = tl.where(mirrored, foreground_weight, background_weight) * power(p, minus_log_p, GAMMA)
     value = weight * minus_log_rest
-    slope = weight * p
+    grad = weight * p
     if GAMMA != 0.0:  # 0 times infinity would be no number
-        slope += GAMMA * rest * value
-    slope = tl.where(mirrored, -slope, slope)
+        grad += GAMMA * rest * value
+    grad = tl.where(mirrored, -grad, grad)
     if KIND != FOCAL:
         against_iou = foreground_weight * tl.where(KIND == VARIFOCAL, q, 1.0)
         value = tl.where(is_target, against_iou * ((1.0 - q) * x + minus_log_p), value)
-        slope = tl.where(is_target, against_iou * (p - q), slope)
+        grad = tl.where(is_target, against_iou * (p - q), grad)
     if KIND != BCE:
-        slope = tl.where(
-            is_target, slope + (x - x), slope
-        )  # NaN where x is infinite, so that a gradient scaler sees it
-    return value, slope
+        grad = tl.where(is_target, grad + (x - x), grad)  # NaN where x is infinite, so that a gradient scaler sees it
+    return value, grad
 
 
 @triton.jit
 @no_type_check
 def _classify(
-    logits, labels, scores, slopes, sums, weights, main, auxiliary,
+    logits, labels, scores, grads, sums, weights, main, auxiliary,
     background_bits: tl.int64, foreground_bits: tl.int64,
     from_layer, from_image, from_query, from_class, queries, entries,
     CLASSES: tl.constexpr, DENSE: tl.constexpr, KIND: tl.constexpr, GAMMA: tl.constexpr, BLOCK: tl.constexpr,
@@ -77,12 +75,12 @@ def _classify(
         q = tl.load(scores + which * queries + row, mask=is_target, other=0.0).to(DTYPE)
     background_weight = weight_at(weights, background_bits, 0, DTYPE)
     foreground_weight = weight_at(weights, foreground_bits, 1, DTYPE)
-    value, slope = _terms(x, q, is_target, background_weight, foreground_weight, KIND, GAMMA, DOUBLE)
+    value, grad = _terms(x, q, is_target, background_weight, foreground_weight, KIND, GAMMA, DOUBLE)
     tl.store(sums + which * tl.num_programs(0) + block, tl.sum(tl.where(inside, value, 0.0), axis=0))
-    if slopes is not None:
+    if grads is not None:
         if main is not None or auxiliary is not None:
-            slope = of_layer(slope, main, auxiliary, layer == tl.num_programs(2) - 1)
-        tl.store(slopes + which * entries + entry, slope.to(slopes.dtype.element_ty), mask=inside)
+            grad = of_layer(grad, main, auxiliary, layer == tl.num_programs(2) - 1)
+        tl.store(grads + which * entries + entry, grad.to(grads.dtype.element_ty), mask=inside)
 
 
 def class_terms(
@@ -92,21 +90,21 @@ def class_terms(
     options: ClassOptions,
     factors: Factors | None,
 ) -> ClassSums:
-    """See `class_terms.class_terms`; nothing is read back from the device."""
+    """See `torch.classification.class_terms`; nothing is read back from the device."""
     layers, images, queries, classes = logits.shape
     entries = queries * classes
     blocks = triton.cdiv(entries, BLOCK)
     dtype, device = arithmetic_dtype(logits), logits.device
     weights, bits = as_arguments((options.background_weight, options.foreground_weight), dtype, device)
-    slopes = None if factors is None else torch.empty(logits.shape, dtype=logits.dtype, device=device)
+    grads = None if factors is None else torch.empty(logits.shape, dtype=logits.dtype, device=device)
     sums = torch.empty((layers, images * blocks), dtype=dtype, device=device)
     with torch.cuda.device(logits.get_device()):  # where Triton launches; -1 on the CPU, which changes nothing
         _classify[(blocks, images, layers)](
-            logits, labels.contiguous(), scores.contiguous(), slopes, sums, weights, *_pointers(factors, dtype, device),
+            logits, labels.contiguous(), scores.contiguous(), grads, sums, weights, *_pointers(factors, dtype, device),
             *bits, *logits.stride(), queries, entries, CLASSES=classes, DENSE=logits.stride()[2:] == (classes, 1),
             KIND=options.kind, GAMMA=options.gamma, BLOCK=BLOCK,
         )  # fmt: skip
-    return ClassSums(sums, slopes)
+    return ClassSums(sums, grads)
 
 
 def _pointers(
@@ -121,7 +119,7 @@ def _pointers(
 
 @triton.jit
 @no_type_check
-def _scale(slopes, main, auxiliary, entries, BLOCK: tl.constexpr):
+def _scale(grads, main, auxiliary, entries, BLOCK: tl.constexpr):
     """One block of one layer; where the factor is 1, nothing is read or written."""
     block, layer = tl.program_id(0), tl.program_id(1).to(tl.int64)
     scale = tl.load(auxiliary)
@@ -130,14 +128,14 @@ def _scale(slopes, main, auxiliary, entries, BLOCK: tl.constexpr):
     if scale != 1.0:
         entry = block * BLOCK + tl.arange(0, BLOCK)
         inside = entry < entries
-        slope = tl.load(slopes + layer * entries + entry, mask=inside, other=0.0)
-        scaled = tl.where(scale == 0.0, 0.0, slope.to(main.dtype.element_ty) * scale)
-        tl.store(slopes + layer * entries + entry, scaled.to(slopes.dtype.element_ty), mask=inside)
+        grad = tl.load(grads + layer * entries + entry, mask=inside, other=0.0)
+        scaled = tl.where(scale == 0.0, 0.0, grad.to(main.dtype.element_ty) * scale)
+        tl.store(grads + layer * entries + entry, scaled.to(grads.dtype.element_ty), mask=inside)
 
 
-def scale_layers(slopes: Float[Tensor, "layers *rest"], factors: Factors) -> None:
-    """See `class_terms.scale_layers`; nothing is read back from the device."""
-    entries = slopes[0].numel()
-    main, auxiliary = (as_tensor(factor, arithmetic_dtype(slopes), slopes.device) for factor in factors)
-    with torch.cuda.device(slopes.get_device()):
-        _scale[(triton.cdiv(entries, 4 * BLOCK), len(slopes))](slopes, main, auxiliary, entries, BLOCK=4 * BLOCK)
+def scale_layers(grads: Float[Tensor, "layers *rest"], factors: Factors) -> None:
+    """See `torch.classification.scale_layers`; nothing is read back from the device."""
+    entries = grads[0].numel()
+    main, auxiliary = (as_tensor(factor, arithmetic_dtype(grads), grads.device) for factor in factors)
+    with torch.cuda.device(grads.get_device()):
+        _scale[(triton.cdiv(entries, 4 * BLOCK), len(grads))](grads, main, auxiliary, entries, BLOCK=4 * BLOCK)

@@ -1,4 +1,4 @@
-"""Every linear assignment problem of a step in one launch: `scipy_solver.solve_stack`, without leaving the device."""
+"""`torch.assignment.solve_stack`, all problems of a step in one launch and without leaving the device."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def solve_stack(
     *,
     most_rows: int,
 ) -> Int64[Tensor, " total_rows"]:
-    """See `assignment.solve_stack`; nothing is read back from the device.
+    """See `torch.assignment.solve_stack`; nothing is read back from the device.
 
     Raises:
         ValueError: a problem could have more than 16,384 rows or columns.

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from detr_conformance.optimized.backends.torch.class_costs import class_costs
+from detr_conformance.optimized.backends.torch.scratch import scratch
 from detr_conformance.optimized.boxes import IOU_EPS
-from detr_conformance.optimized.class_costs import class_costs
 from detr_conformance.optimized.options import CostOptions
-from detr_conformance.optimized.scratch import scratch
 from detr_conformance.optimized.targets import Targets
 
 BLOCK = 1 << 17

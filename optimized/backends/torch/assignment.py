@@ -24,12 +24,25 @@ def solve_stack(
     starts: Int64[Tensor, " problems"],
     rows: Int64[Tensor, " problems"],
     columns: Int64[Tensor, " problems"],
+    *,
+    most_rows: int,  # noqa: ARG001  # the kernels need it
 ) -> Int64[Tensor, " total_rows"]:
-    """See `assignment.solve_stack`; all tensors are on the CPU."""
+    """Solve the problems of which a stack of cost rows consists; see `optimized.linear_sum_assignment`.
+
+    Args:
+        costs: (total_rows, width), the rows of all problems, on any device.
+        starts: (problems,), the first row of each problem; no row belongs to two of them.
+        rows: (problems,), how many it has.
+        columns: (problems,), how many it has of the first columns.
+        most_rows: what none of `rows` exceeds.
+
+    Returns:
+        (total_rows,), on the device of the costs: the column of each row in its problem, or -1.
+    """
     problems: list[Problem] = list(zip(starts.tolist(), rows.tolist(), columns.tolist(), strict=True))
     # The largest are taken first: then the threads end at about the same time.
     problems.sort(key=_size, reverse=True)
-    stack = _finite(costs)
+    stack = _finite(costs.cpu())
     answers = np.full(len(stack), -1, dtype=np.int64)
 
     # SciPy releases the GIL, and torch, which would split its operators among threads of its own, is not needed here.
@@ -42,7 +55,7 @@ def solve_stack(
         return solve
 
     share(problems, new_worker, threads=sum(map(_size, problems)) // COSTS_PER_THREAD)
-    return torch.from_numpy(answers)
+    return torch.from_numpy(answers).to(costs.device)
 
 
 def _size(problem: Problem) -> int:

@@ -1,4 +1,4 @@
-"""Matching costs of all layers, images and targets in one launch: `costs.costs`."""
+"""Matching costs of all layers, images and targets in one launch: `torch.costs.costs`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
+from detr_conformance.optimized.backends.torch.class_costs import PROBABILITY_EPS, log_sums_of
+from detr_conformance.optimized.backends.triton.arithmetic import logistic, power
 from detr_conformance.optimized.boxes import IOU_EPS
-from detr_conformance.optimized.class_costs import PROBABILITY_EPS, log_sums_of
-from detr_conformance.optimized.kernels.arithmetic import logistic, power
 from detr_conformance.optimized.options import CostOptions
 from detr_conformance.optimized.targets import Targets
 
@@ -96,7 +96,7 @@ def costs(
     targets: Targets,
     options: CostOptions,
 ) -> Float[Tensor, "layers targets queries"]:
-    """See `costs.costs`; nothing is read back from the device."""
+    """See `torch.costs.costs`; nothing is read back from the device."""
     layers, images, queries, _ = pred_scores.shape
     dtype, gts = targets.boxes.dtype, len(targets.classes)
     total = torch.empty((layers, gts, queries), dtype=dtype, device=pred_scores.device)

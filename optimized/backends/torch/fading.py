@@ -38,7 +38,7 @@ class Fading(NamedTuple):
         x: Float[Tensor, "*block"],
         gamma: float,
         weight: float,
-        slope: Float[Tensor, "*block"] | None = None,
+        grad: Float[Tensor, "*block"] | None = None,
         left_out: Int64[Tensor, " matched"] | None = None,
     ) -> None:
         """Compute terms and derivative.
@@ -50,7 +50,7 @@ class Fading(NamedTuple):
             x: logits, in the dtype of the arithmetic.
             gamma: exponent, >= 0.
             weight: factor.
-            slope: where the derivative goes; None: it is not wanted.
+            grad: where the derivative goes; None: it is not wanted.
             left_out: positions in the flattened block where term and derivative shall be 0; None: there are none.
         """
         torch.sigmoid(x, out=self.p)
@@ -61,21 +61,21 @@ class Fading(NamedTuple):
             self.power.view(-1).index_fill_(0, left_out, 0.0)
         self._log_rest(x)
         torch.addcmul(zero, self.scaled, self.power, value=-multiple(gamma), out=self.scaled)
-        if slope is not None:
-            self._derive(gamma, slope)
+        if grad is not None:
+            self._derive(gamma, grad)
 
     def terms(self, gamma: float) -> Float[Tensor, "*block"]:
         """f(x)."""
         return self.scaled / multiple(gamma)
 
-    def _derive(self, gamma: float, slope: Float[Tensor, "*block"]) -> None:
+    def _derive(self, gamma: float, grad: Float[Tensor, "*block"]) -> None:
         """f'(x)."""
         if gamma == 0:
-            torch.mul(self.power, self.p, out=slope)
+            torch.mul(self.power, self.p, out=grad)
         elif gamma == multiple(gamma):
-            torch.lerp(self.scaled, self.power, self.p, out=slope)
+            torch.lerp(self.scaled, self.power, self.p, out=grad)
         else:
-            torch.mul(self.scaled, gamma, out=slope).lerp_(self.power, self.p)
+            torch.mul(self.scaled, gamma, out=grad).lerp_(self.power, self.p)
 
     def _log_rest(self, x: Float[Tensor, "*block"]) -> None:
         """Compute log(1 - p) = -softplus(x), the first form in half the time where no p is near 1."""

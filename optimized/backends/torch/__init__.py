@@ -1,0 +1,1 @@
+"""Each step in plain torch, with SciPy's solver: what the others have to equal."""
