@@ -7,6 +7,7 @@ import os
 import random
 import statistics
 import time
+import tracemalloc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -110,16 +111,20 @@ def peak_memory(run: Run, device: torch.device) -> int:
 def _peak_on_cpu(run: Run) -> int:
     """The highest running sum over every allocation and release of torch's CPU allocator, as its profiler logs them.
 
-    Exact for tensors; what NumPy and SciPy allocate for themselves is not in it.
+    And the highest of what Python and NumPy allocate, which need not be at the same time. What SciPy and numba hold
+    inside of a call is not in it.
     """
     # Or it tells stderr of every start and stop. Not setdefault: ultralytics sets it to less.
     os.environ["KINETO_LOG_LEVEL"] = "99"
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        tracemalloc.start()
         results = run()  # kept, so that its release is not logged
+        of_numpy = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     del results
     held = highest = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes()
         highest = max(highest, held)
-    return highest
+    return highest + of_numpy

@@ -63,6 +63,9 @@ _paddledet = _foreign("paddledet", "2.6.0")
 BUILT_IN = {
     "reference": BuiltIn("detr_conformance.ports.reference_port", "the NumPy reference itself"),
     "optimized": BuiltIn("detr_conformance.ports.optimized", "our own loss in torch, on the CPU", extra="torch"),
+    "optimized-native": BuiltIn(
+        "detr_conformance.ports.optimized", "the same compiled by numba", extra="fast", factory="native_port"
+    ),
     "optimized-triton": BuiltIn(
         "detr_conformance.ports.optimized",
         "its Triton kernels, on CUDA; without a device on the CPU with TRITON_INTERPRET=1",

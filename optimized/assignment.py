@@ -1,17 +1,17 @@
-"""Linear assignment, many problems at a time: SciPy on the CPU, one Triton program for each problem on CUDA."""
+"""Linear assignment, many problems at a time: on the CPU by numba or SciPy, one Triton program for each on CUDA."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
-from detr_conformance.optimized.backends.torch.assignment import solve_stack as scipy_stack
+from detr_conformance.optimized.backends.choice import backend_for
+from detr_conformance.optimized.backends.protocol import Backend
+from detr_conformance.optimized.backends.torch.backend import TorchBackend
 from detr_conformance.optimized.validation import check_floats, check_integer_dtype, check_tensor
 
-BACKENDS = ("scipy", "triton")
+BACKENDS = ("scipy", "native", "triton")
 
 
 def linear_sum_assignment(
@@ -37,8 +37,8 @@ def linear_sum_assignment(
         sizes: (problems, 2), how many rows, 0 to rows, and columns, 0 to columns, each problem really has, on the
             device of `costs`; None: all. Triton on CUDA takes the nearest size that is possible for a wrong one, since
             looking at the values would mean waiting for them.
-        backend: "scipy", on the host wherever the costs are, or "triton"; None: "triton" for costs on CUDA, else
-            "scipy".
+        backend: "scipy", on the host wherever the costs are, "native", on the CPU and compiled by numba, or "triton";
+            None: "triton" for costs on CUDA, "native" for those on the CPU where numba is installed, else "scipy".
 
     Returns:
         (problems, rows) on the device of `costs`: the column of each row, or -1 for a row that is beyond the problem's
@@ -47,23 +47,23 @@ def linear_sum_assignment(
     Raises:
         TypeError: `costs` is no tensor of these dtypes, or `sizes` none of integers.
         ValueError: a shape, a size, a device or the name of the backend does not fit.
-        RuntimeError: Triton is asked for and is not installed, or the costs are on the CPU and Triton does not
-            interpret (TRITON_INTERPRET=1).
+        RuntimeError: Triton or numba is asked for and is not installed; or the costs are on the CPU and Triton does not
+            interpret (TRITON_INTERPRET=1), or on CUDA and numba was asked for.
 
     Reference: D. F. Crouse, On implementing 2D rectangular assignment algorithms, IEEE Transactions on Aerospace and
     Electronic Systems 52(4), 2016, doi 10.1109/TAES.2016.140952. R. Jonker and A. Volgenant, A shortest augmenting path
     algorithm for dense and sparse linear assignment problems, Computing 38, 1987, doi 10.1007/BF02278710.
     """
     _check_costs(costs)
-    chosen = _chosen_backend(backend, costs.device)
+    chosen = _checked_backend(backend, costs.device)
     problems, rows, columns = costs.shape
     if sizes is None:
         row_counts = torch.full((problems,), rows, device=costs.device)
         column_counts = torch.full((problems,), columns, device=costs.device)
     else:
-        _check_sizes(sizes, costs, look=costs.device.type == "cpu" or chosen == "scipy")
+        _check_sizes(sizes, costs, look=costs.device.type == "cpu" or isinstance(chosen, TorchBackend))
         row_counts, column_counts = sizes.to(torch.int64).unbind(1)
-    answers = _solver(chosen, costs.device)(
+    answers = chosen.solve_stack(
         costs.reshape(problems * rows, columns),
         torch.arange(problems, device=costs.device) * rows,
         row_counts,
@@ -73,24 +73,11 @@ def linear_sum_assignment(
     return answers.view(problems, rows)
 
 
-def _solver(name: str, device: torch.device) -> Callable[..., Tensor]:
-    """`backends.protocol.Backend.solve_stack` of the backend that has this solver."""
-    if name == "scipy":
-        return scipy_stack
-    try:
-        from detr_conformance.optimized.backends.triton import assignment as kernel
-        from detr_conformance.optimized.backends.triton.device import check_device
-    except ImportError as error:
-        raise RuntimeError(f"backend is 'triton', and Triton does not import ({error}); expected 'scipy'") from error
-    check_device("costs", device)
-    return kernel.solve_stack
-
-
-def _chosen_backend(backend: str | None, device: torch.device) -> str:
+def _checked_backend(backend: str | None, device: torch.device) -> Backend:
     """The one that was asked for, or the one for the device."""
     if backend is not None and backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}, expected one of {BACKENDS} or None")
-    return backend or ("triton" if device.type == "cuda" else "scipy")
+    return TorchBackend() if backend == "scipy" else backend_for(device, backend, "costs")
 
 
 def _check_costs(costs: object) -> None:

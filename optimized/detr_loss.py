@@ -97,7 +97,7 @@ class DETRLoss(nn.Module):
         process_group: average N over its processes, so that the mean of their losses is the loss of the merged batch,
             also where one has no target; None: N of this process.
         validate: also check on CUDA what can only be checked by waiting for the device: classes, boxes, indices.
-        backend: "torch" or "triton"; None: the one for the device of the predictions.
+        backend: "torch", "native" or "triton"; None: by the device of the predictions, and what is installed.
 
     Raises:
         KeyError, TypeError, ValueError: an argument does not fit; it is named with its value.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float, Int64, Integer, Shaped
+from jaxtyping import Float, Integer, Shaped
 from torch import Tensor, nn
 
+from detr_conformance.optimized.backends.by_costs import solved
 from detr_conformance.optimized.backends.choice import backend_for, check_backend
 from detr_conformance.optimized.mask_checks import check_mask_gains
 from detr_conformance.optimized.mask_costs import add_mask_costs, draw_points
@@ -15,7 +16,6 @@ from detr_conformance.optimized.masks import Masks, checked_masks
 from detr_conformance.optimized.options import CostOptions
 from detr_conformance.optimized.pairing import Matching, matching_of_pairs, pairs_of_assignment
 from detr_conformance.optimized.targets import Pairs, Targets, checked_targets
-from detr_conformance.optimized.upload import on_device
 from detr_conformance.optimized.validation import (
     check_count,
     check_gains,
@@ -51,7 +51,7 @@ class HungarianMatcher(nn.Module):
         alpha: balance of the focal class cost.
         gamma: exponent of the focal class cost, >= 0.
         validate: also check on CUDA what can only be checked by waiting for the device.
-        backend: "torch" or "triton"; None: the one for the device of the predictions.
+        backend: "torch", "native" or "triton"; None: by the device of the predictions, and what is installed.
         generator: where the points come from, on the device of the predictions; None: torch's own.
 
     Reference: Carion et al., DETR, arXiv 2005.12872, equation 1 and appendix A.2; focal loss for the classes: Zhu et
@@ -143,16 +143,15 @@ class HungarianMatcher(nn.Module):
             raise ValueError(f"masks is None, expected logits for each query, as with_mask is {self.with_mask}")
         if self.with_mask:
             check_generator_device(self.generator, "pred_scores", pred_scores.device)
-        layers, _, queries, _ = pred_scores.shape
         backend = backend_for(pred_scores.device, self.backend)
-        cost = backend.costs(pred_bboxes, pred_scores, targets, self._options())
+        given = pred_bboxes, pred_scores, targets, self._options()
         if self.with_mask and masks is not None:
+            cost = backend.costs(*given)
             self._add_mask_costs(cost, masks, targets)
-        starts, rows, columns = on_device(problems, targets.counts, layers, queries, device=cost.device).unbind()
-        assigned = backend.solve_stack(
-            cost.view(-1, queries), starts, rows, columns, most_rows=max(targets.counts, default=0)
-        )
-        return pairs_of_assignment(assigned.view(layers, -1), targets, queries)
+            query_of_target = solved(cost, targets, backend.solve_stack)
+        else:
+            query_of_target = backend.assign(*given)
+        return pairs_of_assignment(query_of_target, targets, pred_scores.shape[2])
 
     def _add_mask_costs(self, cost: Float[Tensor, "layers targets queries"], masks: Masks, targets: Targets) -> None:
         """Add the costs of masks, on points that are drawn now."""
@@ -164,9 +163,3 @@ class HungarianMatcher(nn.Module):
     def _options(self) -> CostOptions:
         gains = self.cost_gain
         return CostOptions(gains["class"], gains["bbox"], gains["giou"], self.use_fl, self.alpha, self.gamma)
-
-
-def problems(counts: Sequence[int], layers: int, queries: int) -> Int64[Tensor, "3 problems"]:
-    """The assignment problems of all layers and images: their first row of costs, their rows, and their columns."""
-    rows = torch.tensor(counts, dtype=torch.int64, device="cpu").repeat(layers)
-    return torch.stack([rows.cumsum(0) - rows, rows, torch.full_like(rows, queries)])

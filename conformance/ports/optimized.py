@@ -19,7 +19,7 @@ class OptimizedPort(UltralyticsPort):
     """`detr_conformance.optimized`, which takes float64 too.
 
     Args:
-        backend: "torch" or "triton".
+        backend: "torch", "native" or "triton".
         device: where the tensors lie.
         name: what the report calls the port.
     """
@@ -52,6 +52,17 @@ class OptimizedPort(UltralyticsPort):
 def port() -> OptimizedPort:
     """Plain torch and SciPy, on the CPU."""
     return OptimizedPort("torch", "cpu", "optimized")
+
+
+def native_port() -> OptimizedPort:
+    """What numba compiles, on the CPU.
+
+    Raises:
+        ImportError: numba is not installed.
+    """
+    import numba  # noqa: F401  # the port's error says what is missing, not each rule's
+
+    return OptimizedPort("native", "cpu", "optimized-native")
 
 
 def triton_port() -> OptimizedPort:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 
 from detr_conformance.optimized.backends.protocol import Backend
 from detr_conformance.optimized.backends.torch.backend import TorchBackend
 
-BACKENDS = ("torch", "triton")
+BACKENDS = ("torch", "native", "triton")
+
+DEFAULTS = {"cuda": "triton", "cpu": "native"}
+"""By the device of the predictions; on others plain torch."""
 
 
 def check_backend(name: object) -> None:
@@ -20,26 +25,55 @@ def check_backend(name: object) -> None:
         raise ValueError(f"backend is {name!r}, expected one of {BACKENDS} or None")
 
 
-def backend_for(device: torch.device, name: str | None) -> Backend:
-    """Triton on CUDA and plain torch on the CPU, or the one that was asked for.
+def backend_for(device: torch.device, name: str | None, what: str = "the predictions") -> Backend:
+    """The one that was asked for; else Triton on CUDA, on the CPU what numba compiles, and torch where there is none.
+
+    Args:
+        device: where the tensors are.
+        name: one of `BACKENDS`, or None.
+        what: the tensors, as an error calls them.
 
     Raises:
-        RuntimeError: Triton is not installed, or runs on another device.
+        RuntimeError: what it needs is not installed, or runs on another device.
     """
     if device.type == "meta":
-        raise RuntimeError("the predictions are on meta, where there are no numbers: expected cpu or cuda")
-    chosen = name or ("triton" if device.type == "cuda" else "torch")
-    return TorchBackend() if chosen == "torch" else triton_backend(device)
+        raise RuntimeError(f"{what} are on meta, where there are no numbers: expected cpu or cuda")
+    chosen = name or DEFAULTS.get(device.type, "torch")
+    if chosen == "triton":
+        return triton_backend(device, what)
+    if chosen == "native":
+        return native_backend(device, what, is_asked_for=name is not None)
+    return TorchBackend()
 
 
-def triton_backend(device: torch.device) -> Backend:
+def triton_backend(device: torch.device, what: str = "the predictions") -> Backend:
     """Imported when first needed: there is no Triton where there is no CUDA."""
     try:
         from detr_conformance.optimized.backends.triton.backend import TritonBackend
         from detr_conformance.optimized.backends.triton.device import check_device
     except ImportError as error:
         raise RuntimeError(
-            f"the loss on CUDA needs Triton, which does not import ({error}): pip install triton, or backend='torch'"
+            f"backend is 'triton', and Triton does not import ({error}): pip install triton, or choose another"
         ) from error
-    check_device("the predictions", device)
+    check_device(what, device)
     return TritonBackend()
+
+
+def native_backend(device: torch.device, what: str, *, is_asked_for: bool) -> Backend:
+    """What numba compiles; plain torch where nobody asked for it and numba does not import."""
+    if device.type != "cpu":
+        raise RuntimeError(f"backend is 'native' and {what} are on {device}, expected {what} on the CPU")
+    backend = _native_or_why_not()
+    if isinstance(backend, str) and is_asked_for:
+        raise RuntimeError(f"backend is 'native', and numba does not import ({backend}): pip install numba")
+    return TorchBackend() if isinstance(backend, str) else backend
+
+
+@lru_cache(maxsize=1)
+def _native_or_why_not() -> Backend | str:
+    """The native backend, imported when first needed; or why it does not import, which is not tried again."""
+    try:
+        from detr_conformance.optimized.backends.native.backend import NativeBackend
+    except ImportError as error:
+        return str(error)
+    return NativeBackend()

@@ -28,6 +28,15 @@ class Backend(Protocol):
     ) -> Float[Tensor, "layers targets queries"]:
         """See `torch.costs`."""
 
+    def assign(
+        self,
+        pred_bboxes: Float[Tensor, "layers images queries 4"],
+        pred_scores: Float[Tensor, "layers images queries classes"],
+        targets: Targets,
+        options: CostOptions,
+    ) -> Int64[Tensor, "layers targets"]:
+        """The query of each target by these costs, -1 where it goes without; see `by_costs`."""
+
     def solve_stack(
         self,
         costs: Float[Tensor, "total_rows width"],

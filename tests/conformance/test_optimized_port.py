@@ -11,15 +11,19 @@ RULES_OF_KERNELS = ("CLASS-01", "CLASS-02", "REG-02", "DN-01", "MATCH-01", "GRAD
 A_RULE_OF_EACH_PART = ("MATCH-01", "CLASS-02", "REG-01", "AUX-01", "DN-01", "GRAD-02", "GRAD-03", "API-01")
 
 
-def test_the_fast_loss_fails_no_rule_on_values_and_gradients(check):
-    run = check("optimized", "--", "-n", "0", "-k", " or ".join(A_RULE_OF_EACH_PART))
+@pytest.mark.parametrize("name", ["optimized", "optimized-native"])
+def test_the_fast_loss_fails_no_rule_on_values_and_gradients(name, check):
+    if name == "optimized-native":
+        pytest.importorskip("numba")
+    run = check(name, "--", "-n", "0", "-k", " or ".join(A_RULE_OF_EACH_PART))
     assert run.returncode == 0, run.stdout + run.stderr
     assert f": {len(A_RULE_OF_EACH_PART)} pass, 0 fail, 0 error, 0 unsupported" in run.stdout
 
 
 @pytest.mark.thorough
-def test_the_fast_loss_is_conformant(check):
-    run = check("optimized")
+@pytest.mark.parametrize("name", ["optimized", "optimized-native"])
+def test_the_fast_loss_is_conformant(name, check):
+    run = check(name)
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout.splitlines()[-1].startswith("conformant: "), run.stdout
 
@@ -28,6 +32,6 @@ def test_the_fast_loss_is_conformant(check):
 def test_its_kernels_pass_where_they_are_interpreted(check, monkeypatch):
     pytest.importorskip("triton", reason="needs Triton, which has builds for Linux alone")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    run = check("optimized-triton", "--", "-k", " or ".join(RULES_OF_KERNELS))
+    run = check("optimized-triton", "--", "--timeout", "300", "-k", " or ".join(RULES_OF_KERNELS))
     assert run.returncode == 0, run.stdout + run.stderr
     assert f": {len(RULES_OF_KERNELS)} pass, 0 fail, 0 error, 0 unsupported" in run.stdout

@@ -78,8 +78,9 @@ def test_the_smallest_case_is_as_small_as_recorded(name):
     rule = min(MATRIX.kills[name], key=lambda rule: (RULE[rule].family != MUTANT[name].family, rule))
     level = MATRIX.kills[name][rule].level
     case = judge(RULE[rule], MUTANT[name].port(), level=level).case
-    assert case.images <= 3
-    assert case.queries <= 6
+    recorded = MATRIX.sizes[name]  # large where the mistake shows in nothing small
+    assert case.images <= max(3, recorded.images)
+    assert case.queries <= max(6, recorded.queries)
 
 
 def test_the_smallest_cases_are_small():

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import torch
 
 from detr_conformance.optimized import detr_loss, matcher, pairing, targets, upload
+from detr_conformance.optimized.backends import by_costs
 from detr_conformance.optimized.backends.choice import triton_backend
 from detr_conformance.optimized.backends.triton import assignment, box_gradients, classification, costs, pairs, totals
 
@@ -53,7 +54,7 @@ def on_the_host_only(monkeypatch):
     for kernel, module in KERNELS.items():
         monkeypatch.setattr(module, kernel, NoKernel(kernel, launched))
     sent = not_sent()
-    for module in (matcher, pairing, targets, upload):
+    for module in (by_costs, pairing, targets, upload):
         monkeypatch.setattr(module, "on_device", sent)
     for module in (matcher, detr_loss):
         monkeypatch.setattr(module, "backend_for", lambda device, _: triton_backend(device))

@@ -54,7 +54,7 @@ def class_terms(
     """
     entries = _target_entries(labels, logits.shape[-1])
     grads = None if factors is None else torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
-    of_layers = [1.0] * len(logits) if factors is None else _of_layers(factors, len(logits))
+    of_layers = [1.0] * len(logits) if factors is None else factor_of_layers(factors, len(logits))
     sums = _background(logits, entries, options, grads, of_layers)
     x, q = torch.take(logits, entries), scores.reshape(-1)[entries // logits.shape[-1]]
     values, grad_positive = positive_terms(x.to(sums.dtype), q.to(sums.dtype), options)
@@ -66,7 +66,7 @@ def class_terms(
     return ClassSums(sums[:, None], grads)
 
 
-def _of_layers(factors: Factors, layers: int) -> list[float]:
+def factor_of_layers(factors: Factors, layers: int) -> list[float]:
     """The factor of each layer, the main one last."""
     main, auxiliary = (float(factor) for factor in factors)
     return [auxiliary] * (layers - 1) + [main]
@@ -78,7 +78,7 @@ def scale_layers(grads: Float[Tensor, "layers *rest"], factors: Factors) -> None
     Most training loops add the losses up, so that each factor is 1 and nothing is to be done. A factor of 0 makes 0 of
     NaN, too: nobody asked for that layer.
     """
-    for grad, scale in zip(grads, _of_layers(factors, len(grads)), strict=True):
+    for grad, scale in zip(grads, factor_of_layers(factors, len(grads)), strict=True):
         if scale == 0:
             grad.zero_()
         elif scale != 1:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from detr_conformance.optimized.backends.by_costs import assigned
 from detr_conformance.optimized.backends.triton import assignment, box_gradients, classification, costs, pairs, totals
 
 
 class TritonBackend:
     """See `backends.protocol`."""
 
+    assign = staticmethod(partial(assigned, costs.costs, assignment.solve_stack))
     costs = staticmethod(costs.costs)
     solve_stack = staticmethod(assignment.solve_stack)
     matched_terms = staticmethod(pairs.matched_terms)

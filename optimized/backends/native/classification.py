@@ -1,0 +1,176 @@
+"""`torch.classification.class_terms`, image by image: each logit is read once and its derivative written once."""
+
+from __future__ import annotations
+
+import math
+from typing import no_type_check
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from detr_conformance.optimized.backends.native.arithmetic import TWO, F, logistic, power
+from detr_conformance.optimized.backends.native.compiled import as_array, compiled, in_threads
+from detr_conformance.optimized.backends.torch import classification as plain
+from detr_conformance.optimized.backends.torch.classification import ClassSums, factor_of_layers
+from detr_conformance.optimized.options import ClassOptions, Factors
+from detr_conformance.optimized.precision import arithmetic_dtype
+
+BLOCK = 1024
+"""Logits at once: a fixed number, so that the loops are vectorised, whose terms stay in the nearest cache."""
+
+LANES = 16
+
+NOTHING = F(-1e4)
+"""A logit in the place of one that is left out: its term and its derivative are 0."""
+
+KINDS = {"focal": 0, "varifocal": 1, "bce": 2}
+scale_layers = plain.scale_layers
+
+
+def class_terms(
+    logits: Float[Tensor, "layers images queries classes"],
+    labels: Integer[Tensor, "layers images queries"],
+    scores: Float[Tensor, "layers images queries"],
+    options: ClassOptions,
+    factors: Factors | None,
+) -> ClassSums:
+    """See `torch.classification`; float64 goes that way."""
+    if arithmetic_dtype(logits) is torch.float64:
+        return plain.class_terms(logits, labels, scores, options, factors)
+    layers, images, _, classes = logits.shape
+    flat, strides = in_memory(logits)
+    grads = torch.from_numpy(np.empty(logits.shape if factors is not None else 0, np.float32))
+    sums = torch.empty(layers, images)
+    wanted = np.asarray([1.0] * layers if factors is None else factor_of_layers(factors, layers), np.float32)
+    arrays = (flat, as_array(labels.long()), as_array(scores.float()), wanted)
+    outs = (grads.view(-1).numpy(), sums.numpy())
+    weights = (float(options.gamma), float(options.background_weight), float(options.foreground_weight))
+
+    def work(start: int, stop: int) -> None:
+        _images(start, stop, *arrays, *outs, classes, *strides, KINDS[options.kind], *weights)
+
+    in_threads(work, layers * images, logits.numel())
+    return ClassSums(sums, None if factors is None else grads.to(logits.dtype))
+
+
+def in_memory(logits: Tensor) -> tuple[np.ndarray, tuple[int, int]]:
+    """The logits of all images in one row, with what may lie between them, and the steps between layers and images.
+
+    Those that are the first or last queries of a larger tensor have gaps between the images.
+    """
+    floats = logits.detach().float().resolve_neg()
+    *_, queries, classes = floats.shape
+    if floats.stride()[2:] != (classes, 1) or min(floats.stride()) <= 0:
+        floats = floats.contiguous()
+    steps = floats.stride(0), floats.stride(1)
+    length = sum((size - 1) * step for size, step in zip(floats.shape[:2], steps, strict=True)) + queries * classes
+    return floats.as_strided((length,), (1,)).numpy(), steps
+
+
+@compiled
+@no_type_check
+def _images(
+    start, stop, logits, labels, scores, factors, grads, sums,
+    classes, of_layer, of_image, kind, gamma, background_weight, foreground_weight,
+):  # fmt: skip
+    """The images from `start` to before `stop`, counted through the layers."""
+    images, queries = labels.shape[1:]
+    x, terms, grad_block = np.empty(BLOCK, F), np.empty(BLOCK, F), np.empty(BLOCK, F)
+    entries = queries * classes
+    for piece in range(start, stop):
+        layer, image = piece // images, piece % images
+        own, own_scores = labels[layer, image], scores[layer, image]
+        first_logit, first_grad, factor = layer * of_layer + image * of_image, piece * entries, factors[layer]
+        total = 0.0
+        for first in range(0, entries, BLOCK):
+            size = min(BLOCK, entries - first)
+            x[:size] = logits[first_logit + first : first_logit + first + size]
+            x[size:] = NOTHING
+            _leave_out(x, own, first, size, classes)
+            _background(x, terms, grad_block, gamma, F(background_weight))
+            total += _sum(terms)
+            if grads.size:
+                out = grads[first_grad + first : first_grad + first + size]
+                for entry in range(size):
+                    out[entry] = grad_block[entry] * factor
+        for query in range(queries):
+            label = own[query]
+            if label < classes:
+                entry = query * classes + label
+                term, grad = _target(logits[first_logit + entry], own_scores[query], kind, gamma)
+                total += foreground_weight * term
+                if grads.size:
+                    grads[first_grad + entry] = F(foreground_weight * grad) * factor  # as what is scaled later
+        sums[layer, image] = total
+
+
+@compiled
+@no_type_check
+def _leave_out(x, labels, first, size, classes):
+    """The entries of target classes in one block."""
+    for query in range(first // classes, (first + size - 1) // classes + 1):
+        entry = query * classes + labels[query] - first
+        if labels[query] < classes and 0 <= entry < size:
+            x[entry] = NOTHING
+
+
+@compiled
+@no_type_check
+def _background(x, terms, grad_block, gamma, weight):
+    """weight p^gamma softplus(x) and its derivative, see `torch.fading`, with one loop for each form of the power."""
+    if gamma == 2:
+        for entry in range(BLOCK):
+            p, rest, softplus, _ = logistic(x[entry])
+            faded = weight * (p * p)
+            terms[entry] = faded * softplus
+            grad_block[entry] = rest * (TWO * terms[entry]) + p * faded
+    elif gamma == 1.5:
+        for entry in range(BLOCK):
+            p, rest, softplus, _ = logistic(x[entry])
+            faded = weight * (p * np.sqrt(p))
+            terms[entry] = faded * softplus
+            grad_block[entry] = rest * (F(1.5) * terms[entry]) + p * faded
+    elif gamma == 0:
+        for entry in range(BLOCK):
+            p, _, softplus, _ = logistic(x[entry])
+            terms[entry] = weight * softplus
+            grad_block[entry] = p * weight
+    else:
+        for entry in range(BLOCK):
+            p, rest, softplus, minus_log_p = logistic(x[entry])
+            faded = weight * power(minus_log_p, gamma)
+            terms[entry] = faded * softplus
+            grad_block[entry] = rest * (F(gamma) * terms[entry]) + p * faded
+
+
+@compiled
+@no_type_check
+def _sum(terms):
+    """Of a block, in sixteen sums at once, as vectors hold them."""
+    parts = np.zeros(LANES, F)
+    for first in range(0, BLOCK, LANES):
+        for lane in range(LANES):
+            parts[lane] += terms[first + lane]
+    total = 0.0
+    for part in parts:
+        total += part
+    return total
+
+
+@compiled
+@no_type_check
+def _target(x, q, kind, gamma):
+    """Term and derivative of a target's class before the weight, see `torch.classification.positive_terms`."""
+    x, q = float(x), float(q)
+    e = math.exp(-abs(x))
+    p = 1 / (1 + e) if x >= 0 else e / (1 + e)
+    rest = e / (1 + e) if x >= 0 else 1 / (1 + e)
+    softplus = max(-x, 0.0) + math.log1p(e) if x == x else x  # -log(p)
+    if kind == 0:
+        faded = rest**gamma
+        term = faded * softplus
+        return term + (x - x), x - x - (p * gamma * term + rest * faded)  # of an infinite logit NaN
+    entropy, grad = (1 - q) * x + softplus, p - q
+    return (q * entropy, q * (x - x + grad)) if kind == 1 else (entropy, grad)

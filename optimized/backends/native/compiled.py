@@ -1,0 +1,73 @@
+"""How functions are compiled, and how their work is shared among threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+from detr_conformance.optimized.threads import share
+
+OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
+"""Other threads run meanwhile, and a division by 0 gives what IEEE 754 says."""
+
+PIECES_PER_THREAD = 4
+"""So that the threads end at about the same time, and Python is asked rarely."""
+
+PER_THREAD = 100_000
+"""Entries; with less to do for each, another thread costs more than it saves."""
+
+
+def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """Compile at the first call, and keep the result on the disk; let other threads run meanwhile.
+
+    Nothing is reordered: what NaN and infinity become is part of what is computed.
+    """
+    try:
+        kernel: Callable[..., Any] = numba.njit(function, **OPTIONS, cache=True, **options)
+    except RuntimeError:  # no folder that may be written to
+        kernel = numba.njit(function, **OPTIONS, **options)
+    return kernel
+
+
+compiled_for_finite = partial(compiled, fastmath={"nnan", "nsz"})
+"""The same where no number is NaN and the sign of 0 means nothing: then the lowest of many is found as a vector."""
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for what is called for each number: its loop is vectorised with it."""
+    helper: Callable[..., Any] = numba.njit(function, **OPTIONS, inline="always")
+    return helper
+
+
+def as_array(tensor: Shaped[Tensor, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
+    """The numbers of a tensor, in the order of its axes."""
+    array: np.ndarray = tensor.detach().resolve_neg().contiguous().numpy()
+    return array
+
+
+def in_threads(work: Callable[[int, int], None], pieces: int, entries: int) -> None:
+    """Call `work(start, stop)` for all of so many pieces, in as many threads as pay.
+
+    Args:
+        work: what other threads may run beside.
+        pieces: how many there are.
+        entries: how many numbers they have together.
+    """
+    threads = max(1, min(torch.get_num_threads(), pieces, entries // PER_THREAD))
+    if threads == 1:
+        work(0, pieces)
+        return
+    size = -(-pieces // (threads * PIECES_PER_THREAD))
+    ranges = [(start, min(start + size, pieces)) for start in range(0, pieces, size)]
+    share(ranges, partial(_of_ranges, work), threads)
+
+
+def _of_ranges(work: Callable[[int, int], None]) -> Callable[[tuple[int, int]], None]:
+    return lambda piece: work(*piece)

@@ -1,0 +1,97 @@
+"""`torch.pairs.matched_terms`, pair by pair, in float64."""
+
+from __future__ import annotations
+
+from typing import no_type_check
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from detr_conformance.optimized.backends.native.compiled import as_array, compiled
+from detr_conformance.optimized.backends.torch import pairs as plain
+from detr_conformance.optimized.backends.torch.pairs import MatchedTerms
+from detr_conformance.optimized.boxes import IOU_EPS
+from detr_conformance.optimized.targets import Pairs, Targets
+
+
+def matched_terms(
+    pred_bboxes: Float[Tensor, "layers images queries 4"], targets: Targets, pairs: Pairs, classes: int
+) -> MatchedTerms:
+    """See `torch.pairs`; float64 goes that way."""
+    if targets.boxes.dtype is torch.float64:
+        return plain.matched_terms(pred_bboxes, targets, pairs, classes)
+    layers, images, queries, _ = pred_bboxes.shape
+    sums, grads = torch.empty(2, layers), torch.empty(2, layers, pairs.count, 4)
+    labels, scores = torch.full((layers, images, queries), classes), torch.zeros(layers, images, queries)
+    _layers(
+        as_array(pred_bboxes.float()).reshape(layers, -1, 4),
+        *map(as_array, (targets.boxes, targets.classes, pairs.rows, pairs.targets)),
+        sums.numpy(), grads.numpy(), labels.view(layers, -1).numpy(), scores.view(layers, -1).numpy(),
+    )  # fmt: skip
+    return MatchedTerms(sums[0, :, None], sums[1, :, None], grads[0], grads[1], labels, scores)
+
+
+@compiled
+@no_type_check
+def _layers(pred_bboxes, gt_bboxes, gt_cls, rows, targets, sums, grads, labels, scores):
+    """All pairs of all layers."""
+    grad = np.empty(4)
+    for layer in range(len(pred_bboxes)):
+        distance, apart = 0.0, 0.0
+        for pair in range(rows.shape[1]):
+            row, target = rows[layer, pair], targets[layer, pair]
+            box, wanted = pred_bboxes[layer, row], gt_bboxes[target]
+            for number in range(4):
+                difference = float(box[number]) - float(wanted[number])
+                distance += abs(difference)
+                grads[0, layer, pair, number] = np.sign(difference)
+            of_pair, iou = _apart(box, wanted, grad)
+            apart += of_pair
+            for number in range(4):
+                grads[1, layer, pair, number] = grad[number]
+            labels[layer, row], scores[layer, row] = gt_cls[target], iou
+        sums[0, layer], sums[1, layer] = distance, apart
+
+
+@compiled
+@no_type_check
+def _apart(box, target, grad):
+    """1 - GIoU, IoU, and the derivative of the first with respect to the box; see `torch.pairs.pair_terms`."""
+    meeting_x, around_x, low_x, high_x, of_low_x, of_high_x = _along(box[0], box[2], target[0], target[2])
+    meeting_y, around_y, low_y, high_y, of_low_y, of_high_y = _along(box[1], box[3], target[1], target[3])
+    width, height = float(box[2]), float(box[3])
+    shared_x, shared_y = max(meeting_x, 0.0), max(meeting_y, 0.0)
+    inter = shared_x * shared_y
+    union = width * height + float(target[2]) * float(target[3]) - inter + IOU_EPS
+    hull = around_x * around_y + IOU_EPS
+    iou = inter / union
+    by_inter, by_area, by_hull = 1 / hull - (1 + iou) / union, iou / union - 1 / hull, union / (hull * hull)
+    along_x, along_y = by_inter * shared_y * (meeting_x > 0), by_inter * shared_x * (meeting_y > 0)
+    grad_low_x, grad_high_x = (
+        -along_x * low_x - by_hull * around_y * of_low_x,
+        along_x * high_x + by_hull * around_y * of_high_x,
+    )
+    grad_low_y, grad_high_y = (
+        -along_y * low_y - by_hull * around_x * of_low_y,
+        along_y * high_y + by_hull * around_x * of_high_y,
+    )
+    grad[0], grad[1] = grad_low_x + grad_high_x, grad_low_y + grad_high_y
+    grad[2] = (grad_high_x - grad_low_x) / 2 + by_area * height
+    grad[3] = (grad_high_y - grad_low_y) / 2 + by_area * width
+    return 1 - iou + (hull - union) / hull, iou
+
+
+@compiled
+@no_type_check
+def _along(centre, size, target_centre, target_size):
+    """Along one axis: what the two have in common and extend over, and which edge of the first bounds that.
+
+    The last four are whether its low and its high edge bounds what they have in common, and likewise what they extend
+    over.
+    """
+    low, high = float(centre) - float(size) / 2, float(centre) + float(size) / 2
+    its_low, its_high = float(target_centre) - float(target_size) / 2, float(target_centre) + float(target_size) / 2
+    meeting, around = min(high, its_high) - max(low, its_low), max(high, its_high) - min(low, its_low)
+    return meeting, around, low > its_low, high < its_high, low < its_low, high > its_high
