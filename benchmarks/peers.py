@@ -104,6 +104,12 @@ def optimized(inputs: Inputs, setting: Setting) -> Step:
     return _drop_in(RTDETRDetectionLoss, inputs, setting)
 
 
+def _plain_torch(inputs: Inputs, setting: Setting) -> Step:
+    from detr_conformance.optimized import RTDETRDetectionLoss
+
+    return _drop_in(partial(RTDETRDetectionLoss, backend="torch"), inputs, setting)
+
+
 def _ultralytics(inputs: Inputs, setting: Setting) -> Step:
     os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.gettempdir())  # it writes its settings at import
     with standing_in_for("cv2"):  # imported by its parts that read images
@@ -129,6 +135,7 @@ def _drop_in(loss_class: Callable[..., torch.nn.Module], inputs: Inputs, setting
 
 CONTENDERS = (
     Contender("optimized", SETTINGS, "", optimized),
+    Contender("optimized, plain torch", SETTINGS, "without numba on the CPU, without Triton on CUDA", _plain_torch),
     Contender("ultralytics", SETTINGS, "", _ultralytics),
     Contender(
         "transformers",

@@ -28,11 +28,11 @@ def solvers_of(costs: torch.Tensor) -> tuple[dict[str, Solve], dict[str, str]]:
     return installed({name: partial(prepare, costs) for name, prepare in SOLVERS.items()})
 
 
-def _optimized(costs: torch.Tensor) -> Solve:
+def _optimized(costs: torch.Tensor, backend: str | None = None) -> Solve:
     from detr_conformance.optimized import linear_sum_assignment
 
     sizes = torch.tensor(costs.shape[1:], device=costs.device).expand(len(costs), 2).contiguous()
-    return lambda: linear_sum_assignment(costs, sizes)
+    return lambda: linear_sum_assignment(costs, sizes, backend=backend)
 
 
 def _scipy(costs: torch.Tensor) -> Solve:
@@ -59,6 +59,7 @@ def _torch_linear_assignment(costs: torch.Tensor) -> Solve:
 
 SOLVERS: dict[str, Callable[[torch.Tensor], Solve]] = {
     "optimized": _optimized,
+    "optimized, by scipy": partial(_optimized, backend="scipy"),
     "scipy, one by one": _scipy,
     "torch-linear-assignment": _torch_linear_assignment,
 }

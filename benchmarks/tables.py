@@ -15,7 +15,17 @@ from measure import Bench, Row
 from peers import CONTENDERS
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("torch", "triton", "numpy", "scipy", "ultralytics", "transformers", "rfdetr", "torch-linear-assignment")
+PACKAGES = (
+    "torch",
+    "triton",
+    "numba",
+    "numpy",
+    "scipy",
+    "ultralytics",
+    "transformers",
+    "rfdetr",
+    "torch-linear-assignment",
+)
 LEGEND = """\
 `ratio`: median time by the first contender's of the same block. `memory`: the most that a step holds at any time
 beyond its inputs, gradients included, in units of the logits' size. `× floor`: median time by the time in which memory

@@ -94,6 +94,14 @@ def drawn(case: LossCase) -> set[str]:
     return noisy(case)
 
 
+def left_open(case: LossCase, right: Observation | None) -> set[str]:
+    """Names of what depends on the order of operations: numbers that infinite boxes make NaN, and others may not."""
+    boxes = [case.pred_bboxes, *([] if case.denoising is None else [case.denoising.bboxes])]
+    if right is None or not any(np.isinf(each).any() for each in boxes):
+        return set()
+    return {name for name, array in right.numbers.items() if np.isnan(_values(array)).any()}
+
+
 def has_boxes_of(one: Observation, other: Observation | None) -> bool:
     """Whether every denoised box of one is among the other's, whatever their order."""
     if other is None or any("denoising boxes" not in each.numbers for each in (one, other)):

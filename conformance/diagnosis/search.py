@@ -18,6 +18,7 @@ from detr_conformance.diagnosis.observation import (
     Way,
     drawn,
     has_boxes_of,
+    left_open,
     losses_of_spec,
     noisy,
     observe,
@@ -100,6 +101,8 @@ class Evidence:
                 continue
             self.cases.append(case)
         self.right = list(self.answers(judged.spec))
+        open_to_all = map(left_open, self.cases, self.right)
+        self.observed = [each.without(names) for each, names in zip(self.observed, open_to_all, strict=True)]
         if not self._draws_like_the_reference():
             self.observed = [each.without(drawn(case)) for each, case in zip(self.observed, self.cases, strict=True)]
 

@@ -13,7 +13,7 @@ from detr_conformance.diagnosis import apart, search
 from detr_conformance.diagnosis.apart import diagnosed
 from detr_conformance.diagnosis.divergence import first_divergence
 from detr_conformance.diagnosis.explaining import families_of, with_consequences
-from detr_conformance.diagnosis.observation import observe, observe_spec
+from detr_conformance.diagnosis.observation import Observation, left_open, observe, observe_spec
 from detr_conformance.diagnosis.search import described, diagnose
 from detr_conformance.mutants import MUSEUM
 from detr_conformance.mutants.mutant import together
@@ -314,3 +314,12 @@ def test_numbers_that_are_not_there_are_told():
     broken.loss = lambda case: replace(ReferencePort().loss(case), losses={"loss_class": np.array(np.nan)})
     found = first_divergence(PortUnderTest(broken), CASES[0])
     assert (found.step, found.got) == ("keys", "the port returned no loss_bbox")
+
+
+@pytest.mark.parametrize(("width", "names"), [(np.nan, set()), (np.inf, {"loss_giou"})])
+def test_what_an_infinite_box_makes_nan_is_held_against_nobody(width, names):
+    case = next(iter(pool(replace(WIDE, special=()), Domain(), 0)))
+    boxes = np.array(case.pred_bboxes)
+    boxes[0, 0, 0, 2] = width
+    right = Observation({"loss_giou": np.array(np.nan), "loss_class": np.array(1.0)}, {})
+    assert left_open(case.change(pred_bboxes=boxes), right) == names

@@ -39,6 +39,5 @@ NOT_NAMED = {
         ("plausible-label-noise-missing", "plausible-noise-scale-ignored"),
         "torch draws otherwise than NumPy, so what is drawn is not compared",
     ),
-    "dfine-losses-nan-to-zero": "the IoU with an infinite box is NaN in the mutant and 0 here: the order of operations",
 }
 """Why some are not named."""
