@@ -30,7 +30,7 @@ class OptimizedPort(UltralyticsPort):
         """Check that the backend runs there."""
         self.device = device
         super().__init__(partial(RTDETRDetectionLoss, backend=backend), get_cdn_group, name)
-        if backend == "torch" or device == "cuda":  # Triton's interpreter replaces functions that all threads share
+        if backend != "triton" or device == "cuda":  # Triton's interpreter replaces functions that all threads share
             self.capabilities |= {"concurrent"}
         self.capabilities |= {"normaliser"}
 

@@ -34,9 +34,9 @@ def threads(monkeypatch):
     before = torch.get_num_threads()
     monkeypatch.setattr(scipy_solver, "COSTS_PER_THREAD", 1)
     if importlib.util.find_spec("numba"):
-        from detr_conformance.optimized.backends.native import compiled
+        from detr_conformance.optimized.backends.native import jit
 
-        monkeypatch.setattr(compiled, "PER_THREAD", 1)
+        monkeypatch.setattr(jit, "PER_THREAD", 1)
     yield torch.set_num_threads
     torch.set_num_threads(before)
 

@@ -39,9 +39,9 @@ def native():
 @pytest.fixture
 def every_thread(monkeypatch):
     """Any work is worth another thread."""
-    from detr_conformance.optimized.backends.native import compiled
+    from detr_conformance.optimized.backends.native import jit
 
-    monkeypatch.setattr(compiled, "PER_THREAD", 1)
+    monkeypatch.setattr(jit, "PER_THREAD", 1)
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
@@ -327,7 +327,7 @@ def test_torch_takes_its_place_where_there_is_no_numba():
 def test_nothing_is_kept_where_nothing_may_be_written(monkeypatch):
     import numba
 
-    from detr_conformance.optimized.backends.native.compiled import compiled
+    from detr_conformance.optimized.backends.native.jit import compiled
 
     njit = numba.njit
 

@@ -6,7 +6,7 @@ from typing import no_type_check
 
 import numpy as np
 
-from detr_conformance.optimized.backends.native.compiled import inlined
+from detr_conformance.optimized.backends.native.jit import inlined
 
 F = np.float32
 INT = np.int32

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from detr_conformance.optimized.backends.native.compiled import as_array, compiled, compiled_for_finite, in_threads
+from detr_conformance.optimized.backends.native.jit import as_array, compiled, compiled_for_finite, in_threads
 
 
 def solve_stack(

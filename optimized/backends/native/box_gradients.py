@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from detr_conformance.optimized.backends.native.compiled import as_array, compiled
+from detr_conformance.optimized.backends.native.jit import as_array, compiled
 from detr_conformance.optimized.backends.torch import box_gradients as plain
 from detr_conformance.optimized.backends.torch.box_gradients import OfBoxLosses
 from detr_conformance.optimized.options import Weight

@@ -11,7 +11,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from detr_conformance.optimized.backends.native.arithmetic import TWO, F, logistic, power
-from detr_conformance.optimized.backends.native.compiled import as_array, compiled, in_threads
+from detr_conformance.optimized.backends.native.jit import as_array, compiled, in_threads
 from detr_conformance.optimized.backends.torch import classification as plain
 from detr_conformance.optimized.backends.torch.classification import ClassSums, factor_of_layers
 from detr_conformance.optimized.options import ClassOptions, Factors

@@ -14,7 +14,7 @@ from detr_conformance.optimized.backends.by_costs import solved
 from detr_conformance.optimized.backends.native.arithmetic import TWO, ZERO, F, log, logistic, power
 from detr_conformance.optimized.backends.native.assignment import solve_rows, solve_stack
 from detr_conformance.optimized.backends.native.classification import in_memory
-from detr_conformance.optimized.backends.native.compiled import as_array, compiled, in_threads
+from detr_conformance.optimized.backends.native.jit import as_array, compiled, in_threads
 from detr_conformance.optimized.backends.torch import costs as plain
 from detr_conformance.optimized.backends.torch.class_costs import PROBABILITY_EPS
 from detr_conformance.optimized.boxes import IOU_EPS

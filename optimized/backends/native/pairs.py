@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from detr_conformance.optimized.backends.native.compiled import as_array, compiled
+from detr_conformance.optimized.backends.native.jit import as_array, compiled
 from detr_conformance.optimized.backends.torch import pairs as plain
 from detr_conformance.optimized.backends.torch.pairs import MatchedTerms
 from detr_conformance.optimized.boxes import IOU_EPS
