@@ -33,9 +33,12 @@ def solve_stack(
     def work(start: int, stop: int) -> None:
         _problems(start, stop, *arrays)
 
-    in_threads(work, len(starts), stack.numel())
+    in_threads(work, len(starts), PER_COST * stack.numel())
     return answers
 
+
+PER_COST = 3
+"""Nanoseconds."""
 
 ROUNDS = 2
 """Of bids before the search."""

@@ -20,8 +20,8 @@ OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
 PIECES_PER_THREAD = 4
 """So that the threads end at about the same time, and Python is asked rarely."""
 
-PER_THREAD = 100_000
-"""Entries; with less to do for each, another thread costs more than it saves."""
+PER_THREAD = 1_000_000
+"""Nanoseconds; with less to do for each, another thread costs more than it saves."""
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -52,15 +52,15 @@ def as_array(tensor: Shaped[Tensor, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
     return array
 
 
-def in_threads(work: Callable[[int, int], None], pieces: int, entries: int) -> None:
+def in_threads(work: Callable[[int, int], None], pieces: int, nanoseconds: int) -> None:
     """Call `work(start, stop)` for all of so many pieces, in as many threads as pay.
 
     Args:
         work: what other threads may run beside.
         pieces: how many there are.
-        entries: how many numbers they have together.
+        nanoseconds: how long they take together in one thread, roughly.
     """
-    threads = max(1, min(torch.get_num_threads(), pieces, entries // PER_THREAD))
+    threads = max(1, min(torch.get_num_threads(), pieces, nanoseconds // PER_THREAD))
     if threads == 1:
         work(0, pieces)
         return
