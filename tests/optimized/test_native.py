@@ -261,6 +261,21 @@ def test_matched_pairs_equal_float64():
     assert_near(native().grad_boxes(*slopes), TORCH.grad_boxes(*slopes), 2)
 
 
+@needs_numba
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("special", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("at", [0.2, 0.5, 0.9])
+def test_what_is_not_finite_in_a_box_is_lost_nowhere(number, special, at):
+    pred, _, targets = targets_to_match(counts=(1,), queries=1, layers=1)
+    pred[..., :2], pred[..., number] = at, special
+    pairs = Pairs(torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.int64))
+    got, expected = (each.matched_terms(pred, targets, pairs, 5) for each in (native(), TORCH))
+    for name in ("distance", "apart", "scores", "grad_distance", "grad_apart"):
+        one, other = getattr(got, name), getattr(expected, name)
+        assert torch.equal(one.isnan(), other.isnan()), name
+        assert torch.allclose(one, other, rtol=1e-5, equal_nan=True), name
+
+
 QUICK = [("focal", torch.float32), ("varifocal", torch.bfloat16), ("bce", torch.float32)]
 
 

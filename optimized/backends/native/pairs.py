@@ -46,7 +46,7 @@ def _layers(pred_bboxes, gt_bboxes, gt_cls, rows, targets, sums, grads, labels, 
             for number in range(4):
                 difference = float(box[number]) - float(wanted[number])
                 distance += abs(difference)
-                grads[0, layer, pair, number] = np.sign(difference)
+                grads[0, layer, pair, number] = (difference > 0) * 1.0 - (difference < 0) * 1.0  # of NaN 0, as in torch
             of_pair, iou = _apart(box, wanted, grad)
             apart += of_pair
             for number in range(4):
@@ -59,10 +59,9 @@ def _layers(pred_bboxes, gt_bboxes, gt_cls, rows, targets, sums, grads, labels, 
 @no_type_check
 def _apart(box, target, grad):
     """1 - GIoU, IoU, and the derivative of the first with respect to the box; see `torch.pairs.pair_terms`."""
-    meeting_x, around_x, low_x, high_x, of_low_x, of_high_x = _along(box[0], box[2], target[0], target[2])
-    meeting_y, around_y, low_y, high_y, of_low_y, of_high_y = _along(box[1], box[3], target[1], target[3])
-    width, height = float(box[2]), float(box[3])
-    shared_x, shared_y = max(meeting_x, 0.0), max(meeting_y, 0.0)
+    width, meeting_x, around_x, low_x, high_x, of_low_x, of_high_x = _along(box[0], box[2], target[0], target[2])
+    height, meeting_y, around_y, low_y, high_y, of_low_y, of_high_y = _along(box[1], box[3], target[1], target[3])
+    shared_x, shared_y = _larger(0.0, meeting_x), _larger(0.0, meeting_y)
     inter = shared_x * shared_y
     union = width * height + float(target[2]) * float(target[3]) - inter + IOU_EPS
     hull = around_x * around_y + IOU_EPS
@@ -86,12 +85,27 @@ def _apart(box, target, grad):
 @compiled
 @no_type_check
 def _along(centre, size, target_centre, target_size):
-    """Along one axis: what the two have in common and extend over, and which edge of the first bounds that.
+    """Along one axis: the size of the first, what the two have in common and extend over, and which edge bounds that.
 
-    The last four are whether its low and its high edge bounds what they have in common, and likewise what they extend
-    over.
+    The size is the distance of the edges, which of a box at infinity is NaN. The last four are whether its low and its
+    high edge bounds what they have in common, and likewise what they extend over.
     """
     low, high = float(centre) - float(size) / 2, float(centre) + float(size) / 2
     its_low, its_high = float(target_centre) - float(target_size) / 2, float(target_centre) + float(target_size) / 2
-    meeting, around = min(high, its_high) - max(low, its_low), max(high, its_high) - min(low, its_low)
-    return meeting, around, low > its_low, high < its_high, low < its_low, high > its_high
+    meeting = _smaller(its_high, high) - _larger(its_low, low)
+    around = _larger(its_high, high) - _smaller(its_low, low)
+    return high - low, meeting, around, low > its_low, high < its_high, low < its_low, high > its_high
+
+
+@compiled
+@no_type_check
+def _larger(known, other):
+    """The larger of two numbers of which the second may be NaN, and is the result then."""
+    return max(other, known)
+
+
+@compiled
+@no_type_check
+def _smaller(known, other):
+    """The smaller one, likewise."""
+    return min(other, known)
