@@ -185,6 +185,7 @@ class DETRLoss(nn.Module):
             normaliser: what to divide by instead of N, at least 0, where 0 counts as 1. For gradients that are
                 accumulated: the pairs of all micro-batches of an optimiser step, so that their losses add up to that of
                 the merged batch. A tensor may lie on the device, and is not looked at.
+                quirk: a micro-batch without a pair takes the focal loss in place of the varifocal one, like any batch.
 
         Returns:
             `loss_class`, `loss_bbox`, `loss_giou`, for masks `loss_mask` and `loss_dice`, and with `aux_loss` each of

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from detr_conformance.optimized.options import Weight
 from detr_conformance.optimized.precision import counting_dtype
-from detr_conformance.optimized.validation import check_device, check_number, is_one_number
+from detr_conformance.optimized.validation import check_device, check_number, check_tensor, is_one_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Normaliser:
     def per_pair(self, factor: float) -> Weight:
         """`factor` divided by the number of pairs; by 1 where no process has any, like the merged batch would."""
         if isinstance(self.given, Tensor):
-            return factor / torch.where(self.given > 0, self.given, 1.0)
+            return factor / torch.where(self.given == 0, 1.0, self.given)
         if self.given is not None:
             return factor / (self.given or 1.0)
         least = 1 / self.processes
@@ -99,7 +99,8 @@ def normalisers(
 
     Reference: Carion et al., DETR, arXiv 2005.12872, section 3.1, normalises by the targets of the whole batch.
     """
-    checked = [_checked(value, device, process_group) for value in given] or [None] * len(pairs)
+    named = zip(("normaliser", "dn_normaliser"), given, strict=False)
+    checked = [_checked(name, value, device, process_group) for name, value in named] or [None] * len(pairs)
     if process_group is None:
         return [Normaliser(float(count), given=value) for count, value in zip(pairs, checked, strict=True)]
     processes = dist.get_world_size(process_group)
@@ -109,13 +110,13 @@ def normalisers(
     return [Normaliser(mean, processes) for mean in totals / processes]
 
 
-def _checked(given: object, device: torch.device, process_group: dist.ProcessGroup | None) -> Weight | None:
+def _checked(name: str, given: object, device: torch.device, process_group: dist.ProcessGroup | None) -> Weight | None:
     """A number of at least 0, or a tensor of one number on the device, whose value is not looked at."""
     if given is None:
         return None
     if process_group is not None:
-        raise ValueError(f"normaliser is {given!r}, expected None with a process_group, which averages N by itself")
+        raise ValueError(f"{name} is {given!r}, expected None with a process_group, which averages N by itself")
     if not is_one_number(given):
-        return check_number("normaliser", given, least=0.0)
-    check_device("normaliser", given, "pred_bboxes", device)
+        return check_number(name, given, least=0.0)
+    check_device(name, check_tensor(name, given), "pred_bboxes", device)
     return given.detach().to(counting_dtype(device)).reshape(())

@@ -304,6 +304,56 @@ def test_threads_change_no_bit(every_thread):
 
 
 @needs_numba
+@pytest.mark.parametrize("default", [torch.float64, torch.float16, torch.bfloat16])
+def test_the_default_dtype_of_torch_means_nothing(default):
+    example, loss = step(), RTDETRDetectionLoss(nc=4, use_vfl=True, backend="native")
+    losses, grads = example.outcome(loss)
+    torch.set_default_dtype(default)
+    try:
+        others, other_grads = example.outcome(loss)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert others == losses
+    assert all(each.dtype == torch.float32 for each in others.values())
+    assert all(torch.equal(*pair) for pair in zip(grads, other_grads, strict=True))
+
+
+@needs_numba
+@pytest.mark.parametrize("gain", [0.0, 1.0])
+def test_a_nan_in_a_box_is_in_its_gradient_whatever_the_gain(gain):
+    def outcome(backend):
+        example = step(groups=0)
+        spoiled = example.with_predictions(lambda each: each * torch.nan if each.shape[-1] == 4 else each)
+        gains = {"class": 1.0, "bbox": gain, "giou": gain}
+        loss = RTDETRDetectionLoss(nc=4, loss_gain=gains, backend=backend)
+        return spoiled.outcome(loss)[1]
+
+    got, expected = outcome("native"), outcome("torch")
+    assert expected[0].isnan().any()
+    assert all(torch.equal(one.isnan(), other.isnan()) for one, other in zip(got, expected, strict=True))
+
+
+@needs_numba
+def test_a_box_that_is_right_has_nearly_no_gradient():
+    boxes = torch.rand(1, 1, 200, 4, generator=torch.Generator().manual_seed(0)) * 0.01 + 0.005
+    labels, own = torch.zeros(200, dtype=torch.int64), torch.arange(200)[None]
+    got, exact = (
+        each.matched_terms(given, Targets(given[0, 0], labels, (200,)), Pairs(own, own), 1)
+        for each, given in ((native(), boxes), (TORCH, boxes.double()))
+    )
+    assert (got.grad_apart - exact.grad_apart).abs().max() < 1e-5 * exact.grad_apart.abs().max()
+
+
+@needs_numba
+@pytest.mark.parametrize(("agents", "tasks"), [(300, 300), (100, 300)])
+def test_where_all_cost_the_same_no_search_is_needed(agents, tasks):
+    from detr_conformance.optimized.backends.native.assignment import _bid
+
+    costs, free = np.ones((agents, tasks)), (np.full(agents, -1), np.full(tasks, -1))
+    assert len(_bid(np.arange(agents), costs, *free, np.zeros(tasks))) == 0
+
+
+@needs_numba
 def test_numba_is_chosen_where_it_is_installed():
     assert type(backend_for(CPU, None)) is type(native())
 

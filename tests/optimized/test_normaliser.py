@@ -80,12 +80,29 @@ def test_masks_are_divided_by_it():
 @pytest.mark.usefixtures("shapes_unchecked")
 @pytest.mark.parametrize(
     ("wrong", "error"),
-    [(-1, ValueError), (float("nan"), ValueError), ("5", TypeError), (torch.ones(2), TypeError)],
-    ids=["negative", "nan", "text", "two numbers"],
+    [
+        (-1, ValueError),
+        (float("nan"), ValueError),
+        ("5", TypeError),
+        (torch.ones(2), TypeError),
+        (torch.ones(1).to_sparse(), TypeError),
+    ],
+    ids=["negative", "nan", "text", "two numbers", "sparse"],
 )
 def test_what_is_no_normaliser_is_named(wrong, error):
-    with pytest.raises(error, match="normaliser is"):
+    with pytest.raises(error, match=r"normaliser (is|has)"):
         step(COUNTS)(lambda *args, **kw: built("focal")(*args, normaliser=wrong, **kw))
+
+
+def test_that_of_denoising_queries_is_named_too():
+    with pytest.raises(ValueError, match="dn_normaliser is -1"):
+        step(COUNTS)(lambda *args, **kw: built("focal")(*args, dn_normaliser=-1, **kw))
+
+
+def test_a_tensor_that_is_nan_is_hidden_nowhere():
+    nan = torch.tensor(float("nan"))
+    losses = step(COUNTS, groups=0)(lambda *args, **kw: built("focal")(*args, normaliser=nan, **kw))
+    assert losses["loss_bbox"].isnan()
 
 
 def test_one_on_another_device_is_named():

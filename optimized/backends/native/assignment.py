@@ -115,7 +115,7 @@ def _bid(waiting, costs, task_of_agent, agent_of_task, prices):
             agent = waiting[place]
             place += 1
         lowest, second = _two_lowest(costs[agent], prices)
-        task = _where_reduced(costs[agent], prices, lowest)
+        task = _where_reduced(costs[agent], prices, lowest, agent_of_task)
         loser = agent_of_task[task]
         bids -= 1
         if loser >= 0 and (second <= lowest or bids < 0):
@@ -144,7 +144,7 @@ def _augment(agent, costs, task_of_agent, agent_of_task, prices):
     reachers[0], bases[0] = agent, 0.0
     while True:
         length = _reach(costs[reachers[steps]], open_prices, bases[steps], distances)
-        task = _where(distances, length)
+        task = _where(distances, length, agent_of_task)
         holder = agent_of_task[task]
         if holder < 0:
             break
@@ -205,19 +205,25 @@ def _reach(costs, prices, base, distances):
 
 @compiled
 @no_type_check
-def _where_reduced(costs, prices, value):
-    """The first task with this reduced cost."""
+def _where_reduced(costs, prices, value, agent_of_task):
+    """The first task with this reduced cost, a free one if there is any: where many tie, that ends the search."""
+    first = -1
     for task in range(len(costs)):
         if costs[task] - prices[task] == value:
-            return task
-    return 0
+            if agent_of_task[task] < 0:
+                return task
+            first = task if first < 0 else first
+    return first
 
 
 @compiled
 @no_type_check
-def _where(values, value):
-    """The first place of a value."""
-    for place in range(len(values)):
-        if values[place] == value:
-            return place
-    return 0
+def _where(distances, value, agent_of_task):
+    """The first task at this distance, likewise."""
+    first = -1
+    for task in range(len(distances)):
+        if distances[task] == value:
+            if agent_of_task[task] < 0:
+                return task
+            first = task if first < 0 else first
+    return first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import no_type_check
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -27,28 +28,34 @@ def grad_boxes(
     """See `torch.box_gradients`; float64 goes that way."""
     if grad_distance.dtype is torch.float64:
         return plain.grad_boxes(grad_distance, grad_apart, weights, arriving, pairs, shape, dtype)
-    grads = torch.zeros(shape)
-    of_bbox, of_giou, of_bbox_aux, of_giou_aux = (0.0 if each is None else float(each) for each in arriving)
-    bbox, giou = (float(weight) for weight in weights)
+    grads = torch.zeros(shape, dtype=torch.float32)
+    of_layers = (arriving.bbox_aux, arriving.giou_aux), (arriving.bbox, arriving.giou)
+    wanted = np.array([[each is not None for each in of_layer] for of_layer in of_layers])
+    factors = np.array([[0.0 if each is None else float(each) for each in of_layer] for of_layer in of_layers])
     _place(
         *map(as_array, (grad_distance, grad_apart, pairs.rows)),
         grads.view(len(grads), -1, 4).numpy(),
-        bbox * of_bbox, giou * of_giou, bbox * of_bbox_aux, giou * of_giou_aux,
+        factors * [float(weight) for weight in weights], wanted,
     )  # fmt: skip
     return grads.to(dtype)
 
 
 @compiled
 @no_type_check
-def _place(grad_distance, grad_apart, rows, grads, bbox, giou, bbox_aux, giou_aux):
-    """Add what each pair brings to the gradient of its query, which a caller may name twice."""
+def _place(grad_distance, grad_apart, rows, grads, factors, wanted):
+    """Add what each pair brings to the gradient of its query, which a caller may name twice.
+
+    Factors are those of the layers before the last and of the last, for L1 and GIoU. A loss that is not wanted brings
+    nothing, also where it is NaN.
+    """
     layers, pairs = rows.shape
     for layer in range(layers):
-        is_main = layer == layers - 1
-        of_bbox, of_giou = (bbox, giou) if is_main else (bbox_aux, giou_aux)
+        which = 1 if layer == layers - 1 else 0
         for pair in range(pairs):
             for number in range(4):
-                # A factor of 0 makes 0 of NaN, too: nobody asked for that loss.
-                total = of_bbox * grad_distance[layer, pair, number] if of_bbox != 0 else 0.0
-                total += of_giou * grad_apart[layer, pair, number] if of_giou != 0 else 0.0
+                total = 0.0
+                if wanted[which, 0]:
+                    total += factors[which, 0] * grad_distance[layer, pair, number]
+                if wanted[which, 1]:
+                    total += factors[which, 1] * grad_apart[layer, pair, number]
                 grads[layer, rows[layer, pair], number] += total

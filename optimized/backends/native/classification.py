@@ -44,7 +44,7 @@ def class_terms(
     layers, images, _, classes = logits.shape
     flat, strides = in_memory(logits)
     grads = torch.from_numpy(np.empty(logits.shape if factors is not None else 0, np.float32))
-    sums = torch.empty(layers, images)
+    sums = torch.empty(layers, images, dtype=torch.float32)
     wanted = np.asarray([1.0] * layers if factors is None else factor_of_layers(factors, layers), np.float32)
     arrays = (flat, as_array(labels.long()), as_array(scores.float()), wanted)
     outs = (grads.view(-1).numpy(), sums.numpy())
@@ -165,7 +165,7 @@ def _sum(terms):
 @no_type_check
 def _target(x, q, kind, gamma):
     """Term and derivative of a target's class before the weight, see `torch.classification.positive_terms`."""
-    x, q = float(x), float(q)
+    x, q = np.float64(x), np.float64(q)  # numba's float() leaves float32 as it is
     e = math.exp(-abs(x))
     p = 1 / (1 + e) if x >= 0 else e / (1 + e)
     rest = e / (1 + e) if x >= 0 else 1 / (1 + e)
@@ -173,6 +173,7 @@ def _target(x, q, kind, gamma):
     if kind == 0:
         faded = rest**gamma
         term = faded * softplus
-        return term + (x - x), x - x - (p * gamma * term + rest * faded)  # of an infinite logit NaN
+        # Of an infinite logit the derivative is NaN, and the term where it is 0 times infinity.
+        return term if x < 0 else term + (x - x), x - x - (p * gamma * term + rest * faded)
     entropy, grad = (1 - q) * x + softplus, p - q
     return (q * entropy, q * (x - x + grad)) if kind == 1 else (entropy, grad)

@@ -38,7 +38,7 @@ def costs(
     if _is_for_torch(targets, options):
         return plain.costs(pred_bboxes, pred_scores, targets, options)
     layers, _, queries, _ = pred_scores.shape
-    total = torch.empty(layers, len(targets.classes), queries)
+    total = torch.empty(layers, len(targets.classes), queries, dtype=torch.float32)
     _in_threads(_costs, total, pred_bboxes, pred_scores, targets, options)
     return total
 

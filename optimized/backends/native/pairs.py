@@ -23,8 +23,9 @@ def matched_terms(
     if targets.boxes.dtype is torch.float64:
         return plain.matched_terms(pred_bboxes, targets, pairs, classes)
     layers, images, queries, _ = pred_bboxes.shape
-    sums, grads = torch.empty(2, layers), torch.empty(2, layers, pairs.count, 4)
-    labels, scores = torch.full((layers, images, queries), classes), torch.zeros(layers, images, queries)
+    sums, grads = (torch.empty(2, layers, *shape, dtype=torch.float32) for shape in ((), (pairs.count, 4)))
+    labels = torch.full((layers, images, queries), classes, dtype=torch.int64)
+    scores = torch.zeros(labels.shape, dtype=torch.float32)
     _layers(
         as_array(pred_bboxes.float()).reshape(layers, -1, 4),
         *map(as_array, (targets.boxes, targets.classes, pairs.rows, pairs.targets)),
@@ -44,7 +45,7 @@ def _layers(pred_bboxes, gt_bboxes, gt_cls, rows, targets, sums, grads, labels, 
             row, target = rows[layer, pair], targets[layer, pair]
             box, wanted = pred_bboxes[layer, row], gt_bboxes[target]
             for number in range(4):
-                difference = float(box[number]) - float(wanted[number])
+                difference = np.float64(box[number]) - wanted[number]
                 distance += abs(difference)
                 grads[0, layer, pair, number] = (difference > 0) * 1.0 - (difference < 0) * 1.0  # of NaN 0, as in torch
             of_pair, iou = _apart(box, wanted, grad)
@@ -63,7 +64,7 @@ def _apart(box, target, grad):
     height, meeting_y, around_y, low_y, high_y, of_low_y, of_high_y = _along(box[1], box[3], target[1], target[3])
     shared_x, shared_y = _larger(0.0, meeting_x), _larger(0.0, meeting_y)
     inter = shared_x * shared_y
-    union = width * height + float(target[2]) * float(target[3]) - inter + IOU_EPS
+    union = width * height + np.float64(target[2]) * target[3] - inter + IOU_EPS
     hull = around_x * around_y + IOU_EPS
     iou = inter / union
     by_inter, by_area, by_hull = 1 / hull - (1 + iou) / union, iou / union - 1 / hull, union / (hull * hull)
@@ -90,8 +91,8 @@ def _along(centre, size, target_centre, target_size):
     The size is the distance of the edges, which of a box at infinity is NaN. The last four are whether its low and its
     high edge bounds what they have in common, and likewise what they extend over.
     """
-    low, high = float(centre) - float(size) / 2, float(centre) + float(size) / 2
-    its_low, its_high = float(target_centre) - float(target_size) / 2, float(target_centre) + float(target_size) / 2
+    half, its_half = np.float64(size) / 2, np.float64(target_size) / 2  # numba's float() leaves float32 as it is
+    low, high, its_low, its_high = centre - half, centre + half, target_centre - its_half, target_centre + its_half
     meeting = _smaller(its_high, high) - _larger(its_low, low)
     around = _larger(its_high, high) - _smaller(its_low, low)
     return high - low, meeting, around, low > its_low, high < its_high, low < its_low, high > its_high
