@@ -55,14 +55,16 @@ def linear_sum_assignment(
     algorithm for dense and sparse linear assignment problems, Computing 38, 1987, doi 10.1007/BF02278710.
     """
     _check_costs(costs)
-    chosen = _checked_backend(backend, costs.device)
+    if backend is not None and backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}, expected one of {BACKENDS} or None")
     problems, rows, columns = costs.shape
     if sizes is None:
         row_counts = torch.full((problems,), rows, device=costs.device)
         column_counts = torch.full((problems,), columns, device=costs.device)
     else:
-        _check_sizes(sizes, costs, look=costs.device.type == "cpu" or isinstance(chosen, TorchBackend))
+        _check_sizes(sizes, costs, look=costs.device.type == "cpu" or backend == "scipy")
         row_counts, column_counts = sizes.to(torch.int64).unbind(1)
+    chosen: Backend = TorchBackend() if backend == "scipy" else backend_for(costs.device, backend, "costs")
     answers = chosen.solve_stack(
         costs.reshape(problems * rows, columns),
         torch.arange(problems, device=costs.device) * rows,
@@ -71,13 +73,6 @@ def linear_sum_assignment(
         most_rows=rows,
     )
     return answers.view(problems, rows)
-
-
-def _checked_backend(backend: str | None, device: torch.device) -> Backend:
-    """The one that was asked for, or the one for the device."""
-    if backend is not None and backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}, expected one of {BACKENDS} or None")
-    return TorchBackend() if backend == "scipy" else backend_for(device, backend, "costs")
 
 
 def _check_costs(costs: object) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-Weight = float | Tensor
+Weight = float | int | Tensor
 """A factor known to the host, or one that lies on the device (0-dimensional) and is never read from there."""
 
 Factors = tuple[Weight, Weight]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64, Integer
@@ -16,6 +16,7 @@ from detr_conformance.optimized.options import ClassOptions, CostOptions, Factor
 from detr_conformance.optimized.targets import Pairs, Targets
 
 
+@runtime_checkable  # for who checks types at each call
 class Backend(Protocol):
     """One way to compute each step; the function of that name in `backends.torch` says in full what its step is."""
 

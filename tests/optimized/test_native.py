@@ -230,7 +230,12 @@ def test_the_matching_has_the_least_cost_of_its_own_costs(dtype, use_fl):
         pred, logits, targets = targets_to_match(seed=seed)
         pred, logits = pred.to(dtype), logits.to(dtype)
         boxes = targets.boxes.to(torch.promote_types(dtype, torch.float32))
-        given = pred, logits, Targets(boxes, targets.classes, targets.counts), CostOptions(2, 5, 2, use_fl, 0.25, 2)
+        given = (
+            pred,
+            logits,
+            Targets(boxes, targets.classes, targets.counts),
+            CostOptions(2.0, 5.0, 2.0, use_fl, 0.25, 2.0),
+        )
         costs = native().costs(*given)
         got, expected = native().assign(*given), TORCH.assign(*given)
         assert torch.equal(got < 0, expected < 0) or (got < 0).sum() == (expected < 0).sum()
@@ -245,7 +250,10 @@ def _total(costs, query_of_target):
 @needs_numba
 def test_matched_pairs_equal_float64():
     pred, logits, targets = targets_to_match(counts=(3, 0, 5, 1))
-    rows = TORCH.assign(pred, logits, targets, CostOptions(2, 5, 2, True, 0.25, 2)) + targets.images * pred.shape[2]
+    rows = (
+        TORCH.assign(pred, logits, targets, CostOptions(2.0, 5.0, 2.0, True, 0.25, 2.0))
+        + targets.images * pred.shape[2]
+    )
     pairs = Pairs(rows, torch.arange(len(targets.classes)).expand_as(rows))
     exact = Targets(targets.boxes.double(), targets.classes, targets.counts)
     got, expected = (

@@ -119,6 +119,7 @@ def test_it_does_not_reach_a_part_that_is_replaced():
         step(COUNTS)(lambda *args, **kw: Own(nc=4)(*args, normaliser=PAIRS, **kw))
 
 
+@pytest.mark.usefixtures("shapes_unchecked")  # a tracer's tensors are not announced
 def test_a_compiled_caller_uses_it():
     given, loss = step(COUNTS, groups=0), built("focal")
     call = torch.compile(lambda preds, batch: loss(preds, batch, normaliser=60), backend="eager")

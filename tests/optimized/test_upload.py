@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from detr_conformance.optimized import DETRLoss, HungarianMatcher, RTDETRDetectionLoss, matcher, pairing, targets
+from detr_conformance.optimized import DETRLoss, HungarianMatcher, RTDETRDetectionLoss, pairing, targets
+from detr_conformance.optimized.backends import by_costs
 
 from .steps import step
 
@@ -19,7 +20,7 @@ def shared(monkeypatch):
         assert device.type == "cpu"
         return kept.setdefault((make, arguments), make(*arguments))
 
-    for module in (matcher, pairing, targets):
+    for module in (by_costs, pairing, targets):
         monkeypatch.setattr(module, "on_device", on_device)
     return kept
 
@@ -27,7 +28,7 @@ def shared(monkeypatch):
 def matched():
     example = step(groups=0)
     (boxes, scores), batch = example.predictions, example.batch
-    return HungarianMatcher()(boxes[0], scores[0], batch["bboxes"], batch["cls"], batch["gt_groups"])
+    return HungarianMatcher(backend="torch")(boxes[0], scores[0], batch["bboxes"], batch["cls"], batch["gt_groups"])
 
 
 PAIRS = [(torch.tensor([2, 0]), torch.tensor([1, 0])), (torch.tensor([1]), torch.tensor([2]))]
@@ -49,8 +50,8 @@ def test_a_caller_may_write_into_what_it_gets(shared, name):
 
 
 def test_a_step_writes_into_nothing_that_is_shared(shared):
-    step().gradients(RTDETRDetectionLoss(4, use_vfl=True))
+    step().gradients(RTDETRDetectionLoss(4, use_vfl=True, backend="torch"))
     before = {key: tensor.clone() for key, tensor in shared.items()}
-    step().gradients(RTDETRDetectionLoss(4, use_vfl=True))
+    step().gradients(RTDETRDetectionLoss(4, use_vfl=True, backend="torch"))
     assert len(before) > 3
     assert all(torch.equal(tensor, before[key]) for key, tensor in shared.items())
