@@ -2,7 +2,7 @@
 
 A drop-in for Ultralytics' classes of the same names. `RTDETRDetectionLoss` and `get_cdn_group` are what a trainer uses.
 All decoder layers, images and denoising queries of a step are one batch. The steps that cost time are in `backends`: in
-plain torch, and once more in Triton for CUDA.
+plain torch, compiled by numba for the CPU, and in Triton for CUDA.
 """
 
 from detr_conformance.optimized.assignment import linear_sum_assignment

@@ -95,7 +95,7 @@ def drawn(case: LossCase) -> set[str]:
 
 
 def left_open(case: LossCase, right: Observation | None) -> set[str]:
-    """Names of what depends on the order of operations: numbers that infinite boxes make NaN, and others may not."""
+    """Names of numbers that infinite boxes make NaN when all is right; in another correct order they may be finite."""
     boxes = [case.pred_bboxes, *([] if case.denoising is None else [case.denoising.bboxes])]
     if right is None or not any(np.isinf(each).any() for each in boxes):
         return set()

@@ -101,19 +101,25 @@ def test_the_logistic_keeps_its_digits_on_either_side():
     e = np.exp(-np.abs(exact))
     smaller, larger = e / (1 + e), 1 / (1 + e)
     p, rest = np.where(exact < 0, smaller, larger), np.where(exact < 0, larger, smaller)
-    softplus, mirrored = (np.maximum(each, 0) + np.log1p(e) for each in (exact, -exact))
-    for got, expected in zip(vectorised(logistic, [x], 4), (p, rest, softplus, mirrored), strict=True):
+    for got, expected in zip(vectorised(logistic, [x], 3), (p, rest, np.log1p(e)), strict=True):
         assert_near(got, expected, 6)
 
 
 @needs_numba
 @pytest.mark.parametrize("gamma", [0.1, 0.5, 1.0, 3.0, 7.5])
-def test_any_power_is_right_to_three_roundings(gamma):
-    from detr_conformance.optimized.backends.native.arithmetic import power
+def test_any_power_is_right_to_two_roundings_for_each_unit_of_its_exponent(gamma):
+    import numba
 
-    minus_log_p = np.geomspace(1e-20, 60, 3000).astype(np.float32)
-    expected = np.exp(-gamma * minus_log_p.astype(np.float64))
-    assert_near(vectorised(power, [minus_log_p, gamma])[0], expected, 3)
+    from detr_conformance.optimized.backends.native.arithmetic import logistic, power
+
+    @numba.njit
+    def of_logit(x, gamma):
+        return power(x, logistic(x)[2], gamma)
+
+    x = np.concatenate([-np.geomspace(1e-3, 85 / max(gamma, 1), 3000), np.geomspace(1e-3, 60, 3000)]).astype(np.float32)
+    exact = x.astype(np.float64)
+    expected = np.exp(-gamma * (np.maximum(-exact, 0) + np.log1p(np.exp(-np.abs(exact)))))
+    assert_near(vectorised(of_logit, [x, gamma])[0], expected, 5 + 2 * gamma)
 
 
 def classes_to_judge(layers=2, images=3, queries=40, classes=70, seed=0):
@@ -134,8 +140,10 @@ def test_classification_equals_float64(kind, gamma):
     got = native().class_terms(logits, labels, scores, options, (2.0, -3.0))
     expected = TORCH.class_terms(logits.double(), labels, scores.double(), options, (2.0, -3.0))
     assert_near(got.sums.double().sum(1), expected.sums.sum(1), 4)
+    is_target = labels[..., None] == torch.arange(logits.shape[-1])
+    assert_near(got.grads[~is_target], expected.grads[~is_target], 24, least=2.0**-145)  # products of subnormal numbers
     # IoU and probability may be near each other; their difference has lost digits before it is taken.
-    assert_near(got.grads, expected.grads, 16, least=2.0**-22)
+    assert_near(got.grads[is_target], expected.grads[is_target], 16, least=2.0**-22)
 
 
 @needs_numba

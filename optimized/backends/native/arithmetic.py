@@ -64,23 +64,33 @@ def log(x):
 @inlined
 @no_type_check
 def logistic(x):
-    """p = sigmoid(x), 1 - p, -log(1 - p) and -log(p), none of them by way of another that has lost its digits."""
+    """p = sigmoid(x), 1 - p, and log(1 + exp(-|x|)), which is what -log(p) and -log(1 - p) are beside x.
+
+    None of them by way of another that has lost its digits.
+    """
     e = exp_of_negative(-abs(x))
     larger = ONE / (ONE + e)
     smaller = e * larger
     shared = TWO * artanh(e / (TWO + e))  # log(1 + e) would have lost the digits of a small e
     p, rest = (smaller, larger) if x < ZERO else (larger, smaller)
-    return p, rest, (max(x, ZERO)) + shared, (ZERO if x > ZERO else -x) + shared
+    return p, rest, shared
 
 
 @inlined
 @no_type_check
-def power(minus_log_p, gamma):
-    """p^gamma for an exponent that no product gives; -log(p) is at most 1e30 or NaN, whose power is 0.
+def softplus(x, shared):
+    """-log(1 - p), with what `logistic` returns last."""
+    return (max(x, ZERO)) + shared
 
-    Their product is taken in float64, for its rounding would matter where it is large.
+
+@inlined
+@no_type_check
+def power(x, shared, gamma):
+    """p^gamma for an exponent that no product gives; 0 for NaN.
+
+    The exponent is -gamma softplus(-x) in float64, for a rounding of it would count as often as it is large.
     """
-    exponent = -gamma * np.float64(minus_log_p)
+    exponent = -gamma * (np.float64(ZERO if x > ZERO else -x) + np.float64(shared))
     exponent = max(-200.0, exponent)
     rounded = F(exponent)
     return exp_of_negative(rounded) * (ONE + F(exponent - rounded))

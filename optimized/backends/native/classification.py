@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from detr_conformance.optimized.backends.native.arithmetic import TWO, F, logistic, power
-from detr_conformance.optimized.backends.native.jit import as_array, compiled, in_threads
+from detr_conformance.optimized.backends.native.arithmetic import TWO, F, logistic, power, softplus
+from detr_conformance.optimized.backends.native.jit import as_array, compiled, in_memory, in_threads
 from detr_conformance.optimized.backends.torch import classification as plain
 from detr_conformance.optimized.backends.torch.classification import ClassSums, factor_of_layers
 from detr_conformance.optimized.options import ClassOptions, Factors
@@ -21,6 +21,8 @@ BLOCK = 1024
 """Logits at once: a fixed number, so that the loops are vectorised, whose terms stay in the nearest cache."""
 
 LANES = 16
+"""Numbers that are added up side by side."""
+
 PER_LOGIT = 3
 """Nanoseconds."""
 
@@ -55,20 +57,6 @@ def class_terms(
 
     in_threads(work, layers * images, PER_LOGIT * logits.numel())
     return ClassSums(sums, None if factors is None else grads.to(logits.dtype))
-
-
-def in_memory(logits: Tensor) -> tuple[np.ndarray, tuple[int, int]]:
-    """The logits of all images in one row, with what may lie between them, and the steps between layers and images.
-
-    Those that are the first or last queries of a larger tensor have gaps between the images.
-    """
-    floats = logits.detach().float().resolve_neg()
-    *_, queries, classes = floats.shape
-    if floats.stride()[2:] != (classes, 1) or min(floats.stride()) <= 0:
-        floats = floats.contiguous()
-    steps = floats.stride(0), floats.stride(1)
-    length = sum((size - 1) * step for size, step in zip(floats.shape[:2], steps, strict=True)) + queries * classes
-    return floats.as_strided((length,), (1,)).numpy(), steps
 
 
 @compiled
@@ -124,26 +112,26 @@ def _background(x, terms, grad_block, gamma, weight):
     """weight p^gamma softplus(x) and its derivative, see `torch.fading`, with one loop for each form of the power."""
     if gamma == 2:
         for entry in range(BLOCK):
-            p, rest, softplus, _ = logistic(x[entry])
+            p, rest, shared = logistic(x[entry])
             faded = weight * (p * p)
-            terms[entry] = faded * softplus
+            terms[entry] = faded * softplus(x[entry], shared)
             grad_block[entry] = rest * (TWO * terms[entry]) + p * faded
     elif gamma == 1.5:
         for entry in range(BLOCK):
-            p, rest, softplus, _ = logistic(x[entry])
+            p, rest, shared = logistic(x[entry])
             faded = weight * (p * np.sqrt(p))
-            terms[entry] = faded * softplus
+            terms[entry] = faded * softplus(x[entry], shared)
             grad_block[entry] = rest * (F(1.5) * terms[entry]) + p * faded
     elif gamma == 0:
         for entry in range(BLOCK):
-            p, _, softplus, _ = logistic(x[entry])
-            terms[entry] = weight * softplus
+            p, _, shared = logistic(x[entry])
+            terms[entry] = weight * softplus(x[entry], shared)
             grad_block[entry] = p * weight
     else:
         for entry in range(BLOCK):
-            p, rest, softplus, minus_log_p = logistic(x[entry])
-            faded = weight * power(minus_log_p, gamma)
-            terms[entry] = faded * softplus
+            p, rest, shared = logistic(x[entry])
+            faded = weight * power(x[entry], shared, gamma)
+            terms[entry] = faded * softplus(x[entry], shared)
             grad_block[entry] = rest * (F(gamma) * terms[entry]) + p * faded
 
 
@@ -169,11 +157,11 @@ def _target(x, q, kind, gamma):
     e = math.exp(-abs(x))
     p = 1 / (1 + e) if x >= 0 else e / (1 + e)
     rest = e / (1 + e) if x >= 0 else 1 / (1 + e)
-    softplus = max(-x, 0.0) + math.log1p(e) if x == x else x  # -log(p)
+    minus_log_p = max(-x, 0.0) + math.log1p(e) if x == x else x
     if kind == 0:
         faded = rest**gamma
-        term = faded * softplus
+        term = faded * minus_log_p
         # Of an infinite logit the derivative is NaN, and the term where it is 0 times infinity.
         return term if x < 0 else term + (x - x), x - x - (p * gamma * term + rest * faded)
-    entropy, grad = (1 - q) * x + softplus, p - q
+    entropy, grad = (1 - q) * x + minus_log_p, p - q
     return (q * entropy, q * (x - x + grad)) if kind == 1 else (entropy, grad)

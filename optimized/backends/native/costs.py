@@ -13,8 +13,7 @@ from torch import Tensor
 from detr_conformance.optimized.backends.by_costs import solved
 from detr_conformance.optimized.backends.native.arithmetic import TWO, ZERO, F, log, logistic, power
 from detr_conformance.optimized.backends.native.assignment import solve_rows, solve_stack
-from detr_conformance.optimized.backends.native.classification import in_memory
-from detr_conformance.optimized.backends.native.jit import as_array, compiled, in_threads
+from detr_conformance.optimized.backends.native.jit import as_array, compiled, in_memory, in_threads
 from detr_conformance.optimized.backends.torch import costs as plain
 from detr_conformance.optimized.backends.torch.class_costs import PROBABILITY_EPS
 from detr_conformance.optimized.boxes import IOU_EPS
@@ -157,12 +156,12 @@ def _class_costs(logits, out, gain, alpha, gamma):
     positive, negative = F(-alpha * gain), F((1 - alpha) * gain)
     if gamma == 2:
         for query in range(len(logits)):
-            p, rest, _, _ = logistic(logits[query])
+            p, rest, _ = logistic(logits[query])
             out[query] = positive * (rest * rest) * log(p + EPS) + negative * (p * p) * log(rest + EPS)
     else:
         for query in range(len(logits)):
-            p, rest, minus_log_rest, minus_log_p = logistic(logits[query])
-            of_p, of_rest = power(minus_log_p, gamma), power(minus_log_rest, gamma)
+            p, rest, shared = logistic(logits[query])
+            of_p, of_rest = power(logits[query], shared, gamma), power(-logits[query], shared, gamma)
             cost = positive * of_rest * log(p + EPS) + negative * of_p * log(rest + EPS)
             out[query] = cost + ZERO * p  # NaN is lost in neither way
 

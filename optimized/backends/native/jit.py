@@ -9,7 +9,7 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Float32, Shaped
 from torch import Tensor
 
 from detr_conformance.optimized.threads import share
@@ -50,6 +50,22 @@ def as_array(tensor: Shaped[Tensor, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
     """The numbers of a tensor, in the order of its axes."""
     array: np.ndarray = tensor.detach().resolve_neg().contiguous().numpy()
     return array
+
+
+def in_memory(
+    logits: Float[Tensor, "layers images queries classes"],
+) -> tuple[Float32[np.ndarray, " entries"], tuple[int, int]]:
+    """The logits of all images in one row, with what may lie between them, and the steps between layers and images.
+
+    Those that are the first or last queries of a larger tensor have gaps between the images.
+    """
+    floats = logits.detach().float().resolve_neg()
+    *_, queries, classes = floats.shape
+    if floats.stride()[2:] != (classes, 1) or min(floats.stride()) <= 0:
+        floats = floats.contiguous()
+    steps = floats.stride(0), floats.stride(1)
+    length = sum((size - 1) * step for size, step in zip(floats.shape[:2], steps, strict=True)) + queries * classes
+    return floats.as_strided((length,), (1,)).numpy(), steps
 
 
 def in_threads(work: Callable[[int, int], None], pieces: int, nanoseconds: int) -> None:
