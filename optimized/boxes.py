@@ -8,11 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from detr_conformance.optimized.options import IOU_EPS
 from detr_conformance.optimized.part_checks import check_two_boxes
 from detr_conformance.optimized.validation import check_number
-
-IOU_EPS = 1e-7
-"""Added to the union and to the enclosing area, so that two boxes without area divide by something."""
 
 
 def bbox_iou(

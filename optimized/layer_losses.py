@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,11 +11,14 @@ from torch import Tensor
 
 from detr_conformance.optimized.backends.protocol import Backend
 from detr_conformance.optimized.backends.torch.box_gradients import OfBoxLosses, in_place_of_queries
-from detr_conformance.optimized.backends.torch.totals import LayerLosses
+from detr_conformance.optimized.backends.torch.pairs import MatchedTerms
+from detr_conformance.optimized.backends.torch.totals import LayerLosses, LossesOfLayer, of_layers
 from detr_conformance.optimized.known_gradient import differentiable_once
 from detr_conformance.optimized.masks import Masks
-from detr_conformance.optimized.options import UNSCALED, ClassOptions, Weight
+from detr_conformance.optimized.options import IOU_EPS, UNSCALED, ClassOptions, Weight
 from detr_conformance.optimized.targets import Pairs, Targets
+
+TERMS = len(LossesOfLayer._fields)
 
 
 class LayerInputs(NamedTuple):
@@ -43,23 +47,40 @@ class Configuration(NamedTuple):
         box_weights: of the L1 and of the GIoU loss.
         backend: what computes them.
         mask_weights: of the focal and of the dice loss of masks; None where there are no masks.
+        eps: added to the areas of union and hull.
+        score_exponent: the target of classification is the IoU to this power.
     """
 
     classification: ClassOptions
     box_weights: tuple[Weight, Weight]
     backend: Backend
     mask_weights: tuple[Weight, Weight] | None = None
+    eps: float = IOU_EPS
+    score_exponent: float = 1.0
 
 
 def layer_losses(inputs: LayerInputs, configuration: Configuration) -> LayerLosses:
-    """All losses of all layers, differentiable by the predictions.
+    """The losses of the last layer and their sums over the others, differentiable by the predictions.
 
     Without a pair the box losses are 0, and still connected to the graph of the predictions: a data-parallel trainer
     must not take the box head for unused.
     """
+    return LayerLosses(*_computed(inputs, configuration, by_layer=False))
+
+
+def losses_by_layer(inputs: LayerInputs, configuration: Configuration) -> list[LossesOfLayer]:
+    """The same losses, those of each layer apart."""
+    losses, layers = _computed(inputs, configuration, by_layer=True), len(inputs.pred_scores)
+    return [LossesOfLayer(*losses[layer::layers]) for layer in range(layers)]
+
+
+def _computed(inputs: LayerInputs, configuration: Configuration, by_layer: bool) -> tuple[Tensor, ...]:
+    """The losses in the order of `LayerLosses`; by layer, each term in all layers after the other."""
     boxes, scores, *_ = inputs  # arguments of their own below, or autograd would not see them
     with_gradient = torch.is_grad_enabled() and scores.requires_grad
-    return LayerLosses(*_LayerLosses.apply(boxes, scores, inputs, configuration, with_gradient))  # type: ignore[no-untyped-call]
+    losses: tuple[Tensor, ...]
+    losses = _LayerLosses.apply(boxes, scores, inputs, configuration, by_layer, with_gradient)  # type: ignore[no-untyped-call]
+    return losses
 
 
 class _LayerLosses(torch.autograd.Function):
@@ -77,10 +98,11 @@ class _LayerLosses(torch.autograd.Function):
         pred_scores: Tensor,
         inputs: LayerInputs,
         configuration: Configuration,
+        by_layer: bool,
         with_gradient: bool,
     ) -> tuple[Tensor, ...]:
-        classification, box_weights, backend, _ = configuration
-        terms = backend.matched_terms(pred_bboxes, inputs.targets, inputs.pairs, pred_scores.shape[-1])
+        classification, box_weights, backend, *_ = configuration
+        terms = _matched_terms(pred_bboxes, pred_scores, inputs, configuration)
         factors = UNSCALED if with_gradient and pred_scores.dtype != torch.float16 else None
         of_classes = (pred_scores, terms.labels, terms.scores)
         sums, ctx.grads = backend.class_terms(*of_classes, classification, factors)
@@ -88,16 +110,45 @@ class _LayerLosses(torch.autograd.Function):
         ctx.shape, ctx.dtype = pred_bboxes.shape, pred_bboxes.dtype
         ctx.save_for_backward(pred_bboxes, *of_classes, terms.grad_distance, terms.grad_apart)
         ctx.set_materialize_grads(False)
-        return tuple(backend.totals(sums, terms.distance, terms.apart, box_weights))
+        ctx.by_layer = by_layer
+        parts = sums, terms.distance, terms.apart
+        if by_layer:  # copies, as in `totals`
+            return tuple(loss.clone() for term in of_layers(*parts, box_weights) for loss in term.unbind())
+        return tuple(backend.totals(*parts, box_weights))
 
     @staticmethod
     @differentiable_once(predictions=2)
-    def backward(ctx: Any, *of_losses: Tensor | None) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        of_class, of_bbox, of_giou, of_class_aux, of_bbox_aux, of_giou_aux = of_losses
-        arriving = OfBoxLosses(of_bbox, of_giou, of_bbox_aux, of_giou_aux)
-        by_boxes = _grad_boxes(ctx, arriving) if ctx.needs_input_grad[0] else None
+    def backward(ctx: Any, *of_losses: Tensor | None) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
+        arriving = _of_layers(of_losses) if ctx.by_layer else of_losses
+        of_class, of_bbox, of_giou, of_class_aux, of_bbox_aux, of_giou_aux = arriving
+        of_boxes = OfBoxLosses(of_bbox, of_giou, of_bbox_aux, of_giou_aux)
+        by_boxes = _grad_boxes(ctx, of_boxes) if ctx.needs_input_grad[0] else None
         by_scores = _grad_scores(ctx, of_class, of_class_aux) if ctx.needs_input_grad[1] else None
-        return by_boxes, by_scores, None, None, None
+        return by_boxes, by_scores, None, None, None, None
+
+
+def _matched_terms(
+    pred_bboxes: Tensor, pred_scores: Tensor, inputs: LayerInputs, configuration: Configuration
+) -> MatchedTerms:
+    """What the pairs contribute, with the targets of classification."""
+    given = pred_bboxes, inputs.targets, inputs.pairs, pred_scores.shape[-1]
+    terms = configuration.backend.matched_terms(*given, configuration.eps)
+    exponent = configuration.score_exponent
+    return terms if exponent == 1.0 else terms._replace(scores=terms.scores**exponent)
+
+
+def _of_layers(of_losses: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """What arrives at each loss of each layer, in the order of `LayerLosses`, with an axis of layers."""
+    layers = len(of_losses) // TERMS
+    terms = [of_losses[start : start + layers] for start in range(0, len(of_losses), layers)]
+    together = [_together(term) for term in terms]
+    return [None if each is None else each[part] for part in (slice(-1, None), slice(-1)) for each in together]
+
+
+def _together(of_layers: Sequence[Tensor | None]) -> Float[Tensor, " layers"] | None:
+    """What arrives at one loss in all layers, 0 where nobody asked for it."""
+    given = next((each for each in of_layers if each is not None), None)
+    return None if given is None else torch.stack([torch.zeros_like(given) if e is None else e for e in of_layers])
 
 
 def _grad_boxes(ctx: Any, arriving: OfBoxLosses) -> Float[Tensor, "layers images queries 4"] | None:
@@ -105,7 +156,7 @@ def _grad_boxes(ctx: Any, arriving: OfBoxLosses) -> Float[Tensor, "layers images
     if all(each is None for each in arriving):
         return None
     *_, grad_distance, grad_apart = ctx.saved_tensors
-    _, box_weights, backend, _ = ctx.configuration
+    _, box_weights, backend, *_ = ctx.configuration
     grads: Tensor = backend.grad_boxes(
         grad_distance, grad_apart, box_weights, arriving, ctx.pairs, ctx.shape, ctx.dtype
     )
@@ -118,7 +169,7 @@ def _grad_scores(
     """Derivative with respect to the logits; None where nobody asked for a classification loss."""
     if of_main is None and of_auxiliary is None:
         return None
-    options, _, backend, _ = ctx.configuration
+    options, _, backend, *_ = ctx.configuration
     factors = tuple(0.0 if each is None else each for each in (of_main, of_auxiliary))
     grads: Tensor
     grads, ctx.grads = ctx.grads, None
@@ -147,9 +198,9 @@ class LayerTerms(NamedTuple):
 
 def layer_terms(inputs: LayerInputs, configuration: Configuration) -> LayerTerms:
     """The same as `layer_losses`, without a graph."""
-    boxes, scores, targets, pairs, _ = inputs
-    classification, (bbox_weight, giou_weight), backend, _ = configuration
-    terms = backend.matched_terms(boxes, targets, pairs, scores.shape[-1])
+    boxes, scores, _, pairs, _ = inputs
+    classification, (bbox_weight, giou_weight), backend, *_ = configuration
+    terms = _matched_terms(boxes, scores, inputs, configuration)
     sums, grads = backend.class_terms(scores, terms.labels, terms.scores, classification, UNSCALED)
     assert grads is not None  # noqa: S101  # for the type checker: factors were given
     losses = backend.totals(sums, terms.distance, terms.apart, (bbox_weight, giou_weight))

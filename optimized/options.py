@@ -6,18 +6,24 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+IOU_EPS = 1e-7
+"""Added to the union and to the enclosing area, so that two boxes without area divide by something."""
+
 Weight = float | int | Tensor
 """A factor known to the host, or one that lies on the device (0-dimensional) and is never read from there."""
 
 Factors = tuple[Weight, Weight]
-"""Of the last layer, and of each of the others."""
+"""Of the last layer, and of the others: one for all of these, or an axis with one for each."""
 
 UNSCALED: Factors = (1.0, 1.0)
 
 
 @dataclass(frozen=True)
 class CostOptions:
-    """How the matching cost is composed; see `HungarianMatcher`."""
+    """How the matching cost is composed; see `HungarianMatcher`.
+
+    `eps` is added to the areas of union and hull, and `non_finite` is what a cost that is not finite counts as.
+    """
 
     class_gain: float
     bbox_gain: float
@@ -25,6 +31,8 @@ class CostOptions:
     use_fl: bool
     alpha: float
     gamma: float
+    eps: float = IOU_EPS
+    non_finite: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -38,10 +46,12 @@ class ClassOptions:
                  = q BCE(x, q)                          kind "varifocal"
                  = BCE(x, q)                            kind "bce", where gamma is 0 as well
 
-    since focal, varifocal loss and cross-entropy agree on the background but for a factor and the exponent.
+    since focal, varifocal loss and cross-entropy agree on the background but for a factor and the exponent. Where the
+    weight is not live, p^gamma of the background is a constant: no gradient flows through it.
     """
 
     kind: str
     gamma: float
     background_weight: Weight
     foreground_weight: Weight
+    is_weight_live: bool = True

@@ -175,6 +175,7 @@ def denoising_matching(
     counts: Sequence[int] | None,
     dn_gt_idx: Sequence[Any] | None,
     device: torch.device,
+    name: str = "dn_pos_idx",
 ) -> tuple[IndexRows, Int64[Tensor, " pairs"]]:
     """Positive slots, and the target that each was made from, counted through the batch.
 
@@ -184,20 +185,21 @@ def denoising_matching(
         counts: number of targets of each image; None: not known, the indices are taken as they are.
         dn_gt_idx: for each image the targets that one group reconstructs; None: all of them in order.
         device: where the result is needed.
+        name: what `dn_pos_idx` is called where it comes from.
 
     Raises:
         TypeError, ValueError: an argument does not fit; it is named with its value.
     """
     groups = check_count("dn_num_group", dn_num_group, least=1)
-    positive = IndexRows.of("dn_pos_idx[{}]", dn_pos_idx, device)
+    positive = IndexRows.of(f"{name}[{{}}]", dn_pos_idx, device)
     sizes, targets = _one_group(counts, dn_gt_idx, device)
     if len(positive.sizes) != len(sizes):
         images = len(sizes)
-        raise ValueError(f"dn_pos_idx has {len(positive.sizes)} entries, expected one for each of {images} images")
+        raise ValueError(f"{name} has {len(positive.sizes)} entries, expected one for each of {images} images")
     for image, (found, size) in enumerate(zip(positive.sizes, sizes, strict=True)):
         if found != size * groups:
             raise ValueError(
-                f"dn_pos_idx[{image}] has {found} slots, expected {size * groups}: "
+                f"{name}[{image}] has {found} slots, expected {size * groups}: "
                 f"{size} targets in each of dn_num_group = {groups} groups"
             )
     if not len(positive.values):  # then there may be any number of groups

@@ -132,6 +132,7 @@ def check_predictions(
     axes: Sequence[str],
     classes: int | None = None,
     names: tuple[str, str] = ("pred_bboxes", "pred_scores"),
+    count: str = "nc",
 ) -> None:
     """Boxes and logits of the same layers, images and queries, none of them zero in number, on one device.
 
@@ -141,6 +142,7 @@ def check_predictions(
         axes: names of the leading axes.
         classes: how many classes there must be; None for any number of them.
         names: what the two are called where they come from.
+        count: what the number of classes is called there.
 
     Raises:
         TypeError: one of them is no tensor of floats.
@@ -158,7 +160,7 @@ def check_predictions(
         empty = [*axes, "classes"][scores.index(0)]
         raise ValueError(f"{names[1]} has shape {scores}: expected at least one of the {empty}")
     if classes is not None and scores[-1] != classes:
-        raise ValueError(f"{names[1]} has shape {scores}, expected nc = {classes} classes on its last axis")
+        raise ValueError(f"{names[1]} has shape {scores}, expected {count} = {classes} classes on its last axis")
     check_device(names[1], tensors[1], names[0], tensors[0].device)
 
 
@@ -221,24 +223,24 @@ def check_targets(
     return boxes, labels, counts
 
 
-def check_boxes(gt_bboxes: object) -> Tensor:
+def check_boxes(gt_bboxes: object, name: str = BOXES) -> Tensor:
     """A tensor of floats or integers; of shape (0,) it is one of no boxes.
 
     Raises:
         TypeError: it is something else.
     """
-    boxes = check_real(BOXES, gt_bboxes)
+    boxes = check_real(name, gt_bboxes)
     return boxes.view(0, 4) if boxes.shape == (0,) else boxes
 
 
-def check_labels(gt_cls: object) -> Tensor:
+def check_labels(gt_cls: object, name: str = LABELS) -> Tensor:
     """A tensor of integers; without any target its dtype says nothing.
 
     Raises:
         TypeError: it is something else.
     """
-    labels = check_tensor(LABELS, gt_cls)
-    check_integer_dtype(LABELS, labels)
+    labels = check_tensor(name, gt_cls)
+    check_integer_dtype(name, labels)
     return labels
 
 
@@ -257,7 +259,7 @@ def check_counts(gt_groups: object, images: int | None) -> tuple[int, ...]:
     return counts
 
 
-def check_values(gt_bboxes: Tensor, gt_cls: Tensor, classes: int) -> None:
+def check_values(gt_bboxes: Tensor, gt_cls: Tensor, classes: int, names: tuple[str, str] = (BOXES, LABELS)) -> None:
     """Finite boxes without a negative side, and classes that exist. On CUDA this waits for the device.
 
     Raises:
@@ -269,12 +271,12 @@ def check_values(gt_bboxes: Tensor, gt_cls: Tensor, classes: int) -> None:
     smallest, largest = (int(each) for each in labels.aminmax())
     if smallest < 0 or largest >= classes:
         row = int(((labels < 0) | (labels >= classes)).int().argmax())
-        raise ValueError(f"{LABELS} has {gt_cls[row].item()} at [{row}], expected a class from 0 to {classes - 1}")
+        raise ValueError(f"{names[1]} has {gt_cls[row].item()} at [{row}], expected a class from 0 to {classes - 1}")
     fits = gt_bboxes.isfinite().all(-1) & (gt_bboxes[:, 2:] >= 0).all(-1)
     if not bool(fits.all()):
         row = int(fits.int().argmin())
         expected = "finite numbers, and a width and height of at least 0"
-        raise ValueError(f"{BOXES} has {gt_bboxes[row].tolist()} at [{row}], expected {expected}")
+        raise ValueError(f"{names[0]} has {gt_bboxes[row].tolist()} at [{row}], expected {expected}")
 
 
 def check_gains(name: str, gains: Mapping[str, Any], tensors: bool = False) -> dict[str, Any]:

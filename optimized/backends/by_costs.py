@@ -25,19 +25,21 @@ def assigned(
     options: CostOptions,
 ) -> Int64[Tensor, "layers targets"]:
     """The query of each target by these two steps, see `solved`."""
-    return solved(costs(pred_bboxes, pred_scores, targets, options), targets, solve)
+    return solved(costs(pred_bboxes, pred_scores, targets, options), targets, solve, options.non_finite)
 
 
 def solved(
-    costs: Float[Tensor, "layers targets queries"], targets: Targets, solve: Solve
+    costs: Float[Tensor, "layers targets queries"], targets: Targets, solve: Solve, non_finite: float = 0.0
 ) -> Int64[Tensor, "layers targets"]:
     """The query of each target at the least total cost of its image and layer, all problems in one call of the solver.
 
-    -1 where an image has more targets than queries and this one went without.
+    -1 where an image has more targets than queries and this one went without. A cost that is not finite counts as
+    `non_finite`.
     """
     layers, _, queries = costs.shape
     starts, rows, columns = on_device(problems, targets.counts, layers, queries, device=costs.device).unbind()
-    answers = solve(costs.view(-1, queries), starts, rows, columns, most_rows=max(targets.counts))
+    of_problems = costs.view(-1, queries), starts, rows, columns
+    answers = solve(*of_problems, most_rows=max(targets.counts), non_finite=non_finite)
     return answers.view(layers, -1)
 
 

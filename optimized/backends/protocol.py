@@ -12,7 +12,7 @@ from detr_conformance.optimized.backends.torch.box_gradients import OfBoxLosses
 from detr_conformance.optimized.backends.torch.classification import ClassSums
 from detr_conformance.optimized.backends.torch.pairs import MatchedTerms
 from detr_conformance.optimized.backends.torch.totals import LayerLosses
-from detr_conformance.optimized.options import ClassOptions, CostOptions, Factors, Weight
+from detr_conformance.optimized.options import IOU_EPS, ClassOptions, CostOptions, Factors, Weight
 from detr_conformance.optimized.targets import Pairs, Targets
 
 
@@ -46,11 +46,17 @@ class Backend(Protocol):
         columns: Int64[Tensor, " problems"],
         *,
         most_rows: int,
+        non_finite: float = 0.0,
     ) -> Int64[Tensor, " total_rows"]:
         """See `torch.assignment.solve_stack`."""
 
     def matched_terms(
-        self, pred_bboxes: Float[Tensor, "layers images queries 4"], targets: Targets, pairs: Pairs, classes: int
+        self,
+        pred_bboxes: Float[Tensor, "layers images queries 4"],
+        targets: Targets,
+        pairs: Pairs,
+        classes: int,
+        eps: float = IOU_EPS,
     ) -> MatchedTerms:
         """See `torch.pairs`."""
 

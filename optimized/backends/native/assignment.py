@@ -24,6 +24,7 @@ def solve_stack(
     columns: Int64[Tensor, " problems"],
     *,
     most_rows: int,  # noqa: ARG001  # the kernels need it
+    non_finite: float = 0.0,
 ) -> Int64[Tensor, " total_rows"]:
     """See `torch.assignment.solve_stack`."""
     answers = torch.full((len(costs),), -1, dtype=torch.int64)
@@ -31,7 +32,7 @@ def solve_stack(
     arrays = [as_array(each) for each in (stack, starts, rows, columns, answers)]
 
     def work(start: int, stop: int) -> None:
-        _problems(start, stop, *arrays)
+        _problems(start, stop, *arrays, float(non_finite))
 
     in_threads(work, len(starts), PER_COST * stack.numel())
     return answers
@@ -49,17 +50,17 @@ MOST_BIDS = 2
 
 @compiled
 @no_type_check
-def _problems(start, stop, stack, starts, rows, columns, answers):
+def _problems(start, stop, stack, starts, rows, columns, answers, non_finite):
     """The problems from `start` to before `stop`."""
     for problem in range(start, stop):
         own = slice(starts[problem], starts[problem] + rows[problem])
-        solve_rows(stack[own, : columns[problem]], answers[own])
+        solve_rows(stack[own, : columns[problem]], answers[own], non_finite)
 
 
 @compiled
 @no_type_check
-def solve_rows(rows, out):
-    """One problem: the column of each row, or -1. quirk: what is not finite counts as 0."""
+def solve_rows(rows, out, non_finite):
+    """One problem: the column of each row, or -1; a cost that is not finite counts as `non_finite`."""
     agents, tasks = min(rows.shape), max(rows.shape)
     out[:] = -1
     if not agents:
@@ -69,7 +70,7 @@ def solve_rows(rows, out):
     for row in range(len(rows)):
         for column in range(rows.shape[1]):
             cost = rows[row, column]
-            cost = float(cost) if abs(cost) < np.inf else 0.0
+            cost = float(cost) if abs(cost) < np.inf else non_finite
             if tall:
                 costs[column, row] = cost
             else:

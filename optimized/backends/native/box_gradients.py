@@ -12,6 +12,7 @@ from torch import Tensor
 from detr_conformance.optimized.backends.native.jit import as_array, compiled
 from detr_conformance.optimized.backends.torch import box_gradients as plain
 from detr_conformance.optimized.backends.torch.box_gradients import OfBoxLosses
+from detr_conformance.optimized.backends.torch.classification import factor_of_layers
 from detr_conformance.optimized.options import Weight
 from detr_conformance.optimized.targets import Pairs
 
@@ -29,9 +30,9 @@ def grad_boxes(
     if grad_distance.dtype is torch.float64:
         return plain.grad_boxes(grad_distance, grad_apart, weights, arriving, pairs, shape, dtype)
     grads = torch.zeros(shape, dtype=torch.float32)
-    of_layers = (arriving.bbox_aux, arriving.giou_aux), (arriving.bbox, arriving.giou)
-    wanted = np.array([[each is not None for each in of_layer] for of_layer in of_layers])
-    factors = np.array([[0.0 if each is None else float(each) for each in of_layer] for of_layer in of_layers])
+    terms = (arriving.bbox, arriving.bbox_aux), (arriving.giou, arriving.giou_aux)
+    of_terms = [_of_layers(*term, len(grads)) for term in terms]
+    factors, wanted = (np.array(each).T for each in zip(*of_terms, strict=True))
     _place(
         *map(as_array, (grad_distance, grad_apart, pairs.rows)),
         grads.view(len(grads), -1, 4).numpy(),
@@ -40,22 +41,29 @@ def grad_boxes(
     return grads.to(dtype)
 
 
+def _of_layers(main: Tensor | None, auxiliary: Tensor | None, layers: int) -> tuple[list[float], list[bool]]:
+    """The factor of each layer, and whether anybody asked for it; see `OfBoxLosses`."""
+    factors = factor_of_layers((0.0 if main is None else main, 0.0 if auxiliary is None else auxiliary), layers)
+    given = [auxiliary is not None] * (layers - 1) + [main is not None]
+    if main is not None and main.dim():
+        given = [factor != 0 for factor in factors]
+    return factors, given
+
+
 @compiled
 @no_type_check
 def _place(grad_distance, grad_apart, rows, grads, factors, wanted):
     """Add what each pair brings to the gradient of its query, which a caller may name twice.
 
-    Factors are those of the layers before the last and of the last, for L1 and GIoU. A loss that is not wanted brings
-    nothing, also where it is NaN.
+    Factors are those of each layer for L1 and GIoU. A loss that is not wanted brings nothing, also where it is NaN.
     """
     layers, pairs = rows.shape
     for layer in range(layers):
-        which = 1 if layer == layers - 1 else 0
         for pair in range(pairs):
             for number in range(4):
                 total = 0.0
-                if wanted[which, 0]:
-                    total += factors[which, 0] * grad_distance[layer, pair, number]
-                if wanted[which, 1]:
-                    total += factors[which, 1] * grad_apart[layer, pair, number]
+                if wanted[layer, 0]:
+                    total += factors[layer, 0] * grad_distance[layer, pair, number]
+                if wanted[layer, 1]:
+                    total += factors[layer, 1] * grad_apart[layer, pair, number]
                 grads[layer, rows[layer, pair], number] += total

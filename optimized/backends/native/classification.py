@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from detr_conformance.optimized.backends.native.arithmetic import TWO, F, logistic, power, softplus
-from detr_conformance.optimized.backends.native.jit import as_array, compiled, in_memory, in_threads
+from detr_conformance.optimized.backends.native.arithmetic import ZERO, F, logistic, power, softplus
+from detr_conformance.optimized.backends.native.jit import as_array, compiled, in_memory, in_threads, inlined
 from detr_conformance.optimized.backends.torch import classification as plain
 from detr_conformance.optimized.backends.torch.classification import ClassSums, factor_of_layers
 from detr_conformance.optimized.options import ClassOptions, Factors
@@ -53,7 +53,7 @@ def class_terms(
     weights = (float(options.gamma), float(options.background_weight), float(options.foreground_weight))
 
     def work(start: int, stop: int) -> None:
-        _images(start, stop, *arrays, *outs, classes, *strides, KINDS[options.kind], *weights)
+        _images(start, stop, *arrays, *outs, classes, *strides, KINDS[options.kind], options.is_weight_live, *weights)
 
     in_threads(work, layers * images, PER_LOGIT * logits.numel())
     return ClassSums(sums, None if factors is None else grads.to(logits.dtype))
@@ -63,12 +63,13 @@ def class_terms(
 @no_type_check
 def _images(
     start, stop, logits, labels, scores, factors, grads, sums,
-    classes, of_layer, of_image, kind, gamma, background_weight, foreground_weight,
+    classes, of_layer, of_image, kind, is_weight_live, gamma, background_weight, foreground_weight,
 ):  # fmt: skip
     """The images from `start` to before `stop`, counted through the layers."""
     images, queries = labels.shape[1:]
     x, terms, grad_block = np.empty(BLOCK, F), np.empty(BLOCK, F), np.empty(BLOCK, F)
     entries = queries * classes
+    slope = F(gamma) if is_weight_live else ZERO
     for piece in range(start, stop):
         layer, image = piece // images, piece % images
         own, own_scores = labels[layer, image], scores[layer, image]
@@ -79,7 +80,7 @@ def _images(
             x[:size] = logits[first_logit + first : first_logit + first + size]
             x[size:] = NOTHING
             _leave_out(x, own, first, size, classes)
-            _background(x, terms, grad_block, gamma, F(background_weight))
+            _background(x, terms, grad_block, gamma, slope, F(background_weight))
             total += _sum(terms)
             if grads.size:
                 out = grads[first_grad + first : first_grad + first + size]
@@ -108,20 +109,20 @@ def _leave_out(x, labels, first, size, classes):
 
 @compiled
 @no_type_check
-def _background(x, terms, grad_block, gamma, weight):
+def _background(x, terms, grad_block, gamma, slope, weight):
     """weight p^gamma softplus(x) and its derivative, see `torch.fading`, with one loop for each form of the power."""
     if gamma == 2:
         for entry in range(BLOCK):
             p, rest, shared = logistic(x[entry])
             faded = weight * (p * p)
             terms[entry] = faded * softplus(x[entry], shared)
-            grad_block[entry] = rest * (TWO * terms[entry]) + p * faded
+            grad_block[entry] = _grad(p, rest, faded, terms[entry], slope)
     elif gamma == 1.5:
         for entry in range(BLOCK):
             p, rest, shared = logistic(x[entry])
             faded = weight * (p * np.sqrt(p))
             terms[entry] = faded * softplus(x[entry], shared)
-            grad_block[entry] = rest * (F(1.5) * terms[entry]) + p * faded
+            grad_block[entry] = _grad(p, rest, faded, terms[entry], slope)
     elif gamma == 0:
         for entry in range(BLOCK):
             p, _, shared = logistic(x[entry])
@@ -132,7 +133,14 @@ def _background(x, terms, grad_block, gamma, weight):
             p, rest, shared = logistic(x[entry])
             faded = weight * power(x[entry], shared, gamma)
             terms[entry] = faded * softplus(x[entry], shared)
-            grad_block[entry] = rest * (F(gamma) * terms[entry]) + p * faded
+            grad_block[entry] = _grad(p, rest, faded, terms[entry], slope)
+
+
+@inlined
+@no_type_check
+def _grad(p, rest, faded, term, slope):
+    """The derivative of a background term; with a slope of 0 instead of gamma its weight is a constant."""
+    return p * faded if slope == ZERO else rest * (slope * term) + p * faded
 
 
 @compiled

@@ -16,7 +16,6 @@ from detr_conformance.optimized.backends.native.assignment import solve_rows, so
 from detr_conformance.optimized.backends.native.jit import as_array, compiled, in_memory, in_threads
 from detr_conformance.optimized.backends.torch import costs as plain
 from detr_conformance.optimized.backends.torch.class_costs import PROBABILITY_EPS
-from detr_conformance.optimized.boxes import IOU_EPS
 from detr_conformance.optimized.options import CostOptions
 from detr_conformance.optimized.targets import Targets
 
@@ -24,7 +23,7 @@ PER_COST = 10
 """Nanoseconds, the assignment included."""
 
 FOUR = F(4)
-EPS, BOX_EPS = F(PROBABILITY_EPS), F(IOU_EPS)
+EPS = F(PROBABILITY_EPS)
 
 
 def costs(
@@ -50,9 +49,9 @@ def assign(
 ) -> Int64[Tensor, "layers targets"]:
     """See `backends.protocol`; the costs of one image are in memory at a time."""
     if _is_for_torch(targets, options):
-        return solved(plain.costs(pred_bboxes, pred_scores, targets, options), targets, solve_stack)
+        return solved(plain.costs(pred_bboxes, pred_scores, targets, options), targets, solve_stack, options.non_finite)
     answers = torch.empty(len(pred_scores), len(targets.classes), dtype=torch.int64)
-    _in_threads(_assigned, answers, pred_bboxes, pred_scores, targets, options)
+    _in_threads(_assigned, answers, pred_bboxes, pred_scores, targets, options, float(options.non_finite))
     return answers
 
 
@@ -67,6 +66,7 @@ def _in_threads(
     pred_scores: Tensor,
     targets: Targets,
     options: CostOptions,
+    *more: float,
 ) -> None:
     """Call a kernel for all images of all layers."""
     layers, images, queries, classes = pred_scores.shape
@@ -74,10 +74,12 @@ def _in_threads(
     boxes = as_array(pred_bboxes.float())
     ends = np.cumsum((0, *targets.counts))
     of_targets = as_array(targets.boxes), as_array(targets.classes)
-    gains = (options.class_gain, options.bbox_gain, options.giou_gain, options.alpha, options.gamma)
+    gains = (options.class_gain, options.bbox_gain, options.giou_gain)
+    numbers = map(float, (*gains, options.alpha, options.gamma, options.eps))
+    given = (boxes, logits, *of_targets, ends, classes, *steps, *numbers, *more)
 
     def work(start: int, stop: int) -> None:
-        kernel(start, stop, out.numpy(), boxes, logits, *of_targets, ends, classes, *steps, *map(float, gains))
+        kernel(start, stop, out.numpy(), *given)
 
     in_threads(work, layers * images, PER_COST * layers * len(targets.classes) * queries)
 
@@ -86,16 +88,16 @@ def _in_threads(
 @no_type_check
 def _costs(
     start, stop, out, boxes, logits, gt_bboxes, gt_cls, ends, classes, of_layer, of_image,
-    class_gain, bbox_gain, giou_gain, alpha, gamma,
+    class_gain, bbox_gain, giou_gain, alpha, gamma, eps,
 ):  # fmt: skip
-    """The costs of the images from `start` to before `stop`, counted through the layers."""
+    """The costs of the images from `start` to before `stop`, counted through the layers, as they are."""
     images = boxes.shape[1]
     for piece in range(start, stop):
         layer, image = piece // images, piece % images
         own = slice(ends[image], ends[image + 1])
         _costs_of_image(
             out[layer, own], boxes[layer, image], logits[layer * of_layer + image * of_image :], gt_bboxes[own],
-            gt_cls[own], classes, class_gain, F(bbox_gain), F(giou_gain), alpha, gamma,
+            gt_cls[own], classes, class_gain, F(bbox_gain), F(giou_gain), alpha, gamma, F(eps),
         )  # fmt: skip
 
 
@@ -103,7 +105,7 @@ def _costs(
 @no_type_check
 def _assigned(
     start, stop, out, boxes, logits, gt_bboxes, gt_cls, ends, classes, of_layer, of_image,
-    class_gain, bbox_gain, giou_gain, alpha, gamma,
+    class_gain, bbox_gain, giou_gain, alpha, gamma, eps, non_finite,
 ):  # fmt: skip
     """The query of each target of these images, -1 where there are too few."""
     images, queries = boxes.shape[1:3]
@@ -114,14 +116,16 @@ def _assigned(
         costs = np.empty((count, queries), F)
         _costs_of_image(
             costs, boxes[layer, image], logits[layer * of_layer + image * of_image :], gt_bboxes[own],
-            gt_cls[own], classes, class_gain, F(bbox_gain), F(giou_gain), alpha, gamma,
+            gt_cls[own], classes, class_gain, F(bbox_gain), F(giou_gain), alpha, gamma, F(eps),
         )  # fmt: skip
-        solve_rows(costs, out[layer, own])
+        solve_rows(costs, out[layer, own], non_finite)
 
 
 @compiled
 @no_type_check
-def _costs_of_image(out, boxes, logits, gt_bboxes, gt_cls, classes, class_gain, bbox_gain, giou_gain, alpha, gamma):
+def _costs_of_image(
+    out, boxes, logits, gt_bboxes, gt_cls, classes, class_gain, bbox_gain, giou_gain, alpha, gamma, eps
+):  # fmt: skip
     """A row for each target; the class costs of a class that several have are computed once."""
     targets, queries = out.shape
     x, y, half_width, half_height = (
@@ -145,7 +149,7 @@ def _costs_of_image(out, boxes, logits, gt_bboxes, gt_cls, classes, class_gain, 
             rows += 1
         _add_box_costs(
             out[target], of_classes[row_of_class[label]], x, y, half_width, half_height, gt_bboxes[target],
-            bbox_gain, giou_gain,
+            bbox_gain, giou_gain, eps,
         )  # fmt: skip
 
 
@@ -168,8 +172,8 @@ def _class_costs(logits, out, gain, alpha, gamma):
 
 @compiled
 @no_type_check
-def _add_box_costs(out, of_class, x, y, half_width, half_height, target, bbox_gain, giou_gain):
-    """Class costs plus weighted L1 and GIoU costs, see `torch.costs`; what is not finite is 0 for the solver."""
+def _add_box_costs(out, of_class, x, y, half_width, half_height, target, bbox_gain, giou_gain, eps):
+    """Class costs plus weighted L1 and GIoU costs, see `torch.costs`."""
     its_x, its_y, its_half_width, its_half_height = target[0], target[1], target[2] / TWO, target[3] / TWO
     its_area = its_half_width * its_half_height
     for query in range(len(out)):
@@ -178,8 +182,8 @@ def _add_box_costs(out, of_class, x, y, half_width, half_height, target, bbox_ga
         both_wide, both_tall = half_width[query] + its_half_width, half_height[query] + its_half_height
         apart_x, apart_y = max(across, wider), max(down, taller)
         inter = max(both_wide - apart_x, ZERO) * max(both_tall - apart_y, ZERO)
-        union = FOUR * (half_width[query] * half_height[query] + its_area) + BOX_EPS - inter
-        hull = (both_wide + apart_x) * (both_tall + apart_y) + BOX_EPS
+        union = FOUR * (half_width[query] * half_height[query] + its_area) + eps - inter
+        hull = (both_wide + apart_x) * (both_tall + apart_y) + eps
         distance = across + down + TWO * (wider + taller)
         giou = inter / union + union / hull
         out[query] = of_class[query] + bbox_gain * distance + giou_gain * (TWO - giou)

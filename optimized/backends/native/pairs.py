@@ -12,16 +12,20 @@ from torch import Tensor
 from detr_conformance.optimized.backends.native.jit import as_array, compiled
 from detr_conformance.optimized.backends.torch import pairs as plain
 from detr_conformance.optimized.backends.torch.pairs import MatchedTerms
-from detr_conformance.optimized.boxes import IOU_EPS
+from detr_conformance.optimized.options import IOU_EPS
 from detr_conformance.optimized.targets import Pairs, Targets
 
 
 def matched_terms(
-    pred_bboxes: Float[Tensor, "layers images queries 4"], targets: Targets, pairs: Pairs, classes: int
+    pred_bboxes: Float[Tensor, "layers images queries 4"],
+    targets: Targets,
+    pairs: Pairs,
+    classes: int,
+    eps: float = IOU_EPS,
 ) -> MatchedTerms:
     """See `torch.pairs`; float64 goes that way."""
     if targets.boxes.dtype is torch.float64:
-        return plain.matched_terms(pred_bboxes, targets, pairs, classes)
+        return plain.matched_terms(pred_bboxes, targets, pairs, classes, eps)
     layers, images, queries, _ = pred_bboxes.shape
     sums, grads = (torch.empty(2, layers, *shape, dtype=torch.float32) for shape in ((), (pairs.count, 4)))
     labels = torch.full((layers, images, queries), classes, dtype=torch.int64)
@@ -29,14 +33,14 @@ def matched_terms(
     _layers(
         as_array(pred_bboxes.float()).reshape(layers, -1, 4),
         *map(as_array, (targets.boxes, targets.classes, pairs.rows, pairs.targets)),
-        sums.numpy(), grads.numpy(), labels.view(layers, -1).numpy(), scores.view(layers, -1).numpy(),
+        sums.numpy(), grads.numpy(), labels.view(layers, -1).numpy(), scores.view(layers, -1).numpy(), eps,
     )  # fmt: skip
     return MatchedTerms(sums[0, :, None], sums[1, :, None], grads[0], grads[1], labels, scores)
 
 
 @compiled
 @no_type_check
-def _layers(pred_bboxes, gt_bboxes, gt_cls, rows, targets, sums, grads, labels, scores):
+def _layers(pred_bboxes, gt_bboxes, gt_cls, rows, targets, sums, grads, labels, scores, eps):
     """All pairs of all layers."""
     grad = np.empty(4)
     for layer in range(len(pred_bboxes)):
@@ -48,7 +52,7 @@ def _layers(pred_bboxes, gt_bboxes, gt_cls, rows, targets, sums, grads, labels, 
                 difference = np.float64(box[number]) - wanted[number]
                 distance += abs(difference)
                 grads[0, layer, pair, number] = (difference > 0) * 1.0 - (difference < 0) * 1.0  # of NaN 0, as in torch
-            of_pair, iou = _apart(box, wanted, grad)
+            of_pair, iou = _apart(box, wanted, grad, eps)
             apart += of_pair
             for number in range(4):
                 grads[1, layer, pair, number] = grad[number]
@@ -58,14 +62,14 @@ def _layers(pred_bboxes, gt_bboxes, gt_cls, rows, targets, sums, grads, labels, 
 
 @compiled
 @no_type_check
-def _apart(box, target, grad):
+def _apart(box, target, grad, eps):
     """1 - GIoU, IoU, and the derivative of the first with respect to the box; see `torch.pairs.pair_terms`."""
     width, meeting_x, around_x, low_x, high_x, of_low_x, of_high_x = _along(box[0], box[2], target[0], target[2])
     height, meeting_y, around_y, low_y, high_y, of_low_y, of_high_y = _along(box[1], box[3], target[1], target[3])
     shared_x, shared_y = _larger(0.0, meeting_x), _larger(0.0, meeting_y)
     inter = shared_x * shared_y
-    union = width * height + np.float64(target[2]) * target[3] - inter + IOU_EPS
-    hull = around_x * around_y + IOU_EPS
+    union = width * height + np.float64(target[2]) * target[3] - inter + eps
+    hull = around_x * around_y + eps
     iou = inter / union
     by_inter, by_area, by_hull = 1 / hull - (1 + iou) / union, iou / union - 1 / hull, union / (hull * hull)
     along_x, along_y = by_inter * shared_y * (meeting_x > 0), by_inter * shared_x * (meeting_y > 0)

@@ -26,6 +26,7 @@ def solve_stack(
     columns: Int64[Tensor, " problems"],
     *,
     most_rows: int,  # noqa: ARG001  # the kernels need it
+    non_finite: float = 0.0,
 ) -> Int64[Tensor, " total_rows"]:
     """Solve the problems of which a stack of cost rows consists; see `optimized.linear_sum_assignment`.
 
@@ -35,6 +36,7 @@ def solve_stack(
         rows: (problems,), how many it has.
         columns: (problems,), how many it has of the first columns.
         most_rows: what none of `rows` exceeds.
+        non_finite: what a cost that is not finite counts as.
 
     Returns:
         (total_rows,), on the device of the costs: the column of each row in its problem, or -1.
@@ -42,7 +44,7 @@ def solve_stack(
     problems: list[Problem] = list(zip(starts.tolist(), rows.tolist(), columns.tolist(), strict=True))
     # The largest are taken first: then the threads end at about the same time.
     problems.sort(key=_size, reverse=True)
-    stack = _finite(costs.cpu())
+    stack = _finite(costs.cpu(), non_finite)
     answers = np.full(len(stack), -1, dtype=np.int64)
 
     # SciPy releases the GIL, and torch, which would split its operators among threads of its own, is not needed here.
@@ -64,10 +66,10 @@ def _size(problem: Problem) -> int:
 
 
 def _finite(
-    costs: Float[Tensor, "total_rows width"],
+    costs: Float[Tensor, "total_rows width"], non_finite: float
 ) -> Float32[np.ndarray, "total_rows width"] | Float64[np.ndarray, "total_rows width"]:
-    """The costs for SciPy, which turns each problem's into float64. quirk: what is not finite counts as 0."""
+    """The costs for SciPy, which turns each problem's into float64."""
     # NumPy looks at them in one thread: torch's would wait for each other longer than that takes.
     stack = costs.detach().resolve_neg().to(torch.promote_types(costs.dtype, torch.float32)).numpy()
     finite = np.isfinite(stack)
-    return stack if finite.all() else np.where(finite, stack, stack.dtype.type(0))
+    return stack if finite.all() else np.where(finite, stack, stack.dtype.type(non_finite))

@@ -13,12 +13,15 @@ from detr_conformance.optimized.targets import Pairs
 
 
 class OfBoxLosses(NamedTuple):
-    """What arrives in a backward pass at the box losses; None: nobody asked for that one's derivative."""
+    """What arrives in a backward pass at the box losses; None: nobody asked for that one's derivative.
 
-    bbox: Float[Tensor, ""] | None
-    giou: Float[Tensor, ""] | None
-    bbox_aux: Float[Tensor, ""] | None
-    giou_aux: Float[Tensor, ""] | None
+    A number for the last layer and one for all others; or an axis with a number for each, 0 where nobody asked.
+    """
+
+    bbox: Float[Tensor, "*main"] | None
+    giou: Float[Tensor, "*main"] | None
+    bbox_aux: Float[Tensor, "*auxiliary"] | None
+    giou_aux: Float[Tensor, "*auxiliary"] | None
 
 
 def grad_boxes(
@@ -47,10 +50,22 @@ def grad_boxes(
         (grad_apart, weights[1], arriving.giou, arriving.giou_aux),
     ):
         if main is not None:
-            grads[-1].addcmul_(grad[-1], main * weight)
+            _add_product(grads[-1:], grad[-1:], main * weight)
         if auxiliary is not None:
-            grads[:-1].addcmul_(grad[:-1], auxiliary * weight)
+            _add_product(grads[:-1], grad[:-1], auxiliary * weight)
     return in_place_of_queries(grads, pairs, shape, dtype)
+
+
+def _add_product(
+    out: Float[Tensor, "layers pairs 4"],
+    grads: Float[Tensor, "layers pairs 4"],
+    factor: Float[Tensor, " layers"] | Float[Tensor, ""],
+) -> None:
+    """Add the gradients times a factor for all layers, or for each, where 0 makes 0 of NaN, too."""
+    if factor.dim():
+        factor = factor[:, None, None]
+        grads = grads.where(factor != 0, 0.0)
+    out.addcmul_(grads, factor)
 
 
 def in_place_of_queries(

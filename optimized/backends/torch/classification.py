@@ -68,8 +68,10 @@ def class_terms(
 
 def factor_of_layers(factors: Factors, layers: int) -> list[float]:
     """The factor of each layer, the main one last."""
-    main, auxiliary = (float(factor) for factor in factors)
-    return [auxiliary] * (layers - 1) + [main]
+    main, auxiliary = factors
+    if isinstance(auxiliary, Tensor) and auxiliary.dim():
+        return [*auxiliary.tolist(), float(main)]
+    return [float(auxiliary)] * (layers - 1) + [float(main)]
 
 
 def scale_layers(grads: Float[Tensor, "layers *rest"], factors: Factors) -> None:
@@ -132,7 +134,7 @@ def _background(
         x = block.to(dtype)
         terms = Fading(*(plane[: x.numel()].view(x.shape) for plane in memory))
         grad = out if out is None or out.dtype == dtype else torch.empty_like(x)
-        terms.compute(x, options.gamma, weight, grad, part)
+        terms.compute(x, options.gamma, weight, grad, part, is_weight_live=options.is_weight_live)
         sums.append(terms.scaled.sum())
         if out is not None and grad is not None:
             _store(grad, factors[number // each], out)

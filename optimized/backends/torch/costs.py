@@ -10,7 +10,6 @@ from torch import Tensor
 
 from detr_conformance.optimized.backends.torch.class_costs import class_costs
 from detr_conformance.optimized.backends.torch.scratch import scratch
-from detr_conformance.optimized.boxes import IOU_EPS
 from detr_conformance.optimized.options import CostOptions
 from detr_conformance.optimized.targets import Targets
 
@@ -93,12 +92,12 @@ def _add_box_costs(
     x, y, half_width, half_height, around_x, around_y, union = planes
     its_x, its_y, its_half_width, its_half_height = targets.unsqueeze(1).unbind(-1)
     torch.mul(half_width, half_height, out=union)
-    torch.add(its_half_width * its_half_height * 4 + IOU_EPS, union, alpha=4, out=union)  # of both, counted twice
+    torch.add(its_half_width * its_half_height * 4 + options.eps, union, alpha=4, out=union)  # of both, counted twice
     _compare(cost, (x, half_width), (its_x, its_half_width), around_x, options)
     _compare(cost, (y, half_height), (its_y, its_half_height), around_y, options)
     inter = half_width.clamp_(min=0).mul_(half_height.clamp_(min=0))
     union.sub_(inter)
-    hull = around_x.mul_(around_y).add_(IOU_EPS)
+    hull = around_x.mul_(around_y).add_(options.eps)
     cost.add_(2 * options.giou_gain)
     cost.addcdiv_(inter, union, value=-options.giou_gain)
     cost.addcdiv_(union, hull, value=-options.giou_gain)

@@ -40,11 +40,14 @@ class Fading(NamedTuple):
         weight: float,
         grad: Float[Tensor, "*block"] | None = None,
         left_out: Int64[Tensor, " matched"] | None = None,
+        *,
+        is_weight_live: bool = True,
     ) -> None:
         """Compute terms and derivative.
 
             f(x) = weight p^gamma softplus(x)
-            f'(x) = (1 - p) gamma f(x) + p weight p^gamma
+            f'(x) = (1 - p) gamma f(x) + p weight p^gamma    where the weight is live
+                  = p weight p^gamma                         where it is a constant
 
         Args:
             x: logits, in the dtype of the arithmetic.
@@ -52,6 +55,7 @@ class Fading(NamedTuple):
             weight: factor.
             grad: where the derivative goes; None: it is not wanted.
             left_out: positions in the flattened block where term and derivative shall be 0; None: there are none.
+            is_weight_live: whether the derivative is that of weight p^gamma, too.
         """
         torch.sigmoid(x, out=self.p)
         # A product of three is one pass instead of two, if it is added to something.
@@ -62,7 +66,7 @@ class Fading(NamedTuple):
         self._log_rest(x)
         torch.addcmul(zero, self.scaled, self.power, value=-multiple(gamma), out=self.scaled)
         if grad is not None:
-            self._derive(gamma, grad)
+            self._derive(gamma if is_weight_live else 0.0, grad)
 
     def terms(self, gamma: float) -> Float[Tensor, "*block"]:
         """f(x)."""

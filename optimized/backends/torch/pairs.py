@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from detr_conformance.optimized.boxes import IOU_EPS
+from detr_conformance.optimized.options import IOU_EPS
 from detr_conformance.optimized.targets import Pairs, Targets
 
 
@@ -33,7 +33,11 @@ class MatchedTerms(NamedTuple):
 
 
 def matched_terms(
-    pred_bboxes: Float[Tensor, "layers images queries 4"], targets: Targets, pairs: Pairs, classes: int
+    pred_bboxes: Float[Tensor, "layers images queries 4"],
+    targets: Targets,
+    pairs: Pairs,
+    classes: int,
+    eps: float = IOU_EPS,
 ) -> MatchedTerms:
     """The terms of all pairs, see `pair_terms`, and which queries they label.
 
@@ -42,11 +46,12 @@ def matched_terms(
         targets: of all images.
         pairs: which belongs to which, a row for each layer. A query has one target.
         classes: how many there are.
+        eps: see `pair_terms`.
     """
     layers, images, queries, _ = pred_bboxes.shape
     rows = pairs.rows[..., None].expand(-1, -1, 4)
     pred = pred_bboxes.flatten(1, 2).gather(1, rows).to(targets.boxes.dtype)
-    terms = pair_terms(pred, targets.boxes[pairs.targets])
+    terms = pair_terms(pred, targets.boxes[pairs.targets], eps)
     shape = (layers, images * queries)
     labels = targets.classes.new_full(shape, classes).scatter_(1, pairs.rows, targets.classes[pairs.targets])
     scores = terms.iou.new_zeros(shape).scatter_(1, pairs.rows, terms.iou)
@@ -74,7 +79,9 @@ class PairTerms(NamedTuple):
     grad_apart: Float[Tensor, "layers pairs 4"]
 
 
-def pair_terms(pred: Float[Tensor, "layers pairs 4"], target: Float[Tensor, "layers pairs 4"]) -> PairTerms:
+def pair_terms(
+    pred: Float[Tensor, "layers pairs 4"], target: Float[Tensor, "layers pairs 4"], eps: float = IOU_EPS
+) -> PairTerms:
     """L1 distance, GIoU and IoU of matched boxes, with the derivatives with respect to the prediction in closed form.
 
     With U, H and I the areas of union, hull and intersection and A = w h the predicted box's own,
@@ -88,6 +95,7 @@ def pair_terms(pred: Float[Tensor, "layers pairs 4"], target: Float[Tensor, "lay
     Args:
         pred: predicted boxes, centre form, in the dtype of the arithmetic.
         target: their targets.
+        eps: added to the areas of union and hull.
 
     Reference: Rezatofighi et al., arXiv 1902.09630, algorithm 2; the derivative follows by the quotient rule.
     """
@@ -100,8 +108,8 @@ def pair_terms(pred: Float[Tensor, "layers pairs 4"], target: Float[Tensor, "lay
     meeting = torch.minimum(high, target_high) - torch.maximum(low, target_low)
     shared, around = meeting.clamp(min=0), torch.maximum(high, target_high) - torch.minimum(low, target_low)
     inter = shared[0] * shared[1]
-    union = _area(high - low) + _area(target_high - target_low) - inter + IOU_EPS
-    hull = _area(around) + IOU_EPS
+    union = _area(high - low) + _area(target_high - target_low) - inter + eps
+    hull = _area(around) + eps
     iou = inter / union
 
     by_inter, by_area = 1 / hull - (1 + iou) / union, iou / union - 1 / hull

@@ -21,6 +21,14 @@ class LayerLosses(NamedTuple):
     giou_aux: Float[Tensor, ""]
 
 
+class LossesOfLayer(NamedTuple):
+    """Each loss of a layer, or with an axis of layers, of all."""
+
+    cls: Float[Tensor, "*layers"]
+    bbox: Float[Tensor, "*layers"]
+    giou: Float[Tensor, "*layers"]
+
+
 def totals(
     class_sums: Float[Tensor, "layers class_parts"],
     distance: Float[Tensor, "layers pair_parts"],
@@ -35,6 +43,16 @@ def totals(
         apart: adds up, in each row, to the GIoU loss before its weight.
         weights: of the L1 and of the GIoU loss.
     """
-    of_layers = (class_sums.sum(1), distance.sum(1) * weights[0], apart.sum(1) * weights[1])
+    losses = of_layers(class_sums, distance, apart, weights)
     # Copies: a caller may write into a loss, which torch does not allow for one of several views.
-    return LayerLosses(*(each[-1].clone() for each in of_layers), *(each[:-1].sum() for each in of_layers))
+    return LayerLosses(*(each[-1].clone() for each in losses), *(each[:-1].sum() for each in losses))
+
+
+def of_layers(
+    class_sums: Float[Tensor, "layers class_parts"],
+    distance: Float[Tensor, "layers pair_parts"],
+    apart: Float[Tensor, "layers pair_parts"],
+    weights: tuple[Weight, Weight],
+) -> LossesOfLayer:
+    """Add up what each layer consists of; arguments as in `totals`."""
+    return LossesOfLayer(class_sums.sum(1), distance.sum(1) * weights[0], apart.sum(1) * weights[1])

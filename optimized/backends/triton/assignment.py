@@ -34,16 +34,17 @@ def _nearest(distance, holder, price, other_distance, other_holder, other_price)
 
 @triton.jit
 @no_type_check
-def _finite(cost, LARGEST: tl.constexpr):
-    """Costs in float64. quirk: what is not finite counts as 0."""
-    return tl.where(tl.abs(cost) <= LARGEST, cost, 0.0).to(tl.float64)
+def _finite(cost, LARGEST: tl.constexpr, NON_FINITE: tl.constexpr):
+    """Costs in float64."""
+    return tl.where(tl.abs(cost) <= LARGEST, cost, NON_FINITE).to(tl.float64)
 
 
 @triton.jit
 @no_type_check
 def _shortest_path(
-    agent, line, costs, of_agent, of_task, tasks, holders, prices, LARGEST: tl.constexpr, BLOCK: tl.constexpr
-):
+    agent, line, costs, of_agent, of_task, tasks, holders, prices,
+    LARGEST: tl.constexpr, NON_FINITE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """Dijkstra: from the agent to the nearest task, and from each task on to its holder, until one is free.
 
     A step costs c_ij - u_i - v_j, where v are the prices, and u_i = c_ij - v_j for the task j that agent i holds.
@@ -61,7 +62,8 @@ def _shortest_path(
     while holder >= SPAN:
         is_open = unreached < CLOSED
         # In this order: the difference is small and not negative, whatever the costs' magnitude.
-        through = length + ((_finite(line, LARGEST) - prices) - (_finite(held_cost, LARGEST) - price))
+        its_cost = _finite(held_cost, LARGEST, NON_FINITE)
+        through = length + ((_finite(line, LARGEST, NON_FINITE) - prices) - (its_cost - price))
         closer = is_open & (through < distances)
         distances = tl.where(closer, through, distances)
         parents = tl.where(closer, holder, parents)
@@ -96,7 +98,7 @@ def _augmented(holders, parents, last, BLOCK: tl.constexpr):
 @no_type_check
 def _solve(
     costs, starts, row_counts, column_counts, answers, total_rows, most_rows, width,
-    LARGEST: tl.constexpr, BLOCK: tl.constexpr,
+    LARGEST: tl.constexpr, NON_FINITE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Successive shortest augmenting paths: an agent enters by the cheapest chain of reassignments to a free task."""
     problem = tl.program_id(0)
@@ -123,7 +125,7 @@ def _solve(
         # Loaded one agent ahead: the search waits for memory more than for anything else.
         upcoming = tl.load(by_task + tl.minimum(agent + 1, agents - 1) * of_agent)
         distances, parents, length, sink = _shortest_path(
-            agent, line, costs, of_agent, of_task, tasks, holders, prices, LARGEST, BLOCK
+            agent, line, costs, of_agent, of_task, tasks, holders, prices, LARGEST, NON_FINITE, BLOCK
         )
         prices -= tl.maximum(length - distances, 0.0)
         holders = _augmented(holders, parents, sink, BLOCK)
@@ -143,6 +145,7 @@ def solve_stack(
     columns: Int64[Tensor, " problems"],
     *,
     most_rows: int,
+    non_finite: float = 0.0,
 ) -> Int64[Tensor, " total_rows"]:
     """See `torch.assignment.solve_stack`; nothing is read back from the device.
 
@@ -163,6 +166,6 @@ def solve_stack(
     with torch.cuda.device(costs.get_device()):  # where Triton launches; on the CPU this is -1, which changes nothing
         _solve[(len(starts),)](
             costs.contiguous(), starts.contiguous(), rows.contiguous(), columns.contiguous(), answers,
-            total_rows, most_rows, width, LARGEST=largest, BLOCK=block, num_warps=warps,
+            total_rows, most_rows, width, LARGEST=largest, NON_FINITE=non_finite, BLOCK=block, num_warps=warps,
         )  # fmt: skip
     return answers

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from detr_conformance.optimized.backends.torch.classification import ClassSums
 from detr_conformance.optimized.backends.triton.arithmetic import logistic, power
-from detr_conformance.optimized.backends.triton.weights import as_arguments, as_tensor, of_layer, weight_at
+from detr_conformance.optimized.backends.triton.weights import as_arguments, as_tensor, of_layer, step_of, weight_at
 from detr_conformance.optimized.options import ClassOptions, Factors
 from detr_conformance.optimized.precision import arithmetic_dtype
 
@@ -27,8 +27,9 @@ VARIFOCAL = tl.constexpr("varifocal")
 @triton.jit
 @no_type_check  # a checker would hide the function, and Triton reads its source
 def _terms(
-    x, q, is_target, background_weight, foreground_weight, KIND: tl.constexpr, GAMMA: tl.constexpr, DOUBLE: tl.constexpr
-):
+    x, q, is_target, background_weight, foreground_weight,
+    KIND: tl.constexpr, LIVE: tl.constexpr, GAMMA: tl.constexpr, DOUBLE: tl.constexpr,
+):  # fmt: skip
     """Weighted terms and their derivatives; see `ClassOptions`."""
     # A positive term of the focal loss is a background term of the mirrored logit.
     mirrored = is_target & (KIND == FOCAL)
@@ -37,7 +38,7 @@ def _terms(
     weight = tl.where(mirrored, foreground_weight, background_weight) * power(p, minus_log_p, GAMMA)
     value = weight * minus_log_rest
     grad = weight * p
-    if GAMMA != 0.0:  # 0 times infinity would be no number
+    if LIVE and GAMMA != 0.0:  # 0 times infinity would be no number
         grad += GAMMA * rest * value
     grad = tl.where(mirrored, -grad, grad)
     if KIND != FOCAL:
@@ -49,13 +50,14 @@ def _terms(
     return value, grad
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["step"])
 @no_type_check
 def _classify(
-    logits, labels, scores, grads, sums, weights, main, auxiliary,
+    logits, labels, scores, grads, sums, weights, main, auxiliary, step,
     background_bits: tl.int64, foreground_bits: tl.int64,
     from_layer, from_image, from_query, from_class, queries, entries,
-    CLASSES: tl.constexpr, DENSE: tl.constexpr, KIND: tl.constexpr, GAMMA: tl.constexpr, BLOCK: tl.constexpr,
+    CLASSES: tl.constexpr, DENSE: tl.constexpr, KIND: tl.constexpr, LIVE: tl.constexpr, GAMMA: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One block of one image in one layer: the sum of its terms, and the derivative of each."""
     block, image, layer = tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
@@ -75,11 +77,11 @@ def _classify(
         q = tl.load(scores + which * queries + row, mask=is_target, other=0.0).to(DTYPE)
     background_weight = weight_at(weights, background_bits, 0, DTYPE)
     foreground_weight = weight_at(weights, foreground_bits, 1, DTYPE)
-    value, grad = _terms(x, q, is_target, background_weight, foreground_weight, KIND, GAMMA, DOUBLE)
+    value, grad = _terms(x, q, is_target, background_weight, foreground_weight, KIND, LIVE, GAMMA, DOUBLE)
     tl.store(sums + which * tl.num_programs(0) + block, tl.sum(tl.where(inside, value, 0.0), axis=0))
     if grads is not None:
         if main is not None or auxiliary is not None:
-            grad = of_layer(grad, main, auxiliary, layer == tl.num_programs(2) - 1)
+            grad = of_layer(grad, main, auxiliary, step, layer, tl.num_programs(2))
         tl.store(grads + which * entries + entry, grad.to(grads.dtype.element_ty), mask=inside)
 
 
@@ -101,8 +103,9 @@ def class_terms(
     with torch.cuda.device(logits.get_device()):  # where Triton launches; -1 on the CPU, which changes nothing
         _classify[(blocks, images, layers)](
             logits, labels.contiguous(), scores.contiguous(), grads, sums, weights, *_pointers(factors, dtype, device),
+            0 if factors is None else step_of(factors[1]),
             *bits, *logits.stride(), queries, entries, CLASSES=classes, DENSE=logits.stride()[2:] == (classes, 1),
-            KIND=options.kind, GAMMA=options.gamma, BLOCK=BLOCK,
+            KIND=options.kind, LIVE=options.is_weight_live, GAMMA=options.gamma, BLOCK=BLOCK,
         )  # fmt: skip
     return ClassSums(sums, grads)
 
@@ -117,13 +120,14 @@ def _pointers(
     return main, auxiliary
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["step"])
 @no_type_check
-def _scale(grads, main, auxiliary, entries, BLOCK: tl.constexpr):
+def _scale(grads, main, auxiliary, step, entries, BLOCK: tl.constexpr):
     """One block of one layer; where the factor is 1, nothing is read or written."""
     block, layer = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    scale = tl.load(auxiliary)
-    if layer == tl.num_programs(1) - 1:
+    is_main = layer == tl.num_programs(1) - 1
+    scale = tl.load(auxiliary + tl.where(is_main, 0, layer * step))
+    if is_main:
         scale = tl.load(main)
     if scale != 1.0:
         entry = block * BLOCK + tl.arange(0, BLOCK)
@@ -138,4 +142,6 @@ def scale_layers(grads: Float[Tensor, "layers *rest"], factors: Factors) -> None
     entries = grads[0].numel()
     main, auxiliary = (as_tensor(factor, arithmetic_dtype(grads), grads.device) for factor in factors)
     with torch.cuda.device(grads.get_device()):
-        _scale[(triton.cdiv(entries, 4 * BLOCK), len(grads))](grads, main, auxiliary, entries, BLOCK=4 * BLOCK)
+        _scale[(triton.cdiv(entries, 4 * BLOCK), len(grads))](
+            grads, main, auxiliary, step_of(auxiliary), entries, BLOCK=4 * BLOCK
+        )  # fmt: skip

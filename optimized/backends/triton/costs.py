@@ -12,7 +12,6 @@ from torch import Tensor
 
 from detr_conformance.optimized.backends.torch.class_costs import PROBABILITY_EPS, log_sums_of
 from detr_conformance.optimized.backends.triton.arithmetic import logistic, power
-from detr_conformance.optimized.boxes import IOU_EPS
 from detr_conformance.optimized.options import CostOptions
 from detr_conformance.optimized.targets import Targets
 
@@ -109,6 +108,6 @@ def costs(
                 *pred_bboxes.stride(), *pred_scores.stride(), images, queries, gts,
                 CLASS_GAIN=options.class_gain, BBOX_GAIN=options.bbox_gain, GIOU_GAIN=options.giou_gain,
                 ALPHA=options.alpha, GAMMA=options.gamma, FOCAL=options.use_fl,
-                IOU_EPS=IOU_EPS, PROBABILITY_EPS=PROBABILITY_EPS, BLOCK=block,
+                IOU_EPS=options.eps, PROBABILITY_EPS=PROBABILITY_EPS, BLOCK=block,
             )  # fmt: skip
     return total

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from detr_conformance.optimized.backends.torch.pairs import MatchedTerms
-from detr_conformance.optimized.boxes import IOU_EPS
+from detr_conformance.optimized.options import IOU_EPS
 from detr_conformance.optimized.targets import Pairs, Targets
 
 BLOCK = 128
@@ -105,7 +105,11 @@ def _match_up(
 
 
 def matched_terms(
-    pred_bboxes: Float[Tensor, "layers images queries 4"], targets: Targets, pairs: Pairs, classes: int
+    pred_bboxes: Float[Tensor, "layers images queries 4"],
+    targets: Targets,
+    pairs: Pairs,
+    classes: int,
+    eps: float = IOU_EPS,
 ) -> MatchedTerms:
     """See `torch.pairs.matched_terms`."""
     layers, images, queries, _ = pred_bboxes.shape
@@ -124,7 +128,7 @@ def matched_terms(
                 pred_bboxes, boxes, targets.classes.contiguous(), rows, own,
                 distance, apart, grad_distance, grad_apart, labels, scores,
                 *pred_bboxes.stride(), rows.stride(0), own.stride(0), queries, images * queries, pairs.count,
-                EPS=IOU_EPS, BLOCK=BLOCK,
+                EPS=eps, BLOCK=BLOCK,
             )  # fmt: skip
     return MatchedTerms(distance, apart, grad_distance, grad_apart, labels, scores)
 

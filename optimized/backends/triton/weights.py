@@ -46,6 +46,11 @@ def bits_of(number: float) -> int:
     return int(struct.unpack("<q", struct.pack("<d", number))[0])
 
 
+def step_of(auxiliary: Weight | None) -> int:
+    """From the factor of one layer before the last to that of the next, for `of_layer`; there may be one for all."""
+    return 1 if isinstance(auxiliary, Tensor) and auxiliary.dim() else 0
+
+
 @triton.jit
 @no_type_check  # a checker would hide the function, and Triton reads its source
 def weight_at(weights, bits, WHICH: tl.constexpr, DTYPE: tl.constexpr):
@@ -58,14 +63,21 @@ def weight_at(weights, bits, WHICH: tl.constexpr, DTYPE: tl.constexpr):
 
 @triton.jit
 @no_type_check
-def of_layer(value, main, auxiliary, is_main):
-    """A value times the factor of its layer; 0, also of NaN, where there is no factor: nobody asked for it."""
+def of_layer(value, main, auxiliary, step, layer, layers):
+    """A value times the factor of its layer; 0, also of NaN, where there is no factor: nobody asked for it.
+
+    The factor of another layer than the last is `step` numbers after that of the one before: 0 where all share one.
+    Where each has one of its own, a factor of 0 makes 0 of NaN, too.
+    """
+    is_main = layer == layers - 1
     if main is None:
         if auxiliary is None:
             return tl.zeros_like(value)
         else:
-            return tl.where(is_main, 0.0, value * tl.load(auxiliary))
+            factor = tl.load(auxiliary + tl.where(is_main, 0, layer * step))
+            return tl.where(is_main | ((factor == 0.0) & (step > 0)), 0.0, value * factor)
     elif auxiliary is None:
         return tl.where(is_main, value * tl.load(main), 0.0)
     else:
-        return value * tl.where(is_main, tl.load(main), tl.load(auxiliary))
+        factor = tl.where(is_main, tl.load(main), tl.load(auxiliary + tl.where(is_main, 0, layer * step)))
+        return tl.where((factor == 0.0) & (step > 0), 0.0, value * factor)
