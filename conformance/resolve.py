@@ -72,6 +72,16 @@ BUILT_IN = {
         extra="triton",
         factory="triton_port",
     ),
+    "optimized-transformers": BuiltIn(
+        "detr_conformance.ports.optimized_faces", "the same for models of transformers", "rtdetr-varifocal", "torch"
+    ),
+    "optimized-rtdetr": BuiltIn(
+        "detr_conformance.ports.optimized_faces",
+        "the same for the RT-DETR repositories",
+        "rtdetr",
+        "torch",
+        factory="rtdetr_port",
+    ),
     "ultralytics": _ultralytics("ultralytics", "port", "ultralytics", "RTDETRDetectionLoss"),
     "transformers-rtdetr": _transformers("transformers_rtdetr", "port", "rtdetr", "RT-DETR"),
     "transformers-rtdetrv2": _transformers("transformers_rtdetr", "v2_port", "rtdetr", "RT-DETRv2"),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from detr_conformance.optimized.backends.torch.totals import LossesOfLayer
 from detr_conformance.optimized.layer_losses import Configuration, LayerInputs, losses_by_layer
 from detr_conformance.optimized.options import ClassOptions, CostOptions, Weight
 from detr_conformance.optimized.pairing import denoising_matching, pairs_of_assignment
+from detr_conformance.optimized.precision import counting_dtype
 from detr_conformance.optimized.targets import Pairs, Targets
 from detr_conformance.optimized.validation import entry
 
@@ -108,6 +110,17 @@ def matched(queries: Queries, targets: Targets, options: CostOptions, backend: s
     boxes, scores = queries
     chosen = backend_for(scores.device, backend).assign(boxes, scores, targets, options)
     return pairs_of_assignment(chosen, targets, scores.shape[2])
+
+
+def number_of_targets(targets: Targets, process_group: dist.ProcessGroup | None) -> Weight:
+    """N, at least 1: the targets of this process, or their mean over those of a group, which stays on the device."""
+    count = float(len(targets.classes))
+    if process_group is None:
+        return max(count, 1.0)
+    device = targets.boxes.device
+    total = torch.full((), count, dtype=counting_dtype(device), device=device)
+    dist.all_reduce(total, group=process_group)
+    return (total / dist.get_world_size(process_group)).clamp(min=1.0)
 
 
 def denoising_pairs(queries: Queries, targets: Targets, meta: object, name: str) -> tuple[Pairs, int]:

@@ -93,7 +93,7 @@ def get_cdn_group(
         return None, None, None, None
 
     check_size(max(targets.counts), num_dn, num_queries)
-    layout = Layout.of(targets.counts, num_dn, class_embed.device)
+    layout = Layout.of(tuple(min(count, num_dn) for count in targets.counts), num_dn, class_embed.device)
     chosen = choose_targets(targets.counts, layout, generator)
     labels = noisy_labels(targets.classes[chosen], layout.halves, num_classes, cls_noise_ratio, generator)
     boxes = noisy_boxes(targets.boxes.detach()[chosen], layout.halves, box_noise_scale, generator)
@@ -106,7 +106,7 @@ def get_cdn_group(
     }
     return (
         _embed(labels.flatten(), slots, layout, class_embed),
-        _fill(boxes.flatten(0, 1), slots, layout, 0),
+        fill(boxes.flatten(0, 1), slots, layout, 0),
         attention_mask(layout, num_queries),
         dn_meta,
     )
@@ -123,11 +123,11 @@ def _embed(
     Padding has a row of zeros as its class: to place embeddings into zeros would write the largest result twice.
     """
     table = F.pad(class_embed, (0, 0, 0, 1))  # `cat` fails where autocast is for the other half-precision type
-    return F.embedding(_fill(labels, slots, layout, len(class_embed)), table)
+    return F.embedding(fill(labels, slots, layout, len(class_embed)), table)
 
 
-def _fill(
-    values: Shaped[Tensor, "slots *axes"], slots: Int64[Tensor, " slots"], layout: Layout, padding: int
+def fill(
+    values: Shaped[Tensor, "slots *axes"], slots: Int64[Tensor, " slots"], layout: Layout, padding: float
 ) -> Shaped[Tensor, "images denoising *axes"]:
     """Values in their slots, and `padding` in all others."""
     images, axes = len(layout.counts), values.shape[1:]

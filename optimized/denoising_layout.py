@@ -32,11 +32,16 @@ class Layout:
     starts: Int64[Tensor, " images"]
 
     @classmethod
-    def of(cls, gt_groups: tuple[int, ...], num_dn: int, device: torch.device) -> Layout:
-        """As many groups as fit; at least one, since no image contributes more than `num_dn` targets."""
-        counts = tuple(min(count, num_dn) for count in gt_groups)
+    def of(cls, counts: tuple[int, ...], num_dn: int, device: torch.device) -> Layout:
+        """As many groups as fit, at least one.
+
+        Args:
+            counts: number of targets that each image contributes, not 0 for all.
+            num_dn: number of positive slots that the groups shall not exceed together.
+            device: where the slots are needed.
+        """
         width = max(counts)
-        return cls(counts, width, num_dn // width, upload(counts, device), upload(_starts(counts), device))
+        return cls(counts, width, max(1, num_dn // width), upload(counts, device), upload(_starts(counts), device))
 
     @property
     def halves(self) -> int:

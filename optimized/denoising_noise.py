@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -14,6 +16,11 @@ LOGIT_EPS = 1e-6
 
 BELOW_ONE = 1.0 - 2.0**-23
 """In float32 the largest u for which 1 + u is below 2."""
+
+
+def clipped_logit(boxes: Float[Tensor, "*axes 4"]) -> Float[Tensor, "*axes 4"]:
+    """log(p / (1 - p)) of numbers that are clipped first."""
+    return boxes.logit(LOGIT_EPS)
 
 
 def noisy_labels(
@@ -41,7 +48,11 @@ def noisy_labels(
 
 
 def noisy_boxes(
-    boxes: Float[Tensor, "targets 4"], halves: int, box_noise_scale: float, generator: torch.Generator | None
+    boxes: Float[Tensor, "targets 4"],
+    halves: int,
+    box_noise_scale: float,
+    generator: torch.Generator | None,
+    logits: Callable[[Tensor], Tensor] = clipped_logit,
 ) -> Float[Tensor, "{halves} targets 4"]:
     """Move every edge of every box, and return the boxes as logits.
 
@@ -55,6 +66,7 @@ def noisy_boxes(
         halves: how many halves to make, positive and negative in turn.
         box_noise_scale: at 0 the boxes come back as they are, not as logits (quirk).
         generator: source of signs and distances.
+        logits: the inverse sigmoid, which has to clip.
 
     Reference: Zhang et al., DINO, arXiv 2203.03605, section 3.3 (lambda_1 and lambda_2).
     """
@@ -65,7 +77,7 @@ def noisy_boxes(
     edges = torch.stack((centre - half_size, centre + half_size))
     moved = torch.addcmul(edges[:, None], _shifts(boxes, halves, generator), half_size * box_noise_scale)
     low, high = moved.clamp_(0.0, 1.0).unbind()
-    return torch.cat(((low + high).div_(2), high - low), dim=-1).logit_(LOGIT_EPS)
+    return logits(torch.cat(((low + high).div_(2), high - low), dim=-1))
 
 
 def _shifts(

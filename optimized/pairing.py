@@ -45,6 +45,13 @@ def matching_of_pairs(pairs: Pairs, targets: Targets, queries: int) -> list[Matc
     return list(zip(*of_images, strict=True))
 
 
+def matching_within_images(pairs: Pairs, targets: Targets, queries: int) -> list[Matching]:
+    """The same, with targets counted within their image."""
+    starts = [0, *accumulate(targets.counts)][:-1]
+    found = matching_of_pairs(pairs, targets, queries)
+    return [(own, each - start) for (own, each), start in zip(found, starts, strict=True)]
+
+
 def pairs_of_matching(
     match_indices: Sequence[Sequence[Tensor]], queries: int, counts: Sequence[int], device: torch.device
 ) -> Pairs:

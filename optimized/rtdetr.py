@@ -18,13 +18,21 @@ from torch import Tensor, nn
 
 from detr_conformance.optimized.backends.choice import check_backend
 from detr_conformance.optimized.backends.torch.totals import LossesOfLayer
-from detr_conformance.optimized.by_layer import Queries, Recipe, cost_options, denoising_pairs, matched
+from detr_conformance.optimized.by_layer import (
+    Queries,
+    Recipe,
+    cost_options,
+    denoising_pairs,
+    matched,
+    number_of_targets,
+)
+from detr_conformance.optimized.denoising import Nothing
 from detr_conformance.optimized.options import Weight
-from detr_conformance.optimized.pairing import denoising_matching, matching_of_pairs, pairs_of_matching
-from detr_conformance.optimized.precision import counting_dtype
+from detr_conformance.optimized.pairing import denoising_matching, matching_within_images, pairs_of_matching
 from detr_conformance.optimized.replaced import is_replaced, remember
+from detr_conformance.optimized.rtdetr_denoising import Group, contrastive_denoising_group
 from detr_conformance.optimized.targets import Pairs, Targets
-from detr_conformance.optimized.targets_of_images import targets_of_images
+from detr_conformance.optimized.targets_of_images import targets_of_queries
 from detr_conformance.optimized.validation import (
     check_count,
     check_number,
@@ -102,10 +110,9 @@ class HungarianMatcher(nn.Module):
             within the image.
         """
         queries = _queries([outputs], ["outputs"])
-        of_images = targets_of_images(targets, TARGETS, *queries)
+        of_images = targets_of_queries(targets, TARGETS, *queries)
         pairs = self.match(queries, of_images)
-        found = matching_of_pairs(pairs, of_images, queries.pred_scores.shape[2])
-        return {"indices": [(own, each - start) for (own, each), start in zip(found, _starts(of_images), strict=True)]}
+        return {"indices": matching_within_images(pairs, of_images, queries.pred_scores.shape[2])}
 
     def match(self, queries: Queries, targets: Targets) -> Pairs:
         """Match every layer on its own, all of them at once."""
@@ -165,7 +172,7 @@ class RTDETRCriterion(nn.Module):
         check_backend(backend)
         if not callable(matcher):
             raise TypeError(f"matcher is a {type(matcher).__name__}, expected a module that returns pairs")
-        self.matcher = matcher
+        self.matcher: Any = matcher
         self.weight_dict = {key: check_number(f"weight_dict[{key!r}]", each) for key, each in weight_dict.items()}
         self.losses = [_known(name) for name in losses]
         self.alpha = check_number("alpha", alpha)
@@ -200,8 +207,9 @@ class RTDETRCriterion(nn.Module):
         self._check_parts()
         layers = _layers(outputs)
         main = _queries([outputs], ["outputs"], self.num_classes)
-        given = targets_of_images(targets, TARGETS, *main)
-        count = self._count(given)
+        given = targets_of_queries(targets, TARGETS, *main)
+        everyone = dist.group.WORLD if dist.is_available() and dist.is_initialized() else None
+        count = number_of_targets(given, everyone)
         pairs = self._pairs(main, [outputs], given, targets)
         losses = self._named(main, given, pairs, count, [""])
         if auxiliary := layers["aux_outputs"]:
@@ -236,16 +244,6 @@ class RTDETRCriterion(nn.Module):
                 f"{type(self).__name__} defines {own[0]}, which RTDETRCriterion does not call: all layers are computed "
                 "at once; override forward, or train with the repository's criterion"
             )
-
-    def _count(self, targets: Targets) -> Weight:
-        """N; on several processes it stays on the device."""
-        count = float(len(targets.classes))
-        if not (dist.is_available() and dist.is_initialized()):
-            return max(count, 1.0)
-        device = targets.boxes.device
-        total = torch.full((), count, dtype=counting_dtype(device), device=device)
-        dist.all_reduce(total)
-        return (total / dist.get_world_size()).clamp(min=1.0)
 
     def _pairs(
         self,
@@ -292,7 +290,7 @@ class RTDETRCriterion(nn.Module):
 
         Those of boxes come with the first.
         """
-        wanted = [name for name in self.losses if name in CLASS_LOSSES] or [None]
+        wanted: list[str | None] = [name for name in self.losses if name in CLASS_LOSSES] or [None]
         recipes = []
         for place, name in enumerate(wanted):
             keys = {} if name is None else {"cls": f"loss_{name}"}
@@ -321,6 +319,25 @@ class RTDETRCriterion(nn.Module):
         starts = [0, *accumulate(counts)][:-1]
         rows = zip(positive.not_negative().split(positive.sizes), chosen.split(positive.sizes), starts, strict=True)  # type: ignore[no-untyped-call]
         return [(own, each - start) for own, each, start in rows]
+
+
+def get_contrastive_denoising_training_group(
+    targets: Sequence[Mapping[str, Tensor]],
+    num_classes: int,
+    num_queries: int,
+    class_embed: nn.Embedding,
+    num_denoising: int = 100,
+    label_noise_ratio: float = 0.5,
+    box_noise_scale: float = 1.0,
+    *,
+    generator: torch.Generator | None = None,
+) -> Group | Nothing:
+    """The denoising queries of a batch; see `rtdetr_denoising.contrastive_denoising_group`.
+
+    `targets` has for each image `labels` (targets,) and `boxes` (targets, 4) in centre form.
+    """
+    options = num_classes, num_queries, class_embed, num_denoising, label_noise_ratio, box_noise_scale
+    return contrastive_denoising_group(targets, TARGETS, *options, generator)
 
 
 def _known(name: object) -> str:
@@ -357,7 +374,7 @@ def _queries(
         classes: how many there must be; None for any number.
         main: the last layer, which has as many images.
     """
-    found = []
+    found: list[tuple[Tensor, Tensor]] = []
     for layer, name in zip(layers, names, strict=True):
         boxes, scores = (entry(layer, name, key) for key in ("pred_boxes", "pred_logits"))
         called = f"{name}['pred_boxes']", f"{name}['pred_logits']"

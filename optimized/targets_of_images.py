@@ -21,31 +21,27 @@ from detr_conformance.optimized.validation import (
 
 
 def targets_of_images(
-    given: object,
-    names: tuple[str, str, str],
-    pred_bboxes: Float[Tensor, "*axes images queries 4"],
-    pred_scores: Float[Tensor, "*axes images queries classes"],
+    given: object, names: tuple[str, str, str], classes: int, device: torch.device, dtype: torch.dtype
 ) -> Targets:
-    """The targets of all images end to end, in the dtype of the arithmetic.
+    """The targets of all images end to end.
 
     On CUDA values are not looked at: a class that does not exist counts as the nearest one.
 
     Args:
         given: a dictionary for each image.
         names: what the list is called, and the keys of boxes and labels in its dictionaries.
-        pred_bboxes: boxes that the targets belong to.
-        pred_scores: their logits.
+        classes: how many there are.
+        device: where the targets must be.
+        dtype: of the boxes, in the end.
 
     Raises:
         KeyError, TypeError, ValueError: something does not fit; it is named with its value.
     """
     name, *keys = names
-    images, _, classes = pred_scores.shape[-3:]
     rows = check_rows(name, given)
-    if len(rows) != images:
-        raise ValueError(f"{name} has {len(rows)} entries, expected one for each of {images} images")
-    own = [_of_image(f"{name}[{image}]", row, keys, pred_scores.device) for image, row in enumerate(rows)]
-    dtype = arithmetic_dtype(pred_bboxes, pred_scores)
+    if not rows:
+        raise ValueError(f"{name} is empty, expected an entry for each of at least one image")
+    own = [_of_image(f"{name}[{image}]", row, keys, device) for image, row in enumerate(rows)]
     boxes = torch.cat([boxes.to(dtype) for boxes, _ in own])
     labels = torch.cat([labels.long() for _, labels in own])
     if labels.device.type == "cpu":
@@ -53,6 +49,20 @@ def targets_of_images(
     else:
         labels = labels.clamp(0, classes - 1)
     return Targets(boxes, labels, tuple(len(each) for _, each in own))
+
+
+def targets_of_queries(
+    given: object,
+    names: tuple[str, str, str],
+    pred_bboxes: Float[Tensor, "*axes images queries 4"],
+    pred_scores: Float[Tensor, "*axes images queries classes"],
+) -> Targets:
+    """The targets of the images that these are predictions of, in the dtype of the arithmetic; see above."""
+    images, _, classes = pred_scores.shape[-3:]
+    rows = check_rows(names[0], given)
+    if len(rows) != images:
+        raise ValueError(f"{names[0]} has {len(rows)} entries, expected one for each of {images} images")
+    return targets_of_images(rows, names, classes, pred_scores.device, arithmetic_dtype(pred_bboxes, pred_scores))
 
 
 def _of_image(name: str, row: object, keys: Sequence[str], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -64,7 +74,7 @@ def _of_image(name: str, row: object, keys: Sequence[str], device: torch.device)
     if boxes.shape != (len(labels), 4):
         raise ValueError(f"{named[0]} has shape {tuple(boxes.shape)}, expected ({len(labels)}, 4) as in {named[1]}")
     for of_name, tensor in zip(named, (boxes, labels), strict=True):
-        check_device(of_name, tensor, "the logits", device)
+        check_device(of_name, tensor, "the model", device)
     return boxes, labels
 
 

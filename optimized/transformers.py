@@ -10,13 +10,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from detr_conformance.optimized.backends.torch.totals import LossesOfLayer
-from detr_conformance.optimized.by_layer import Queries, Recipe, cost_options, denoising_pairs, matched
+from detr_conformance.optimized.by_layer import (
+    Queries,
+    Recipe,
+    cost_options,
+    denoising_pairs,
+    matched,
+    number_of_targets,
+)
+from detr_conformance.optimized.denoising import Nothing
+from detr_conformance.optimized.normaliser import check_process_group
 from detr_conformance.optimized.options import CostOptions
-from detr_conformance.optimized.targets_of_images import targets_of_images
+from detr_conformance.optimized.pairing import Matching, matching_within_images
+from detr_conformance.optimized.rtdetr_denoising import Group, contrastive_denoising_group
+from detr_conformance.optimized.targets_of_images import targets_of_queries
 from detr_conformance.optimized.validation import (
     GAINS,
     check_count,
@@ -36,17 +48,19 @@ def rt_detr_loss(
     labels: Sequence[Mapping[str, Tensor]],
     device: torch.device | str | None,  # noqa: ARG001  # the argument list is that of `transformers`
     pred_boxes: Float[Tensor, "images all_queries 4"],
-    config: Any,  # noqa: ANN401  # one of transformers' configurations, which is read here and never imported
+    config: Any,
     outputs_class: Float[Tensor, "images layers all_queries classes"] | None = None,
     outputs_coord: Float[Tensor, "images layers all_queries 4"] | None = None,
     enc_topk_logits: Float[Tensor, "images queries classes"] | None = None,
     enc_topk_bboxes: Float[Tensor, "images queries 4"] | None = None,
     denoising_meta_values: Mapping[str, Any] | None = None,
+    *,
+    process_group: dist.ProcessGroup | None = None,
     **kwargs: object,  # noqa: ARG001  # what the model hands over to the losses of its other heads
 ) -> tuple[Tensor, dict[str, Tensor], list[dict[str, Tensor]] | None]:
     """What `RTDetrForObjectDetectionLoss` of `transformers` returns, in a fraction of its time.
 
-    With N the number of targets of this process, at least 1, each layer has
+    With N the number of targets, at least 1, each layer has
 
         loss_vfl  = weight_loss_vfl sum of BCE(x, q) (alpha p^gamma (1 - y) + q) / N    the weight is a constant
         loss_bbox = weight_loss_bbox sum_{matched} |b - b'| / N
@@ -68,6 +82,8 @@ def rt_detr_loss(
         enc_topk_logits: logits of the encoder's layer, which is the last of the auxiliary ones.
         enc_topk_bboxes: its boxes.
         denoising_meta_values: `dn_positive_idx`, `dn_num_group` and `dn_num_split`; None without denoising queries.
+        process_group: average N over its processes, so that the mean of their losses is the loss of the merged batch,
+            unless they have less than one target each; None: N of this process, as in `transformers`.
         kwargs: not read.
 
     Returns:
@@ -82,8 +98,9 @@ def rt_detr_loss(
     recipe, costs = _recipe(config), _costs(config)
     split = None if denoising_meta_values is None else _split(denoising_meta_values)
     main = _of_last_layer(logits, pred_boxes, split, config.num_labels)
-    targets = targets_of_images(labels, TARGETS, *main)
-    count = max(float(len(targets.classes)), 1.0)
+    targets = targets_of_queries(labels, TARGETS, *main)
+    check_process_group(process_group)
+    count = number_of_targets(targets, process_group)
 
     own, denoising, outputs = [main], None, None
     if config.auxiliary_loss:
@@ -100,21 +117,73 @@ def rt_detr_loss(
     return torch.stack([*losses.values()]).sum(), losses, outputs
 
 
-def _recipe(config: Any) -> Recipe:  # noqa: ANN401  # as above
+class RTDetrHungarianMatcher(nn.Module):
+    """The matcher that `rt_detr_loss` uses, with the arguments of the class of that name in `transformers`.
+
+    Args:
+        config: see `rt_detr_loss`; it is read at each call.
+    """
+
+    def __init__(self, config: Any) -> None:
+        """Keep the configuration."""
+        super().__init__()
+        self.config = config
+
+    def forward(self, outputs: Mapping[str, Tensor], targets: Sequence[Mapping[str, Tensor]]) -> list[Matching]:
+        """Match one layer.
+
+        Args:
+            outputs: `logits` (images, queries, classes) and `pred_boxes` (images, queries, 4).
+            targets: see `labels` of `rt_detr_loss`.
+
+        Returns:
+            For each image min(queries, its targets) pairs: queries, ascending, and targets, counted within the image.
+        """
+        logits, boxes = (entry(outputs, "outputs", key) for key in ("logits", "pred_boxes"))
+        queries = _of_last_layer(logits, boxes, None, self.config.num_labels)
+        found = targets_of_queries(targets, ("targets", *TARGETS[1:]), *queries)
+        return matching_within_images(matched(queries, found, _costs(self.config)), found, logits.shape[1])
+
+
+def get_contrastive_denoising_training_group(
+    targets: Sequence[Mapping[str, Tensor]],
+    num_classes: int,
+    num_queries: int,
+    class_embed: nn.Embedding,
+    num_denoising_queries: int = 100,
+    label_noise_ratio: float = 0.5,
+    box_noise_scale: float = 1.0,
+    *,
+    generator: torch.Generator | None = None,
+) -> Group | Nothing:
+    """The denoising queries of a batch; see `rtdetr_denoising.contrastive_denoising_group`.
+
+    `targets` are the `labels` of `rt_detr_loss`. The attention mask holds what is added to attention: 0 and minus
+    infinity.
+    """
+    options = num_classes, num_queries, class_embed, num_denoising_queries, label_noise_ratio, box_noise_scale
+    group = contrastive_denoising_group(targets, ("targets", *TARGETS[1:]), *options, generator)
+    if group[2] is None:
+        return group
+    labels, boxes, blocked, meta = group
+    return labels, boxes, torch.zeros_like(blocked, dtype=boxes.dtype).masked_fill_(blocked, -math.inf), meta
+
+
+def _recipe(config: Any) -> Recipe:
     """The losses that a configuration asks for."""
     gains = {term: _number(config, f"weight_{key}") for term, key in zip(GAINS, KEYS, strict=True)}
     alpha, gamma = _number(config, "focal_loss_alpha"), _number(config, "focal_loss_gamma", least=0.0)
     return Recipe("varifocal", alpha, gamma, gains)
 
 
-def _costs(config: Any) -> CostOptions:  # noqa: ANN401  # as above
+def _costs(config: Any) -> CostOptions:
     """The matching cost that a configuration asks for."""
     gains = {term: _number(config, f"matcher_{term}_cost") for term in GAINS}
     alpha, gamma = _number(config, "matcher_alpha"), _number(config, "matcher_gamma", least=0.0)
     return cost_options(gains, bool(config.use_focal_loss), alpha, gamma)
 
 
-def _number(config: Any, name: str, least: float = -math.inf) -> float:  # noqa: ANN401  # as above
+def _number(config: Any, name: str, least: float = -math.inf) -> float:
     """A number of the configuration."""
     return check_number(f"config.{name}", getattr(config, name), least)
 

@@ -207,7 +207,11 @@ RTDETR = differs(
         ),
         "https://github.com/lyuwenyu/RT-DETR/pull/684",
     ),
-    undefined=({**OPEN, **NO_CHOICE_OF_LAYER}, "What implementations do there differs.", _CRITERION),
+    undefined=(
+        {**OPEN, **NO_CHOICE_OF_LAYER, "denoising_subset": "Every target is denoised."},
+        "What implementations do there differs, or does not exist.",
+        _CRITERION,
+    ),
 )
 """RT-DETR as lyuwenyu's repositories and `transformers` compute it. Gamma, alpha and the gains of the
 losses are the caller's; other specs fix some of them in `options`. Its recipes train with gamma 2 and alpha 0.75.

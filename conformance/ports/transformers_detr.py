@@ -24,8 +24,8 @@ from transformers.loss.loss_for_object_detection import (
 from transformers.loss.loss_lw_detr import LwDetrForObjectDetectionLoss, LwDetrHungarianMatcher
 
 from detr_conformance.ports.list_of_dicts_port import ListOfDictsPort
+from detr_conformance.ports.rtdetr_form import NAMES
 from detr_conformance.ports.torch_port import CaseTensors
-from detr_conformance.ports.transformers_rtdetr import NAMES
 from detr_conformance.properties.case import LossCase
 from detr_conformance.reference import FAMILY, LossSpec
 from detr_conformance.reference.base_spec import differs

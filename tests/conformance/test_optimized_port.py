@@ -8,10 +8,11 @@ pytest.importorskip("torch", reason="the fast loss is in PyTorch")
 
 # Interpreted, a case takes a second; tests/optimized/test_kernels.py holds each kernel against plain torch besides.
 RULES_OF_KERNELS = ("CLASS-01", "CLASS-02", "REG-02", "DN-01", "MATCH-01", "GRAD-01")
+FAST = ["optimized", "optimized-native", "optimized-transformers", "optimized-rtdetr"]
 A_RULE_OF_EACH_PART = ("MATCH-01", "CLASS-02", "REG-01", "AUX-01", "DN-01", "GRAD-02", "GRAD-03", "API-01")
 
 
-@pytest.mark.parametrize("name", ["optimized", "optimized-native"])
+@pytest.mark.parametrize("name", FAST)
 def test_the_fast_loss_fails_no_rule_on_values_and_gradients(name, check):
     if name == "optimized-native":
         pytest.importorskip("numba")
@@ -21,7 +22,7 @@ def test_the_fast_loss_fails_no_rule_on_values_and_gradients(name, check):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("name", ["optimized", "optimized-native"])
+@pytest.mark.parametrize("name", FAST)
 def test_the_fast_loss_is_conformant(name, check):
     run = check(name)
     assert run.returncode == 0, run.stdout + run.stderr
