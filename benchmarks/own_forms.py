@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from settings import GAINS, Losses, Setting, Step
@@ -21,6 +24,33 @@ def transformers(inputs: Inputs, setting: Setting) -> Step:
     config = RTDetrConfig(
         num_labels=inputs.workload.classes, focal_loss_alpha=setting.alpha, focal_loss_gamma=setting.gamma
     )
+    return _of_transformers(inputs, RTDetrForObjectDetectionLoss, config)
+
+
+def optimized_for_transformers(inputs: Inputs, setting: Setting) -> Step:
+    """Our loss function for its models, which reads these attributes of a configuration."""
+    from detr_conformance.optimized.transformers import rt_detr_loss
+
+    config = SimpleNamespace(
+        num_labels=inputs.workload.classes,
+        auxiliary_loss=True,
+        focal_loss_alpha=setting.alpha,
+        focal_loss_gamma=setting.gamma,
+        weight_loss_vfl=GAINS["class"],
+        weight_loss_bbox=GAINS["bbox"],
+        weight_loss_giou=GAINS["giou"],
+        use_focal_loss=True,
+        matcher_alpha=0.25,
+        matcher_gamma=2.0,
+        matcher_class_cost=2.0,
+        matcher_bbox_cost=5.0,
+        matcher_giou_cost=2.0,
+    )
+    return _of_transformers(inputs, rt_detr_loss, config)
+
+
+def _of_transformers(inputs: Inputs, loss_function: Callable[..., Any], config: Any) -> Step:
+    """A loss function with these arguments."""
     labels = [{"class_labels": each["labels"], "boxes": each["boxes"]} for each in inputs.targets]
     # Its model stacks the decoder's layers behind the images.
     boxes, logits = (as_of_a_model(inputs.decoder[key].transpose(0, 1).contiguous()) for key in ("boxes", "logits"))
@@ -30,7 +60,7 @@ def transformers(inputs: Inputs, setting: Setting) -> Step:
 
     def forward() -> Losses:
         last = (logits[:, -1], labels, logits.device, boxes[:, -1])
-        _, losses, _ = RTDetrForObjectDetectionLoss(*last, config, **stacked, **encoder)
+        _, losses, _ = loss_function(*last, config, **stacked, **encoder)
         return losses
 
     return Step(forward, (boxes, logits, *encoder.values()), _from_transformers, same_gradients=False)

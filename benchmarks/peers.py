@@ -140,9 +140,16 @@ CONTENDERS = (
     Contender(
         "transformers",
         (VARIFOCAL,),
-        "no gradient through the varifocal weight; IoU of all pairs of matched boxes, of which it uses the diagonal; "
-        "its time includes building the criterion and splitting off the denoising queries",
+        "no gradient through the varifocal weight; nothing added to areas; IoU of all pairs of matched boxes, of which "
+        "it uses the diagonal; its time includes building the criterion and splitting off the denoising queries",
         own_forms.transformers,
+    ),
+    Contender(
+        "optimized, for transformers",
+        (VARIFOCAL,),
+        "the same as transformers, but the IoU of pairs alone; the gradients of both hold a copy, by which denoising "
+        "queries are split off",
+        own_forms.optimized_for_transformers,
     ),
     Contender("rfdetr", (NO_DENOISING,), "counts the wrong classes besides; no denoising", own_forms.rfdetr),
     Contender(

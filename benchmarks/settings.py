@@ -28,7 +28,8 @@ class Setting:
 VARIFOCAL = Setting("varifocal", use_vfl=True, alpha=0.75, gamma=2.0, denoising=True)
 FOCAL = Setting("focal", use_vfl=False, alpha=0.25, gamma=1.5, denoising=True)
 NO_DENOISING = Setting("focal, no denoising", use_vfl=False, alpha=0.25, gamma=2.0, denoising=False)
-SETTINGS = (VARIFOCAL, FOCAL, NO_DENOISING)
+AS_BUILT = Setting("varifocal, as ultralytics builds it", use_vfl=True, alpha=0.25, gamma=1.5, denoising=True)
+SETTINGS = (VARIFOCAL, AS_BUILT, FOCAL, NO_DENOISING)
 
 
 @dataclass(frozen=True)

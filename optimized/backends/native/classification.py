@@ -11,7 +11,14 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from detr_conformance.optimized.backends.native.arithmetic import ZERO, F, logistic, power, softplus
-from detr_conformance.optimized.backends.native.jit import as_array, compiled, in_memory, in_threads, inlined
+from detr_conformance.optimized.backends.native.jit import (
+    as_array,
+    compiled,
+    compiled_in_any_order,
+    in_memory,
+    in_threads,
+    inlined,
+)
 from detr_conformance.optimized.backends.torch import classification as plain
 from detr_conformance.optimized.backends.torch.classification import ClassSums, factor_of_layers
 from detr_conformance.optimized.options import ClassOptions, Factors
@@ -19,9 +26,6 @@ from detr_conformance.optimized.precision import arithmetic_dtype
 
 BLOCK = 1024
 """Logits at once: a fixed number, so that the loops are vectorised, whose terms stay in the nearest cache."""
-
-LANES = 16
-"""Numbers that are added up side by side."""
 
 PER_LOGIT = 3
 """Nanoseconds."""
@@ -143,18 +147,14 @@ def _grad(p, rest, faded, term, slope):
     return p * faded if slope == ZERO else rest * (slope * term) + p * faded
 
 
-@compiled
+@compiled_in_any_order
 @no_type_check
 def _sum(terms):
-    """Of a block, in sixteen sums at once, as vectors hold them."""
-    parts = np.zeros(LANES, F)
-    for first in range(0, BLOCK, LANES):
-        for lane in range(LANES):
-            parts[lane] += terms[first + lane]
-    total = 0.0
-    for part in parts:
-        total += part
-    return total
+    """Of a block, in as many sums at once as vectors hold."""
+    total = ZERO
+    for entry in range(BLOCK):
+        total += terms[entry]
+    return np.float64(total)
 
 
 @compiled

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from detr_conformance.optimized.threads import share
 
-OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
-"""Other threads run meanwhile, and a division by 0 gives what IEEE 754 says."""
+OPTIONS: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+"""Other threads run meanwhile, a division by 0 gives what IEEE 754 says, and a product may be added unrounded."""
 
 PIECES_PER_THREAD = 4
 """So that the threads end at about the same time, and Python is asked rarely."""
@@ -30,14 +30,17 @@ def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
     Nothing is reordered: what NaN and infinity become is part of what is computed.
     """
     try:
-        kernel: Callable[..., Any] = numba.njit(function, **OPTIONS, cache=True, **options)
+        kernel: Callable[..., Any] = numba.njit(function, cache=True, **OPTIONS | options)
     except RuntimeError:  # no folder that may be written to
-        kernel = numba.njit(function, **OPTIONS, **options)
+        kernel = numba.njit(function, **OPTIONS | options)
     return kernel
 
 
 compiled_for_finite = partial(compiled, fastmath={"nnan", "nsz"})
 """The same where no number is NaN and the sign of 0 means nothing: then the lowest of many is found as a vector."""
+
+compiled_in_any_order = partial(compiled, fastmath={"reassoc"})
+"""The same for a sum, whose terms may be added in any order."""
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
