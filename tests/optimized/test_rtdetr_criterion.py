@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -86,6 +89,15 @@ def test_a_focal_loss_has_no_balance_below_zero():
         criterion(["focal", "boxes"], alpha=-1.0)(given.outputs, given.targets),
         expected(given, "focal", alpha=-1.0),
     )
+
+
+def test_the_program_of_the_documentation_computes_the_losses():
+    page = (Path(__file__).parents[2] / "docs/optimized.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```python\n(# fast_criterion\.py\n.*?)^```", page, re.DOTALL | re.MULTILINE)
+    names = {}
+    exec(program.replace("num_classes=80", f"num_classes={CLASSES}"), names)  # noqa: S102  # of our own documentation
+    given = outputs()
+    compare(given, names["criterion"](given.outputs, given.targets), expected(given))
 
 
 @pytest.mark.parametrize("form", ["list", "dictionary"])

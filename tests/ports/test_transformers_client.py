@@ -5,6 +5,9 @@ Runs where the package is installed: `tox run -e client-transformers`.
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("torch", reason="the models are in PyTorch")
@@ -85,8 +88,8 @@ MODELS = {
 }
 
 
-def losses_of_training(kind, steps, loss_function=None):
-    """The losses of a tiny model of random weights on one batch."""
+def tiny_model(kind):
+    """A model of random weights."""
     config_class, model_class = MODELS[kind]
     backbone = RTDetrResNetConfig(
         embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], layer_type="basic",
@@ -98,7 +101,12 @@ def losses_of_training(kind, steps, loss_function=None):
         decoder_attention_heads=2, num_queries=30, num_denoising=20, num_labels=6, dropout=0.0,
     )  # fmt: skip
     torch.manual_seed(0)
-    model = model_class(config).train()
+    return model_class(config).train()
+
+
+def losses_of_training(kind, steps, loss_function=None):
+    """The losses of a tiny model on one batch."""
+    model = tiny_model(kind)
     if loss_function is not None:
         model.loss_function = loss_function
     generator = torch.Generator().manual_seed(1)
@@ -132,6 +140,15 @@ def test_a_model_trains_with_our_loss_as_with_its_own(kind, capsys):
         print(f"\n{kind}: largest relative difference of a loss in ten steps: {apart:.1e}")  # noqa: T201  # the figure of the run
     assert apart <= TOLERANCE
     assert own[-1]["loss"] < own[0]["loss"], "nothing was learnt"
+
+
+def test_the_program_of_the_documentation_gives_a_model_our_loss(monkeypatch):
+    page = (Path(__file__).parents[2] / "docs/optimized.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```python\n(# fast_rtdetr\.py\n.*?)^```", page, re.DOTALL | re.MULTILINE)
+    monkeypatch.setattr(RTDetrForObjectDetection, "from_pretrained", lambda _: tiny_model("RT-DETR"))
+    names = {}
+    exec(program, names)  # noqa: S102  # of our own documentation
+    assert names["model"].loss_function is ours.rt_detr_loss
 
 
 def test_a_wrong_loss_would_show():
