@@ -38,7 +38,7 @@ class Bench:
 
     @classmethod
     def on(cls, device: torch.device, rounds: int) -> Bench:
-        clock = Clock(device, before=partial(peers.as_a_new_batch, device))
+        clock = Clock(device, before=peers.as_a_new_batch)
         return cls(clock, rounds, copy_bandwidth(clock))
 
     @property

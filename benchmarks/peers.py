@@ -76,12 +76,11 @@ def check_gradients(names: str, some: Gradients, others: Gradients) -> None:
         assert off <= GRADIENT_TOLERANCE * scale, f"{names} disagree in gradient {index}: {off} of {scale}"
 
 
-def as_a_new_batch(device: torch.device) -> None:
-    """Forget what `optimized` keeps on the device from one call to the next: in training the next batch is another."""
-    if device.type == "cuda":
-        from detr_conformance.optimized import upload
+def as_a_new_batch() -> None:
+    """Forget what `optimized` keeps of a batch from one call to the next: in training the next batch is another."""
+    from detr_conformance.optimized import upload
 
-        upload._sent.cache_clear()  # no public function does it, and no user needs one
+    upload._sent.cache_clear()  # no public function does it, and no user needs one
 
 
 def from_nothing(step: Callable[[], object]) -> Callable[[], object]:

@@ -12,6 +12,7 @@ import numpy as np
 from detr_conformance.properties import answers, oracle
 from detr_conformance.properties.case import CLASSIFICATION, LossCase, LossConfig
 from detr_conformance.properties.own_options import changed_options, with_own_options
+from detr_conformance.properties.place import place_in_port
 from detr_conformance.properties.port import (
     DenoisingGroup,
     LossResult,
@@ -245,7 +246,11 @@ class PortUnderTest:
         try:
             answer = getattr(self.port, method)(argument, *more)
         except (Exception, SystemExit) as error:
-            raise PortError(f"{method}(case) raised {type(error).__name__}: {answers.shortened(error)}") from error
+            place = place_in_port(error)
+            where = "" if place is None else f", at {place}"
+            raise PortError(
+                f"{method}(case) raised {type(error).__name__}: {answers.shortened(error)}{where}"
+            ) from error
         try:
             return read(answer)
         except (TypeError, ValueError) as error:

@@ -197,8 +197,8 @@ def diagnose(judged: PortUnderTest, cases: Sequence[LossCase]) -> Explanation | 
     if len(single) > 1:
         evidence = Evidence(judged, [*evidence.cases, *_further_cases(judged)], evidence.way)
         single = [each for each in single if evidence.is_explained_by(each.of(judged.spec))]
-    if len(single) == 1 and evidence.way == "once":
-        return Explanation(_with_what_shows_otherwise(judged, cases, single[0], mistakes))
+    if len(single) == 1:
+        return Explanation(_with_what_shows_otherwise(judged, cases, single[0], evidence.way))
     explanations = tuple((each,) for each in single) or _pairs(evidence, mistakes)
     return Explanation(explanations) if explanations else None
 
@@ -210,13 +210,16 @@ def _may_show(mutant: Mutant, spec: LossSpec, way: Way) -> bool:
 
 
 def _with_what_shows_otherwise(
-    judged: PortUnderTest, cases: Sequence[LossCase], found: Mutant, mistakes: Sequence[Mutant]
+    judged: PortUnderTest, cases: Sequence[LossCase], found: Mutant, first: Way
 ) -> tuple[tuple[Mutant, ...], ...]:
-    """What explains single calls, and with it what several calls show beside, if that is known."""
-    for asked, way in _ways(judged, cases):
-        evidence = Evidence(judged, asked[:CASES_BESIDE], way) if way != "once" else None
-        if evidence is not None and not evidence.is_explained_by(found.of(judged.spec)):
-            both = [(found, each) for each in mistakes if each is not found]
+    """What explains the first way to ask that showed anything, and with it what a later way shows beside, if known."""
+    ways = list(_ways(judged, cases))
+    last = max(place for place, (_, way) in enumerate(ways) if way == first)
+    for asked, way in ways[last + 1 :]:
+        evidence = Evidence(judged, asked[:CASES_BESIDE], way)
+        if not evidence.is_explained_by(found.of(judged.spec)):
+            others = [each for each in MUSEUM if each is not found and _may_show(each, judged.spec, way)]
+            both = [(found, each) for each in others]
             named = [pair for pair in both if evidence.is_explained_by(together(pair, judged.spec))]
             return tuple(named) or ((found,),)
     return ((found,),)
@@ -264,12 +267,15 @@ def _further_cases(judged: PortUnderTest) -> list[LossCase]:
 
 
 def _pairs(evidence: Evidence, mistakes: Sequence[Mutant]) -> tuple[tuple[Mutant, ...], ...]:
-    """The first pair that explains everything."""
-    spec = evidence.judged.spec
-    for pair in islice(_likely_pairs(evidence, mistakes), PAIRS_TRIED):
+    """The first pair that explains everything, and those that do so and were as likely: mutants may be alike."""
+    spec, named, likelihood = evidence.judged.spec, list[tuple[Mutant, ...]](), None
+    for contradictions, pair in islice(_likely_pairs(evidence, mistakes), PAIRS_TRIED):
+        if named and contradictions != likelihood:
+            break
         if any(evidence.is_explained_by(together(order, spec)) for order in _orders(pair, spec)):
-            return (pair,)
-    return ()
+            named.append(pair)
+            likelihood = contradictions
+    return tuple(named)
 
 
 def _orders(pair: tuple[Mutant, Mutant], spec: LossSpec) -> list[tuple[Mutant, ...]]:
@@ -278,8 +284,12 @@ def _orders(pair: tuple[Mutant, Mutant], spec: LossSpec) -> list[tuple[Mutant, .
     return [pair, (other, one)] if {*one.changes(spec)} & {*other.changes(spec)} else [pair]
 
 
-def _likely_pairs(evidence: Evidence, mistakes: Sequence[Mutant]) -> list[tuple[Mutant, Mutant]]:
+def _likely_pairs(
+    evidence: Evidence, mistakes: Sequence[Mutant]
+) -> list[tuple[tuple[int, int], tuple[Mutant, Mutant]]]:
     """Pairs, those first whose members by themselves explain most of what is wrong, and contradict least of it.
+
+    Each with what speaks against it, see `_contradictions`.
 
     An answer that only one of the two changes should be as that one makes it, and one that neither changes right. There
     are exceptions: in what one of them has changed, such as the matching, the other does something else.
@@ -290,7 +300,7 @@ def _likely_pairs(evidence: Evidence, mistakes: Sequence[Mutant]) -> list[tuple[
         (_contradictions(one, other, wrong), number, (one.mutant, other.mutant))
         for number, (one, other) in enumerate(combinations(effects, 2))
     ]
-    return [pair for _, _, pair in sorted(found, key=lambda entry: entry[:2])]
+    return [(against, pair) for against, _, pair in sorted(found, key=lambda entry: entry[:2])]
 
 
 def _telling_cases(evidence: Evidence) -> tuple[list[int], list[set[str]]]:

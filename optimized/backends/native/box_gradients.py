@@ -32,7 +32,7 @@ def grad_boxes(
     grads = torch.zeros(shape, dtype=torch.float32)
     terms = (arriving.bbox, arriving.bbox_aux), (arriving.giou, arriving.giou_aux)
     of_terms = [_of_layers(*term, len(grads)) for term in terms]
-    factors, wanted = (np.array(each).T for each in zip(*of_terms, strict=True))
+    factors, wanted = (np.stack(each, axis=1) for each in zip(*of_terms, strict=True))
     _place(
         *map(as_array, (grad_distance, grad_apart, pairs.rows)),
         grads.view(len(grads), -1, 4).numpy(),

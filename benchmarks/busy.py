@@ -1,0 +1,60 @@
+"""What becomes of a step where other processes want the same cores, as a data loader's workers do."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import peers
+from measure import Bench, Row
+from settings import VARIFOCAL
+from timing import interleaved
+from workloads import Workload, build
+
+PROCESSES = 6
+
+
+def busy_rows(bench: Bench, workload: Workload) -> list[Row]:
+    """Every contender on an idle machine, and beside busy processes."""
+    return bench.attempt(f"{workload.name}, busy cores", partial(_measured, bench, workload))
+
+
+def _measured(bench: Bench, workload: Workload) -> list[Row]:
+    steps, absent = peers.steps_of(build(workload, bench.device), VARIFOCAL)
+    bench.absent |= absent
+    calm = interleaved(steps, bench.rounds, bench.clock)
+    with _busy_processes(PROCESSES):
+        busy = interleaved(steps, bench.rounds, bench.clock)
+    return [
+        {
+            "workload": workload.name,
+            "contender": name,
+            "calm, median ms": calm[name].median,
+            f"beside {PROCESSES} busy processes": busy[name].median,
+            "times": busy[name].median / calm[name].median,
+        }
+        for name in steps
+    ]
+
+
+@contextmanager
+def _busy_processes(count: int) -> Iterator[None]:
+    """So many processes that compute without end."""
+    context = mp.get_context("spawn")
+    processes = [context.Process(target=_spin, daemon=True) for _ in range(count)]
+    for process in processes:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def _spin() -> None:
+    number = 0
+    while True:
+        number += 1
