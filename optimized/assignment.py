@@ -38,7 +38,7 @@ def linear_sum_assignment(
             device of `costs`; None: all. Triton on CUDA takes the nearest size that is possible for a wrong one, since
             looking at the values would mean waiting for them.
         backend: "scipy", on the host wherever the costs are, "native", on the CPU and compiled by numba, or "triton";
-            None: "triton" for costs on CUDA, "native" for those on the CPU where numba is installed, else "scipy".
+            None: "triton" on CUDA where it can run, "native" on the CPU where numba is installed, else "scipy".
 
     Returns:
         (problems, rows) on the device of `costs`: the column of each row, or -1 for a row that is beyond the problem's

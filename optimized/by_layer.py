@@ -30,8 +30,6 @@ from detr_conformance.optimized.validation import entry
 LARGEST = torch.finfo(torch.float32).max
 """What a cost that is not finite counts as: such a query is matched after all others."""
 
-CLASSIFICATIONS = ("varifocal", "focal", "bce", "mal")
-
 
 class Queries(NamedTuple):
     """One set of queries in some layers, of which each has losses of its own."""
@@ -53,7 +51,7 @@ class Recipe:
     constants.
 
     Attributes:
-        classification: one of `CLASSIFICATIONS`.
+        classification: "varifocal", "focal", "bce" or "mal".
         alpha: balance of `varifocal` and `focal`.
         gamma: exponent of all but `bce`.
         gains: of class, bbox and giou.
@@ -99,7 +97,13 @@ class Recipe:
 
 
 def cost_options(gains: Mapping[str, float], use_fl: bool, alpha: float, gamma: float) -> CostOptions:
-    """The matching cost with these options; nothing is added to areas."""
+    """The matching cost with these options; nothing is added to areas.
+
+    Raises:
+        ValueError: all gains are 0, so that any matching would do.
+    """
+    if not any(gains.values()):
+        raise ValueError(f"the gains of the matching cost are {dict(gains)}, expected one that is not 0")
     of_terms = gains["class"], gains["bbox"], gains["giou"]
     return CostOptions(*of_terms, use_fl, alpha, gamma, eps=0.0, non_finite=LARGEST)
 

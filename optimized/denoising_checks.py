@@ -31,40 +31,40 @@ MOST_QUERIES = 1 << 18
 """Ordinary and denoising ones together. The attention mask has an entry for each pair of them: 64 GiB."""
 
 
-def is_none_wanted(num_dn: object) -> bool:
+def is_none_wanted(num_dn: object, name: str = "num_dn") -> bool:
     """Whether there shall be no denoising queries.
 
     Raises:
         TypeError: `num_dn` is no integer.
     """
-    return check_integer("num_dn", num_dn) <= 0
+    return check_integer(name, num_dn) <= 0
 
 
-def check_options(num_classes: object, num_queries: object, num_dn: object) -> None:
+def check_options(num_classes: object, num_queries: object, num_dn: object, name: str = "num_dn") -> None:
     """Counts of at least one.
 
     Raises:
         TypeError: a count is no integer.
         ValueError: one of them is less.
     """
-    for name, count in (("num_classes", num_classes), ("num_queries", num_queries), ("num_dn", num_dn)):
-        check_count(name, count, least=1)
+    for called, count in (("num_classes", num_classes), ("num_queries", num_queries), (name, num_dn)):
+        check_count(called, count, least=1)
 
 
-def check_noise(cls_noise_ratio: object, box_noise_scale: object) -> tuple[float, float]:
+def check_noise(cls_noise_ratio: object, box_noise_scale: object, name: str = "cls_noise_ratio") -> tuple[float, float]:
     """A probability doubled, and a scale.
 
     Raises:
         TypeError: one of them is no number.
         ValueError: one of them is out of range.
     """
-    ratio = check_number("cls_noise_ratio", cls_noise_ratio)
+    ratio = check_number(name, cls_noise_ratio)
     if not 0.0 <= ratio <= 2.0:
-        raise ValueError(f"cls_noise_ratio is {cls_noise_ratio}, expected 0 to 2, twice a probability")
+        raise ValueError(f"{name} is {cls_noise_ratio}, expected 0 to 2, twice a probability")
     return ratio, check_number("box_noise_scale", box_noise_scale, least=0.0)
 
 
-def check_size(most_targets: int, num_dn: int, num_queries: int) -> None:
+def check_size(most_targets: int, num_dn: int, num_queries: int, name: str = "num_dn") -> None:
     """Not more queries than an attention mask can be made for.
 
     Raises:
@@ -74,7 +74,7 @@ def check_size(most_targets: int, num_dn: int, num_queries: int) -> None:
     denoising = 2 * width * (num_dn // width)
     if denoising + num_queries > MOST_QUERIES:
         raise ValueError(
-            f"num_dn is {num_dn} and num_queries is {num_queries}, which makes {denoising + num_queries} queries: "
+            f"{name} is {num_dn} and num_queries is {num_queries}, which makes {denoising + num_queries} queries: "
             f"expected at most {MOST_QUERIES}"
         )
 

@@ -74,8 +74,28 @@ def pairs_of_matching(
     return Pairs(torch.add(inside, own_queries.images, alpha=queries)[None], targets[None])
 
 
+def pairs_of_images(found: object, name: str, queries: int, counts: Sequence[int], device: torch.device) -> Pairs:
+    """Pairs of one layer whose targets are counted within each image.
+
+    Args:
+        found: for each image its queries, and the target of each.
+        name: what it is called.
+        queries: number of queries of an image.
+        counts: number of targets of each image.
+        device: where the pairs are needed.
+
+    Raises:
+        TypeError, ValueError: as `pairs_of_matching`.
+    """
+    own_queries, own_targets = rows_of_matching(found, len(counts), device, name)
+    nothing = [0] * len(counts)
+    inside = own_queries.within(nothing, [queries] * len(counts))
+    targets = own_targets.within(nothing, counts) + own_targets.spread([0, *accumulate(counts)][:-1])
+    return Pairs(torch.add(inside, own_queries.images, alpha=queries)[None], targets[None])
+
+
 def rows_of_matching(
-    match_indices: Sequence[Sequence[Tensor]], images: int | None, device: torch.device
+    match_indices: object, images: int | None, device: torch.device, name: str = "match_indices"
 ) -> tuple[IndexRows, IndexRows]:
     """Queries and targets of given pairs.
 
@@ -83,25 +103,24 @@ def rows_of_matching(
         match_indices: for each image its queries, and the target of each.
         images: how many images there are; None: as many as there are entries.
         device: where the indices are needed.
+        name: what the pairs are called.
 
     Raises:
         TypeError: something is no sequence, or an index is no integer.
         ValueError: the number of images or pairs does not fit.
     """
-    pairs = [
-        check_rows(f"match_indices[{at}]", pair) for at, pair in enumerate(check_rows("match_indices", match_indices))
-    ]
+    pairs = [check_rows(f"{name}[{at}]", pair) for at, pair in enumerate(check_rows(name, match_indices))]
     if images is not None and len(pairs) != images:
-        raise ValueError(f"match_indices has {len(pairs)} entries, expected one for each of {images} images")
+        raise ValueError(f"{name} has {len(pairs)} entries, expected one for each of {images} images")
     for image, pair in enumerate(pairs):
         if len(pair) != 2:
-            raise ValueError(f"match_indices[{image}] has {len(pair)} entries, expected 2: queries and targets")
+            raise ValueError(f"{name}[{image}] has {len(pair)} entries, expected 2: queries and targets")
     queries, targets = (
-        IndexRows.of(f"match_indices[{{}}][{side}]", [pair[side] for pair in pairs], device) for side in (0, 1)
+        IndexRows.of(f"{name}[{{}}][{side}]", [pair[side] for pair in pairs], device) for side in (0, 1)
     )
     for image, sizes in enumerate(zip(queries.sizes, targets.sizes, strict=True)):
         if sizes[0] != sizes[1]:
-            raise ValueError(f"match_indices[{image}] has {sizes[0]} queries for {sizes[1]} targets")
+            raise ValueError(f"{name}[{image}] has {sizes[0]} queries for {sizes[1]} targets")
     return queries, targets
 
 

@@ -27,18 +27,20 @@ from detr_conformance.optimized.by_layer import (
     number_of_targets,
 )
 from detr_conformance.optimized.denoising import Nothing
-from detr_conformance.optimized.options import Weight
-from detr_conformance.optimized.pairing import denoising_matching, matching_within_images, pairs_of_matching
-from detr_conformance.optimized.replaced import is_replaced, remember
-from detr_conformance.optimized.rtdetr_denoising import Group, contrastive_denoising_group
+from detr_conformance.optimized.options import CostOptions, Weight
+from detr_conformance.optimized.pairing import denoising_matching, matching_within_images, pairs_of_images
+from detr_conformance.optimized.replaced import is_replaced, remember, replaced_methods
+from detr_conformance.optimized.rtdetr_denoising import Group, Names, contrastive_denoising_group
 from detr_conformance.optimized.targets import Pairs, Targets
 from detr_conformance.optimized.targets_of_images import targets_of_queries
 from detr_conformance.optimized.validation import (
+    GAINS,
     check_count,
     check_number,
     check_predictions,
     check_rows,
     entry,
+    is_one_number,
 )
 
 Outputs = Mapping[str, Any]
@@ -47,6 +49,7 @@ Outputs = Mapping[str, Any]
 Indices = tuple[Int64[Tensor, " pairs"], Int64[Tensor, " pairs"]]
 """Queries of an image, and the target of each, counted within the image."""
 
+COSTS = ("cost_class", "cost_bbox", "cost_giou")
 CLASS_LOSSES = {"vfl": "varifocal", "focal": "focal", "bce": "bce", "mal": "mal"}
 TERM_OF = {"cls": "class", "bbox": "bbox", "giou": "giou"}
 LOSSES = (*CLASS_LOSSES, "boxes")
@@ -88,15 +91,11 @@ class HungarianMatcher(nn.Module):
     ) -> None:
         """Keep the options."""
         super().__init__()
-        check_backend(backend)
-        self.cost_class, self.cost_bbox, self.cost_giou = (
-            check_number(f"weight_dict[{key!r}]", entry(weight_dict, "weight_dict", key))
-            for key in ("cost_class", "cost_bbox", "cost_giou")
-        )
+        self.cost_class, self.cost_bbox, self.cost_giou = (entry(weight_dict, "weight_dict", key) for key in COSTS)
         self.use_focal_loss = use_focal_loss
-        self.alpha = check_number("alpha", alpha)
-        self.gamma = check_number("gamma", gamma, least=0.0)
+        self.alpha, self.gamma = alpha, gamma
         self.backend = backend
+        self._options()
 
     def forward(self, outputs: Outputs, targets: Sequence[Mapping[str, Tensor]]) -> dict[str, list[Indices]]:
         """Match one layer.
@@ -116,8 +115,14 @@ class HungarianMatcher(nn.Module):
 
     def match(self, queries: Queries, targets: Targets) -> Pairs:
         """Match every layer on its own, all of them at once."""
-        gains = {"class": self.cost_class, "bbox": self.cost_bbox, "giou": self.cost_giou}
-        return matched(queries, targets, cost_options(gains, self.use_focal_loss, self.alpha, self.gamma), self.backend)
+        return matched(queries, targets, self._options(), self.backend)
+
+    def _options(self) -> CostOptions:
+        """The cost, and whether its options fit."""
+        check_backend(self.backend)
+        gains = {term: check_number(key, getattr(self, key)) for term, key in zip(GAINS, COSTS, strict=True)}
+        alpha, gamma = check_number("alpha", self.alpha), check_number("gamma", self.gamma, least=0.0)
+        return cost_options(gains, bool(self.use_focal_loss), alpha, gamma)
 
 
 remember(HungarianMatcher, "forward", "match")
@@ -138,17 +143,19 @@ class RTDETRCriterion(nn.Module):
 
     each times its entry of `weight_dict`, without which it is left out; those of denoising queries are divided by N
     times the groups. Takes float16 and bfloat16 too, computes in float32 or better. The losses can be differentiated
-    once. Attributes that are set take effect at the next call.
+    once. Attributes that are set, and entries of the dictionary that was given, take effect at the next call.
 
     Args:
         matcher: `HungarianMatcher`, or whatever maps outputs and targets to pairs as it does: that one is called for
             each layer.
-        weight_dict: weight of each loss by its key.
+        weight_dict: weight of each loss by its key; a tensor may be learnt.
         losses: which are wanted: "boxes", and one or more of "vfl", "focal", "bce", "mal".
         alpha: balance of the varifocal and of the focal loss; below 0 the latter has none. quirk: recipes set 0.75.
         gamma: exponent of the classification losses, >= 0.
         num_classes: number of columns of logits.
+        boxes_weight_format: None; the repositories' other ways are not computed here.
         share_matched_indices: the auxiliary layers of the decoder use the matching of the last.
+        eos_coef: not read, as in the repositories without the loss "labels", which is not computed here.
         backend: see `DETRLoss`.
 
     Raises:
@@ -162,24 +169,27 @@ class RTDETRCriterion(nn.Module):
         losses: Sequence[str],
         alpha: float = 0.2,
         gamma: float = 2.0,
-        *,
         num_classes: int = 80,
+        boxes_weight_format: None = None,
         share_matched_indices: bool = False,
+        *,
+        eos_coef: float = 1e-4,  # noqa: ARG002  # of a loss that is not computed here
         backend: str | None = None,
     ) -> None:
         """Keep the options."""
         super().__init__()
-        check_backend(backend)
         if not callable(matcher):
             raise TypeError(f"matcher is a {type(matcher).__name__}, expected a module that returns pairs")
+        if boxes_weight_format is not None:
+            raise ValueError(f"boxes_weight_format is {boxes_weight_format!r}, expected None: no box is weighted here")
         self.matcher: Any = matcher
-        self.weight_dict = {key: check_number(f"weight_dict[{key!r}]", each) for key, each in weight_dict.items()}
-        self.losses = [_known(name) for name in losses]
-        self.alpha = check_number("alpha", alpha)
-        self.gamma = check_number("gamma", gamma, least=0.0)
-        self.num_classes = check_count("num_classes", num_classes, least=1)
+        self.weight_dict, self.losses = weight_dict, losses
+        self.alpha, self.gamma = alpha, gamma
+        self.num_classes = num_classes
         self.share_matched_indices = share_matched_indices
         self.backend = backend
+        self._recipes()
+        check_count("num_classes", num_classes, least=1)
 
     def forward(
         self,
@@ -221,10 +231,13 @@ class RTDETRCriterion(nn.Module):
             queries = _queries(denoising, _names("dn_aux_outputs", denoising), self.num_classes, main)
             meta = entry(outputs, "outputs", "dn_meta")
             own, groups = denoising_pairs(queries, given, meta, "outputs['dn_meta']")
+            if replaced_methods(self, RTDETRCriterion):
+                made = self.get_cdn_matched_indices(meta, targets)
+                own = _pairs_of(made, "what get_cdn_matched_indices returns", queries, given)
             losses |= self._named(queries, given, [own], count * groups, _suffixes("dn", denoising))
         if encoder := layers["enc_aux_outputs"]:
             classes = self.num_classes
-            if outputs.get("enc_meta", {}).get("class_agnostic", False):
+            if "enc_meta" in outputs and entry(outputs["enc_meta"], "outputs['enc_meta']", "class_agnostic"):
                 classes, targets = 1, [{**each, "labels": torch.zeros_like(each["labels"])} for each in targets]
                 given = replace(given, classes=torch.zeros_like(given.classes))
             queries = _queries(encoder, _names("enc_aux_outputs", encoder), classes, main)
@@ -255,18 +268,8 @@ class RTDETRCriterion(nn.Module):
         """The pairs of all layers together; by somebody else's matcher, which may pair differently many, one by one."""
         if not is_replaced(self.matcher, HungarianMatcher):
             return [self.matcher.match(queries, targets)]
-        return [self._pairs_of_other(layer, targets, given, queries.pred_scores.shape[2]) for layer in layers]
-
-    def _pairs_of_other(
-        self, layer: Outputs, targets: Targets, given: Sequence[Mapping[str, Tensor]], queries: int
-    ) -> Pairs:
-        """The pairs of one layer, by whatever matcher there is."""
-        found = self.matcher(layer, given)
-        rows = check_rows("the matcher's pairs", found["indices"] if isinstance(found, Mapping) else found)
-        through_the_batch = [
-            (row[0], torch.as_tensor(row[1]) + start) for row, start in zip(rows, _starts(targets), strict=True)
-        ]
-        return pairs_of_matching(through_the_batch, queries, targets.counts, targets.boxes.device)
+        found = [self.matcher(layer, given) for layer in layers]
+        return [_pairs_of(each, "what the matcher returns", queries, targets) for each in found]
 
     def _named(
         self, queries: Queries, targets: Targets, pairs: Sequence[Pairs], count: Weight, suffixes: Sequence[str]
@@ -279,27 +282,48 @@ class RTDETRCriterion(nn.Module):
             for keys, recipe in self._recipes()
         ]
         return {
-            f"{key}{suffix}": getattr(of_layers[layer], term)
+            f"{key}{suffix}": self._weighted(key, getattr(of_layers[layer], term))
             for layer, suffix in enumerate(suffixes)
             for keys, of_layers in found
             for term, key in keys.items()
         }
 
+    def _weighted(self, key: str, loss: Tensor) -> Tensor:
+        """The loss times a weight that is a tensor, which may be learnt; other weights are in it."""
+        weight = self.weight_dict[key]
+        return loss * weight if is_one_number(weight) else loss
+
+    def _weight(self, key: str | None) -> float:
+        """The weight of a loss inside of what has its gradient in closed form; of a tensor see `_weighted`."""
+        if key is None:
+            return 0.0
+        weight = self.weight_dict[key]
+        return 1.0 if is_one_number(weight) else check_number(f"weight_dict[{key!r}]", weight)
+
     def _recipes(self) -> list[tuple[dict[str, str], Recipe]]:
         """For each classification loss, how it is computed, and which terms are wanted under which keys.
 
         Those of boxes come with the first.
+
+        Raises:
+            TypeError, ValueError: an option does not fit; it is named with its value.
         """
-        wanted: list[str | None] = [name for name in self.losses if name in CLASS_LOSSES] or [None]
+        check_backend(self.backend)
+        if not isinstance(self.weight_dict, Mapping):
+            raise TypeError(
+                f"weight_dict is a {type(self.weight_dict).__name__}, expected a mapping from keys of losses"
+            )
+        exponents = check_number("alpha", self.alpha), check_number("gamma", self.gamma, least=0.0)
+        losses = [_known(name) for name in check_rows("losses", self.losses, "some of them")]
+        wanted: list[str | None] = [name for name in losses if name in CLASS_LOSSES] or [None]
         recipes = []
         for place, name in enumerate(wanted):
             keys = {} if name is None else {"cls": f"loss_{name}"}
-            if not place and "boxes" in self.losses:
+            if not place and "boxes" in losses:
                 keys |= {"bbox": "loss_bbox", "giou": "loss_giou"}
             keys = {term: key for term, key in keys.items() if key in self.weight_dict}
-            gains = {TERM_OF[term]: self.weight_dict.get(keys.get(term, ""), 0.0) for term in LossesOfLayer._fields}
-            kind = CLASS_LOSSES[name or "vfl"]
-            recipes.append((keys, Recipe(kind, self.alpha, self.gamma, gains, self.backend)))
+            gains = {TERM_OF[term]: self._weight(keys.get(term)) for term in LossesOfLayer._fields}
+            recipes.append((keys, Recipe(CLASS_LOSSES[name or "vfl"], *exponents, gains, self.backend)))
         return recipes
 
     @staticmethod
@@ -313,12 +337,13 @@ class RTDETRCriterion(nn.Module):
         Returns:
             For each image its slots, and the target of each, counted within the image.
         """
-        counts = [len(each["labels"]) for each in targets]
+        rows = enumerate(check_rows("targets", targets))
+        counts = [len(entry(each, f"targets[{image}]", "labels")) for image, each in rows]
         slots, groups = (entry(dn_meta, "dn_meta", key) for key in ("dn_positive_idx", "dn_num_group"))
         positive, chosen = denoising_matching(slots, groups, counts, None, torch.device("cpu"), name="dn_positive_idx")
         starts = [0, *accumulate(counts)][:-1]
-        rows = zip(positive.not_negative().split(positive.sizes), chosen.split(positive.sizes), starts, strict=True)  # type: ignore[no-untyped-call]
-        return [(own, each - start) for own, each, start in rows]
+        found = zip(positive.not_negative().split(positive.sizes), chosen.split(positive.sizes), starts, strict=True)  # type: ignore[no-untyped-call]
+        return [(own, each - start) for own, each, start in found]
 
 
 def get_contrastive_denoising_training_group(
@@ -337,7 +362,7 @@ def get_contrastive_denoising_training_group(
     `targets` has for each image `labels` (targets,) and `boxes` (targets, 4) in centre form.
     """
     options = num_classes, num_queries, class_embed, num_denoising, label_noise_ratio, box_noise_scale
-    return contrastive_denoising_group(targets, TARGETS, *options, generator)
+    return contrastive_denoising_group(targets, Names(TARGETS, "num_denoising"), *options, generator)
 
 
 def _known(name: object) -> str:
@@ -351,8 +376,11 @@ def _layers(outputs: Outputs) -> dict[str, Sequence[Outputs]]:
     """The lists of layers; empty where there is none."""
     if not isinstance(outputs, Mapping):
         raise TypeError(f"outputs is a {type(outputs).__name__}, expected a mapping with the key 'pred_logits'")
-    keys = ("aux_outputs", "dn_aux_outputs", "enc_aux_outputs")
-    return {key: check_rows(f"outputs[{key!r}]", outputs.get(key) or ()) for key in keys}
+    given = {key: outputs.get(key) for key in ("aux_outputs", "dn_aux_outputs", "enc_aux_outputs")}
+    return {
+        key: () if each is None else check_rows(f"outputs[{key!r}]", each, "an entry for each layer")
+        for key, each in given.items()
+    }
 
 
 def _names(key: str, layers: Sequence[Outputs]) -> list[str]:
@@ -388,6 +416,10 @@ def _queries(
     return Queries(*(each[0][None] if len(found) == 1 else torch.stack(each) for each in zip(*found, strict=True)))
 
 
-def _starts(targets: Targets) -> list[int]:
-    """The first target of each image."""
-    return [0, *accumulate(targets.counts)][:-1]
+def _pairs_of(found: object, name: str, queries: Queries, targets: Targets) -> Pairs:
+    """The pairs that somebody else's function returns for one layer, or for all."""
+    rows = entry(found, name, "indices") if isinstance(found, Mapping) else found
+    return pairs_of_images(rows, name, queries.pred_scores.shape[2], targets.counts, targets.boxes.device)
+
+
+remember(RTDETRCriterion, "get_cdn_matched_indices")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,7 +17,6 @@ from detr_conformance.optimized.denoising import Nothing, fill
 from detr_conformance.optimized.denoising_checks import check_noise, check_options, check_size, is_none_wanted
 from detr_conformance.optimized.denoising_layout import Layout, attention_mask
 from detr_conformance.optimized.denoising_noise import noisy_boxes, noisy_labels
-from detr_conformance.optimized.precision import arithmetic_dtype
 from detr_conformance.optimized.targets_of_images import targets_of_images
 from detr_conformance.optimized.validation import check_generator, check_generator_device
 
@@ -32,9 +31,21 @@ Group = tuple[
 ]
 
 
+class Names(NamedTuple):
+    """What a package calls its arguments.
+
+    Attributes:
+        targets: the list, and the keys of boxes and classes in its dictionaries.
+        number: the number of denoising queries.
+    """
+
+    targets: tuple[str, str, str]
+    number: str
+
+
 def contrastive_denoising_group(
     targets: Sequence[Mapping[str, Tensor]],
-    names: tuple[str, str, str],
+    names: Names,
     num_classes: int,
     num_queries: int,
     class_embed: nn.Embedding,
@@ -46,11 +57,11 @@ def contrastive_denoising_group(
     """Make the denoising queries of a batch; see `optimized.get_cdn_group`, from which these differ in four things.
 
     Every target is denoised, in max(1, num_denoising // M) groups for M targets in the image with most; padding has the
-    last row of the embedding, and the logits of an empty box; boxes are clipped by 1e-5.
+    last row of the embedding, and an empty box, in logits like all boxes; these are clipped by 1e-5.
 
     Args:
         targets: for each image classes and boxes, the latter in centre form in [0, 1].
-        names: what the list is called, and the keys of boxes and classes in its dictionaries.
+        names: what arguments are called.
         num_classes: number of classes, >= 1.
         num_queries: number of ordinary queries, which follow the denoising ones, >= 1.
         class_embed: has num_classes + 1 rows, the last for padding.
@@ -67,17 +78,16 @@ def contrastive_denoising_group(
     Raises:
         KeyError, TypeError, ValueError: an argument does not fit; it is named with its value.
     """
-    if is_none_wanted(num_denoising):
+    if is_none_wanted(num_denoising, names.number):
         return None, None, None, None
-    check_options(num_classes, num_queries, num_denoising)
-    label_noise_ratio, box_noise_scale = check_noise(label_noise_ratio, box_noise_scale)
+    check_options(num_classes, num_queries, num_denoising, names.number)
+    label_noise_ratio, box_noise_scale = check_noise(label_noise_ratio, box_noise_scale, "label_noise_ratio")
     weight = _checked_embedding(class_embed, num_classes, generator)
-    dtype = arithmetic_dtype(*(each[names[1]] for each in targets))
-    found = targets_of_images(targets, names, num_classes, weight.device, dtype)
+    found = targets_of_images(targets, names.targets, num_classes, weight.device)
     if not any(found.counts):
         return None, None, None, None
 
-    check_size(max(found.counts), max(num_denoising, *found.counts), num_queries)
+    check_size(max(found.counts), max(num_denoising, *found.counts), num_queries, names.number)
     layout = Layout.of(found.counts, num_denoising, weight.device)
     labels = noisy_labels(found.classes, layout.halves, num_classes, label_noise_ratio, generator)
     boxes = noisy_boxes(found.boxes.detach(), layout.halves, box_noise_scale, generator, inverse_sigmoid)
@@ -89,15 +99,19 @@ def contrastive_denoising_group(
     }
     return (
         class_embed(fill(labels.flatten(), slots, layout, num_classes)),
-        fill(boxes.flatten(0, 1), slots, layout, math.log(LOGIT_EPS)),
+        fill(boxes.flatten(0, 1), slots, layout, math.log(LOGIT_EPS) if box_noise_scale else 0.0),
         attention_mask(layout, num_queries),
         meta,
     )
 
 
 def inverse_sigmoid(boxes: Float[Tensor, "*axes 4"]) -> Float[Tensor, "*axes 4"]:
-    """log(p / (1 - p)), with p and 1 - p at least `LOGIT_EPS` each: to clip p alone would cost 1 - p its digits."""
-    return (boxes.clamp(min=LOGIT_EPS) / (1 - boxes).clamp(min=LOGIT_EPS)).log()
+    """log(p / (1 - p)) of p in [0, 1], with p and 1 - p at least `LOGIT_EPS` each.
+
+    To clip p at both ends instead would cost 1 - p its digits. A size below 0 is one of 0.
+    """
+    inside = boxes.clamp(0.0, 1.0)
+    return (inside.clamp(min=LOGIT_EPS) / (1 - inside).clamp(min=LOGIT_EPS)).log()
 
 
 def _checked_embedding(class_embed: object, num_classes: int, generator: torch.Generator | None) -> Tensor:

@@ -21,7 +21,11 @@ from detr_conformance.optimized.validation import (
 
 
 def targets_of_images(
-    given: object, names: tuple[str, str, str], classes: int, device: torch.device, dtype: torch.dtype
+    given: object,
+    names: tuple[str, str, str],
+    classes: int,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
 ) -> Targets:
     """The targets of all images end to end.
 
@@ -32,7 +36,7 @@ def targets_of_images(
         names: what the list is called, and the keys of boxes and labels in its dictionaries.
         classes: how many there are.
         device: where the targets must be.
-        dtype: of the boxes, in the end.
+        dtype: of the boxes, in the end; None: float64 where an image has it, else float32.
 
     Raises:
         KeyError, TypeError, ValueError: something does not fit; it is named with its value.
@@ -42,6 +46,7 @@ def targets_of_images(
     if not rows:
         raise ValueError(f"{name} is empty, expected an entry for each of at least one image")
     own = [_of_image(f"{name}[{image}]", row, keys, device) for image, row in enumerate(rows)]
+    dtype = dtype or arithmetic_dtype(*(boxes for boxes, _ in own))
     boxes = torch.cat([boxes.to(dtype) for boxes, _ in own])
     labels = torch.cat([labels.long() for _, labels in own])
     if labels.device.type == "cpu":

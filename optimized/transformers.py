@@ -27,20 +27,24 @@ from detr_conformance.optimized.denoising import Nothing
 from detr_conformance.optimized.normaliser import check_process_group
 from detr_conformance.optimized.options import CostOptions
 from detr_conformance.optimized.pairing import Matching, matching_within_images
-from detr_conformance.optimized.rtdetr_denoising import Group, contrastive_denoising_group
+from detr_conformance.optimized.rtdetr_denoising import Group, Names, contrastive_denoising_group
 from detr_conformance.optimized.targets_of_images import targets_of_queries
 from detr_conformance.optimized.validation import (
     GAINS,
     check_count,
     check_number,
     check_predictions,
-    check_rows,
     entry,
 )
 
 KEYS = ("loss_vfl", "loss_bbox", "loss_giou")
 TARGETS = ("labels", "boxes", "class_labels")
 """The argument, and the keys of its dictionaries."""
+
+NAMES = Names(("targets", *TARGETS[1:]), "num_denoising_queries")
+
+FOR_OTHERS = ("predicted_corners", "initial_reference_points")
+"""What D-FINE and DEIMv2 hand over to losses that RT-DETR does not have."""
 
 
 def rt_detr_loss(
@@ -56,7 +60,7 @@ def rt_detr_loss(
     denoising_meta_values: Mapping[str, Any] | None = None,
     *,
     process_group: dist.ProcessGroup | None = None,
-    **kwargs: object,  # noqa: ARG001  # what the model hands over to the losses of its other heads
+    **kwargs: object,
 ) -> tuple[Tensor, dict[str, Tensor], list[dict[str, Tensor]] | None]:
     """What `RTDetrForObjectDetectionLoss` of `transformers` returns, in a fraction of its time.
 
@@ -82,9 +86,9 @@ def rt_detr_loss(
         enc_topk_logits: logits of the encoder's layer, which is the last of the auxiliary ones.
         enc_topk_bboxes: its boxes.
         denoising_meta_values: `dn_positive_idx`, `dn_num_group` and `dn_num_split`; None without denoising queries.
-        process_group: average N over its processes, so that the mean of their losses is the loss of the merged batch,
-            unless they have less than one target each; None: N of this process, as in `transformers`.
-        kwargs: not read.
+        process_group: average N over its processes: the mean of their losses is then the loss of the merged batch,
+            where that has a target for each process. None: N of this process, as in `transformers`.
+        kwargs: not read, but that there are no distributions of D-FINE's, which has losses of its own for them.
 
     Returns:
         The sum of all losses; each under its key: `loss_vfl`, those of auxiliary layer i with `_aux_i`, those of
@@ -95,6 +99,9 @@ def rt_detr_loss(
         AttributeError, KeyError, TypeError, ValueError: an argument does not fit; it is named with its value.
         RuntimeError: the backend cannot run here.
     """
+    for name in FOR_OTHERS:
+        if kwargs.get(name) is not None:
+            raise ValueError(f"{name} is a {type(kwargs[name]).__name__}, expected None: this is the loss of RT-DETR")
     recipe, costs = _recipe(config), _costs(config)
     split = None if denoising_meta_values is None else _split(denoising_meta_values)
     main = _of_last_layer(logits, pred_boxes, split, config.num_labels)
@@ -141,7 +148,7 @@ class RTDetrHungarianMatcher(nn.Module):
         """
         logits, boxes = (entry(outputs, "outputs", key) for key in ("logits", "pred_boxes"))
         queries = _of_last_layer(logits, boxes, None, self.config.num_labels)
-        found = targets_of_queries(targets, ("targets", *TARGETS[1:]), *queries)
+        found = targets_of_queries(targets, NAMES.targets, *queries)
         return matching_within_images(matched(queries, found, _costs(self.config)), found, logits.shape[1])
 
 
@@ -162,7 +169,7 @@ def get_contrastive_denoising_training_group(
     infinity.
     """
     options = num_classes, num_queries, class_embed, num_denoising_queries, label_noise_ratio, box_noise_scale
-    group = contrastive_denoising_group(targets, ("targets", *TARGETS[1:]), *options, generator)
+    group = contrastive_denoising_group(targets, NAMES, *options, generator)
     if group[2] is None:
         return group
     labels, boxes, blocked, meta = group
@@ -191,8 +198,8 @@ def _number(config: Any, name: str, least: float = -math.inf) -> float:
 def _split(meta: Mapping[str, Any]) -> list[int]:
     """How many queries are for denoising, and how many are not."""
     name = "denoising_meta_values"
-    numbers = check_rows(f"{name}['dn_num_split']", entry(meta, name, "dn_num_split"))
-    if len(numbers) != 2:
+    numbers = entry(meta, name, "dn_num_split")
+    if not isinstance(numbers, (Sequence, Tensor)) or len(numbers) != 2:
         raise ValueError(f"{name}['dn_num_split'] is {numbers}, expected the numbers of denoising and of other queries")
     return [check_count(f"{name}['dn_num_split'][{place}]", number) for place, number in enumerate(numbers)]
 

@@ -345,8 +345,8 @@ def _tensor_of(name: str, values: object) -> Tensor:
         raise TypeError(f"{name} is a {type(values).__name__}, expected a row of integers: {error}") from error
 
 
-def check_rows(name: str, rows: object) -> Sequence[Any]:
-    """Something for each image, in order.
+def check_rows(name: str, rows: object, expected: str = "an entry for each image") -> Sequence[Any]:
+    """Something for each image, in order, or what else is expected.
 
     Raises:
         TypeError: it is no sequence.
@@ -354,5 +354,5 @@ def check_rows(name: str, rows: object) -> Sequence[Any]:
     if isinstance(rows, (Tensor, np.ndarray)) and rows.ndim:
         return list(rows)
     if isinstance(rows, (str, bytes)) or not isinstance(rows, Sequence):
-        raise TypeError(f"{name} is a {type(rows).__name__}, expected a list with an entry for each image")
+        raise TypeError(f"{name} is a {type(rows).__name__}, expected a list with {expected}")
     return rows

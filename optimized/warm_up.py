@@ -29,7 +29,7 @@ def warm_up() -> None:
     slots = [torch.arange(count) for count in COUNTS]
     meta = {"dn_pos_idx": slots, "dn_num_group": 1, "dn_num_split": [QUERIES, QUERIES]}
     losses = loss((boxes, logits), batch, dn_bboxes=boxes * 1, dn_scores=logits * 1, dn_meta=meta)
-    torch.stack([*losses.values()]).sum().backward()
+    torch.stack([*losses.values()]).sum().backward()  # type: ignore[no-untyped-call]  # torch does not type it
     linear_sum_assignment(torch.zeros(1, 2, 3), backend="native")  # on its own, as costs of masks need it
 
 

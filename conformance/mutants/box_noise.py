@@ -56,6 +56,11 @@ def eps_added_twice(boxes: np.ndarray, eps: float) -> np.ndarray:
     return np.log(p / (1.0 - p + eps) + eps)
 
 
+def clipped_from_below(boxes: np.ndarray, eps: float) -> np.ndarray:
+    """log(max(p, eps) / max(1 - p, eps))."""
+    return np.log(np.maximum(boxes, eps) / np.maximum(1.0 - boxes, eps))
+
+
 def always_logits(spec: LossSpec) -> LossSpec:
     """Logits without noise, too."""
     right = spec.denoising.generator
@@ -113,6 +118,14 @@ BOX_NOISE_MUTANTS: tuple[Mutant, ...] = (
         "profile: a size below 0 is clipped. Shows on negatives.",
         "Peterande/D-FINE, denoising queries: negative sizes change their sign",
         generating("moved", lambda right, *args: np.abs(right(*args))),
+    ),
+    Mutant(
+        "plausible-sizes-below-zero-unclipped",
+        "DN",
+        "The inverse sigmoid clips p and 1 - p from below alone, so that the logit of a size below 0 is less than that "
+        "of 0: 1 - p is above 1. Right: p is clipped to [0, 1] before. Shows on negatives that were turned inside out.",
+        "an early state of detr_conformance.optimized.rtdetr",
+        lambda spec: replace_in(spec, "denoising.generator.inverse_sigmoid", clipped_from_below),
     ),
     Mutant(
         "plausible-negatives-with-small-noise",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+import warnings
+from functools import cache, lru_cache
 
 import torch
 
@@ -11,8 +12,11 @@ from detr_conformance.optimized.backends.torch.backend import TorchBackend
 
 BACKENDS = ("torch", "native", "triton")
 
+LEAST_CAPABILITY = (8, 0)
+"""Of a CUDA device: the kernels are compiled and tested for this one and later ones."""
+
 DEFAULTS = {"cuda": "triton", "cpu": "native"}
-"""By the device of the predictions; on others plain torch."""
+"""By the device of the predictions; on others plain torch, also on CUDA where the kernels cannot run."""
 
 
 def check_backend(name: object) -> None:
@@ -26,7 +30,7 @@ def check_backend(name: object) -> None:
 
 
 def backend_for(device: torch.device, name: str | None, what: str = "the predictions") -> Backend:
-    """The one that was asked for; else Triton on CUDA, on the CPU what numba compiles, and torch where there is none.
+    """The one that was asked for; else Triton on CUDA, on the CPU what numba compiles, and torch where that cannot be.
 
     Args:
         device: where the tensors are.
@@ -40,10 +44,26 @@ def backend_for(device: torch.device, name: str | None, what: str = "the predict
         raise RuntimeError(f"{what} are on meta, where there are no numbers: expected cpu or cuda")
     chosen = name or DEFAULTS.get(device.type, "torch")
     if chosen == "triton":
-        return triton_backend(device, what)
+        return TorchBackend() if name is None and _is_without_triton(device) else triton_backend(device, what)
     if chosen == "native":
         return native_backend(device, what, is_asked_for=name is not None)
     return TorchBackend()
+
+
+@cache
+def _is_without_triton(device: torch.device) -> bool:
+    """Whether the kernels cannot run on a CUDA device where nobody asked for them; it is said once."""
+    try:
+        import triton  # noqa: F401  # to see whether it can be
+    except ImportError as error:
+        reason = f"Triton does not import ({error})"
+    else:
+        capability = torch.cuda.get_device_capability(device)
+        if capability >= LEAST_CAPABILITY:
+            return False
+        reason = "its compute capability is {}.{}, below {}.{}".format(*capability, *LEAST_CAPABILITY)
+    warnings.warn(f"on {device} plain torch computes the loss, and not the kernels: {reason}", stacklevel=2)
+    return True
 
 
 def triton_backend(device: torch.device, what: str = "the predictions") -> Backend:

@@ -45,11 +45,16 @@ def label_noise(port: PortUnderTest, case: LossCase) -> None:
         )
 
 
+OF_ENDS = 0.1
+"""What the logit of an end may be off by: float32 keeps 1 - 1e-6 to 6 percent of its distance from 1."""
+
+
 @rule("DN-15", source=f"{DINO}, lambda_1 and lambda_2", request=REQUEST, needs=NEEDS)
 def box_noise(port: PortUnderTest, case: LossCase) -> None:
     """Each edge of a positive moves by less than half the width or height times box_noise_scale, each edge of a
     negative by once to twice that, both clipped to the image; by some profiles a negative whose edges have crossed may
-    be turned right side out. Boxes come as logits, by the inverse sigmoid."""
+    be turned right side out. Boxes come as logits, by the inverse sigmoid of numbers that are clipped to
+    [eps, 1 - eps] with the profile's eps, so that none lies beyond those of the ends."""
     # The default, which every recipe trains with, and another one.
     for scale in (1.0, 0.4):
         noisy = case.change(generator=replace(case.generator, box_noise_scale=scale))
@@ -239,6 +244,11 @@ def _assert_moved(
     """Each edge of each box moved by a legal distance."""
     __tracebackhide__ = True
     eps = port.spec.denoising.generator.logit_eps
+    end, furthest = math.log((1.0 - eps) / eps), float(np.abs(np.asarray(logits)).max(initial=0.0))
+    assert furthest <= end + OF_ENDS, (
+        f"image {image}: a logit of a box is {furthest:.4f} in magnitude, expected at most {end:.4f}, "
+        f"that of {eps} and of 1 - {eps}"
+    )
     decoded = sigmoid(np.asarray(logits, dtype=np.float64))
     size = boxes[:, 2:]
     may_turn = half == NEGATIVE and turns_right_side_out(port.spec)

@@ -22,7 +22,8 @@ def matcher(**options):
     return HungarianMatcher(COSTS, use_focal_loss=True, **options)
 
 
-def criterion(losses=("vfl", "boxes"), matched_by=None, weights=WEIGHTS, **options):
+def criterion(losses=("vfl", "boxes"), matched_by=None, weights=None, **options):
+    weights = dict(WEIGHTS) if weights is None else weights
     return RTDETRCriterion(
         matched_by or matcher(), weights, losses, **{"alpha": 0.75, "num_classes": CLASSES} | options
     )
@@ -171,6 +172,42 @@ def test_options_are_read_at_the_call():
     assert got["loss_bbox"].item() == pytest.approx(7 / 5 * wanted["loss_bbox"].item(), rel=64 * EPS)
 
 
+def test_the_dictionary_of_weights_is_read_at_the_call():
+    given, weights = outputs(denoising=False), dict(WEIGHTS)
+    built = criterion(weights=weights)
+    before = built(given.outputs, given.targets)
+    weights["loss_bbox"] = 50.0
+    after = built(given.outputs, given.targets)
+    assert after["loss_bbox"].item() == pytest.approx(10 * before["loss_bbox"].item(), rel=4 * EPS)
+
+
+def test_a_weight_that_is_a_tensor_is_learnt():
+    given, weight = outputs(), nn.Parameter(torch.tensor(5.0, dtype=torch.float64))
+    losses = criterion(weights=WEIGHTS | {"loss_bbox": weight})(given.outputs, given.targets)
+    wanted = expected(given)
+    assert losses["loss_bbox_dn_1"].item() == pytest.approx(wanted["loss_bbox_dn_1"].item(), rel=64 * EPS)
+    sum(losses.values()).backward()
+    of_boxes = sum(loss.item() for key, loss in wanted.items() if "bbox" in key) / WEIGHTS["loss_bbox"]
+    assert weight.grad.item() == pytest.approx(of_boxes, rel=64 * EPS)
+
+
+@pytest.mark.parametrize("place", ["subclass", "instance"])
+def test_a_replaced_pairing_of_denoising_queries_takes_effect(place):
+    def none(_meta, targets):
+        return [(torch.zeros(0, dtype=torch.int64),) * 2 for _ in targets]
+
+    given, built = outputs(), criterion()
+    if place == "subclass":
+        built = type("Mine", (RTDETRCriterion,), {"get_cdn_matched_indices": staticmethod(none)})(
+            matcher(), WEIGHTS, ["vfl", "boxes"], num_classes=CLASSES
+        )
+    else:
+        built.get_cdn_matched_indices = none
+    losses = built(given.outputs, given.targets)
+    assert losses["loss_bbox_dn_0"].item() == 0.0
+    assert losses["loss_bbox"].item() > 0.0
+
+
 @pytest.mark.parametrize("place", ["subclass", "instance"])
 @pytest.mark.parametrize("name", ["loss_boxes", "loss_labels_vfl", "get_loss"])
 def test_a_method_that_would_not_be_called_is_refused(name, place):
@@ -196,7 +233,55 @@ def test_without_targets_only_the_background_counts():
     assert all(torch.isfinite(each).all() for each in grads)
 
 
+def matched_as(pairs):
+    """A criterion whose matcher returns these pairs."""
+    return criterion(matched_by=lambda *_: pairs)
+
+
+def changed(name, value):
+    """A criterion of which an attribute was set."""
+    built = criterion()
+    setattr(built, name, value)
+    return built
+
+
+ONE = (torch.tensor([0]), torch.tensor([0]))
+NONE = (torch.zeros(0, dtype=torch.int64),) * 2
 REFUSED = {
+    "what the matcher returns[0][1] is [3], expected indices from 0 to 2": lambda given: matched_as(
+        [(torch.tensor([0]), torch.tensor([3])), NONE, ONE]
+    )(given.outputs, given.targets),
+    "what the matcher returns[1][1] is [0], expected indices from 0 to -1": lambda given: matched_as([ONE, ONE, ONE])(
+        given.outputs, given.targets
+    ),
+    "what the matcher returns has 2 entries, expected one for each of 3": lambda given: matched_as([ONE, NONE])(
+        given.outputs, given.targets
+    ),
+    "what the matcher returns[0] has 1 entries, expected 2": lambda given: matched_as([ONE[:1], NONE, ONE])(
+        given.outputs, given.targets
+    ),
+    "what the matcher returns has the keys ['pairs']: 'indices' is missing": lambda given: matched_as({"pairs": []})(
+        given.outputs, given.targets
+    ),
+    "weight_dict is a list, expected a mapping": lambda _: criterion(weights=["loss_vfl"]),
+    "losses is a NoneType, expected a list": lambda _: criterion(losses=None),
+    "boxes_weight_format is 'iou', expected None": lambda _: criterion(boxes_weight_format="iou"),
+    "the gains of the matching cost are {'class': 0.0": lambda _: HungarianMatcher(dict.fromkeys(COSTS, 0.0)),
+    "losses has 'cardinality', expected": lambda given: changed("losses", ["cardinality"])(
+        given.outputs, given.targets
+    ),
+    "gamma is -1.0": lambda given: changed("gamma", -1.0)(given.outputs, given.targets),
+    "alpha is 'x'": lambda given: changed("alpha", "x")(given.outputs, given.targets),
+    "backend is 'zzz'": lambda given: changed("backend", "zzz")(given.outputs, given.targets),
+    "outputs['enc_meta'] is a str, expected a mapping": lambda given: criterion()(
+        given.outputs | {"enc_meta": "no"}, given.targets
+    ),
+    "outputs['aux_outputs'] is a int, expected a list with an entry for each layer": lambda given: criterion()(
+        given.outputs | {"aux_outputs": 3}, given.targets
+    ),
+    "targets[0] has the keys []: 'labels' is missing": lambda given: RTDETRCriterion.get_cdn_matched_indices(
+        given.outputs["dn_meta"], [{}] * 3
+    ),
     "losses has 'labels', expected some of": lambda _: criterion(["labels"]),
     "weight_dict['loss_vfl'] is 'a', expected a": lambda _: criterion(weights={"loss_vfl": "a"}),
     "matcher is a str, expected a module": lambda _: criterion(matched_by="hungarian"),

@@ -146,6 +146,9 @@ REFUSED = {
     "expected config.num_labels = 7 classes": lambda: call(num_labels=7),
     "config.focal_loss_gamma is -1": lambda: call(focal_loss_gamma=-1.0),
     "config.weight_loss_vfl is 'x'": lambda: call(weight_loss_vfl="x"),
+    "the gains of the matching cost are {'class': 0.0": lambda: call(
+        matcher_class_cost=0, matcher_bbox_cost=0, matcher_giou_cost=0
+    ),
     "config.matcher_bbox_cost is nan": lambda: call(matcher_bbox_cost=float("nan")),
     "labels has 2 entries, expected one for each of 3 images": lambda: call(labels=lambda own: own[:2]),
     "labels[1] has the keys ['boxes']: 'class_labels' is missing": lambda: call(
@@ -164,6 +167,7 @@ REFUSED = {
     "enc_topk_logits has 1 images, expected 3 as in logits": lambda: call(
         {"enc_topk_logits": torch.zeros(1, QUERIES, CLASSES), "enc_topk_bboxes": torch.zeros(1, QUERIES, 4)}
     ),
+    "predicted_corners is a Tensor, expected None: this is": lambda: call({"predicted_corners": torch.zeros(1)}),
     "process_group is 'gloo', expected a group": lambda: call({"process_group": "gloo"}),
 }
 
