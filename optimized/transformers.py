@@ -232,19 +232,54 @@ def _of_decoder(
     classes = main.pred_scores.shape[-1]
     check_predictions(boxes, logits, ("images", "layers", "queries"), classes, names, "config.num_labels")
     _check_images(names[1], logits, main)
-    layers = boxes.transpose(0, 1), logits.transpose(0, 1)
-    if split is None:
-        return Queries(*(each[:-1] for each in layers)), None
-    denoising, own = zip(*(_parts(*each, split) for each in zip(names, layers, strict=True)), strict=True)
-    return Queries(*(each[:-1] for each in own)), Queries(*denoising)
+    denoising, _ = (0, 0) if split is None else _fitting(names[0], boxes, split)
+    (of_boxes, auxiliary_boxes), (of_logits, auxiliary_logits) = (
+        _Decoder.apply(each, denoising)  # type: ignore[no-untyped-call]
+        for each in (boxes, logits)
+    )
+    auxiliary = Queries(auxiliary_boxes, auxiliary_logits)
+    return auxiliary, None if split is None else Queries(of_boxes, of_logits)
+
+
+class _Decoder(torch.autograd.Function):
+    """Denoising queries of all layers, and the others of those before the last, each with the layers first.
+
+    By slices each gradient would be padded with zeros to all layers and queries, and these be added.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, of_layers: Tensor, denoising: int) -> tuple[Tensor, Tensor]:
+        ctx.shape, ctx.denoising = of_layers.shape, denoising
+        ctx.set_materialize_grads(False)
+        layers = of_layers.detach().transpose(0, 1)
+        return layers[:, :, :denoising], layers[:-1, :, denoising:]
+
+    @staticmethod
+    def backward(ctx: Any, of_denoising: Tensor | None, of_auxiliary: Tensor | None) -> tuple[Tensor | None, None]:
+        given = of_denoising if of_auxiliary is None else of_auxiliary
+        if given is None:
+            return None, None
+        grads = given.new_zeros(ctx.shape) if None in (of_denoising, of_auxiliary) else given.new_empty(ctx.shape)
+        layers = grads.transpose(0, 1)
+        layers[-1, :, ctx.denoising :] = 0
+        if of_denoising is not None:
+            layers[:, :, : ctx.denoising] = of_denoising
+        if of_auxiliary is not None:
+            layers[:-1, :, ctx.denoising :] = of_auxiliary
+        return grads, None
 
 
 def _parts(name: str, of_queries: Tensor, split: list[int]) -> tuple[Tensor, ...]:
     """Denoising queries and the others."""
+    parts: tuple[Tensor, ...] = of_queries.split(_fitting(name, of_queries, split), dim=-2)  # type: ignore[no-untyped-call]
+    return parts
+
+
+def _fitting(name: str, of_queries: Tensor, split: list[int]) -> list[int]:
+    """The numbers of denoising and of other queries, if there are as many."""
     if of_queries.shape[-2] != sum(split):
         raise ValueError(f"{name} has {of_queries.shape[-2]} queries, expected {sum(split)}: dn_num_split is {split}")
-    parts: tuple[Tensor, ...] = of_queries.split(split, dim=-2)  # type: ignore[no-untyped-call]
-    return parts
+    return split
 
 
 def _given(name: str, tensor: Tensor | None) -> Tensor:

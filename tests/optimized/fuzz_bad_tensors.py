@@ -32,7 +32,7 @@ def wrong_type(draw, call):
     slot = draw.choice(slots)
     tensor = call.arguments[slot].detach()
     kinds = TYPES | (NO_INTEGERS if slot in INTEGERS else {} if slot in ANY_NUMBERS else NO_FLOATS)
-    if slot == "bboxes":
+    if slot in ("bboxes", "gt_bboxes"):
         kinds = {name: change for name, change in kinds.items() if name != "integers"}
     kind = draw.choice(list(kinds))
     # Of labels or sizes that are none the dtype says nothing.

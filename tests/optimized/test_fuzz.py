@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import product
 
 import pytest
 import torch
+
+from detr_conformance.optimized.backends.choice import DEFAULTS
 
 from ..thorough import thorough_but
 from .fuzz_bad import BAD, spoil
@@ -18,7 +21,7 @@ from .fuzz_judge import judge
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")
 
 EACH, BLOCKS = 100, 200
-QUICK = range(10)
+QUICK = [("native", block) for block in range(10)]
 
 
 def call_of(seed: int) -> Call:
@@ -44,8 +47,9 @@ def outcome(seed: int) -> str:
             raise
 
 
-@pytest.mark.parametrize("block", thorough_but(QUICK, range(BLOCKS)))
-def test_every_call_is_refused_by_name_or_returns_what_the_reference_does(block, record_property):
+@pytest.mark.parametrize(("backend", "block"), thorough_but(QUICK, product(("native", "torch"), range(BLOCKS))))
+def test_every_call_is_refused_by_name_or_returns_what_the_reference_does(backend, block, record_property, monkeypatch):
+    monkeypatch.setitem(DEFAULTS, "cpu", backend)
     outcomes = Counter(outcome(seed) for seed in range(block * EACH, (block + 1) * EACH))
     record_property("outcomes", dict(outcomes))  # in the report of `pytest --junit-xml`
     assert set(outcomes) == {"refused", "equal", "returned"}

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from detr_conformance.optimized.backends.native.jit import as_array, compiled, compiled_for_finite, in_threads
+from detr_conformance.optimized.backends.native.jit import as_array, compiled, in_threads, inlined
 
 
 def solve_stack(
@@ -37,6 +37,8 @@ def solve_stack(
     in_threads(work, len(starts), PER_COST * stack.numel())
     return answers
 
+
+ALL_BUT_THE_SIGN = np.int64(2**63 - 1)
 
 PER_COST = 3
 """Nanoseconds."""
@@ -67,19 +69,23 @@ def solve_rows(rows, out, non_finite):
         return
     tall = len(rows) > agents
     costs = np.empty((agents, tasks))
-    for row in range(len(rows)):
-        for column in range(rows.shape[1]):
-            cost = rows[row, column]
-            cost = float(cost) if abs(cost) < np.inf else non_finite
-            if tall:
-                costs[column, row] = cost
-            else:
-                costs[row, column] = cost
+    _copy_finite(rows, costs.T if tall else costs, non_finite)
     for agent, task in enumerate(solve(costs)):
         if tall:
             out[task] = agent
         else:
             out[agent] = task
+
+
+@compiled
+@no_type_check
+def _copy_finite(rows, costs, non_finite):
+    """The costs in float64, as they are read."""
+    for row in range(len(rows)):
+        given, out = rows[row], costs[row]
+        for column in range(len(out)):
+            cost = np.float64(given[column])
+            out[column] = cost if abs(cost) < np.inf else non_finite
 
 
 @compiled
@@ -115,8 +121,10 @@ def _bid(waiting, costs, task_of_agent, agent_of_task, prices):
         if loser < 0:
             agent = waiting[place]
             place += 1
-        lowest, second = _two_lowest(costs[agent], prices)
-        task = _where_reduced(costs[agent], prices, lowest, agent_of_task)
+        row = costs[agent]
+        lowest = _lowest(row, prices)
+        task = _where_reduced(row, prices, lowest, agent_of_task)
+        second = min(_lowest(row[:task], prices[:task]), _lowest(row[task + 1 :], prices[task + 1 :]))
         loser = agent_of_task[task]
         bids -= 1
         if loser >= 0 and (second <= lowest or bids < 0):
@@ -178,30 +186,34 @@ def _reached_at(task, distance, costs, prices, reachers, bases):
     return step
 
 
-@compiled_for_finite
+@inlined
 @no_type_check
-def _two_lowest(costs, prices):
-    """The lowest reduced cost, and the second lowest."""
-    lowest, second = np.inf, np.inf
+def _ordered(bits):
+    """Bits of float64 as integers of the same order, and back: the least of integers is found in vectors."""
+    return bits ^ ((bits >> 63) & ALL_BUT_THE_SIGN)
+
+
+@compiled
+@no_type_check
+def _lowest(costs, prices):
+    """The lowest reduced cost; infinite where there is none."""
+    lowest = _ordered(np.float64(np.inf).view(np.int64))
     for task in range(len(costs)):
-        cost = costs[task] - prices[task]
-        larger = max(lowest, cost)
-        lowest = min(lowest, cost)
-        second = min(second, larger)
-    return lowest, second
+        lowest = min(lowest, _ordered(np.float64(costs[task] - prices[task]).view(np.int64)))
+    return np.int64(_ordered(lowest)).view(np.float64)
 
 
-@compiled_for_finite
+@compiled
 @no_type_check
 def _reach(costs, prices, base, distances):
     """Reach the tasks from an agent, where that is shorter; the least of all distances."""
-    lowest = np.inf
+    lowest = _ordered(np.float64(np.inf).view(np.int64))
     for task in range(len(costs)):
         through = base + (costs[task] - prices[task])
         distance = min(distances[task], through)
         distances[task] = distance
-        lowest = min(lowest, distance)
-    return lowest
+        lowest = min(lowest, _ordered(np.float64(distance).view(np.int64)))
+    return np.int64(_ordered(lowest)).view(np.float64)
 
 
 @compiled

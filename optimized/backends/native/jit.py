@@ -36,9 +36,6 @@ def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
     return kernel
 
 
-compiled_for_finite = partial(compiled, fastmath={"nnan", "nsz"})
-"""The same where no number is NaN and the sign of 0 means nothing: then the lowest of many is found as a vector."""
-
 compiled_in_any_order = partial(compiled, fastmath={"reassoc"})
 """The same for a sum, whose terms may be added in any order."""
 
