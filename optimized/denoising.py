@@ -127,7 +127,7 @@ def _embed(
 
 
 def fill(
-    values: Shaped[Tensor, "slots *axes"], slots: Int64[Tensor, " slots"], layout: Layout, padding: float
+    values: Shaped[Tensor, "slots *axes"], slots: Int64[Tensor, " slots"], layout: Layout, padding: float | int
 ) -> Shaped[Tensor, "images denoising *axes"]:
     """Values in their slots, and `padding` in all others."""
     images, axes = len(layout.counts), values.shape[1:]

@@ -82,7 +82,7 @@ class HungarianMatcher(nn.Module):
 
     def __init__(
         self,
-        weight_dict: Mapping[str, float],
+        weight_dict: Mapping[str, Weight],
         use_focal_loss: bool = False,
         alpha: float = 0.25,
         gamma: float = 2.0,
@@ -165,7 +165,7 @@ class RTDETRCriterion(nn.Module):
     def __init__(
         self,
         matcher: nn.Module,
-        weight_dict: Mapping[str, float],
+        weight_dict: Mapping[str, Weight],
         losses: Sequence[str],
         alpha: float = 0.2,
         gamma: float = 2.0,

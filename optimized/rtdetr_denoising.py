@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from detr_conformance.optimized.denoising import Nothing, fill
@@ -26,9 +26,10 @@ LOGIT_EPS = 1e-5
 Group = tuple[
     Float[Tensor, "images denoising channels"],
     Float[Tensor, "images denoising 4"],
-    Bool[Tensor, "all all"],
+    Shaped[Tensor, "all all"],
     dict[str, Any],
 ]
+"""Embedded labels, boxes as logits, the attention mask in the form of the package, and what tells queries apart."""
 
 
 class Names(NamedTuple):

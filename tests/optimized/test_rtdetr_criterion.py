@@ -320,6 +320,7 @@ def fewer(of_layer):
     return {key: of_layer[key][:, 1:] for key in ("pred_logits", "pred_boxes")}
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 @pytest.mark.parametrize("message", REFUSED)
 def test_a_wrong_argument_is_named_with_its_value(message):
     with pytest.raises((KeyError, TypeError, ValueError)) as refused:

@@ -86,6 +86,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 @pytest.mark.parametrize("message", REFUSED)
 def test_a_wrong_argument_is_named_with_its_value(message, form):
     with pytest.raises((KeyError, TypeError, ValueError)) as refused:
@@ -93,6 +94,7 @@ def test_a_wrong_argument_is_named_with_its_value(message, form):
     assert message in refused.value.args[0]
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_the_number_is_called_what_the_package_calls_it(form):
     with pytest.raises(TypeError, match=f"^{form[2]} is "):
         made(form, amount=2.5)

@@ -172,6 +172,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 @pytest.mark.parametrize("message", REFUSED)
 def test_a_wrong_argument_is_named_with_its_value(message):
     with pytest.raises((KeyError, TypeError, ValueError)) as refused:

@@ -112,7 +112,7 @@ def class_terms(
 
 def _pointers(
     factors: Factors | None, dtype: torch.dtype, device: torch.device
-) -> tuple[Float[Tensor, ""] | None, Float[Tensor, ""] | None]:
+) -> tuple[Float[Tensor, "*main"] | None, Float[Tensor, "*auxiliary"] | None]:
     """The factors as a kernel gets them; None and None where there is nothing to multiply."""
     if factors is None or all(isinstance(factor, float) and factor == 1.0 for factor in factors):
         return None, None

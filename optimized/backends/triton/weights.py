@@ -36,8 +36,8 @@ def as_arguments(
     return None, [bits_of(float(weight)) for weight in weights]
 
 
-def as_tensor(weight: Weight, dtype: torch.dtype, device: torch.device) -> Float[Tensor, ""]:
-    """The weight in a tensor. `torch.tensor` and `as_tensor` would wait until the device has it."""
+def as_tensor(weight: Weight, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "*layers"]:
+    """The weight in a tensor, with an axis of layers if it has one. torch's own ways would wait for the device."""
     return weight.to(dtype) if isinstance(weight, Tensor) else torch.full((), weight, dtype=dtype, device=device)
 
 
