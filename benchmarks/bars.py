@@ -44,10 +44,10 @@ def draw(report: dict) -> plt.Figure:
     ax.tick_params(left=False, bottom=False, labelbottom=False)
     ax.set_xlim(right=max(times[name] for name in names) * 1.15)
     facts = report["environment"]
-    ax.set_title(
-        f"The loss of a step like COCO's, forward and backward, {facts['threads']} threads of an {facts['processor']}",
-        loc="left", fontsize=10,
-    )  # fmt: skip
+    title = (
+        f"The loss of a step like COCO's, forward and backward, {facts['threads']} threads of an {facts['processor']}"
+    )
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     return figure
 
 

@@ -29,6 +29,17 @@ def test_a_run_measures_every_contender_that_is_installed(tmp_path):
     assert not {"optimized", "scipy, one by one"} & set(report["absent"])
 
 
+def test_the_picture_shows_the_results_that_are_kept():
+    report = json.loads((ROOT / "benchmarks/results/cpu.json").read_text(encoding="utf-8"))
+    rows = report["sections"]["Loss, forward and backward"]
+    shown = {
+        row["contender"]: row["median ms"] for row in rows if (row["workload"], row["loss"]) == ("coco", "varifocal")
+    }
+    picture = (ROOT / "docs/benchmarks/bars.svg").read_text(encoding="utf-8")
+    for name in ("optimized", "ultralytics", "optimized, for transformers", "transformers"):
+        assert f"<!--  {shown[name]:.3g} ms" in picture, f"{name}: python benchmarks/bars.py draws it anew"
+
+
 @pytest.mark.thorough
 def test_a_loss_that_disagrees_has_no_row_and_fails_the_run(tmp_path):
     sabotaged = tmp_path / "sabotaged.py"
