@@ -31,8 +31,9 @@ def _measured(bench: Bench, workload: Workload) -> list[Row]:
         {
             "workload": workload.name,
             "contender": name,
-            "calm, median ms": calm[name].median,
-            f"beside {PROCESSES} busy processes": busy[name].median,
+            "calm ms": calm[name].median,
+            "busy processes": PROCESSES,
+            "median ms": busy[name].median,
             "times": busy[name].median / calm[name].median,
         }
         for name in steps
