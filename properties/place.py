@@ -7,7 +7,10 @@ import traceback
 from pathlib import PurePath
 from types import FrameType
 
-LIBRARIES = frozenset({"jax", "keras", "numpy", "paddle", "scipy", "tensorflow", "torch"})
+LIBRARIES = frozenset(
+    {"beartype", "flax", "jax", "jaxtyping", "keras", "numba", "numpy", "optax", "paddle", "scipy", "tensorflow"}
+    | {"torch", "torchvision"}
+)
 """What ports are written with: what is wrong lies in the line that calls them."""
 OF_THE_SUITE = "detr_conformance"
 JUDGED = ("detr_conformance.optimized", "detr_conformance.reference")
