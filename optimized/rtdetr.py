@@ -215,18 +215,18 @@ class RTDETRCriterion(nn.Module):
             RuntimeError: the backend cannot run here.
         """
         self._check_parts()
-        layers = _layers(outputs)
+        layers, recipes = _layers(outputs), self._recipes()
         main = _queries([outputs], ["outputs"], self.num_classes)
         given = targets_of_queries(targets, TARGETS, *main)
         everyone = dist.group.WORLD if dist.is_available() and dist.is_initialized() else None
         count = number_of_targets(given, everyone)
         pairs = self._pairs(main, [outputs], given, targets)
-        losses = self._named(main, given, pairs, count, [""])
+        losses = self._named(recipes, main, given, pairs, count, [""])
         if auxiliary := layers["aux_outputs"]:
             queries = _queries(auxiliary, _names("aux_outputs", auxiliary), self.num_classes, main)
             if not self.share_matched_indices:
                 pairs = self._pairs(queries, auxiliary, given, targets)
-            losses |= self._named(queries, given, pairs, count, _suffixes("aux", auxiliary))
+            losses |= self._named(recipes, queries, given, pairs, count, _suffixes("aux", auxiliary))
         if denoising := layers["dn_aux_outputs"]:
             queries = _queries(denoising, _names("dn_aux_outputs", denoising), self.num_classes, main)
             meta = entry(outputs, "outputs", "dn_meta")
@@ -234,7 +234,7 @@ class RTDETRCriterion(nn.Module):
             if replaced_methods(self, RTDETRCriterion):
                 made = self.get_cdn_matched_indices(meta, targets)
                 own = _pairs_of(made, "what get_cdn_matched_indices returns", queries, given)
-            losses |= self._named(queries, given, [own], count * groups, _suffixes("dn", denoising))
+            losses |= self._named(recipes, queries, given, [own], count * groups, _suffixes("dn", denoising))
         if encoder := layers["enc_aux_outputs"]:
             classes = self.num_classes
             if "enc_meta" in outputs and entry(outputs["enc_meta"], "outputs['enc_meta']", "class_agnostic"):
@@ -242,7 +242,7 @@ class RTDETRCriterion(nn.Module):
                 given = replace(given, classes=torch.zeros_like(given.classes))
             queries = _queries(encoder, _names("enc_aux_outputs", encoder), classes, main)
             pairs = self._pairs(queries, encoder, given, targets)
-            losses |= self._named(queries, given, pairs, count, _suffixes("enc", encoder))
+            losses |= self._named(recipes, queries, given, pairs, count, _suffixes("enc", encoder))
         return losses
 
     def _check_parts(self) -> None:
@@ -272,14 +272,20 @@ class RTDETRCriterion(nn.Module):
         return [_pairs_of(each, "what the matcher returns", queries, targets) for each in found]
 
     def _named(
-        self, queries: Queries, targets: Targets, pairs: Sequence[Pairs], count: Weight, suffixes: Sequence[str]
+        self,
+        recipes: Sequence[tuple[dict[str, str], Recipe]],
+        queries: Queries,
+        targets: Targets,
+        pairs: Sequence[Pairs],
+        count: Weight,
+        suffixes: Sequence[str],
     ) -> dict[str, Tensor]:
         """The losses of layers, with pairs for all of them or for each, under their keys."""
         apart = [Queries(boxes[None], scores[None]) for boxes, scores in zip(*queries, strict=True)]
         sets = list(zip([queries] if len(pairs) == 1 else apart, pairs, strict=True))
         found = [
             (keys, [each for one, own in sets for each in recipe.losses(one, targets, own, count)])
-            for keys, recipe in self._recipes()
+            for keys, recipe in recipes
         ]
         return {
             f"{key}{suffix}": self._weighted(key, getattr(of_layers[layer], term))
@@ -340,7 +346,8 @@ class RTDETRCriterion(nn.Module):
         rows = enumerate(check_rows("targets", targets))
         counts = [len(entry(each, f"targets[{image}]", "labels")) for image, each in rows]
         slots, groups = (entry(dn_meta, "dn_meta", key) for key in ("dn_positive_idx", "dn_num_group"))
-        positive, chosen = denoising_matching(slots, groups, counts, None, torch.device("cpu"), name="dn_positive_idx")
+        device = next((row.device for row in slots if isinstance(row, Tensor)), torch.device("cpu"))
+        positive, chosen = denoising_matching(slots, groups, counts, None, device, name="dn_positive_idx")
         starts = [0, *accumulate(counts)][:-1]
         found = zip(positive.not_negative().split(positive.sizes), chosen.split(positive.sizes), starts, strict=True)  # type: ignore[no-untyped-call]
         return [(own, each - start) for own, each, start in found]

@@ -8,8 +8,21 @@ from pathlib import PurePath
 from types import FrameType
 
 LIBRARIES = frozenset(
-    {"beartype", "flax", "jax", "jaxtyping", "keras", "numba", "numpy", "optax", "paddle", "scipy", "tensorflow"}
-    | {"torch", "torchvision"}
+    {
+        "beartype",
+        "flax",
+        "jax",
+        "jaxtyping",
+        "keras",
+        "numba",
+        "numpy",
+        "optax",
+        "paddle",
+        "scipy",
+        "tensorflow",
+        "torch",
+        "torchvision",
+    }
 )
 """What ports are written with: what is wrong lies in the line that calls them."""
 OF_THE_SUITE = "detr_conformance"
