@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from typing import Any, Literal, cast
 
@@ -94,12 +95,16 @@ def drawn(case: LossCase) -> set[str]:
     return noisy(case)
 
 
-def left_open(case: LossCase, right: Observation | None) -> set[str]:
-    """Names of numbers that infinite boxes make NaN when all is right; in another correct order they may be finite."""
+def has_infinite_boxes(case: LossCase) -> bool:
+    """Whether a predicted box is infinite."""
     boxes = [case.pred_bboxes, *([] if case.denoising is None else [case.denoising.bboxes])]
-    if right is None or not any(np.isinf(each).any() for each in boxes):
-        return set()
-    return {name for name, array in right.numbers.items() if np.isnan(_values(array)).any()}
+    return any(np.isinf(each).any() for each in boxes)
+
+
+def left_open(right: Observation | None) -> set[str]:
+    """Names of numbers that infinite boxes make NaN when all is right; in another correct order they may be finite."""
+    numbers = {} if right is None else right.numbers
+    return {name for name, array in numbers.items() if np.isnan(_values(array)).any()}
 
 
 def has_boxes_of(one: Observation, other: Observation | None) -> bool:
@@ -117,45 +122,117 @@ def _denoised_boxes(observed: Observation) -> Float[np.ndarray, "slots 4"]:
     return _values(boxes)[labels.any(axis=-1)]
 
 
-def observe(judged: PortUnderTest, case: LossCase) -> Observation:
-    """Ask a port for everything that it declares and that the case has.
+Question = Literal["losses", "denoising queries", "matching", "gradients"]
+QUESTIONS: tuple[Question, ...] = ("losses", "denoising queries", "matching", "gradients")
+"""What a port is asked once, the quickest to answer and to tell mutants apart first."""
+GENERATOR = "denoising.generator"
+"""The decisions on which denoising queries depend, and nothing else that is asked once."""
 
-    Raises:
-        PortError: it gives no answer.
+
+def is_answered_by(question: Question, path: str) -> bool:
+    """Whether a decision, given as a path into a spec, can have to do with the answer to a question."""
+    return path.startswith(GENERATOR) == (question == "denoising queries")
+
+
+WAYS_OF: dict[str, tuple[Way, ...]] = {
+    GENERATOR: ("once", "as passed"),
+    "accumulated": ("in passes",),
+    "built": ("as passed",),
+    "in_mode": ("in modes",),
+    "matcher.built": ("as passed",),
+    "over_ranks": ("in ranks",),
+    "over_steps": ("in steps",),
+    "recipe": ("by default",),
+}
+"""Decisions, by how their paths begin, that show in these ways of asking alone."""
+
+
+def shows_in(way: Way, path: str) -> bool:
+    """Whether a decision, given as a path into a spec, can show when a port is asked in a way."""
+    return all(way in ways for begin, ways in WAYS_OF.items() if path.startswith(begin))
+
+
+class Answers:
+    """What a port answers on a case, question by question; it is asked when the answer is looked at.
+
+    Args:
+        judged: the port.
+        case: what it is asked about.
     """
-    returned = judged.loss(case)
-    numbers = dict(returned.values)
-    if _has_gradients(judged, case):
+
+    def __init__(self, judged: PortUnderTest, case: LossCase) -> None:
+        """Keep both."""
+        self.judged = judged
+        self.case = case
+
+    def to(self, question: Question) -> Observation:
+        """The answer to a question; empty where the port does not declare it.
+
+        Raises:
+            PortError: it gives no answer.
+        """
+        if question == "losses":
+            return Observation(self._losses(), self._facts_of_losses())
+        if question == "gradients":
+            return Observation(self._gradients() if _has_gradients(self.judged, self.case) else {}, {})
+        return _matching(self.judged, self.case) if question == "matching" else _group(self.judged, self.case)
+
+    @cached_property
+    def _returned(self) -> ReturnedLosses:
+        return self.judged.loss(self.case)
+
+    def _losses(self) -> dict[str, np.ndarray]:
+        return dict(self._returned.values)
+
+    def _facts_of_losses(self) -> dict[str, Any]:
+        return {
+            **_keys_of([self._returned]),
+            "odd losses": _odd_losses(self._returned),
+            "changed inputs": tuple(self._returned.result.mutated),
+        }
+
+    def _gradients(self) -> dict[str, np.ndarray]:
+        returned = self._returned
         named = ((key, name) for key in _finite(returned) for name in returned.inputs())
-        numbers |= {gradient_name(key, name): returned.gradient_of_parts(key, name) for key, name in named}
-    return Observation(*_with_the_rest(judged, case, returned, numbers))
+        return {gradient_name(key, name): returned.gradient_of_parts(key, name) for key, name in named}
 
 
-def observe_spec(spec: LossSpec, judged: PortUnderTest, case: LossCase) -> Observation:
+class AnswersOfSpec(Answers):
     """What a port of a spec, such as a mutant, would answer to the same questions, with the bounds of its own errors.
 
-    Raises:
-        PortError: it gives no answer.
+    Args:
+        spec: the spec.
+        judged: whose declarations are asked about.
+        case: what is asked about.
     """
-    of_spec = PortUnderTest(_Declaring(spec, judged), judged.spec)
-    returned = of_spec.loss(case)
-    numbers, finite = dict(returned.values), _finite(returned) if _has_gradients(judged, case) else []
-    for key in returned.values:
-        numbers[key] = _with_bound(returned, key)
-        if key in finite:
-            grads = _gradients_with_bounds(returned, key)
-            numbers |= {gradient_name(key, name): grad for name, grad in grads.items()}
-    return Observation(*_with_the_rest(of_spec, case, returned, numbers))
+
+    def __init__(self, spec: LossSpec, judged: PortUnderTest, case: LossCase) -> None:
+        super().__init__(PortUnderTest(_Declaring(spec, judged), judged.spec), case)
+
+    def _losses(self) -> dict[str, np.ndarray]:
+        return {key: _with_bound(self._returned, key) for key in self._returned.values}
+
+    def _gradients(self) -> dict[str, np.ndarray]:
+        found = {key: _gradients_with_bounds(self._returned, key) for key in _finite(self._returned)}
+        return {gradient_name(key, name): grad for key, grads in found.items() for name, grad in grads.items()}
 
 
-def losses_of_spec(spec: LossSpec, judged: PortUnderTest, case: LossCase) -> Observation:
-    """The losses and keys among that: quicker, and enough to tell most mutants from a port.
+def whole(parts: Iterable[Observation]) -> Observation:
+    """All answers in one."""
+    numbers, facts = dict[str, np.ndarray](), dict[str, Any]()
+    for part in parts:
+        numbers |= part.numbers
+        facts |= part.facts
+    return Observation(numbers, facts)
 
-    Raises:
-        PortError: it gives no answer.
-    """
-    returned = PortUnderTest(_Declaring(spec, judged), judged.spec).loss(case)
-    return Observation({key: _with_bound(returned, key) for key in returned.values}, _keys_of([returned]))
+
+def _matching(judged: PortUnderTest, case: LossCase) -> Observation:
+    facts: dict[str, Any] = {}
+    if judged.can("match"):
+        facts["matching"] = [_pairs(layer) for layer in judged.match(case)]
+    if judged.can("denoising_indices") and case.denoising is not None:
+        facts["denoising pairs"] = _pairs(judged.denoising_indices(case))
+    return Observation({}, facts)
 
 
 def _parts(returned: ReturnedLosses, key: str) -> list[Loss]:
@@ -328,38 +405,24 @@ class _Declaring(ReferencePort):
         self.capabilities = other.port.capabilities
 
 
-def _with_the_rest(
-    judged: PortUnderTest, case: LossCase, returned: ReturnedLosses, numbers: dict[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    facts: dict[str, Any] = {
-        **_keys_of([returned]),
-        "odd losses": _odd_losses(returned),
-        "changed inputs": tuple(returned.result.mutated),
-    }
-    if judged.can("match"):
-        facts["matching"] = [_pairs(layer) for layer in judged.match(case)]
-    if judged.can("denoising_indices") and case.denoising is not None:
-        facts["denoising pairs"] = _pairs(judged.denoising_indices(case))
-    if judged.can("denoising_group"):
-        _add_group(judged, case, numbers, facts)
-    return numbers, facts
-
-
-def _add_group(judged: PortUnderTest, case: LossCase, numbers: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
+def _group(judged: PortUnderTest, case: LossCase) -> Observation:
     """Denoising queries: where everything is, and what it is."""
+    if not judged.can("denoising_group"):
+        return Observation({}, {})
     group = judged.denoising_group(case)
-    facts["denoising queries"] = None if group is None else (group.num_group, tuple(group.num_split))
-    if group is not None:
-        numbers |= {"denoising labels": group.labels, "denoising boxes": _as_logits(group.boxes)}
-        facts["denoising mask"] = group.blocked.tolist()
-        if case.generator.box_noise_scale:  # without it only the choice of targets is left to chance, and may recur
-            facts["the same noise again"] = _repeats(judged, case, group, case.generator.seed)
-            facts["the same noise from another seed"] = _repeats(judged, case, group, case.generator.seed + 1)
-        facts["denoising slots"] = _lists(group.pos_idx)
-        if group.gt_idx is not None:  # older generators do not say
-            facts["denoised targets"] = _lists(group.gt_idx)
-        if judged.can("embedding_gradient"):
-            facts["embedding trained"] = _trained(group)
+    if group is None:
+        return Observation({}, {"denoising queries": None})
+    facts: dict[str, Any] = {"denoising queries": (group.num_group, tuple(group.num_split))}
+    facts["denoising mask"] = group.blocked.tolist()
+    if case.generator.box_noise_scale:  # without it only the choice of targets is left to chance, and may recur
+        facts["the same noise again"] = _repeats(judged, case, group, case.generator.seed)
+        facts["the same noise from another seed"] = _repeats(judged, case, group, case.generator.seed + 1)
+    facts["denoising slots"] = _lists(group.pos_idx)
+    if group.gt_idx is not None:  # older generators do not say
+        facts["denoised targets"] = _lists(group.gt_idx)
+    if judged.can("embedding_gradient"):
+        facts["embedding trained"] = _trained(group)
+    return Observation({"denoising labels": group.labels, "denoising boxes": _as_logits(group.boxes)}, facts)
 
 
 def _trained(group: DenoisingGroup) -> list[float] | None:

@@ -6,25 +6,30 @@ that the failed rules asked about, and is itself wrong on one of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache
 from itertools import combinations, islice
 
 from detr_conformance import report
 from detr_conformance.diagnosis.observation import (
+    QUESTIONS,
     STEPS,
+    Answers,
+    AnswersOfSpec,
     Observation,
     Way,
     drawn,
     has_boxes_of,
+    has_infinite_boxes,
+    is_answered_by,
     left_open,
-    losses_of_spec,
     noisy,
-    observe,
     observe_otherwise,
-    observe_spec,
     observe_spec_otherwise,
+    shows_in,
+    whole,
 )
 from detr_conformance.mutants import MUSEUM, Mutant
 from detr_conformance.mutants.mutant import together
@@ -37,7 +42,7 @@ from detr_conformance.properties.request import Request
 from detr_conformance.properties.strategies import Domain
 from detr_conformance.properties.transforms import shared_out
 from detr_conformance.properties.working import working
-from detr_conformance.reference import FAMILY, LossSpec
+from detr_conformance.reference import FAMILY, LossSpec, differing
 
 PAIRS_TRIED = 100
 """So many pairs are tried in full, those first against which least speaks."""
@@ -88,23 +93,35 @@ class Evidence:
     """
 
     def __init__(self, judged: PortUnderTest, cases: Sequence[LossCase], way: Way = "once") -> None:
-        """Ask the port, and the reference."""
+        """Ask the port."""
         self.judged = judged
         self.way = way
-        observe_port = observe if way == "once" else partial(observe_otherwise, way=way)
         self.cases: list[LossCase] = []
         self.observed: list[Observation] = []
+        self._parts_observed: list[dict[str, Observation]] = []
         for case in cases:
-            try:
-                self.observed.append(observe_port(judged, case))
-            except PortError:
-                continue
-            self.cases.append(case)
-        self.right = list(self.answers(judged.spec))
-        open_to_all = map(left_open, self.cases, self.right)
-        self.observed = [each.without(names) for each, names in zip(self.observed, open_to_all, strict=True)]
-        if not self._draws_like_the_reference():
-            self.observed = [each.without(drawn(case)) for each, case in zip(self.observed, self.cases, strict=True)]
+            with suppress(PortError):
+                parts = self._asked(case)
+                self.cases.append(case)
+                self._parts_observed.append(parts)
+                self.observed.append(whole(parts.values()))
+        for place, case in enumerate(self.cases):
+            if has_infinite_boxes(case):
+                self._forget(place, left_open(self.right[place]))
+        if way == "once" and not self._draws_like_the_reference():
+            for place, case in enumerate(self.cases):
+                self._forget(place, drawn(case))
+
+    def _asked(self, case: LossCase) -> dict[str, Observation]:
+        if self.way != "once":
+            return {self.way: observe_otherwise(self.judged, case, self.way)}
+        answers = Answers(self.judged, case)
+        return {question: answers.to(question) for question in QUESTIONS}
+
+    def _forget(self, place: int, names: Collection[str]) -> None:
+        parts = {question: part.without(names) for question, part in self._parts_observed[place].items()}
+        self._parts_observed[place] = parts
+        self.observed[place] = whole(parts.values())
 
     def _draws_like_the_reference(self) -> bool:
         """Whether draws can be compared: noise is the reference's somewhere, in any order, or labels everywhere."""
@@ -117,15 +134,42 @@ class Evidence:
             differing |= drawn(case) & unlike
         return "denoising boxes" in alike or "denoising labels" not in differing
 
-    def answers(self, spec: LossSpec, places: Iterable[int] | None = None) -> Iterator[Observation | None]:
-        """What a spec answers case by case, or in these places; None where it raises."""
-        of_spec = observe_spec if self.way == "once" else partial(observe_spec_otherwise, way=self.way)
-        for place in range(len(self.cases)) if places is None else places:
-            try:
-                seen: Observation | None = of_spec(spec, self.judged, self.cases[place])
-            except PortError:
-                seen = None
-            yield seen
+    @cached_property
+    def _parts_right(self) -> list[dict[str, Observation] | None]:
+        return [self._all_parts(self.judged.spec, place) for place in range(len(self.cases))]
+
+    @cached_property
+    def right(self) -> list[Observation | None]:
+        """What the reference answers, case by case; None where it raises."""
+        return [None if parts is None else whole(parts.values()) for parts in self._parts_right]
+
+    def _all_parts(self, spec: LossSpec, place: int) -> dict[str, Observation] | None:
+        try:
+            return dict(self._parts(spec, place))
+        except PortError:
+            return None
+
+    def _parts(self, spec: LossSpec, place: int) -> Iterator[tuple[str, Observation]]:
+        """What a spec answers on a case, question by question: the reference's where it decides no otherwise.
+
+        Raises:
+            PortError: it raises.
+        """
+        case = self.cases[place]
+        if self.way != "once":
+            yield self.way, observe_spec_otherwise(spec, self.judged, case, self.way)
+            return
+        right = None if spec is self.judged.spec else self._parts_right[place]
+        changes, answers = _changes(self.judged.spec, spec), AnswersOfSpec(spec, self.judged, case)
+        for question in QUESTIONS:
+            is_open = right is None or any(is_answered_by(question, path) for path in changes)
+            yield question, answers.to(question) if right is None or is_open else right[question]
+
+    def answers(self, spec: LossSpec, places: Iterable[int]) -> Iterator[Observation | None]:
+        """What a spec answers in these places; None where it raises."""
+        for place in places:
+            parts = self._all_parts(spec, place)
+            yield None if parts is None else whole(parts.values())
 
     def unlike(self, place: int, other: Observation | None) -> set[str]:
         """Names of what the port answers on a case and another one does not."""
@@ -141,18 +185,15 @@ class Evidence:
 
     def is_explained_by(self, spec: LossSpec) -> bool:
         """Whether a spec answers all that the port does."""
-        places = self._quickest_to_refute
-        if self.way == "once" and self._is_refuted_by_losses(spec, places[0]):
-            return False
-        return all(not self.unlike(place, seen) for place, seen in zip(places, self.answers(spec, places), strict=True))
+        return all(self.agrees_with(spec, place) for place in self._quickest_to_refute)
 
-    def _is_refuted_by_losses(self, spec: LossSpec, place: int) -> bool:
-        """Whether a spec returns other losses on a case, which takes no gradient to see."""
+    def agrees_with(self, spec: LossSpec, place: int) -> bool:
+        """Whether a spec answers what the port does on a case."""
+        observed, dtype = self._parts_observed[place], self.cases[place].dtype
         try:
-            losses = losses_of_spec(spec, self.judged, self.cases[place])
+            return not any(observed[question].differences(seen, dtype) for question, seen in self._parts(spec, place))
         except PortError:
-            return True
-        return bool(self.unlike(place, losses) & (losses.numbers.keys() | losses.facts.keys()))
+            return False
 
     @cached_property
     def _quickest_to_refute(self) -> list[int]:
@@ -180,6 +221,11 @@ class Evidence:
         return all(not self.unlike(place, seen) for place, seen in enumerate(self.right))
 
 
+@lru_cache(maxsize=4096)
+def _changes(right: LossSpec, other: LossSpec) -> tuple[str, ...]:
+    return tuple(differing(right, other))
+
+
 def diagnose(judged: PortUnderTest, cases: Sequence[LossCase]) -> Explanation | None:
     """Explain what a port answers on these cases: on those with ties only where the others show nothing wrong.
 
@@ -205,8 +251,9 @@ def diagnose(judged: PortUnderTest, cases: Sequence[LossCase]) -> Explanation | 
 
 def _may_show(mutant: Mutant, spec: LossSpec, way: Way) -> bool:
     """Whether a mutant does anything to a spec, and may be what a way of asking shows first."""
-    changes, decisions = mutant.changes(spec), DECISIONS.get(way)
-    return any(decisions is None or change.startswith(decisions) for change in changes)
+    decisions = DECISIONS.get(way)
+    shown = [change for change in mutant.changes(spec) if shows_in(way, change)]
+    return any(decisions is None or change.startswith(decisions) for change in shown)
 
 
 def _with_what_shows_otherwise(
@@ -217,7 +264,7 @@ def _with_what_shows_otherwise(
     last = max(place for place, (_, way) in enumerate(ways) if way == first)
     for asked, way in ways[last + 1 :]:
         evidence = Evidence(judged, asked[:CASES_BESIDE], way)
-        if not evidence.is_explained_by(found.of(judged.spec)):
+        if not all(evidence.agrees_with(found.of(judged.spec), place) for place in range(len(evidence.cases))):
             others = [each for each in MUSEUM if each is not found and _may_show(each, judged.spec, way)]
             both = [(found, each) for each in others]
             named = [pair for pair in both if evidence.is_explained_by(together(pair, judged.spec))]
