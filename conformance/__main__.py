@@ -2,7 +2,7 @@
 
 import sys
 
-from detr_conformance.cli import main
+from detr_conformance.supervisor import main
 
 if __name__ == "__main__":
     sys.exit(main())

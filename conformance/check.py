@@ -7,20 +7,20 @@ one of those. See `detr_conformance.isolation`.
 from __future__ import annotations
 
 import io
-import os
 import re
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import redirect_stderr, suppress
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
 
 from detr_conformance.check_plan import prepare
 from detr_conformance.check_plugin import OPTION
+from detr_conformance.cli import discard_stdout
 from detr_conformance.console import Display
-from detr_conformance.diagnosis.apart import diagnosed
+from detr_conformance.diagnosis.apart import SECONDS, diagnosed
 from detr_conformance.diagnosis.explaining import with_consequences
 from detr_conformance.errors import UsageError, described, one_line
 from detr_conformance.isolation.workers import MOST_RESTARTS, Workers
@@ -38,7 +38,13 @@ INTERRUPTED = 130
 """Exit status of a program that was ended by ctrl-C: 128 + SIGINT."""
 
 
-def check(options: CheckOptions, json_path: str | None, draft_path: str | None, pytest_arguments: Sequence[str]) -> int:
+def check(
+    options: CheckOptions,
+    json_path: str | None,
+    draft_path: str | None,
+    pytest_arguments: Sequence[str],
+    display: Display,
+) -> int:
     """Judge a port, print what comes out, and write the report.
 
     Args:
@@ -46,6 +52,7 @@ def check(options: CheckOptions, json_path: str | None, draft_path: str | None, 
         json_path: where to write the report; None for nowhere.
         draft_path: where to write a draft of a list of known deviations; None for nowhere.
         pytest_arguments: passed on to pytest.
+        display: where it is shown.
 
     Returns:
         0 if the port is conformant or partial, 1 if it is non-conformant, 130 if the run was interrupted.
@@ -59,7 +66,7 @@ def check(options: CheckOptions, json_path: str | None, draft_path: str | None, 
     prepare.cache_clear()
     plan = prepare(options)
     versions = versions_for(options.port)
-    progress = Progress(plan, Display(), Workers())
+    progress = Progress(plan, display, Workers())
     started = time.monotonic()
     broken = _run_pytest(options, pytest_arguments, progress)
     entries = with_consequences(progress.entries.values())
@@ -112,15 +119,18 @@ def _run_pytest(options: CheckOptions, pytest_arguments: Sequence[str], progress
 
 def _diagnosed(options: CheckOptions, progress: Progress) -> Diagnosis | None:
     """What explains the failures; nobody waits for it after ctrl-C."""
-    return None if progress.interrupted else diagnosed(options, progress.entries.values())
+    if progress.interrupted:
+        return None
+    if any(entry.verdict == "fail" for entry in progress.entries.values()):
+        progress.show(progress.display.explaining, SECONDS[options.level])
+    return diagnosed(options, progress.entries.values())
 
 
 def _unshown(progress: Progress) -> UsageError | None:
     """Why not all was shown, if so; the rest is discarded, or Python would try again at its end."""
     if progress.unshown is None:
         return None
-    with suppress(OSError, ValueError):  # stdout has no number where it is captured
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    discard_stdout()
     reason = getattr(progress.unshown, "strerror", None) or "nobody reads it"
     return UsageError(f"stdout cannot be written ({reason}): the rest was not shown")
 

@@ -12,6 +12,7 @@ from detr_conformance.known_deviations_file import load
 from detr_conformance.options import CheckOptions
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseFormatError, from_json
+from detr_conformance.properties.failure_kinds import Kind, SmallCases
 from detr_conformance.properties.given_case import undefined
 from detr_conformance.properties.judging import RuleResult, judge, judge_on
 from detr_conformance.properties.levels import Level
@@ -39,6 +40,8 @@ class CheckPlan:
         case: the only case, if given; none is drawn then.
         shard: which part of the rules to judge by, and of how many.
         known: rules that the port is known to break.
+        small: the smallest cases found so far, by kind of failure.
+        told: kinds of failures that were seen to come about in a new process as well.
     """
 
     port: Port
@@ -49,6 +52,8 @@ class CheckPlan:
     seed: int = 0
     shard: tuple[int, int] = (1, 1)
     known: Known = field(default_factory=dict)
+    small: SmallCases = field(default_factory=SmallCases)
+    told: set[Kind] = field(default_factory=set)
 
     @property
     def applicable(self) -> list[Rule]:
@@ -77,7 +82,7 @@ class CheckPlan:
             return shown
         judged = PortUnderTest(self.port, self.profile)
         cases = () if self.targets is None else real_cases(self.targets, rule, judged, self.level)
-        return judge(rule, self.port, self.profile, self.level, self.seed, cases)
+        return judge(rule, self.port, self.profile, self.level, self.seed, cases, small=self.small)
 
 
 @lru_cache(maxsize=1)

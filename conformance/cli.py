@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from detr_conformance import __version__
 from detr_conformance.commands import COMMANDS
 from detr_conformance.errors import UsageError, one_line
+
+UNWRITABLE = (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF, errno.EDQUOT)
+"""Why what is to be shown cannot be: a full disk, nobody who reads it."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,14 +41,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 conformant or partial, 1 non-conformant, 2 the run could not be made, 130 interrupted.
     """
-    _never_fail_to_print()
     try:
-        return _command(list(sys.argv[1:] if argv is None else argv))
+        _never_fail_to_print()
+        status = _command(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
     except UsageError as error:
-        sys.stderr.write(f"detr-conformance: {error}\n")
-        return 2
+        _complain(str(error))
+    except OSError as error:  # whatever else is written says so itself
+        if error.errno not in UNWRITABLE:
+            raise
+        discard_stdout()
+        _complain(f"stdout cannot be written ({error.strerror}): not all was shown")
     except KeyboardInterrupt:
         return 130
+    else:
+        return status
+    return 2
+
+
+def discard_stdout() -> None:
+    """Let go of what is still to be written, or Python would try again at its end."""
+    with suppress(OSError, ValueError):  # stdout has no number where it is captured
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _complain(sentence: str) -> None:
+    with suppress(OSError, AttributeError):  # stderr is full or closed: the exit status has to do
+        sys.stderr.write(f"detr-conformance: {sentence}\n")
+        sys.stderr.flush()
 
 
 def _command(argv: list[str]) -> int:
@@ -72,7 +98,13 @@ def parser() -> Parser:
 
 
 def _never_fail_to_print() -> None:
-    """Spell out what an old terminal's encoding lacks instead of raising."""
+    """Spell out what an old terminal's encoding lacks instead of raising.
+
+    Raises:
+        UsageError: there is no stdout.
+    """
+    if sys.stdout is None:
+        raise UsageError("stdout is closed: send it to /dev/null if nobody is to read it")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,6 +1,8 @@
-"""What a run looks like in a terminal: a row for each rule as it finishes, then what went wrong, then the verdict."""
+"""What a run looks like in a terminal: a row for each family or rule as it finishes, the verdict, and its causes."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 from rich.console import Console
 from rich.padding import Padding
@@ -9,6 +11,7 @@ from rich.text import Text
 
 from detr_conformance.check_plan import CheckPlan
 from detr_conformance.errors import one_line, shortened, visible
+from detr_conformance.properties.rule import FAMILIES
 from detr_conformance.report import PortFacts, Report, RuleEntry
 from detr_conformance.reports import facts
 from detr_conformance.reports.composing import port_facts
@@ -28,6 +31,8 @@ ID, VERDICT, CASES, SHARE = 9, 11, 6, 7
 """Widths of the columns; the title gets what is left."""
 LONGEST_NAME = 80
 """Of what is shown of a port's name."""
+MOST_CAUSES = 6
+"""So many causes are shown of a run."""
 ALWAYS_COUNTED = ("pass", "fail", "error", "unsupported")
 
 
@@ -35,11 +40,17 @@ class Display:
     """Writes to a terminal, a pipe or a file, in the width that it has.
 
     Text that comes from a port is never read as markup.
+
+    Args:
+        every_rule: show a row for each rule, and explain each that is broken; else rows for families, and causes.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, every_rule: bool = True) -> None:
         """Write to standard output as it is now; pytest swaps it while a rule runs."""
-        self.console = console or Console(markup=False, highlight=False, emoji=False)
+        self.console = Console(markup=False, highlight=False, emoji=False)
+        self.every_rule = every_rule
+        self._left: dict[str, set[str]] = {}
+        self._came: dict[str, list[RuleEntry]] = {}
 
     def opening(self, judgement: CheckPlan) -> None:
         """What is about to be judged, and the head of the table."""
@@ -48,7 +59,10 @@ class Display:
         self._restrictions(port_facts(judgement.port, {}))
         if judgement.targets is not None:
             self._say(f"{visible(str(judgement.targets.path))}: {judgement.targets.summary}")
-        self._head()
+        for rule in judgement.rules:
+            self._left.setdefault(facts.family(rule.id), set()).add(rule.id)
+        if self.every_rule:
+            self._head()
 
     def again(self, report: Report) -> None:
         """A report that was made earlier, or elsewhere, as its run would have shown it."""
@@ -61,18 +75,62 @@ class Display:
         self.closing(report)
 
     def row(self, entry: RuleEntry) -> None:
-        """One rule that has finished."""
+        """One rule that has finished, or the family whose last one it is."""
+        if self.every_rule:
+            self._row_of_rule(entry)
+            return
+        family = facts.family(entry.id)
+        self._came.setdefault(family, []).append(entry)
+        self._left[family].discard(entry.id)
+        if not self._left[family]:
+            self._row_of_family(family)
+
+    def _row_of_family(self, family: str) -> None:
+        """What came of its rules."""
+        counts = Counter(entry.verdict for entry in self._came.pop(family, []))
+        if counts:
+            text = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+            self._say(f"{family:<6} {FAMILIES[family]}: {text}")
+
+    def _row_of_rule(self, entry: RuleEntry) -> None:
         verdict, title = Text(entry.verdict, _style(entry)), Text(one_line(entry.title))
         self._columns(Text(entry.id), title, verdict, Text(facts.cases(entry)), Text(facts.share(entry)))
 
+    def explaining(self, seconds: float) -> None:
+        """What is being done while nothing is shown."""
+        self._say(f"\nlooking for a known mistake that explains the failures, at most {seconds:g} s")
+
     def closing(self, report: Report, seconds: float | None = None, interrupted: bool = False) -> None:
-        """What went wrong, rule by rule; what that has in common; the verdict and the counts."""
-        for entry in (*facts.remarks(report), *facts.broken(report)):
-            self._explanation(entry)
-        self._diagnosis(report)
+        """What went wrong, rule by rule, and what that has in common; or the causes alone. With the verdict."""
+        if self.every_rule:
+            for entry in (*facts.remarks(report), *facts.broken(report)):
+                self._explanation(entry)
+            self._diagnosis(report)
+        for family in list(self._came):
+            self._row_of_family(family)
         self._say("\ninterrupted" if interrupted else "")
         counted = Text(f"{facts.remarked(report)}: {_counted(report, seconds)}")
         self.console.print(Text(report.verdict, STYLES[report.verdict]), counted, sep="")
+        if not self.every_rule:
+            self._causes(report)
+
+    def _causes(self, report: Report) -> None:
+        """What is wrong, in few lines, however many rules are broken by it."""
+        entries = {entry.id: entry for entry in report.rules}
+        for number, cause in enumerate(report.causes[:MOST_CAUSES], start=1):
+            self._say("")
+            self.console.print(Text(f"{number}. {one_line(cause.summary)}", "bold"))
+            for line in facts.about(cause, entries[cause.shown_by]):
+                self.console.print(Padding(Text(one_line(line)), (0, 0, 0, 3), expand=False))
+        left = [rule for cause in report.causes[MOST_CAUSES:] for rule in cause.rules]
+        if left:
+            self._say(f"\nand {len(report.causes) - MOST_CAUSES} more causes: {facts.some(left)}")
+        self._diagnosis(report)
+        said = (
+            [f"remarks: {facts.some([entry.id for entry in facts.remarks(report)])}"] if facts.remarks(report) else []
+        )
+        if said or report.causes:
+            self._say("\n" + "\n".join([*said, "each rule with its message: --every-rule, or --json and the report"]))
 
     def _restrictions(self, port: PortFacts) -> None:
         said = facts.restrictions(port)
@@ -125,7 +183,8 @@ def _what_came(entry: RuleEntry) -> list[str]:
     parting = "" if entry.divergence is None else entry.divergence.message
     blocking = f"follows from {entry.blocked_by}" if entry.blocked_by else ""
     texts = (facts.obligation(entry), facts.message(entry), parting, blocking)
-    return [shortened(text) for text in texts if text]
+    traced = "" if entry.raised is None else entry.raised.traceback
+    return [shortened(text) for text in (*texts, traced) if text]
 
 
 def _counted(report: Report, seconds: float | None) -> str:

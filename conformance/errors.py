@@ -18,7 +18,7 @@ def visible(text: str) -> str:
 
 def one_line(value: object, limit: int = LONGEST_SENTENCE) -> str:
     """A value as visible text on one line, cut where it gets too long."""
-    words = " ".join(str(value).split())
+    words = " ".join(text_of(value).split())
     text = visible(words[: limit + 1])  # spelled out, it is no shorter
     return text if len(text) <= limit else f"{text[:limit]}…"
 
@@ -34,6 +34,14 @@ def described(error: BaseException) -> str:
     """An exception as its type and its message, on one line."""
     message = one_line(error)
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def text_of(value: object) -> str:
+    """The value as text, also where a port's own `__str__` fails."""
+    try:
+        return str(value)
+    except BaseException as error:  # noqa: BLE001  # it may raise what ends programs
+        return f"(its text cannot be had: __str__ raised {type(error).__name__})"
 
 
 def _escaped(character: str) -> str:

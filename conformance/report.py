@@ -130,6 +130,22 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     deviations: list[KnownMistake] = []
 
 
+class Raised(msgspec.Struct, frozen=True, kw_only=True):
+    """An exception of the port.
+
+    Attributes:
+        type: name of its class.
+        message: its own.
+        place: the last line in the port's own files: file, line and function; null if there is none.
+        traceback: the lines that led there, from the port's first on.
+    """
+
+    type: str
+    message: str
+    place: str | None
+    traceback: str
+
+
 class RuleEntry(msgspec.Struct, frozen=True, kw_only=True):
     """What came of one rule.
 
@@ -146,6 +162,7 @@ class RuleEntry(msgspec.Struct, frozen=True, kw_only=True):
         share: largest share of an error budget that was used; null where there is no budget.
         case: the smallest case found that breaks the rule, with floats as hexadecimal strings.
         divergence: the first step at which the numbers part on that case, if one does.
+        raised: what the port raised, if that is why.
         blocked_by: the rule whose failure explains this one.
         picture: the case as an SVG.
     """
@@ -162,6 +179,7 @@ class RuleEntry(msgspec.Struct, frozen=True, kw_only=True):
     share: Annotated[float, msgspec.Meta(ge=0)] | None
     case: CaseDocument | None
     divergence: Divergence | None = None
+    raised: Raised | None = None
     blocked_by: RuleId | None = None
     picture: str | None = None
 
@@ -179,6 +197,20 @@ class RuleEntry(msgspec.Struct, frozen=True, kw_only=True):
     def is_missing(self) -> bool:
         """Whether a run with it is at best partial: a MUST that was not judged, or is excused."""
         return self.obligation == "MUST" and self.verdict in ("unsupported", "xfail")
+
+
+class Cause(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is wrong, and the rules that are broken by it.
+
+    Attributes:
+        summary: what it is, in a line.
+        rules: those that it explains, in their order.
+        shown_by: the one of them that shows it on the smallest case.
+    """
+
+    summary: str
+    rules: Annotated[list[RuleId], msgspec.Meta(min_length=1)]
+    shown_by: RuleId
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True, rename={"passed": "pass"}):
@@ -217,6 +249,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         seed: which cases were drawn.
         verdict: of the run.
         counts: number of rules for each verdict.
+        causes: what is wrong, that first which explains most; empty where nothing is, and in older reports.
         rules: those that were judged.
         not_judged: rules that apply to the port and were not judged: deselected, unfit for the case, or not reached.
         diagnosis: what explains the failures, or why that was not found out; null where nothing explains them.
@@ -233,6 +266,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     rules: list[RuleEntry]
     not_judged: list[RuleId]
     diagnosis: Diagnosis | None
+    causes: list[Cause] = []
 
     def to_json(self) -> str:
         """The report as JSON text."""

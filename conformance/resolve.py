@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import io
 import sys
+import sysconfig
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from detr_conformance.errors import UsageError, described, one_line
+from detr_conformance.isolation.output import silence
 from detr_conformance.options import CheckOptions
 from detr_conformance.properties.port import Port, check_port
 from detr_conformance.reference import FAMILY, LossSpec
@@ -125,7 +126,7 @@ def resolve(options: CheckOptions) -> tuple[Port, LossSpec]:
     Raises:
         UsageError: there is no such port or profile, or the port cannot be judged.
     """
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+    with silence():
         if ":" in options.port or ":" in (options.profile or ""):
             _make_current_folder_importable()
         port = _port(options)
@@ -287,7 +288,10 @@ def _blamed_on(sentence: str, *expected: type[BaseException]) -> Iterator[None]:
 
 
 def _make_current_folder_importable() -> None:
-    """As `python -m` does; the script's own folder is on the path instead."""
+    """Before installed packages, as `python -m` has it, but after the standard library, which it cannot shadow."""
     here = str(Path.cwd())
     if not {"", here} & set(sys.path):
-        sys.path.insert(0, here)
+        library = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
+        of_library = [place for place, folder in enumerate(sys.path) if library & {Path(folder), Path(folder).parent}]
+        installed = [place for place in of_library if Path(sys.path[place]).name.endswith("-packages")]
+        sys.path.insert(max({*of_library} - {*installed}, default=-1) + 1, here)

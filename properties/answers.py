@@ -20,6 +20,12 @@ Answer = TypeVar("Answer")
 POINT_COUNTS = frozenset({"losses", "matcher"})
 """Who draws points."""
 
+RAISED = (Exception, SystemExit, KeyboardInterrupt)
+"""What a foreign object may raise. A rule that is out of time raises something else."""
+
+MOST_LOSSES = 10_000
+"""More than any port has: each is looked at in every call."""
+
 NOT_REAL = "OSUMmVcb"
 """Kinds of NumPy dtypes that hold no real numbers. Formats that NumPy does not know, such as bfloat16, come as V."""
 
@@ -33,7 +39,7 @@ def _distrustful(read: Callable[..., Answer]) -> Callable[..., Answer]:
             return read(*answer)
         except (TypeError, ValueError):
             raise
-        except Exception as error:
+        except RAISED as error:
             raise TypeError(f"what raises {type(error).__name__} when it is read: {shortened(error)}") from error
 
     return guarded
@@ -45,6 +51,8 @@ def loss_result(answer: Any) -> LossResult:
     if not isinstance(answer, LossResult):
         raise TypeError(f"{_kind(answer)}, expected a LossResult")
     losses, dtypes = _items("losses", answer.losses), _items("dtypes", answer.dtypes)
+    if len(losses) > MOST_LOSSES:
+        raise ValueError(f"{len(losses):,} losses, expected at most {MOST_LOSSES:,}")
     return LossResult(
         losses={_text("a key of losses", key): numbers(f"loss {key!r}", value) for key, value in losses},
         gradients=_mapping("gradients", answer.gradients),
@@ -178,7 +186,7 @@ def shortened(value: Any, limit: int = 200) -> str:
     """A value in one line, cut off where it is long."""
     try:
         text = " ".join(str(value).split())
-    except Exception:  # noqa: BLE001  # a foreign object that cannot even be printed
+    except RAISED:  # a foreign object that cannot even be printed
         text = _kind(value)
     return text if len(text) <= limit else f"{text[:limit]}…"
 

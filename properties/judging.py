@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from hypothesis.errors import Flaky
 
 from detr_conformance.properties.case import LossCase
+from detr_conformance.properties.failure_kinds import Kind, SmallCases, kind_of
 from detr_conformance.properties.given_case import refusal
 from detr_conformance.properties.levels import check_level
+from detr_conformance.properties.place import Raised
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.port_under_test import PortError, PortTimeout, PortUnderTest
 from detr_conformance.properties.rule import Rule
@@ -32,6 +34,7 @@ class RuleResult:
         case: the smallest case found that shows a failure.
         earlier: the first and the last case that were checked before that one. A port that keeps something from one
             call to the next may fail only after them.
+        raised: what the port raised, if that is why.
     """
 
     rule: Rule
@@ -41,6 +44,12 @@ class RuleResult:
     share: float | None = None
     case: LossCase | None = None
     earlier: tuple[LossCase, ...] = ()
+    raised: Raised | None = None
+
+    @property
+    def kind(self) -> Kind | None:
+        """What a failure has in common with others."""
+        return kind_of(self.message, self.raised, self.verdict == "fail")
 
 
 def judge(
@@ -53,6 +62,7 @@ def judge(
     generate: bool = True,
     shrink: bool = True,
     earlier: Iterable[LossCase] = (),
+    small: SmallCases | None = None,
 ) -> RuleResult:
     """Judge a port by one rule.
 
@@ -66,6 +76,7 @@ def judge(
         generate: draw cases at all; False checks `real_cases` alone.
         shrink: look for the smallest case that fails; False reports the first.
         earlier: cases whose loss is asked for first, and not judged.
+        small: the smallest cases found for other rules, by kind of failure: those are not looked for again.
 
     Returns:
         The outcome. Whatever the port raises becomes part of it.
@@ -80,9 +91,13 @@ def judge(
     if missing:
         return RuleResult(rule, "unsupported", f"the port does not declare {', '.join(missing)}")
     ask_first(port, earlier)
-    trial = RuleOnCases(rule, judged, shrink)
+    trial = RuleOnCases(rule, judged, shrink, small)
     verdict, message = _verdict(trial, level, seed, real_cases, generate)
-    return RuleResult(rule, verdict, message, trial.examples, judged.largest_share, trial.failing, trial.earlier)
+    if shrink and verdict in ("fail", "error"):
+        trial.keep_small()
+    raised = trial.last_raised if verdict == "error" else None
+    share = judged.largest_share
+    return RuleResult(rule, verdict, message, trial.examples, share, trial.failing, trial.earlier, raised)
 
 
 def judge_on(case: LossCase, rule: Rule, port: Port, profile: LossSpec, earlier: Iterable[LossCase] = ()) -> RuleResult:

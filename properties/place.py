@@ -1,11 +1,15 @@
-"""Where in a port an exception was raised."""
+"""What a port raised, and where in it."""
 
 from __future__ import annotations
 
+import linecache
 import sys
 import traceback
+from dataclasses import dataclass
 from pathlib import PurePath
 from types import FrameType
+
+from detr_conformance.properties.answers import shortened
 
 LIBRARIES = frozenset(
     {
@@ -30,15 +34,43 @@ JUDGED = ("detr_conformance.optimized", "detr_conformance.reference")
 """What is of the suite and may be a port, or part of one."""
 
 
-def place_in_port(error: BaseException) -> str | None:
-    """The last line that is neither the suite's nor a library's: its file, line and function; None if there is none.
+MOST_FRAMES = 40
+"""Of a traceback, the last: a recursion has a thousand."""
 
-    A file is named as the module is imported: nothing is told of where it lies on this machine.
+
+@dataclass(frozen=True)
+class Raised:
+    """An exception of a port.
+
+    Attributes:
+        type: name of its class.
+        message: its own.
+        place: the last line that is neither the suite's nor a library's, with file and function; None if there is none.
+        traceback: the lines that led there, from the port's first on, in one text.
     """
-    through = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if _is_theirs(_module(frame))]
-    if not through:
-        return None
-    frame, line = through[-1]
+
+    type: str
+    message: str
+    place: str | None
+    traceback: str
+
+
+def raised_by(error: BaseException) -> Raised:
+    """What is told of an exception. Files are named as modules are imported, wherever they lie on this machine."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    theirs = [place for place, (frame, _) in enumerate(frames) if _is_theirs(_module(frame))]
+    own = frames[theirs[0] :][-MOST_FRAMES:] if theirs else []
+    kind, message = type(error).__name__, shortened(error)
+    lines = [f"{_place(*each)}\n    {linecache.getline(each[0].f_code.co_filename, each[1]).strip()}" for each in own]
+    return Raised(
+        type=kind,
+        message=message,
+        place=_place(*frames[theirs[-1]]) if theirs else None,
+        traceback="\n".join([*lines, f"{kind}: {message}"]),
+    )
+
+
+def _place(frame: FrameType, line: int) -> str:
     file = PurePath(frame.f_code.co_filename)
     parts = _module(frame).count(".") + (2 if file.stem == "__init__" else 1)
     return f"{'/'.join(file.parts[-parts:])}, line {line}, in {frame.f_code.co_name}"

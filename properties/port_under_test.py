@@ -12,7 +12,7 @@ import numpy as np
 from detr_conformance.properties import answers, oracle
 from detr_conformance.properties.case import CLASSIFICATION, LossCase, LossConfig
 from detr_conformance.properties.own_options import changed_options, with_own_options
-from detr_conformance.properties.place import place_in_port
+from detr_conformance.properties.place import Raised, raised_by
 from detr_conformance.properties.port import (
     DenoisingGroup,
     LossResult,
@@ -32,7 +32,13 @@ Answer = TypeVar("Answer")
 
 
 class PortError(Exception):
-    """The port raised, or returned something that cannot be compared: not a verdict on its numbers."""
+    """The port raised, or returned something that cannot be compared: not a verdict on its numbers.
+
+    Attributes:
+        raised: what the port raised; None if it returned something.
+    """
+
+    raised: Raised | None = None
 
 
 class PortTimeout(BaseException):  # no Error: Hypothesis and ports must not take it for one of theirs
@@ -246,11 +252,11 @@ class PortUnderTest:
         try:
             answer = getattr(self.port, method)(argument, *more)
         except (Exception, SystemExit) as error:
-            place = place_in_port(error)
-            where = "" if place is None else f", at {place}"
-            raise PortError(
-                f"{method}(case) raised {type(error).__name__}: {answers.shortened(error)}{where}"
-            ) from error
+            raised = raised_by(error)
+            where = "" if raised.place is None else f", at {raised.place}"
+            failure = PortError(f"{method}(case) raised {raised.type}: {raised.message}{where}")
+            failure.raised = raised
+            raise failure from error
         try:
             return read(answer)
         except (TypeError, ValueError) as error:

@@ -10,8 +10,10 @@ from itertools import islice
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.drawing import Pool, pool
 from detr_conformance.properties.extreme_sizes import extreme_cases
+from detr_conformance.properties.failure_kinds import Kind, SmallCases, kind_of
 from detr_conformance.properties.given_case import refusal
 from detr_conformance.properties.levels import PATIENCE, wanted
+from detr_conformance.properties.place import Raised
 from detr_conformance.properties.port_under_test import OutOfScope, PortError, PortUnderTest
 from detr_conformance.properties.rule import Listing, Rule
 from detr_conformance.properties.smaller_cases import smallest
@@ -33,16 +35,20 @@ class RuleOnCases:
         rule: the rule.
         judged: the port.
         shrink: look for the smallest case that fails.
+        small: those found for other rules.
 
     Attributes:
         earlier: the first and the last case that were checked before the one that failed.
+        last_raised: what the port raised when the rule was last broken, if it did.
     """
 
-    def __init__(self, rule: Rule, judged: PortUnderTest, shrink: bool = True) -> None:
+    def __init__(self, rule: Rule, judged: PortUnderTest, shrink: bool = True, small: SmallCases | None = None) -> None:
         """Start with nothing seen."""
         self.rule = rule
         self.judged = judged
         self.shrink = shrink
+        self.small = SmallCases() if small is None else small
+        self._kinds: list[Kind | None] = []
         self.examples = 0
         self.failing: LossCase | None = None
         self.earlier: tuple[LossCase, ...] = ()
@@ -50,6 +56,7 @@ class RuleOnCases:
         self._last: LossCase | None = None
         self.last_verdict: Verdict = "error"
         self.last_message = ""
+        self.last_raised: Raised | None = None
 
     def check(self, case: LossCase) -> None:
         """Check the rule on one case.
@@ -67,6 +74,7 @@ class RuleOnCases:
             self.failing, self.last_message = case, str(failure)
             self.earlier = tuple(dict.fromkeys(each for each in before if each is not None))
             self.last_verdict = "fail" if isinstance(failure, AssertionError) else "error"
+            self.last_raised = failure.raised if isinstance(failure, PortError) else None
             raise
 
     def on_own_cases(self, level: str, seed: int) -> None:
@@ -94,11 +102,31 @@ class RuleOnCases:
     def _check_or_shrink(self, case: LossCase, drawn: Pool) -> None:
         try:
             self.check(case)
-        except (AssertionError, PortError):
+        except (AssertionError, PortError) as failure:
             if not self.shrink:
                 raise
+            self._show_on_a_case_made_small_before(failure)
             drawn.shrink(case, self._check_if_possible)
             raise AssertionError(f"the port answers differently when asked again: {self.last_message}") from None
+
+    def _show_on_a_case_made_small_before(self, failure: AssertionError | PortError) -> None:
+        """Where a rule has failed so before, fail on its small case if that breaks this rule too, or else as it is."""
+        kind = kind_of(self.last_message, self.last_raised, isinstance(failure, AssertionError))
+        small = self.small.of(kind)
+        if small is None:
+            self._kinds.append(kind)
+            return
+        if self._may_be_checked(small):
+            with suppress(OutOfScope):
+                self.check(small)
+        raise failure
+
+    def keep_small(self) -> None:
+        """Keep the case that the rule has failed on for other rules that fail so."""
+        if self.failing is not None:
+            last = kind_of(self.last_message, self.last_raised, self.last_verdict == "fail")
+            for kind in (*self._kinds, last):
+                self.small.keep(kind, self.failing)
 
     def _check_if_possible(self, case: LossCase) -> None:
         with suppress(OutOfScope):
@@ -113,15 +141,19 @@ class RuleOnCases:
     def _check_or_make_smaller(self, case: LossCase) -> None:
         try:
             self.check(case)
-        except (AssertionError, PortError):
+        except (AssertionError, PortError) as failure:
             if not self.shrink:
                 raise
+            self._show_on_a_case_made_small_before(failure)
             self.check(smallest(case, self._fails_too))
             raise AssertionError(f"the port answers differently when asked again: {self.last_message}") from None
 
     def _fails_too(self, case: LossCase) -> bool:
         """Whether the rule may be checked on a case, and does not hold there."""
-        return self.rule.request.fits(case) and not refusal(case, self.judged) and not self._holds(case)
+        return self._may_be_checked(case) and not self._holds(case)
+
+    def _may_be_checked(self, case: LossCase) -> bool:
+        return self.rule.request.fits(case) and not refusal(case, self.judged)
 
     def _on_listed_cases(self, cases: Sequence[LossCase]) -> None:
         for case in cases:

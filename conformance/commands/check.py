@@ -34,10 +34,13 @@ def add_parser(commands: Commands) -> None:
     known.add_argument("--known-deviations", metavar="FILE", type=absolute, help="list them there (pyproject.toml)")
     known.add_argument("--write-known-deviations", metavar="FILE", help="draft such a list")
     parser.add_argument("--json", metavar="FILE", help="write the report there")
+    parser.add_argument("--every-rule", action="store_true", help="show a row for each rule, and explain each failure")
 
 
 def _run(given: argparse.Namespace, pytest_arguments: Sequence[str]) -> int:
     from detr_conformance.check import check
+    from detr_conformance.console import Display
 
     options = CheckOptions(**{name: getattr(given, name) for name in CheckOptions.__struct_fields__})
-    return check(options, given.json, given.write_known_deviations, pytest_arguments)
+    display = Display(given.every_rule)
+    return check(options, given.json, given.write_known_deviations, pytest_arguments, display)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,8 +18,8 @@ from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseDocument
 from detr_conformance.report import Diagnosis, RuleEntry
 
-SECONDS = 180
-"""After so long nothing is said about the port, rather than to keep its maintainer waiting."""
+SECONDS = {"smoke": 20, "standard": 60, "exhaustive": 180}
+"""After so long, by level, no more is said about the port, rather than to keep its maintainer waiting."""
 RULES_ASKED, CASES_DRAWN = 8, 2
 """So many of the failed rules are looked at, and so many drawn cases of each beside the one that failed."""
 
@@ -45,12 +46,14 @@ def diagnosed(options: CheckOptions, entries: Iterable[RuleEntry]) -> Diagnosis 
     with TemporaryDirectory() as folder:
         asked, answer = Path(folder, "question.json"), Path(folder, "answer.json")
         asked.write_bytes(msgspec.json.encode(Question(options, _spread(failures))))
+        seconds = SECONDS[options.level]
         command = [sys.executable, "-m", "detr_conformance.diagnosis.apart", str(asked), str(answer)]
         try:
-            subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=SECONDS, check=True)  # noqa: S603  # ourselves
+            subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=seconds, check=True)  # noqa: S603  # ourselves
             return msgspec.json.decode(answer.read_bytes(), type=Diagnosis | None)
         except subprocess.TimeoutExpired:
-            return _none(f"nothing was found in {SECONDS} s")
+            what = "no single mistake of the museum explains all failures, and pairs" if answer.exists() else "mistakes"
+            return _none(f"{what} were looked for no longer than {seconds} s")
         except subprocess.CalledProcessError as ended:  # its text is the whole command
             return _none(f"the process that asked the port broke off (exit status {ended.returncode})")
         except (OSError, msgspec.DecodeError) as error:
@@ -71,7 +74,7 @@ def _spread(failures: Sequence[Failure]) -> list[Failure]:
     return ordered[:RULES_ASKED]
 
 
-def _answer(question: Question) -> Diagnosis | None:
+def _answer(question: Question, tell_that_pairs_are_left: Callable[[], object]) -> Diagnosis | None:
     """The diagnosis; runs the port."""
     from detr_conformance.check_plan import prepare
     from detr_conformance.diagnosis.search import described, diagnose
@@ -80,7 +83,8 @@ def _answer(question: Question) -> Diagnosis | None:
 
     judgement = prepare(question.options)
     limit(question.options.memory)
-    found = diagnose(PortUnderTest(judgement.port, judgement.profile), _cases(question))
+    judged = PortUnderTest(judgement.port, judgement.profile)
+    found = diagnose(judged, _cases(question), tell_that_pairs_are_left)
     return None if found is None else described(found)
 
 
@@ -109,7 +113,9 @@ def _cases(question: Question) -> list[LossCase]:
 def main(asked: str, answer: str) -> None:
     """Read a question from one file, and write the answer to another."""
     question = msgspec.json.decode(Path(asked).read_bytes(), type=Question)
-    Path(answer).write_bytes(msgspec.json.encode(_answer(question)))
+    path = Path(answer)
+    path.write_bytes(msgspec.json.encode(_answer(question, path.touch)))
+    os._exit(0)  # a thread that the port has started may never end
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ that the failed rules asked about, and is itself wrong on one of them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -226,8 +226,19 @@ def _changes(right: LossSpec, other: LossSpec) -> tuple[str, ...]:
     return tuple(differing(right, other))
 
 
-def diagnose(judged: PortUnderTest, cases: Sequence[LossCase]) -> Explanation | None:
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
+def diagnose(
+    judged: PortUnderTest, cases: Sequence[LossCase], tell_that_pairs_are_left: Callable[[], object] = _nothing
+) -> Explanation | None:
     """Explain what a port answers on these cases: on those with ties only where the others show nothing wrong.
+
+    Args:
+        judged: the port, and the spec to hold it to.
+        cases: what it is asked.
+        tell_that_pairs_are_left: is called where no single mistake explains it, before the longer part begins.
 
     Returns:
         What explains all of it; None if nothing does, or nothing is wrong.
@@ -245,6 +256,8 @@ def diagnose(judged: PortUnderTest, cases: Sequence[LossCase]) -> Explanation | 
         single = [each for each in single if evidence.is_explained_by(each.of(judged.spec))]
     if len(single) == 1:
         return Explanation(_with_what_shows_otherwise(judged, cases, single[0], evidence.way))
+    if not single:
+        tell_that_pairs_are_left()
     explanations = tuple((each,) for each in single) or _pairs(evidence, mistakes)
     return Explanation(explanations) if explanations else None
 

@@ -57,14 +57,15 @@ class ExitLog:
             return f" in {function}, {Path(path).name} line {line}"
         return ""
 
-    def cause(self, status: int | None, seconds: float) -> str:
+    def cause(self, status: int | None, seconds: float, overdue: bool = False) -> str:
         """Why the process ended, in a few words.
 
         Args:
             status: its exit status, as `subprocess` gives it; None if it is not known.
             seconds: the time limit of what it was doing.
+            overdue: it was ended from outside, because its time was over.
         """
-        if self.hung:
+        if self.hung or overdue:
             return f"no answer within {seconds:g} s, not even to a signal: the port hangs, or needs a longer limit"
         if status is None:
             return f"the port ended the process{self.place}"

@@ -6,6 +6,8 @@ import re
 import sys
 from pathlib import Path
 
+from detr_conformance.errors import text_of
+
 GIGABYTE = 10**9
 REFUSED = re.compile(r"MemoryError|can(.t|not) allocate memory|bad_alloc|RESOURCE_EXHAUSTED", re.IGNORECASE)
 """How frameworks say that memory was refused: NumPy and Python, torch, the C library, C++, JAX."""
@@ -46,5 +48,5 @@ def was_refused(error: BaseException) -> bool:
     """Whether an exception says that memory of this machine was refused."""
     if isinstance(error, MemoryError):
         return True
-    text = f"{type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {text_of(error)}"
     return bool(REFUSED.search(text)) and not ON_DEVICE.search(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -31,6 +32,7 @@ class WatchedPort:
 
     Attributes:
         exhausted: a call has used up the memory.
+        answered: calls that came back since the count was started.
     """
 
     def __init__(self, port: Port, gigabytes: float) -> None:
@@ -39,6 +41,18 @@ class WatchedPort:
         self.gigabytes = gigabytes
         self.exhausted = False
         self._process = os.getpid()
+        self.start_counting()
+
+    def start_counting(self) -> None:
+        """Count calls and seconds from now on."""
+        self.answered = 0
+        self._seconds = 0.0
+        self._called_at: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that calls took since then, with that which is not over."""
+        return self._seconds + (0.0 if self._called_at is None else time.monotonic() - self._called_at)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever the port has
         """What the port has under this name; calls of the protocol are watched."""
@@ -53,9 +67,12 @@ class WatchedPort:
         def call(argument: LossCase | Sequence[LossCase], *more: Any) -> Any:  # noqa: ANN401  # judged by the caller
             cases = [argument] if isinstance(argument, LossCase) else list(argument)
             before = [_contents(case) for case in cases]
+            self._called_at = time.monotonic()
             try:
                 return self._answer(name, method, argument, *more)
             finally:
+                self._seconds, self._called_at = self.seconds, None
+                self.answered += 1
                 if os.getpid() != self._process:
                     os._exit(0)  # a process that the port forked must not go on judging, or there are two reports
                 _refuse_changes(name, cases, before)

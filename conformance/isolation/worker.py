@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from detr_conformance.check_plan import CheckPlan
 from detr_conformance.isolation import memory
+from detr_conformance.isolation.deadline import Deadline
 from detr_conformance.isolation.exit_log import ENTRY
 from detr_conformance.isolation.output import FLOOD, Sink
 from detr_conformance.isolation.process_state import restored_state
@@ -21,12 +23,19 @@ from detr_conformance.properties.port_under_test import PortTimeout
 from detr_conformance.properties.rule import Rule
 
 PLUGIN = "detr_conformance_worker"
-EXIT_LOG, GIVEN_UP = "detr_conformance_exit_log", "detr_conformance_given_up"
-"""Inputs of a worker: the path of its exit log; why the port is not called any more, or an empty text."""
+EXIT_LOG, GIVEN_UP, PATIENCE = "detr_conformance_exit_log", "detr_conformance_given_up", "detr_conformance_patience"
+"""Inputs of a worker: the path of its exit log; why the port is not called any more, or an empty text; the seconds that
+a rule gets at most."""
 GRACE = 5.0
-"""Seconds between the signal that stops a rule and the end of a process in which Python has not handled it."""
+"""Seconds between the signal that stops a rule and the end of a process in which Python has not handled it, and again
+until whoever started the process ends it."""
 START = 300.0
 """Seconds that a worker may take to build the port, which the main process has built before."""
+
+
+def deadline_of(exit_log: Path) -> Path:
+    """The file with the deadline of a worker, beside its exit log."""
+    return exit_log.with_name(f"{exit_log.name} deadline")
 
 
 class Worker:
@@ -36,14 +45,19 @@ class Worker:
         exit_log: the file to write to if the process ends early.
         gigabytes: memory that the port may take.
         given_up: why the port is not called any more; empty if it is.
+        patience: seconds that a rule gets at most.
 
     Attributes:
-        timed_out: a rule was stopped because it took too long.
+        timed_out: a rule was stopped because the port took too long.
+        is_judging: a rule is being judged, and its failure not yet explained.
     """
 
-    def __init__(self, exit_log: Path, gigabytes: float, given_up: str = "") -> None:
+    def __init__(self, exit_log: Path, gigabytes: float, given_up: str = "", patience: float = math.inf) -> None:
         """Put the process into a group of its own, redirect its output, and start the watchdog."""
         self.exit_log = exit_log.open("w", encoding="utf-8")
+        self.deadline = Deadline(deadline_of(exit_log))
+        self.patience = patience
+        self.is_judging = False
         self.gigabytes = gigabytes
         self.given_up = given_up
         self.timed_out = self.exhausted = False
@@ -61,26 +75,51 @@ class Worker:
         return found
 
     def pytest_collection_finish(self) -> None:
-        """The port is built: memory is counted from here on."""
+        """The port is built: memory is counted from here on, and a crash is told, whatever the port has set up."""
         self.stop_watchdog()
         memory.limit(self.gigabytes)
+        faulthandler.enable(self.exit_log)
 
     def start_watchdog(self, seconds: float) -> None:
-        """End the process after this time, even where the port blocks the interpreter."""
+        """End the process after this time, even where the port blocks the interpreter or disarms what watches it."""
         faulthandler.dump_traceback_later(seconds, exit=True, file=self.exit_log)
+        self.deadline.set(seconds + GRACE)
 
     def stop_watchdog(self) -> None:
         """Nothing is being judged."""
         faulthandler.cancel_dump_traceback_later()
+        self.deadline.clear()
+
+    def left(self, seconds: float) -> float:
+        """What is left of the time that a rule gets: it is the port's own that counts, not the suite's or others'.
+
+        To explain a failure takes calls that nobody counts: then there is none left.
+        """
+        return seconds - self._port.seconds if self.is_judging and self._port is not None else 0.0
+
+    def out_of_time(self, seconds: float) -> PortTimeout:
+        """What a rule is stopped with: the port hangs, or it is slow."""
+        self.timed_out = True
+        longer = "(-- --timeout SECONDS)"
+        if self._port is None or not self._port.answered:
+            return PortTimeout(f"no answer within {seconds:g} s: the port hangs, or needs a longer limit {longer}")
+        return PortTimeout(
+            f"the port took {self._port.seconds:.0f} s for {self._port.answered:,} calls and the one that was stopped, "
+            f"and a rule gets {seconds:g} s: the last call hangs, or all of them need a longer limit {longer}"
+        )
 
     def judge(self, plan: CheckPlan, rule: Rule) -> RuleResult | None:
         """What `CheckPlan.judge` returns, or an error for what the port did to the process."""
         if self.given_up:
             return RuleResult(rule, "error", self.given_up)
-        outcome, touched = self._watched(plan, rule)
-        if touched and not self.unusable:
-            # A first call may import modules, and those may set variables and filters: only a second time counts.
-            _, touched = self._watched(plan, rule)
+        self.is_judging = True
+        try:
+            outcome, touched = self._watched(plan, rule)
+            if touched and not self.unusable:
+                # A first call may import modules, and those may set variables and filters: only a second time counts.
+                _, touched = self._watched(plan, rule)
+        finally:
+            self.is_judging = False
         return self._blamed(outcome, touched)
 
     @property
@@ -97,6 +136,7 @@ class Worker:
     def _watched(self, plan: CheckPlan, rule: Rule) -> tuple[RuleResult | None, list[str]]:
         """The result of a rule, and the global settings that had changed after it."""
         watch = self._watch_of(plan.port)
+        watch.start_counting()
         with restored_state() as touched:
             outcome = self._contained(replace(plan, port=watch.as_port()), rule)
         self.exhausted |= watch.exhausted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -9,20 +10,26 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from detr_conformance.errors import UsageError
+from detr_conformance.isolation.deadline import is_overdue
 from detr_conformance.isolation.exit_log import ExitLog
-from detr_conformance.isolation.worker import EXIT_LOG, GIVEN_UP, START
+from detr_conformance.isolation.worker import EXIT_LOG, GIVEN_UP, PATIENCE, START, deadline_of
 
 if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
 
 MOST_LOST = 8
 """So many processes may end early; more only while more rules than that get an answer."""
+MOST_HUNG = 2
+"""So many rules may hang if the port has never answered any."""
+PATIENCE_THEN = 15.0
+"""Seconds that a rule gets at most once the port has hung in one, and never answered any."""
 MOST_FAILED_STARTS = 3
 """So many processes may end before they can judge anything."""
 POLL = 0.5
@@ -37,6 +44,7 @@ class Workers:
     Attributes:
         selected: node ids of the rules that were to be judged.
         lost: how many processes ended while a rule was judged.
+        hung: in how many rules the port took too long.
         answered: how many rules the port has given an answer to, right or wrong.
         last_cause: why the last process ended.
     """
@@ -44,11 +52,12 @@ class Workers:
     def __init__(self) -> None:
         """No process was started yet."""
         self.selected: Sequence[str] = ()
-        self.lost = self.answered = 0
+        self.lost = self.hung = self.answered = 0
         self.last_cause = ""
         self._ready: set[str] = set()
         self._failed_starts = 0
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._overdue: set[str] = set()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._finished = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep, daemon=True)
@@ -63,7 +72,8 @@ class Workers:
         process = getattr(getattr(node.gateway, "_io", None), "popen", None)
         if process is not None:
             self._processes[node.gateway.id] = process
-        node.workerinput |= {EXIT_LOG: str(self._log_path(node)), GIVEN_UP: self.given_up}
+        patience = PATIENCE_THEN if self.hung and not self.answered else math.inf
+        node.workerinput |= {EXIT_LOG: str(self._log_path(node)), GIVEN_UP: self.given_up, PATIENCE: patience}
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: WorkerController, ids: Sequence[str]) -> None:
@@ -93,12 +103,15 @@ class Workers:
         """
         self.lost += 1
         self.last_cause = self._cause(node, timeout)
-        return ExitLog.read(self._log_path(node)).entry, self.last_cause
+        log = ExitLog.read(self._log_path(node))
+        self.hung += log.hung or self._is_overdue(node) or bool(log.entry)  # a rule that was stopped leaves its entry
+        return log.entry, self.last_cause
 
     @property
     def given_up(self) -> str:
         """Why the port is not called any more; empty while it is."""
-        if self.lost < MOST_LOST or self.lost <= self.answered:
+        hangs = self.hung >= MOST_HUNG and not self.answered
+        if not hangs and (self.lost < MOST_LOST or self.lost <= self.answered):
             return ""
         return (
             f"not tried: the port had crashed, hung or run out of memory in {self.lost} rules by then, "
@@ -132,19 +145,24 @@ class Workers:
             self._folder.cleanup()
 
     def _sweep(self) -> None:
-        """End what a process that has ended leaves running: it would hold the connection open, and block the run."""
+        """End processes that are overdue, and what one that has ended leaves running: it would hold the connection."""
         swept: set[str] = set()
         while not self._finished.wait(POLL):
             for name, process in list(self._processes.items()):
-                if name not in swept and process.poll() is not None:
+                if is_overdue(deadline_of(self._folder_of_logs / name)):
+                    self._overdue.add(name)
+                if name not in swept and (name in self._overdue or process.poll() is not None):
                     _kill_group(process)
                     swept.add(name)
 
     def _log_path(self, node: WorkerController) -> Path:
-        """The exit log of a process; the folder is made for the first one."""
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="detr-conformance-", ignore_cleanup_errors=True)
-        return Path(self._folder.name) / str(node.gateway.id)
+        """The exit log of a process."""
+        return self._folder_of_logs / str(node.gateway.id)
+
+    @cached_property
+    def _folder_of_logs(self) -> Path:
+        self._folder = tempfile.TemporaryDirectory(prefix="detr-conformance-", ignore_cleanup_errors=True)
+        return Path(self._folder.name)
 
     def _cause(self, node: WorkerController, seconds: float) -> str:
         """Why a process ended, in a few words."""
@@ -153,7 +171,10 @@ class Workers:
         if process is not None:
             with suppress(subprocess.TimeoutExpired):  # it has closed the connection and lives on
                 status = process.wait(timeout=POLL)
-        return log.cause(status, seconds)
+        return log.cause(status, seconds, self._is_overdue(node))
+
+    def _is_overdue(self, node: WorkerController) -> bool:
+        return node.gateway.id in self._overdue
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

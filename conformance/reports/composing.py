@@ -10,11 +10,13 @@ from detr_conformance.check_plan import CheckPlan
 from detr_conformance.errors import visible
 from detr_conformance.properties.case_json import to_document
 from detr_conformance.properties.judging import RuleResult
+from detr_conformance.properties.place import Raised as OfPort
 from detr_conformance.properties.port import Port, keys_of, options_of
 from detr_conformance.properties.rules import RULES
 from detr_conformance.reference import LossSpec
 from detr_conformance.reference.keys import TERMS
-from detr_conformance.report import Diagnosis, LeftOpen, PortFacts, ProfileFacts, Report, RuleEntry, Suite
+from detr_conformance.report import Diagnosis, LeftOpen, PortFacts, ProfileFacts, Raised, Report, RuleEntry, Suite
+from detr_conformance.reports.causes import causes_of
 from detr_conformance.reports.verdict import counts_of, overall
 
 
@@ -33,6 +35,16 @@ def entry_of(outcome: RuleResult) -> RuleEntry:
         examples=outcome.examples,
         share=outcome.share,
         case=None if outcome.case is None else to_document(outcome.case),
+        raised=None if outcome.raised is None else _raised(outcome.raised),
+    )
+
+
+def _raised(raised: OfPort) -> Raised:
+    return Raised(
+        type=visible(raised.type),
+        message=visible(raised.message),
+        place=None if raised.place is None else visible(raised.place),
+        traceback=visible(raised.traceback),
     )
 
 
@@ -67,6 +79,7 @@ def compose(
         rules=rules,
         not_judged=not_judged,
         diagnosis=diagnosis,
+        causes=causes_of(rules),
     )
 
 

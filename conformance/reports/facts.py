@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 
 from detr_conformance.properties.rule import FAMILIES
 from detr_conformance.properties.rules import RULES
-from detr_conformance.report import Divergence, KnownMistake, PortFacts, Report, RuleEntry
+from detr_conformance.report import Cause, Divergence, KnownMistake, PortFacts, Report, RuleEntry
+from detr_conformance.reports.packet import sizes
 
 MEANING = {
     "conformant": "Every rule that applies to this port was judged, and holds.",
@@ -20,6 +22,8 @@ EXIT_STATUS = {"conformant": 0, "partial": 0, "non-conformant": 1}
 TITLES = {rule.id: rule.title for rule in RULES}
 STALE = "the rule is on the list of known deviations and holds: take it off the list"
 NOT_JUDGED = "not judged"
+MOST_RULES = 8
+"""Of a cause the ids of so many rules are shown."""
 MANY = 10
 """So many broken rules without an explanation may come from another convention."""
 
@@ -32,6 +36,21 @@ def broken(report: Report) -> list[RuleEntry]:
 def remarks(report: Report) -> list[RuleEntry]:
     """The rules that a port SHOULD keep, and this one does not."""
     return [entry for entry in report.rules if entry.is_remark]
+
+
+def about(cause: Cause, shown: RuleEntry) -> list[str]:
+    """The rules that a cause explains, and what the smallest case shows, as far as the summary does not say it."""
+    count = f"{len(cause.rules)} rule{'' if len(cause.rules) == 1 else 's'}"
+    said = "" if shown.raised is not None or cause.summary == shown.message else f": {shown.message}"
+    case = sizes(shown)
+    where = f" ({case})" if case else ""
+    return [f"{count}: {some(cause.rules)}", f"smallest case: {shown.id} {shown.title}{where}{said}"]
+
+
+def some(rules: Sequence[str]) -> str:
+    """The first of these ids, and how many more there are."""
+    more = f" and {len(rules) - MOST_RULES} more" if len(rules) > MOST_RULES else ""
+    return f"{', '.join(rules[:MOST_RULES])}{more}"
 
 
 def remarked(report: Report) -> str:

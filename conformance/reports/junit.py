@@ -46,7 +46,8 @@ def _add(suite: ET.Element, entry: RuleEntry) -> None:
 
 def _explanation(entry: RuleEntry, message: str) -> list[str]:
     parting = "" if entry.divergence is None else entry.divergence.message
-    return [text for text in (entry.statement, facts.obligation(entry), message, parting) if text]
+    traced = "" if entry.raised is None else entry.raised.traceback
+    return [text for text in (entry.statement, facts.obligation(entry), message, traced, parting) if text]
 
 
 def _case(suite: ET.Element, rule: str, title: str) -> ET.Element:
@@ -67,4 +68,8 @@ def _totals(report: Report) -> dict[str, str]:
 def _properties(report: Report) -> dict[str, object]:
     said = {"verdict": report.verdict, "profile": report.profile.name, "level": report.level, "seed": report.seed}
     versions = {f"version of {one_line(package)}": version for package, version in report.port.versions.items()}
-    return {**said, "version of detr-conformance": report.suite.version, **versions}
+    causes = {
+        f"cause {number}": f"{cause.summary} ({', '.join(cause.rules)})"
+        for number, cause in enumerate(report.causes, start=1)
+    }
+    return {**said, **causes, "version of detr-conformance": report.suite.version, **versions}

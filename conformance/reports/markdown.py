@@ -19,7 +19,8 @@ LARGEST = 900_000
 
 def markdown(report: Report) -> str:
     """The report as Markdown with tables, as GitHub and GitLab read it."""
-    lines = [*_head(report), *_diagnosis(report), *_broken(report), *_remarks(report), *_all_rules(report)]
+    parts = (_head, _causes, _diagnosis, _broken, _remarks, _all_rules)
+    lines = [line for part in parts for line in part(report)]
     return "\n".join(_bounded(lines)) + "\n"
 
 
@@ -44,6 +45,15 @@ def _head(report: Report) -> Iterator[str]:
     profile, version = (escaped(one_line(each, 80)) for each in (report.profile.name, report.suite.version))
     yield f"Profile {profile}, level {report.level}, seed {report.seed}, detr-conformance {version}."
     yield ""
+
+
+def _causes(report: Report) -> Iterator[str]:
+    entries = {entry.id: entry for entry in report.rules}
+    for number, cause in enumerate(report.causes, start=1):
+        rules, case = facts.about(cause, entries[cause.shown_by])
+        yield f"{number}. **{cell(one_line(cause.summary))}**<br>{cell(one_line(rules))}<br>{cell(one_line(case))}"
+    if report.causes:
+        yield ""
 
 
 def _diagnosis(report: Report) -> Iterator[str]:

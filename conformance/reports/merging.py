@@ -8,6 +8,7 @@ import msgspec
 
 from detr_conformance.errors import UsageError
 from detr_conformance.report import Diagnosis, Report, RuleEntry
+from detr_conformance.reports.causes import causes_of
 from detr_conformance.reports.comparison import differing
 from detr_conformance.reports.facts import broken, rule_order
 from detr_conformance.reports.verdict import counts_of, overall
@@ -37,6 +38,7 @@ def merge(reports: Sequence[Report]) -> Report:
         not_judged=not_judged,
         verdict=overall(entries, complete=not not_judged),
         diagnosis=_diagnosis(reports),
+        causes=causes_of(entries),
     )
 
 

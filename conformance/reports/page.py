@@ -64,6 +64,7 @@ class Family(msgspec.Struct, frozen=True):
 
 def page(report: Report) -> str:
     """The report as HTML."""
+    entries = {entry.id: entry for entry in report.rules}
     return _ENVIRONMENT.get_template("page.html").render(
         report=report,
         meaning=facts.meaning(report),
@@ -74,6 +75,7 @@ def page(report: Report) -> str:
         total=facts.total(report),
         examples=sum(entry.examples for entry in report.rules),
         remarked=facts.remarked(report),
+        causes=[(cause, facts.about(cause, entries[cause.shown_by])) for cause in report.causes],
         broken=[_finding(report, entry) for entry in facts.broken(report)],
         remarks=[_finding(report, entry) for entry in facts.remarks(report)],
         families=list(_families(report)),

@@ -9,6 +9,7 @@ import msgspec
 from detr_conformance.errors import UsageError, one_line
 from detr_conformance.reading import read_bytes
 from detr_conformance.report import SCHEMA_VERSION, Report
+from detr_conformance.reports.causes import causes_of
 from detr_conformance.reports.verdict import counts_of, overall
 
 
@@ -44,6 +45,7 @@ def from_json(text: bytes) -> Report:
         if version != SCHEMA_VERSION:
             raise ReportFormatError(f"schema_version is {version}, but this release reads {SCHEMA_VERSION}")
         report = msgspec.json.decode(text, type=Report)
+        report = msgspec.structs.replace(report, causes=causes_of(report.rules))  # older ones have none
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ReportFormatError(str(error)) from error
     except RecursionError as error:

@@ -32,7 +32,7 @@ import sys
 from pathlib import Path
 from detr_conformance.cli import main
 from detr_conformance.diagnosis import apart
-apart.SECONDS = 0  # nobody has to explain the failure
+apart.SECONDS = dict.fromkeys(apart.SECONDS, 0)  # nobody has to explain the failure
 sys.exit(main())
 """
 SMOKE, ONE_RULE = ["--level", "smoke"], ["--", "-k", "REG-02"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from detr_conformance.ports.reference_port import ReferencePort
-from detr_conformance.properties.place import place_in_port
+from detr_conformance.properties.place import raised_by
 from detr_conformance.properties.port_under_test import PortError, PortUnderTest
 
 from .sample_cases import small_case
@@ -46,7 +46,7 @@ def package(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def raised_by(function, *arguments):
+def raising(function, *arguments):
     with pytest.raises(Exception) as caught:  # noqa: PT011  # whatever it is
         function(*arguments)
     error = caught.value
@@ -56,25 +56,34 @@ def raised_by(function, *arguments):
 
 def test_the_line_is_the_last_one_of_the_port(package):
     line = PORT.splitlines().index("    return boxes.shpe") + 1
-    place = place_in_port(raised_by(package.misspelt, np.zeros(4)))
+    place = raised_by(raising(package.misspelt, np.zeros(4))).place
     assert place == f"their_project/losses.py, line {line}, in misspelt"
+
+
+def test_the_traceback_starts_in_the_port_and_names_no_folder_of_this_machine(package, tmp_path):
+    raised = raised_by(raising(package.in_a_library, np.zeros(4)))
+    first, source, *_, last = raised.traceback.splitlines()
+    assert first == f"their_project/losses.py, line {PORT.splitlines().index(source) + 1}, in in_a_library"
+    assert source == "    return np.linalg.inv(boxes)"
+    assert last == f"LinAlgError: {raised.message}"
+    assert str(tmp_path) not in raised.traceback
 
 
 @pytest.mark.parametrize(("name", "argument"), [("in_a_library", np.zeros(4)), ("in_python", "{")])
 def test_of_what_a_library_or_python_raises_it_is_the_line_that_calls_them(name, argument, package):
-    place = place_in_port(raised_by(getattr(package, name), argument))
+    place = raised_by(raising(getattr(package, name), argument)).place
     assert place.startswith("their_project/losses.py, line ")
     assert place.endswith(f", in {name}")
 
 
 @pytest.mark.usefixtures("package")
 def test_a_package_itself_is_a_file_too():
-    place = place_in_port(raised_by(sys.modules["their_project"].at_the_top))
+    place = raised_by(raising(sys.modules["their_project"].at_the_top)).place
     assert place == "their_project/__init__.py, line 2, in at_the_top"
 
 
 def test_an_exception_of_no_line_of_theirs_has_no_place():
-    assert place_in_port(raised_by(np.linalg.inv, np.zeros(4))) is None
+    assert raised_by(raising(np.linalg.inv, np.zeros(4))).place is None
 
 
 def test_the_message_of_a_failing_call_has_the_place(package):

@@ -1,0 +1,86 @@
+"""Causes: the few things that are wrong behind all the rules that are broken.
+
+A cause is one exception at one line of the port, one way to end the process, losses that are missing, one loss that is
+off, or one step at which the numbers part. What nothing else explains is a cause of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from detr_conformance.properties.case_json import CaseDocument
+from detr_conformance.properties.failure_kinds import MISSING, Kind, kind_of
+from detr_conformance.properties.place import Raised
+from detr_conformance.report import Cause, RuleEntry
+
+SHOWN_OF_A_PORT = ("losses", "gradients", "")
+"""Steps that say no more than which loss it is."""
+NOT_TRIED = "not tried: "
+ENDED = ("the port ended the process", "no answer within", "out of memory")
+"""How messages begin of a port that could not be called any more."""
+
+
+def causes_of(entries: Sequence[RuleEntry]) -> list[Cause]:
+    """The causes behind the entries of a report that are broken, that first which explains most of them."""
+    broken = {entry.id: entry for entry in entries if entry.is_broken}
+    by_kind: dict[Kind, list[RuleEntry]] = {}
+    for entry in broken.values():
+        by_kind.setdefault(_kind(entry, broken), []).append(entry)
+    _give_those_not_tried_to_what_ended_the_run(by_kind)
+    causes = [_cause(kind, explained) for kind, explained in by_kind.items()]
+    return sorted(causes, key=lambda cause: -len(cause.rules))
+
+
+def _kind(entry: RuleEntry, broken: Mapping[str, RuleEntry]) -> Kind:
+    blocking = broken.get(entry.blocked_by or "")
+    if blocking is not None:
+        return _kind(blocking, {})
+    if entry.message.startswith(NOT_TRIED):
+        return "message", NOT_TRIED
+    step = "" if entry.divergence is None else entry.divergence.step
+    if step not in SHOWN_OF_A_PORT and entry.verdict == "fail":
+        return "step", step
+    of_message = kind_of(entry.message, _told(entry), entry.verdict == "fail")
+    parting = "" if entry.divergence is None else entry.divergence.message
+    return of_message or kind_of(parting, None, True) or ("rule", entry.id)
+
+
+def _told(entry: RuleEntry) -> Raised | None:
+    raised = entry.raised
+    return None if raised is None else Raised(raised.type, raised.message, raised.place, raised.traceback)
+
+
+def _give_those_not_tried_to_what_ended_the_run(by_kind: dict[Kind, list[RuleEntry]]) -> None:
+    ending = [kind for kind in by_kind if kind[0] == "message" and kind[1].startswith(ENDED)]
+    if ending and ("message", NOT_TRIED) in by_kind:
+        most = max(ending, key=lambda kind: len(by_kind[kind]))
+        by_kind[most] += by_kind.pop(("message", NOT_TRIED))
+
+
+def _cause(kind: Kind, explained: Sequence[RuleEntry]) -> Cause:
+    shown = min(explained, key=lambda entry: (entry.message.startswith(NOT_TRIED), _size(entry.case)))
+    return Cause(summary=_summary(kind, shown, explained), rules=[entry.id for entry in explained], shown_by=shown.id)
+
+
+def _size(case: CaseDocument | None) -> float:
+    """Numbers in the predictions, which is what there is to look at."""
+    return float("inf") if case is None else float(_count(case.get("pred_scores")))
+
+
+def _count(numbers: object) -> int:
+    return sum(map(_count, numbers)) if isinstance(numbers, Iterable) and not isinstance(numbers, str) else 1
+
+
+def _summary(kind: Kind, shown: RuleEntry, explained: Sequence[RuleEntry]) -> str:
+    if kind[0] == "exception" and shown.raised is not None:
+        where = "" if shown.raised.place is None else f", at {shown.raised.place}"
+        return f"{shown.raised.type}: {shown.raised.message}{where}"
+    if kind[0] == "missing":
+        missing = (entry.message.partition(MISSING)[2].partition(";")[0] for entry in explained)
+        names = dict.fromkeys(name for each in missing for name in each.split(", "))
+        return f"the port does not return {', '.join(names)}"
+    if kind[0] == "loss":
+        return f"{kind[1]} is off, or its gradients are"
+    if kind[0] == "step" and shown.divergence is not None:
+        return shown.divergence.message
+    return shown.message or shown.title
