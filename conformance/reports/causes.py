@@ -6,7 +6,8 @@ off, or one step at which the numbers part. What nothing else explains is a caus
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 from detr_conformance.properties.case_json import CaseDocument
 from detr_conformance.properties.failure_kinds import MISSING, Kind, kind_of
@@ -63,12 +64,10 @@ def _cause(kind: Kind, explained: Sequence[RuleEntry]) -> Cause:
 
 
 def _size(case: CaseDocument | None) -> float:
-    """Numbers in the predictions, which is what there is to look at."""
-    return float("inf") if case is None else float(_count(case.get("pred_scores")))
-
-
-def _count(numbers: object) -> int:
-    return sum(map(_count, numbers)) if isinstance(numbers, Iterable) and not isinstance(numbers, str) else 1
+    """Numbers in the predicted logits, which is what there is to look at; a report may hold anything instead."""
+    scores = None if case is None else case.get("pred_scores")
+    values = scores.get("values") if isinstance(scores, dict) else None
+    return float(len(values)) if isinstance(values, list) else math.inf
 
 
 def _summary(kind: Kind, shown: RuleEntry, explained: Sequence[RuleEntry]) -> str:

@@ -101,5 +101,8 @@ def _collect() -> tuple[Rule, ...]:
     return tuple(sorted(rules, key=lambda each: (list(FAMILIES).index(each.family), each.id)))
 
 
+if not __debug__:
+    raise RuntimeError("rules are made of assert, which python -O and PYTHONOPTIMIZE take out: run without them")
+
 RULES: tuple[Rule, ...] = _collect()
 """Every rule, ordered by family and number."""

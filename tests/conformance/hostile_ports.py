@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
+import signal
 import sys
 import threading
 import time
@@ -128,6 +130,46 @@ def forks_and_exits(_case):
     os._exit(0)
 
 
+def disarms_the_watch_and_loops(_case):
+    """As training code does that has timers and handlers of its own."""
+    faulthandler.cancel_dump_traceback_later()
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    while True:
+        time.sleep(1)
+
+
+class UnspeakableError(Exception):
+    """An exception whose text ends programs."""
+
+    def __str__(self):
+        raise KeyboardInterrupt
+
+
+def raises_the_unspeakable(_case):
+    raise UnspeakableError
+
+
+class Mute:
+    """Stands for stdout, and has no more than `write`."""
+
+    def write(self, text):
+        """Say nothing."""
+
+
+def replaces_stdout(_case):
+    sys.stdout = Mute()
+
+
+def closes_stdout(_case):
+    sys.stdout.close()
+    with suppress(OSError):  # the second time
+        os.close(1)
+
+
+def keeps_faults_to_itself(_case):
+    faulthandler.enable(open(os.devnull, "w"))  # noqa: PTH123, SIM115  # it stays open
+
+
 HAZARDS = {
     "BOX-01": (segfaults, "the port ended the process (segmentation fault) in segfaults, hostile_ports.py line "),
     "BOX-03": (exits, "the port ended the process (exit status 3)"),
@@ -144,10 +186,22 @@ HAZARDS = {
     "NUM-10": (raises_keyboard_interrupt, "loss(case) raised KeyboardInterrupt"),
     "NUM-03": (loops_for_good, f"no answer within {LIMIT} s, not even to a signal"),
     "API-01": (quits, "loss(case) raised SystemExit: enough"),
+    "NUM-09": (disarms_the_watch_and_loops, f"no answer within {LIMIT} s, not even to a signal"),
+    "BOX-05": (
+        raises_the_unspeakable,
+        "loss(case) raised UnspeakableError: UnspeakableError, at hostile_ports.py, line ",
+    ),
     "API-02": (forks_and_exits, "the port ended the process (exit status 0)"),
 }
 """By the rule in which it happens: what a call does before it answers, and how the verdict begins."""
-HARMLESS = {"BOX-07": forks, "NUM-08": chats, "API-08": loads}
+HARMLESS = {
+    "BOX-07": forks,
+    "NUM-08": chats,
+    "API-08": loads,
+    "BOX-08": replaces_stdout,
+    "BOX-09": closes_stdout,
+    "REG-06": keeps_faults_to_itself,
+}
 """What leaves the verdict as it is: all of it is no answer to the rule, and is cleared away."""
 
 
