@@ -55,7 +55,8 @@ class RuleCheck:
         if entry.verdict == "xfail":
             pytest.xfail(told)
         if entry.verdict != "pass":
-            raise AssertionError(f"{entry.id} {entry.title}: {entry.statement}\n{entry.message}")
+            traced = "" if entry.raised is None else f"\n{entry.raised.traceback}"
+            raise AssertionError(f"{entry.id} {entry.title}: {entry.statement}\n{entry.message}{traced}")
 
     @property
     def said(self) -> str:

@@ -1,19 +1,28 @@
 """The pytest plugin of every environment that has the suite: counts the verdicts of `parametrize_with_rules`.
 
-A rule that is skipped because a port does not declare something looks like a test that passed; the count shows it.
-pytest imports this module in every session, before any conftest: it must not import what those want to hook into.
+It names the causes of those that are broken, too. A rule that is skipped because a port does not declare something
+looks like a test that passed; the count shows it. pytest imports this module in every session, before any conftest: it
+must not import what those want to hook into.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 import pytest
 
-PROPERTY = "detr_conformance"
-"""The user property of a test that judged a rule: its verdict, or `remark`, and the port after a space."""
+if TYPE_CHECKING:
+    from detr_conformance.parametrize import RuleCheck
+
+PROPERTY, BROKEN = "detr_conformance", "detr_conformance_broken"
+"""The user properties of a test that judged a rule: its verdict, or `remark`, and the port after a space; and, of one
+that is broken, the port and its entry of a report without what is large, as JSON."""
+MOST_CAUSES = 6
+"""So many are named of each port."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,17 +36,21 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     try:
         return (yield)
     finally:
-        item.user_properties += [(PROPERTY, verdict) for verdict in _verdicts(item)]
+        for check in _checks(item):
+            port = check.judgement.port.name
+            item.user_properties.append((PROPERTY, f"{check.said} {port}"))
+            if check.outcome is not None and check.outcome.is_broken:
+                item.user_properties.append((BROKEN, json.dumps([port, check.outcome.in_short()])))
 
 
-def _verdicts(item: pytest.Item) -> list[str]:
-    """The verdicts that a test has reached; none unless its module uses `parametrize_with_rules`."""
+def _checks(item: pytest.Item) -> list[RuleCheck]:
+    """The rules that a test has judged by; none unless its module uses `parametrize_with_rules`."""
     parametrize = sys.modules.get("detr_conformance.parametrize")
     callspec = getattr(item, "callspec", None)
     if parametrize is None or callspec is None:
         return []
-    checks = [each for each in callspec.params.values() if isinstance(each, parametrize.RuleCheck)]
-    return [f"{each.said} {each.judgement.port.name}" for each in checks if each.outcome is not None]
+    found = [each for each in callspec.params.values() if isinstance(each, parametrize.RuleCheck)]
+    return [each for each in found if each.outcome is not None]
 
 
 class Verdicts:
@@ -46,6 +59,7 @@ class Verdicts:
     def __init__(self) -> None:
         """Nothing counted yet."""
         self.counts: dict[str, Counter[str]] = {}
+        self.broken: dict[str, list[str]] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count each verdict once."""
@@ -53,9 +67,25 @@ class Verdicts:
             if name == PROPERTY:
                 verdict, _, port = str(value).partition(" ")
                 self.counts.setdefault(port, Counter())[verdict] += 1
+            if name == BROKEN:
+                port, entry = json.loads(str(value))
+                self.broken.setdefault(port, []).append(entry)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """One line for each port."""
+        """A line for each port, and for each cause of what it breaks."""
         for port, verdicts in self.counts.items():
             counted = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
             terminalreporter.write_line(f"detr-conformance rules on {ascii(port)[1:-1]}: {counted}")
+            for line in _causes(self.broken.get(port, [])):
+                terminalreporter.write_line(f"  {line}")
+
+
+def _causes(entries: list[str]) -> list[str]:
+    """What is behind these entries, a line each."""
+    if not entries:
+        return []
+    from detr_conformance.reports.causes import in_lines
+
+    lines = in_lines(entries)
+    left = len(lines) - MOST_CAUSES
+    return lines[:MOST_CAUSES] + ([f"and {left} more causes"] if left > 0 else [])

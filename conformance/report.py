@@ -183,6 +183,11 @@ class RuleEntry(msgspec.Struct, frozen=True, kw_only=True):
     blocked_by: RuleId | None = None
     picture: str | None = None
 
+    def in_short(self) -> str:
+        """As JSON text, without what is large."""
+        raised = None if self.raised is None else msgspec.structs.replace(self.raised, traceback="")
+        return msgspec.json.encode(msgspec.structs.replace(self, case=None, picture=None, raised=raised)).decode()
+
     @property
     def is_broken(self) -> bool:
         """Whether no run with it is conformant: a MUST that does not hold, or an entry of a list that has to go."""

@@ -7,8 +7,11 @@ off, or one step at which the numbers part. What nothing else explains is a caus
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
+
+from detr_conformance.errors import one_line
 from detr_conformance.properties.case_json import CaseDocument
 from detr_conformance.properties.failure_kinds import MISSING, Kind, kind_of
 from detr_conformance.properties.place import Raised
@@ -30,6 +33,17 @@ def causes_of(entries: Sequence[RuleEntry]) -> list[Cause]:
     _give_those_not_tried_to_what_ended_the_run(by_kind)
     causes = [_cause(kind, explained) for kind, explained in by_kind.items()]
     return sorted(causes, key=lambda cause: -len(cause.rules))
+
+
+def in_lines(entries: Iterable[str]) -> list[str]:
+    """The same of entries as JSON text, a line for each cause."""
+    causes = causes_of([msgspec.json.decode(each, type=RuleEntry) for each in entries])
+    counted = [(cause, len(cause.rules)) for cause in causes]
+    return [
+        f"{number}. {one_line(cause.summary)} ({count} rule{'' if count == 1 else 's'}: {', '.join(cause.rules[:3])}"
+        f"{', …' if count > 3 else ''})"
+        for number, (cause, count) in enumerate(counted, start=1)
+    ]
 
 
 def _kind(entry: RuleEntry, broken: Mapping[str, RuleEntry]) -> Kind:

@@ -91,6 +91,12 @@ def test_a_list_in_a_file_of_its_own_is_read(tmp_path):
         check()
 
 
+def test_the_causes_are_named_at_the_end_and_an_exception_has_its_traceback(run_rules):
+    result = run_rules("raising", "-k", "REG-01 or REG-02")
+    result.stdout.fnmatch_lines(["*sample_ports.py, line *, in loss"])
+    result.stdout.fnmatch_lines(["  1. RuntimeError: *, at sample_ports.py, line *, in loss (2 rules: REG-01, REG-02)"])
+
+
 @pytest.mark.thorough
 def test_an_error_in_another_process_is_counted(run_rules):
     pytest.importorskip("xdist")
