@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from detr_conformance.coco import CocoTargets, TargetsFileError, read_targets
+from detr_conformance.coco_file import TargetsFileError
 from detr_conformance.errors import UsageError, one_line
+from detr_conformance.image_targets import CocoTargets
 from detr_conformance.known_deviations import Known, witnessed
 from detr_conformance.known_deviations_file import load
 from detr_conformance.options import CheckOptions
@@ -25,6 +26,7 @@ from detr_conformance.reading import read_text
 from detr_conformance.real_cases import real_cases
 from detr_conformance.reference import LossSpec
 from detr_conformance.resolve import resolve
+from detr_conformance.targets import read_targets
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,15 +11,20 @@ from __future__ import annotations
 import codecs
 import re
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import msgspec
+
+from detr_conformance.image_targets import Identity
 
 Number = int | float
 """COCO's ids are integers; files that went through a data frame have 139.0, which Python looks up as 139."""
 
-Identity = Number | str
-"""COCO's image ids are integers; other datasets name their images."""
+Numeral = Annotated[str, msgspec.Meta(pattern="^-?[0-9]{1,18}$")]
+"""A whole number in quotes, as files that went through a spreadsheet have it."""
+
+Flag = Number | bool | Numeral | None
+"""COCO has 0 and 1, other files also true and false."""
 
 Length = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 """Pixels; no picture is wider, and a sum of such lengths cannot overflow."""
@@ -43,17 +48,21 @@ class Image(msgspec.Struct, gc=False):
 class Category(msgspec.Struct, gc=False):
     """A class of objects; ids may have gaps."""
 
-    id: Number
+    id: Number | Numeral
 
 
 class Annotation(msgspec.Struct, gc=False):
-    """One box: left, top, width, height in pixels; `iscrowd` marks a region of many objects."""
+    """One box: left, top, width, height in pixels.
+
+    `iscrowd` marks a region of many objects; `ignore`, which some converters write, a box that does not count.
+    """
 
     image_id: Identity
-    category_id: Number
+    category_id: Number | Numeral
     bbox: tuple[float, float, float, float]
     id: Identity | None = None
-    iscrowd: Number | bool | None = 0
+    iscrowd: Flag = 0
+    ignore: Any = 0
 
 
 Record = TypeVar("Record", Image, Category, Annotation)
@@ -65,6 +74,21 @@ class Document(msgspec.Struct):
     images: list[Image]
     categories: list[Category]
     annotations: list[Annotation]
+
+
+def as_number(value: Number | Numeral) -> Number:
+    """The number that a value is, or that is written in it."""
+    return int(value) if isinstance(value, str) else value
+
+
+def is_set(flag: Flag) -> bool:
+    """Whether a flag says yes."""
+    return flag is not None and bool(as_number(flag))
+
+
+def is_to_be_ignored(annotation: Annotation) -> bool:
+    """Whether `ignore` says so for certain: the format does not know it, so that it may hold anything."""
+    return annotation.ignore in (True, 1, "1", "true")
 
 
 def read_document(path: Path) -> Document:
@@ -151,5 +175,12 @@ def _records(sections: dict[str, msgspec.Raw], name: str, record: type[Record]) 
         return msgspec.json.decode(sections[name], type=list[record])  # type: ignore[valid-type]  # run-time type
     except msgspec.DecodeError as error:
         reason, _, where = str(error).partition(" - at `$")
-        hint = " (captions and panoptic files have no boxes)" if "field `bbox`" in reason else ""
-        raise TargetsFileError(f"{name}{where.rstrip('`')}: {reason}{hint}; {WANTED}") from None
+        raise TargetsFileError(f"{name}{where.rstrip('`')}: {_explained(reason)}") from None
+
+
+def _explained(reason: str) -> str:
+    """What the decoder says is wrong with a record, and what to do."""
+    if "matching regex" in reason:  # of a Numeral, the only type here that has one
+        return 'expected a whole number, such as 3 or "3", got other text; write ids as numbers, flags as 0 or 1'
+    hint = " (captions and panoptic files have no boxes)" if "field `bbox`" in reason else ""
+    return f"{reason}{hint}; {WANTED}"

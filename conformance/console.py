@@ -92,12 +92,18 @@ class Display:
             text = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
             self._say(f"{family:<6} {FAMILIES[family]}: {text}")
 
+    def _rest_of_families(self) -> None:
+        """Those of which not every rule was judged."""
+        for family in list(self._came):
+            self._row_of_family(family)
+
     def _row_of_rule(self, entry: RuleEntry) -> None:
         verdict, title = Text(entry.verdict, _style(entry)), Text(one_line(entry.title))
         self._columns(Text(entry.id), title, verdict, Text(facts.cases(entry)), Text(facts.share(entry)))
 
     def explaining(self, seconds: float) -> None:
         """What is being done while nothing is shown."""
+        self._rest_of_families()
         self._say(f"\nlooking for a known mistake that explains the failures, at most {seconds:g} s")
 
     def closing(self, report: Report, seconds: float | None = None, interrupted: bool = False) -> None:
@@ -106,8 +112,7 @@ class Display:
             for entry in (*facts.remarks(report), *facts.broken(report)):
                 self._explanation(entry)
             self._diagnosis(report)
-        for family in list(self._came):
-            self._row_of_family(family)
+        self._rest_of_families()
         self._say("\ninterrupted" if interrupted else "")
         counted = Text(f"{facts.remarked(report)}: {_counted(report, seconds)}")
         self.console.print(Text(report.verdict, STYLES[report.verdict]), counted, sep="")

@@ -20,7 +20,7 @@ class CheckOptions(msgspec.Struct, frozen=True, kw_only=True):
         profile: the conventions to hold the port to, a name or `package.module:SPEC`; None for those that it names.
         level: smoke, standard or exhaustive.
         seed: which cases are drawn.
-        targets: path of a COCO annotations file.
+        targets: path of a COCO annotations file, or of a folder of YOLO labels.
         case: path of a LossCase in JSON; the only case, if given.
         packets: folder to write a packet of each failure to.
         known_deviations: path of a list of rules that the port is known to break; None for that in its pyproject.toml.

@@ -7,7 +7,6 @@ import os
 import pytest
 
 from detr_conformance.check_plan import CheckPlan
-from detr_conformance.coco import read_targets
 from detr_conformance.errors import UsageError
 from detr_conformance.known_deviations import Known, apply
 from detr_conformance.known_deviations_file import load
@@ -17,6 +16,7 @@ from detr_conformance.properties.rule import Rule
 from detr_conformance.reference import FAMILY, LossSpec
 from detr_conformance.report import RuleEntry
 from detr_conformance.reports.composing import entry_of
+from detr_conformance.targets import read_targets
 
 
 class RuleCheck:
@@ -93,7 +93,7 @@ def parametrize_with_rules(
         profile: the conventions to hold it to; by default those that it names.
         level: smoke, standard or exhaustive.
         seed: another one draws other cases.
-        targets: a COCO annotations file, to judge on the boxes of its images as well.
+        targets: a COCO annotations file, or a folder of YOLO label files, to judge on the boxes of its images as well.
         known_deviations: a TOML file of rules that the port is known to break; by default the list in the
             pyproject.toml of the current folder, if it has one.
 

@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 
-from detr_conformance.coco import CocoTargets, ImageTargets
+from detr_conformance.image_targets import CocoTargets, ImageTargets
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.cases_on_targets import case_on_targets, sizes_for
 from detr_conformance.properties.numbers import Numbers

@@ -25,7 +25,11 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--level", choices=list(TIMEOUTS), default="standard", help="how many cases (standard)")
     parser.add_argument("--seed", type=number, default=0, help="which cases are drawn, any whole number (0)")
     cases = parser.add_mutually_exclusive_group()
-    cases.add_argument("--targets", metavar="FILE", help="COCO annotations: judge on the boxes of these images as well")
+    cases.add_argument(
+        "--targets",
+        metavar="FILE_OR_FOLDER",
+        help="COCO annotations, or a folder of YOLO labels: judge on the boxes of these images as well",
+    )
     cases.add_argument("--case", metavar="FILE", help="a case in JSON: judge on this one alone")
     parser.add_argument("--shard", metavar="I/N", type=shard, help="judge by the I-th of N parts of the rules alone")
     parser.add_argument("--memory", metavar="GB", type=gigabytes, default=4.0, help="what the port may take (4)")

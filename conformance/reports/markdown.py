@@ -50,8 +50,8 @@ def _head(report: Report) -> Iterator[str]:
 def _causes(report: Report) -> Iterator[str]:
     entries = {entry.id: entry for entry in report.rules}
     for number, cause in enumerate(report.causes, start=1):
-        rules, case = facts.about(cause, entries[cause.shown_by])
-        yield f"{number}. **{cell(one_line(cause.summary))}**<br>{cell(one_line(rules))}<br>{cell(one_line(case))}"
+        yield f"{number}. **{escaped(one_line(cause.summary))}**"
+        yield from (f"   - {escaped(one_line(line))}" for line in facts.about(cause, entries[cause.shown_by]))
     if report.causes:
         yield ""
 

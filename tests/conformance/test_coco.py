@@ -87,6 +87,17 @@ def test_the_summary_is_silent_where_nothing_was_left_out(write: Write) -> None:
     assert summary == "1 images, 1 boxes, 0 without boxes, at most 1 in one, 2 classes"
 
 
+def test_the_summary_counts_each_box_that_was_left_out_once(write: Write) -> None:
+    left_out = [
+        *(box(iscrowd=1), box([1, 2, -3, 4], iscrowd=1, ignore=1)),
+        *(box(ignore=1), box([8, 8, 0, 8]), box([65, 10, 5, 5]), box([65, 2, -3, 4]), box([1, 2, 3, -0.5])),
+    ]
+    assert read_targets(write(document(box(), *left_out))).summary == (
+        "1 images, 1 boxes, 0 without boxes, at most 1 in one, 2 classes; "
+        "left out: 2 crowd, 1 ignored, 2 of negative size, 1 outside its image, 1 degenerate"
+    )
+
+
 def test_a_pixel_box_becomes_a_normalised_centre_box(write: Write) -> None:
     targets = read_targets(write(document(box([8, 10, 16, 20]))))
     assert boxes_of(targets) == [[0.25, 0.5, 0.25, 0.5]]
@@ -116,15 +127,66 @@ def test_an_image_without_boxes_has_empty_arrays_of_the_right_shape(write: Write
 def test_a_box_that_sticks_out_is_clipped(write: Write) -> None:
     targets = read_targets(write(document(box([-16, 20, 48, 20.5]))))
     assert boxes_of(targets) == [[0.25, 0.75, 0.5, 0.5]]
+    assert (targets.clipped, targets.largest_cut) == (1, 16)
 
 
-@pytest.mark.parametrize("crowd", [1, True, 1.0])
+def test_boxes_that_lose_more_than_rounding_are_told(write: Write) -> None:
+    corners = [box([300, 240, 340, 460]), box([600, 10, 620, 30]), box([0, 0, 640, 480])]
+    targets = read_targets(write(document(*corners, images=[image(width=640, height=480)])))
+    assert targets.summary.endswith("2 classes; clipped: 2, by up to 580 pixels")
+
+
+@pytest.mark.parametrize("bbox", [[-2, 0, 16, 20], [48, 20, 17, 22], [0, 0, 64.4, 40.4]])
+def test_a_cut_of_up_to_two_pixels_is_rounding(write: Write, bbox: list[float]) -> None:
+    targets = read_targets(write(document(box(bbox))))
+    assert (targets.clipped, len(boxes_of(targets))) == (0, 1)
+
+
+def test_boxes_that_are_left_out_are_not_counted_as_clipped(write: Write) -> None:
+    targets = read_targets(
+        write(document(box([-16, 20, 48, 20], iscrowd=1), box([-16, 8, 16, 8]), box([-16, 8, 8, 8])))
+    )
+    assert (targets.clipped, targets.largest_cut) == (0, 0)
+
+
+@pytest.mark.parametrize("bbox", [[64.5, 2, 3, 4], [1, -9, 3, 4], [1, 40.5, 3, 4], [-9, 2, 3, 4], [1e308, 2, 1e308, 4]])
+def test_boxes_outside_their_image_are_left_out_and_counted(write: Write, bbox: list[float]) -> None:
+    targets = read_targets(write(document(box(bbox), box())))
+    assert (targets.outside_left_out, len(boxes_of(targets))) == (1, 1)
+
+
+@pytest.mark.parametrize("bbox", [[1, 2, -3, 4], [1, 2, 3, -0.5], [65, 2, -3, -4]])
+def test_boxes_of_negative_size_are_left_out_and_counted(write: Write, bbox: list[float]) -> None:
+    targets = read_targets(write(document(box(bbox), box())))
+    assert (targets.negative_left_out, targets.outside_left_out, len(boxes_of(targets))) == (1, 0, 1)
+
+
+def test_a_file_of_which_every_box_is_left_out_has_images_without_boxes(write: Write) -> None:
+    targets = read_targets(write(document(box([65, 2, 3, 4]), box([65, 2, 3, 4]))))
+    assert targets.summary.endswith(
+        "0 boxes, 1 without boxes, at most 0 in one, 2 classes; left out: 2 outside their images"
+    )
+
+
+@pytest.mark.parametrize("crowd", [1, True, 1.0, "1"])
 def test_crowd_boxes_are_left_out_and_counted(write: Write, crowd: Any) -> None:
     targets = read_targets(write(document(box(iscrowd=crowd), box())))
     assert (targets.crowd_left_out, len(boxes_of(targets))) == (1, 1)
 
 
-@pytest.mark.parametrize("fields", [{}, {"iscrowd": 0}, {"iscrowd": False}, {"iscrowd": None}])
+@pytest.mark.parametrize("ignore", [1, True, 1.0, "1"])
+def test_boxes_to_ignore_are_left_out_and_counted_apart_from_crowds(write: Write, ignore: Any) -> None:
+    kept = (box(ignore=0), box(ignore="0"), box(ignore=""), box(ignore=["whatever"]))
+    targets = read_targets(write(document(box(ignore=ignore), *kept)))
+    assert (targets.ignored_left_out, targets.crowd_left_out, len(boxes_of(targets))) == (1, 0, len(kept))
+
+
+RLE = {"size": [40, 64], "counts": "a0b"}
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"iscrowd": 0}, {"iscrowd": False}, {"iscrowd": None}, {"iscrowd": "0"}, {"segmentation": RLE}]
+)
 def test_a_box_is_no_crowd_unless_it_says_so(write: Write, fields: dict[str, Any]) -> None:
     targets = read_targets(write(document(box(**fields))))
     assert (targets.crowd_left_out, len(boxes_of(targets))) == (0, 1)
@@ -148,6 +210,12 @@ def test_a_crowd_box_without_area_is_counted_once(write: Write) -> None:
 def test_ids_may_be_words_or_numbers_of_any_kind(write: Write, mine: Any, its: Any) -> None:
     targets = read_targets(write(document(box(image_id=mine), images=[image(its, width=64.0)])))
     assert len(boxes_of(targets)) == 1
+
+
+@pytest.mark.parametrize(("mine", "its"), [("3", 3), (3, "3"), ("3", "3"), ("03", 3.0)])
+def test_category_ids_may_be_whole_numbers_in_quotes(write: Write, mine: Any, its: Any) -> None:
+    targets = read_targets(write(document(box(category_id=mine), categories=[{"id": "20"}, {"id": its}])))
+    assert (targets.images[0].classes.tolist(), targets.num_classes) == ([0], 2)
 
 
 def test_an_annotation_needs_no_id_and_a_file_no_further_fields(write: Write) -> None:

@@ -118,7 +118,7 @@ def test_a_port_that_always_ends_its_process_is_given_up_after_a_while(check, tm
 
 
 def test_rules_that_pytest_lets_nobody_judge_are_errors_as_well(check):
-    run = check("deadly_ports:deadly", "--", "-k", "API-01 or API-02", "--max-worker-restart", "0")
+    run = check("deadly_ports:deadly", "--every-rule", "--", "-k", "API-01 or API-02", "--max-worker-restart", "0")
     assert "0 pass, 0 fail, 2 error" in run.stdout
     assert "not tried: the port ended the process (exit status 1), and no other was" in " ".join(run.stdout.split())
 
@@ -202,8 +202,10 @@ def test_the_report_is_written_when_something_else_cannot_be(stream, check, tmp_
 
 
 def test_without_a_worker_a_port_is_asked_in_the_process_that_was_started(check):
-    assert check("deadly_ports:deadly", "--", "-n", "0", "-k", "API-01").returncode == 1
-    assert check("hostile_ports:every_hazard", "--", "-n", "0", "-k", "BOX-03").returncode == 3
+    for port, rule, status in (("deadly_ports:deadly", "API-01", 1), ("hostile_ports:every_hazard", "BOX-03", 3)):
+        run = check(port, "--", "-n", "0", "-k", rule)
+        assert run.returncode == 2
+        assert f"the process that imports the port ended (exit status {status})" in run.stderr
 
 
 @pytest.mark.parametrize("size", ["0", "-1", "nan", "inf", "much"])

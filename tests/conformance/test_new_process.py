@@ -173,14 +173,13 @@ def test_a_witness_is_asked_what_has_to_be_asked_first(packet_path, tmp_path):
 
 @pytest.mark.usefixtures("beside_the_samples")
 def test_check_says_so_too(capsys, monkeypatch):
-    monkeypatch.setattr(
-        apart, "SECONDS", dict.fromkeys(apart.SECONDS, 0)
-    )  # what explains the failure is another question
+    monkeypatch.setattr(apart, "SECONDS", dict.fromkeys(apart.SECONDS, 0))
     arguments = [
         "check",
         "museum_ports:paddle_mutable_default_gains",
         "--level",
         "smoke",
+        "--every-rule",
         "--",
         "-k",
         "REG-06 or INV-01",

@@ -78,7 +78,7 @@ def test_the_command_that_a_report_gives_shows_the_failure_again(run, failed):
     (run.folder / packet_name(entry)).write_text(json.dumps(entry.case))
     command = " ".join(replay(report, entry))
     assert command.count("--profile") == 1
-    assert "fail REG-02" in run(*shlex.split(command)[1:]).stdout
+    assert "REG    box loss: 1 fail" in run(*shlex.split(command)[1:]).stdout
 
 
 def test_a_packet_is_replayed_by_the_profile_that_it_names(run, failed):
