@@ -12,8 +12,9 @@ from rich.text import Text
 from detr_conformance.check_plan import CheckPlan
 from detr_conformance.errors import one_line, shortened, visible
 from detr_conformance.properties.rule import FAMILIES
-from detr_conformance.report import PortFacts, Report, RuleEntry
+from detr_conformance.report import Cause, PortFacts, Report, RuleEntry
 from detr_conformance.reports import facts
+from detr_conformance.reports.causes import causes_of_remarks
 from detr_conformance.reports.composing import port_facts
 
 STYLES = {
@@ -104,7 +105,7 @@ class Display:
     def explaining(self, seconds: float) -> None:
         """What is being done while nothing is shown."""
         self._rest_of_families()
-        self._say(f"\nlooking for a known mistake that explains the failures, at most {seconds:g} s")
+        self._say(f"looking for a known mistake that explains the failures, at most {seconds:g} s")
 
     def closing(self, report: Report, seconds: float | None = None, interrupted: bool = False) -> None:
         """What went wrong, rule by rule, and what that has in common; or the causes alone. With the verdict."""
@@ -122,20 +123,31 @@ class Display:
     def _causes(self, report: Report) -> None:
         """What is wrong, in few lines, however many rules are broken by it."""
         entries = {entry.id: entry for entry in report.rules}
+        self._say("")
         for number, cause in enumerate(report.causes[:MOST_CAUSES], start=1):
-            self._say("")
             self.console.print(Text(f"{number}. {one_line(cause.summary)}", "bold"))
             for line in facts.about(cause, entries[cause.shown_by]):
                 self.console.print(Padding(Text(one_line(line)), (0, 0, 0, 3), expand=False))
         left = [rule for cause in report.causes[MOST_CAUSES:] for rule in cause.rules]
         if left:
-            self._say(f"\nand {len(report.causes) - MOST_CAUSES} more causes: {facts.some(left)}")
+            self._say(f"and {len(report.causes) - MOST_CAUSES} more causes: {facts.some(left)}")
         self._diagnosis(report)
-        said = (
-            [f"remarks: {facts.some([entry.id for entry in facts.remarks(report)])}"] if facts.remarks(report) else []
-        )
-        if said or report.causes:
-            self._say("\n" + "\n".join([*said, "each rule with its message: --every-rule, or --json and the report"]))
+        self._remarks(report)
+        if report.causes or facts.remarks(report):
+            self._say("each rule and its message: --every-rule, or --json and the report")
+
+    def _remarks(self, report: Report) -> None:
+        """What makes no run non-conformant, a line for each cause that is not among those above."""
+        entries = {entry.id: entry for entry in report.rules}
+        said = {cause.summary for cause in report.causes}
+        remarks = causes_of_remarks(report.rules)
+        new = [cause for cause in remarks if cause.summary not in said]
+        follow = [rule for cause in remarks if cause.summary in said for rule in cause.rules]
+        lines = [f"remark: {_remark(cause, entries[cause.shown_by])}" for cause in new[:MOST_CAUSES]]
+        lines += [f"and {len(new) - MOST_CAUSES} more remarks"] if len(new) > MOST_CAUSES else []
+        lines += [f"remarks for causes above: {facts.some(follow)}"] if follow else []
+        if lines:
+            self._say("\n" + "\n".join(lines))
 
     def _restrictions(self, port: PortFacts) -> None:
         said = facts.restrictions(port)
@@ -176,6 +188,11 @@ class Display:
 
     def _say(self, line: str) -> None:
         self.console.print(Text(line))
+
+
+def _remark(cause: Cause, shown: RuleEntry) -> str:
+    said = cause.summary if shown.raised is not None else shown.message
+    return f"{one_line(said)} ({facts.some(cause.rules)})"
 
 
 def _style(entry: RuleEntry) -> str:

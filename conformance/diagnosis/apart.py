@@ -70,7 +70,7 @@ def diagnosed(options: CheckOptions, entries: Iterable[RuleEntry]) -> Diagnosis 
 
 
 def _out_of_time(seconds: int, answer: Path) -> Diagnosis:
-    what = "no single mistake of the museum explains all failures, and pairs" if answer.exists() else "mistakes"
+    what = "no known mistake by itself explains them, and pairs" if answer.exists() else "mistakes"
     return _none(f"{what} were looked for no longer than {seconds} s")
 
 

@@ -26,10 +26,18 @@ ENDED = ("the port ended the process", "no answer within", "out of memory")
 
 def causes_of(entries: Sequence[RuleEntry]) -> list[Cause]:
     """The causes behind the entries of a report that are broken, that first which explains most of them."""
-    broken = {entry.id: entry for entry in entries if entry.is_broken}
+    return _behind({entry.id: entry for entry in entries if entry.is_broken})
+
+
+def causes_of_remarks(entries: Sequence[RuleEntry]) -> list[Cause]:
+    """The same for rules that a port SHOULD keep, and does not; those that are known to be so are left out."""
+    return _behind({entry.id: entry for entry in entries if entry.is_remark and entry.verdict != "xfail"})
+
+
+def _behind(entries: Mapping[str, RuleEntry]) -> list[Cause]:
     by_kind: dict[Kind, list[RuleEntry]] = {}
-    for entry in broken.values():
-        by_kind.setdefault(_kind(entry, broken), []).append(entry)
+    for entry in entries.values():
+        by_kind.setdefault(_kind(entry, entries), []).append(entry)
     _give_those_not_tried_to_what_ended_the_run(by_kind)
     causes = [_cause(kind, explained) for kind, explained in by_kind.items()]
     return sorted(causes, key=lambda cause: -len(cause.rules))
@@ -73,7 +81,13 @@ def _give_those_not_tried_to_what_ended_the_run(by_kind: dict[Kind, list[RuleEnt
 
 
 def _cause(kind: Kind, explained: Sequence[RuleEntry]) -> Cause:
-    shown = min(explained, key=lambda entry: (entry.message.startswith(NOT_TRIED), _size(entry.case)))
+
+    def strength(entry: RuleEntry) -> tuple[bool, bool, float]:
+        """Those whose own message says so come first, then the smallest case."""
+        says_so = kind_of(entry.message, _told(entry), entry.verdict == "fail") == kind
+        return entry.message.startswith(NOT_TRIED), not says_so, _size(entry.case)
+
+    shown = min(explained, key=strength)
     return Cause(summary=_summary(kind, shown, explained), rules=[entry.id for entry in explained], shown_by=shown.id)
 
 
@@ -93,7 +107,8 @@ def _summary(kind: Kind, shown: RuleEntry, explained: Sequence[RuleEntry]) -> st
         names = dict.fromkeys(name for each in missing for name in each.split(", "))
         return f"the port does not return {', '.join(names)}"
     if kind[0] == "loss":
-        return f"{kind[1]} is off, or its gradients are"
+        gradients_alone = all("gradient of " in entry.message for entry in explained)
+        return f"the gradients of {kind[1]} are off" if gradients_alone else f"{kind[1]} is off"
     if kind[0] == "step" and shown.divergence is not None:
         return shown.divergence.message
     return shown.message or shown.title

@@ -22,7 +22,7 @@ EXIT_STATUS = {"conformant": 0, "partial": 0, "non-conformant": 1}
 TITLES = {rule.id: rule.title for rule in RULES}
 STALE = "the rule is on the list of known deviations and holds: take it off the list"
 NOT_JUDGED = "not judged"
-MOST_RULES = 8
+MOST_RULES = 5
 """Of a cause the ids of so many rules are shown."""
 MANY = 10
 """So many broken rules without an explanation may come from another convention."""
@@ -44,7 +44,8 @@ def about(cause: Cause, shown: RuleEntry) -> list[str]:
     said = "" if shown.raised is not None or cause.summary == shown.message else f": {shown.message}"
     case = sizes(shown)
     where = f" ({case})" if case else ""
-    return [f"{count}: {some(cause.rules)}", f"smallest case: {shown.id} {shown.title}{where}{said}"]
+    what = "smallest case" if case else "seen by"
+    return [f"{count}: {some(cause.rules)}", f"{what}: {shown.id} {shown.title}{where}{said}"]
 
 
 def some(rules: Sequence[str]) -> str:
@@ -116,7 +117,8 @@ def hint(report: Report) -> str:
     """What to run where the port may follow another convention; empty elsewhere."""
     found = report.diagnosis
     follows_another = found is not None and found.profile is not None
-    is_a_riddle = len(broken(report)) >= MANY and not (found is not None and found.deviations)
+    wrong = [entry for entry in broken(report) if entry.verdict == "fail"]
+    is_a_riddle = MANY <= len(wrong) == len(broken(report)) and not (found is not None and found.deviations)
     if not report.port.asked or not (follows_another or is_a_riddle):
         return ""
     return (

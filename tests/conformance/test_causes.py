@@ -54,9 +54,14 @@ def test_losses_that_are_off_are_a_cause_each_with_their_layers_and_gradients():
         broken("GRAD-01", "gradient of loss_bbox with respect to pred_bboxes: expected 1"),
         broken("REG-02", "loss_giou: expected 1, the port returned 2"),
     ) == {
-        "loss_bbox is off, or its gradients are": ["REG-01", "AUX-01", "GRAD-01"],
-        "loss_giou is off, or its gradients are": ["REG-02"],
+        "loss_bbox is off": ["REG-01", "AUX-01", "GRAD-01"],
+        "loss_giou is off": ["REG-02"],
     }
+
+
+def test_gradients_alone_are_said_to_be_off():
+    alone = broken("GRAD-01", "gradient of loss_bbox with respect to pred_bboxes: expected 1")
+    assert explained(alone) == {"the gradients of loss_bbox are off": ["GRAD-01"]}
 
 
 def test_losses_that_are_missing_are_one_cause():

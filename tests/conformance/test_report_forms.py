@@ -39,7 +39,7 @@ def report(make_report):
 
 def without_times(shown):
     """A report knows neither how many rules were about to be judged, in the first line, nor how long anything took."""
-    shown = re.sub(r"\nlooking for .*\n", "", shown)
+    shown = re.sub(r"looking for .*\n", "", shown)
     return shown.partition("\n")[2].rpartition(";")[0]
 
 
