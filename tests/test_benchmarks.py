@@ -78,6 +78,7 @@ gpu.captured = lambda prepare: prepare()  # a graph needs a device; all around i
 bench = Bench.on(torch.device("cpu"), rounds=2)
 for measure in (gpu.split_rows, gpu.graph_rows, gpu.solver_share_rows):
     print(measure.__name__, len(measure(bench, WORKLOADS["tiny"])))
+print("settings", len(gpu.SETTINGS))
 """
 
 
@@ -87,8 +88,9 @@ def test_what_is_measured_on_a_device_alone_runs_but_for_the_graph():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     counts = dict(line.split() for line in done.stdout.splitlines())
-    assert set(counts) == {"split_rows", "graph_rows", "solver_share_rows"}
-    assert (counts["graph_rows"], counts["solver_share_rows"]) == ("6", "8")
+    assert set(counts) == {"split_rows", "graph_rows", "solver_share_rows", "settings"}
+    assert int(counts["graph_rows"]) == 2 * int(counts["settings"]), "called and replayed, in each setting"
+    assert counts["solver_share_rows"] == "8"
 
 
 def test_what_a_peer_only_imports_may_be_absent():

@@ -213,7 +213,8 @@ class AnswersOfSpec(Answers):
         return {key: _with_bound(self._returned, key) for key in self._returned.values}
 
     def _gradients(self) -> dict[str, np.ndarray]:
-        found = {key: _gradients_with_bounds(self._returned, key) for key in _finite(self._returned)}
+        returned = self._returned
+        found = {key: _gradients_with_bounds(returned, _parts(returned, key)) for key in _finite(returned)}
         return {gradient_name(key, name): grad for key, grads in found.items() for name, grad in grads.items()}
 
 
@@ -241,11 +242,11 @@ def _parts(returned: ReturnedLosses, key: str) -> list[Loss]:
     return [loss for own, loss in losses.items() if returned.canonical(own) == key]
 
 
-def _gradients_with_bounds(returned: ReturnedLosses, key: str) -> dict[str, Tracked]:
-    """With respect to every input, zeros where there is none."""
+def _gradients_with_bounds(returned: ReturnedLosses, parts: Sequence[Loss]) -> dict[str, Tracked]:
+    """Of the sum of these losses with respect to every input, zeros where there is none."""
     found = {}
     for name, array in returned.inputs().items():
-        grads = [loss.gradients[name] for loss in _parts(returned, key) if name in loss.gradients]
+        grads = [loss.gradients[name] for loss in parts if name in loss.gradients]
         found[name] = sum(grads[1:], start=grads[0]) if grads else track(np.zeros(array.shape))
     return found
 
@@ -276,9 +277,12 @@ def observe_spec_otherwise(spec: LossSpec, judged: PortUnderTest, case: LossCase
     of_spec = PortUnderTest(_Declaring(spec, judged), judged.spec)
     if way == "in passes":
         returned = of_spec.loss(case)
-        grads = {key: _gradients_with_bounds(returned, key) for key in returned.values}
-        # In the order in which the port returns them: whose upstream gradient is the first may matter.
-        passes = [{key: each[key] for key in grads if key in each} for each in _passes(judged, case)]
+        losses = cast("GradientsOfReference", returned.result.gradients).losses
+        grads = {own: _gradients_with_bounds(returned, [loss]) for own, loss in losses.items()}
+        # By the port's keys, in its order: a mistake may go by how a loss is called, or by which is the first.
+        names = {own: str(returned.canonical(own)) for own in grads}
+        wanted = _passes(judged, case)
+        passes = [{own: each[name] for own, name in names.items() if name in each} for each in wanted]
         return _after_passes(spec.accumulated(grads, passes))
     calls = _calls(of_spec, judged, case, way)
     numbers = {f"{key} of call {n}": _with_bound(one, key) for n, one in enumerate(calls) for key in one.values}

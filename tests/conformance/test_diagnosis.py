@@ -259,6 +259,15 @@ def test_what_a_mutant_cannot_change_stays(question):
         assert answer.differences(right, case.dtype) == set(), mutant.id
 
 
+def test_a_mistake_that_goes_by_keys_explains_itself_under_other_keys():
+    mutant = MUTANT["plausible-auxiliary-losses-unweighted"]
+    judged = PortUnderTest(mutant.port(RTDETR), RTDETR)
+    cases = list(islice(pool(WIDE, Domain.of(judged), 0), 2))
+    passes = search.Evidence(judged, cases, "in passes")
+    assert not passes.is_right()
+    assert passes.is_explained_by(mutant.of(RTDETR))
+
+
 class Rounded(ReferencePort):
     """Its losses are in single precision."""
 
