@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import io
 import re
+import signal
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import redirect_stderr
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -65,13 +67,41 @@ def check(
     refuse_unwritable_folder(options.packets)
     prepare.cache_clear()
     plan = prepare(options)
-    versions = versions_for(options.port)
     progress = Progress(plan, display, Workers())
     started = time.monotonic()
-    broken = _run_pytest(options, pytest_arguments, progress)
+    with _ctrl_c_counting_once():
+        broken = _run_pytest(options, pytest_arguments, progress)
+        return _concluded(options, json_path, draft_path, progress, started, broken)
+
+
+@contextmanager
+def _ctrl_c_counting_once() -> Iterator[None]:
+    """Pressed again, it must not cost the report."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _concluded(
+    options: CheckOptions,
+    json_path: str | None,
+    draft_path: str | None,
+    progress: Progress,
+    started: float,
+    broken: UsageError | None,
+) -> int:
+    """Explain what came out, show and write it; the exit status."""
+    plan = progress.plan
     entries = with_consequences(progress.entries.values())
     diagnosis = _diagnosed(options, progress)
-    report = compose(plan, entries, versions, diagnosis, options.naming_the_port())
+    report = compose(plan, entries, versions_for(options.port), diagnosis, options.naming_the_port())
     progress.show(progress.display.closing, report, time.monotonic() - started, progress.interrupted)
     write(json_path, report.to_json(), "--json")
     if draft_path is not None:

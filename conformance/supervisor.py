@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -27,8 +29,11 @@ PACKAGES = str(Path(__file__).parent.parent)
 PROGRAM = """\
 import sys
 sys.path[:] = [folder for folder in sys.path if folder] + [sys.argv[1]]
-from detr_conformance.supervisor import answer
-answer(sys.argv[2], sys.argv[3:])
+try:
+    from detr_conformance.supervisor import answer
+    answer(sys.argv[2], sys.argv[3:])
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 """
 """Without the current folder, whose files may have the names of the standard library's; a port's folder comes later."""
 
@@ -43,13 +48,15 @@ def main() -> int:
         said = Path(folder, "exit status")
         command = [sys.executable, "-c", PROGRAM, PACKAGES, str(said), *sys.argv[1:]]
         with _ctrl_c_left_to_the_other():
-            process = subprocess.Popen(command, env=_environment())  # noqa: S603  # ourselves
+            stderr = subprocess.DEVNULL if sys.stderr is None else None  # closed, its number would be a file's
+            process = subprocess.Popen(command, env=_environment(), stderr=stderr)  # noqa: S603  # ourselves
             with _ended_with_this_one(process):
                 return _status(process, said)
 
 
 def answer(path: str, argv: Sequence[str]) -> None:
     """Run a command in the other process, and write its exit status into a file."""
+    _end_with(os.getppid())
     from detr_conformance.cli import main as run
 
     try:
@@ -57,6 +64,17 @@ def answer(path: str, argv: Sequence[str]) -> None:
     except SystemExit as ended:  # --help and --version
         status = int(ended.code or 0)
     Path(path).write_text(f"{status}\n", encoding="ascii")
+
+
+def _end_with(parent: int) -> None:
+    """Interrupt this process, so that it reports what there is, once the one that started it was ended from outside."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LEAVING)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _status(process: subprocess.Popen[bytes], path: Path) -> int:
@@ -74,7 +92,7 @@ def _status(process: subprocess.Popen[bytes], path: Path) -> int:
 
 
 def _without_a_word(status: int) -> int:
-    if status == -signal.SIGINT:
+    if status in (-signal.SIGINT, INTERRUPTED):
         return INTERRUPTED
     how = f"exit status {status}" if status >= 0 else f"signal {-status}"
     with contextlib.suppress(OSError, AttributeError):  # stderr is closed, or nobody reads it
@@ -114,10 +132,10 @@ def _ctrl_c_left_to_the_other() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _ended_with_this_one(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Whoever ends this process means the other one."""
+    """Whoever ends this process, as a CI system does, means the other one, which reports what there is."""
 
     def end(_signal: int, _frame: FrameType | None) -> None:
-        process.terminate()
+        process.send_signal(signal.SIGINT)
 
     before = signal.signal(signal.SIGTERM, end)
     try:

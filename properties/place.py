@@ -7,9 +7,9 @@ import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import PurePath
-from types import FrameType
+from types import FrameType, TracebackType
 
-from detr_conformance.properties.answers import shortened
+from detr_conformance.properties.answers import RAISED, shortened
 
 LIBRARIES = frozenset(
     {
@@ -57,7 +57,7 @@ class Raised:
 
 def raised_by(error: BaseException) -> Raised:
     """What is told of an exception. Files are named as modules are imported, wherever they lie on this machine."""
-    frames = list(traceback.walk_tb(error.__traceback__))
+    frames = list(traceback.walk_tb(_traceback_of(error)))
     theirs = [place for place, (frame, _) in enumerate(frames) if _is_theirs(_module(frame))]
     own = frames[theirs[0] :][-MOST_FRAMES:] if theirs else []
     kind, message = type(error).__name__, shortened(error)
@@ -68,6 +68,13 @@ def raised_by(error: BaseException) -> Raised:
         place=_place(*frames[theirs[-1]]) if theirs else None,
         traceback="\n".join([*lines, f"{kind}: {message}"]),
     )
+
+
+def _traceback_of(error: BaseException) -> TracebackType | None:
+    try:
+        return error.__traceback__
+    except RAISED:  # an attribute of its own
+        return None
 
 
 def _place(frame: FrameType, line: int) -> str:

@@ -49,6 +49,13 @@ class OutOfScope(Exception):  # noqa: N818  # no error: the case is left to othe
     """The rule cannot judge this case: rounding decides who is matched with whom, so the loss has no single value."""
 
 
+def _failure(method: str, raised: Raised) -> PortError:
+    where = "" if raised.place is None else f", at {raised.place}"
+    failure = PortError(f"{method}(case) raised {raised.type}: {raised.message}{where}")
+    failure.raised = raised
+    return failure
+
+
 def spec_of(port: Port) -> LossSpec:
     """The conventions that a port follows.
 
@@ -249,14 +256,13 @@ class PortUnderTest:
     def _ask(
         self, method: str, argument: LossCase | Sequence[LossCase], read: Callable[[Any], Answer], *more: Any
     ) -> Answer:
+        failure: PortError | None = None
         try:
             answer = getattr(self.port, method)(argument, *more)
-        except (Exception, SystemExit) as error:
-            raised = raised_by(error)
-            where = "" if raised.place is None else f", at {raised.place}"
-            failure = PortError(f"{method}(case) raised {raised.type}: {raised.message}{where}")
-            failure.raised = raised
-            raise failure from error
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # raised below
+            failure = _failure(method, raised_by(error))
+        if failure is not None:  # not while the exception is handled: nobody has to look at one of somebody else's
+            raise failure
         try:
             return read(answer)
         except (TypeError, ValueError) as error:

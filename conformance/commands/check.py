@@ -36,8 +36,8 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--packets", metavar="DIR", type=absolute, help="write a packet of each failure there")
     known = parser.add_argument_group("known deviations: rules that the port breaks, with reasons")
     known.add_argument("--known-deviations", metavar="FILE", type=absolute, help="list them there (pyproject.toml)")
-    known.add_argument("--write-known-deviations", metavar="FILE", help="draft such a list")
-    parser.add_argument("--json", metavar="FILE", help="write the report there")
+    known.add_argument("--write-known-deviations", metavar="FILE", type=absolute, help="draft such a list")
+    parser.add_argument("--json", metavar="FILE", type=absolute, help="write the report there")
     parser.add_argument("--every-rule", action="store_true", help="show a row for each rule, and explain each failure")
 
 

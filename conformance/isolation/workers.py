@@ -58,6 +58,7 @@ class Workers:
         self._failed_starts = 0
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._overdue: set[str] = set()
+        self._patience: dict[str, float] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._finished = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep, daemon=True)
@@ -73,6 +74,7 @@ class Workers:
         if process is not None:
             self._processes[node.gateway.id] = process
         patience = PATIENCE_THEN if self.hung and not self.answered else math.inf
+        self._patience[node.gateway.id] = patience
         node.workerinput |= {EXIT_LOG: str(self._log_path(node)), GIVEN_UP: self.given_up, PATIENCE: patience}
 
     @pytest.hookimpl(optionalhook=True)
@@ -102,7 +104,7 @@ class Workers:
             The entry of the report, or nothing if there is none; why the process ended.
         """
         self.lost += 1
-        self.last_cause = self._cause(node, timeout)
+        self.last_cause = self._cause(node, min(timeout, self._patience.get(node.gateway.id, math.inf)))
         log = ExitLog.read(self._log_path(node))
         self.hung += log.hung or self._is_overdue(node) or bool(log.entry)  # a rule that was stopped leaves its entry
         return log.entry, self.last_cause

@@ -7,6 +7,7 @@ off, or one step at which the numbers part. What nothing else explains is a caus
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -17,8 +18,12 @@ from detr_conformance.properties.failure_kinds import MISSING, Kind, kind_of
 from detr_conformance.properties.place import Raised
 from detr_conformance.report import Cause, RuleEntry
 
+KEYS = "keys"
+"""The step at which losses are missing; what is wrong with those that came is another matter."""
 SHOWN_OF_A_PORT = ("losses", "gradients", "")
 """Steps that say no more than which loss it is."""
+FULL_NAME = re.compile(r"\bloss_(?!gain)[a-z_]+\b")
+"""A loss with what layers and denoising add to its name: if all messages are of one, that is what is off."""
 NOT_TRIED = "not tried: "
 ENDED = ("the port ended the process", "no answer within", "out of memory")
 """How messages begin of a port that could not be called any more."""
@@ -55,17 +60,20 @@ def in_lines(entries: Iterable[str]) -> list[str]:
 
 
 def _kind(entry: RuleEntry, broken: Mapping[str, RuleEntry]) -> Kind:
-    blocking = broken.get(entry.blocked_by or "")
-    if blocking is not None:
+    blocking, own = broken.get(entry.blocked_by or ""), kind_of(entry.message, _told(entry), entry.verdict == "fail")
+    if blocking is not None and (own is None or _step(entry) != KEYS):
         return _kind(blocking, {})
     if entry.message.startswith(NOT_TRIED):
         return "message", NOT_TRIED
-    step = "" if entry.divergence is None else entry.divergence.step
-    if step not in SHOWN_OF_A_PORT and entry.verdict == "fail":
+    step = _step(entry)
+    if step not in SHOWN_OF_A_PORT and entry.verdict == "fail" and not (own and step == KEYS):
         return "step", step
-    of_message = kind_of(entry.message, _told(entry), entry.verdict == "fail")
     parting = "" if entry.divergence is None else entry.divergence.message
-    return of_message or kind_of(parting, None, True) or ("rule", entry.id)
+    return own or kind_of(parting, None, True) or ("rule", entry.id)
+
+
+def _step(entry: RuleEntry) -> str:
+    return "" if entry.divergence is None else entry.divergence.step
 
 
 def _told(entry: RuleEntry) -> Raised | None:
@@ -107,8 +115,10 @@ def _summary(kind: Kind, shown: RuleEntry, explained: Sequence[RuleEntry]) -> st
         names = dict.fromkeys(name for each in missing for name in each.split(", "))
         return f"the port does not return {', '.join(names)}"
     if kind[0] == "loss":
-        gradients_alone = all("gradient of " in entry.message for entry in explained)
-        return f"the gradients of {kind[1]} are off" if gradients_alone else f"{kind[1]} is off"
+        full = {name for entry in explained for name in FULL_NAME.findall(entry.message)}
+        name = min(full) if len(full) == 1 else kind[1]
+        gradients_alone = all("gradient" in entry.message for entry in explained)
+        return f"the gradients of {name} are off" if gradients_alone else f"{name} is off"
     if kind[0] == "step" and shown.divergence is not None:
         return shown.divergence.message
     return shown.message or shown.title

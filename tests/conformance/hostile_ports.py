@@ -149,6 +149,18 @@ def raises_the_unspeakable(_case):
     raise UnspeakableError
 
 
+class WithoutATracebackError(Exception):
+    """An exception that cannot be looked at."""
+
+    @property
+    def __traceback__(self):
+        return 1 / 0
+
+
+def raises_what_cannot_be_looked_at(_case):
+    raise WithoutATracebackError("here")
+
+
 class Mute:
     """Stands for stdout, and has no more than `write`."""
 
@@ -191,6 +203,7 @@ HAZARDS = {
         raises_the_unspeakable,
         "loss(case) raised UnspeakableError: UnspeakableError, at hostile_ports.py, line ",
     ),
+    "INV-06": (raises_what_cannot_be_looked_at, "loss(case) raised WithoutATracebackError: here"),
     "API-02": (forks_and_exits, "the port ended the process (exit status 0)"),
 }
 """By the rule in which it happens: what a call does before it answers, and how the verdict begins."""

@@ -59,9 +59,21 @@ def test_losses_that_are_off_are_a_cause_each_with_their_layers_and_gradients():
     }
 
 
-def test_gradients_alone_are_said_to_be_off():
-    alone = broken("GRAD-01", "gradient of loss_bbox with respect to pred_bboxes: expected 1")
-    assert explained(alone) == {"the gradients of loss_bbox are off": ["GRAD-01"]}
+@pytest.mark.parametrize("message", ["gradient of loss_bbox with respect to x: 1", "has the gradient 0 of loss_bbox"])
+def test_gradients_alone_are_said_to_be_off(message):
+    assert explained(broken("GRAD-01", message)) == {"the gradients of loss_bbox are off": ["GRAD-01"]}
+
+
+def test_a_loss_of_some_layers_alone_is_called_by_its_whole_name():
+    alone = [broken(rule, "loss_bbox_aux: expected 1, the port returned 2") for rule in ("AUX-01", "AUX-03")]
+    assert explained(*alone) == {"loss_bbox_aux is off": ["AUX-01", "AUX-03"]}
+
+
+def test_a_loss_that_came_and_is_off_is_not_explained_by_one_that_is_missing():
+    assert explained(
+        broken("API-08", "the port returned no loss_giou", step="keys"),
+        broken("AUX-01", "loss_class_aux: expected 1, the port returned 2", step="keys", blocked_by="API-08"),
+    ) == {"the port does not return loss_giou": ["API-08"], "loss_class_aux is off": ["AUX-01"]}
 
 
 def test_losses_that_are_missing_are_one_cause():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -101,6 +103,66 @@ def test_without_stdout_it_is_so_too():
     done = subprocess.run(["sh", "-c", program], stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "detr-conformance: stdout is closed: send it to /dev/null if nobody is to read it\n"
+
+
+def test_without_stderr_a_run_goes_on(tmp_path):
+    program = f"{sys.executable} -m detr_conformance check reference --level smoke --json r.json -- -k API-01 2>&-"
+    done = subprocess.run(["sh", "-c", program], cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0
+    assert json.loads((tmp_path / "r.json").read_text())["counts"]["pass"] == 1
+
+
+def test_a_report_is_written_where_it_was_asked_for_whatever_folder_the_port_goes_to(tmp_path):
+    (tmp_path / "moving.py").write_text(
+        "import os\nos.chdir('/')\nfrom detr_conformance.ports.reference_port import port as made\nport = made()\n"
+    )
+    done = run("check", "moving:port", "--level", "smoke", "--json", "r.json", "--", "-k", "API-01", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "r.json").exists()
+
+
+WAITING = """
+import pathlib, time
+from detr_conformance.ports.reference_port import ReferencePort
+
+
+class Waiting(ReferencePort):
+    def loss(self, case):
+        pathlib.Path("asked").touch()
+        time.sleep(600)
+
+
+port = Waiting()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT]], ids=["ended", "twice"])
+def test_a_run_that_is_ended_writes_what_there_is(tmp_path, signals):
+    (tmp_path / "waiting.py").write_text(WAITING)
+    command = [
+        *COMMAND,
+        "check",
+        "waiting:port",
+        "--level",
+        "smoke",
+        "--json",
+        "r.json",
+        "--",
+        "-k",
+        "API-01 or API-02",
+    ]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(command, cwd=tmp_path, **options) as process:
+        while not (tmp_path / "asked").exists():
+            time.sleep(0.1)
+        for number in signals:
+            (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+            time.sleep(0.2)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == ""
+    assert json.loads((tmp_path / "r.json").read_text())["not_judged"]
 
 
 def test_help_and_version_are_exit_status_0():
