@@ -29,6 +29,8 @@ LIBRARIES = frozenset(
     }
 )
 """What ports are written with: what is wrong lies in the line that calls them."""
+INSTALLED = frozenset({"site-packages", "dist-packages"})
+"""Folders of installed packages, of which any may be the port's own, or one that it uses."""
 OF_THE_SUITE = "detr_conformance"
 JUDGED = ("detr_conformance.optimized", "detr_conformance.reference")
 """What is of the suite and may be a port, or part of one."""
@@ -45,7 +47,8 @@ class Raised:
     Attributes:
         type: name of its class.
         message: its own.
-        place: the last line that is neither the suite's nor a library's, with file and function; None if there is none.
+        place: the last line that is neither the suite's nor a library's, with file and function; if it is in an
+            installed package that a file elsewhere calls, the line of that file as well. None if there is none.
         traceback: the lines that led there, from the port's first on, in one text.
     """
 
@@ -65,9 +68,21 @@ def raised_by(error: BaseException) -> Raised:
     return Raised(
         type=kind,
         message=message,
-        place=_place(*frames[theirs[-1]]) if theirs else None,
+        place=_place_in_port([frames[place] for place in theirs]),
         traceback="\n".join([*lines, f"{kind}: {message}"]),
     )
+
+
+def _place_in_port(theirs: list[tuple[FrameType, int]]) -> str | None:
+    if not theirs:
+        return None
+    own = [each for each in theirs if not _is_installed(each[0])]
+    called = f", called at {_place(*own[-1])}" if own and _is_installed(theirs[-1][0]) else ""
+    return _place(*theirs[-1]) + called
+
+
+def _is_installed(frame: FrameType) -> bool:
+    return not INSTALLED.isdisjoint(PurePath(frame.f_code.co_filename).parts)
 
 
 def _traceback_of(error: BaseException) -> TracebackType | None:

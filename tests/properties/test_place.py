@@ -28,6 +28,10 @@ def in_a_library(boxes):
     return np.linalg.inv(boxes)
 
 
+def with_a_helper():
+    return helper('many')
+
+
 def in_python(text):
     return json.loads(text)
 """
@@ -58,6 +62,14 @@ def test_the_line_is_the_last_one_of_the_port(package):
     line = PORT.splitlines().index("    return boxes.shpe") + 1
     place = raised_by(raising(package.misspelt, np.zeros(4))).place
     assert place == f"their_project/losses.py, line {line}, in misspelt"
+
+
+def test_of_what_an_installed_package_raises_it_is_also_the_line_that_calls_it(package):
+    package.helper = importlib.import_module("packaging.version").Version
+    line = PORT.splitlines().index("    return helper('many')") + 1
+    place = raised_by(raising(package.with_a_helper)).place
+    assert place.startswith("packaging/version.py, line ")
+    assert place.endswith(f", in __init__, called at their_project/losses.py, line {line}, in with_a_helper")
 
 
 def test_the_traceback_starts_in_the_port_and_names_no_folder_of_this_machine(package, tmp_path):
