@@ -276,8 +276,15 @@ class PortUnderTest:
         """Remember how much of a budget was used."""
         self.largest_share = max(self.largest_share or 0.0, share)
 
-    def compare(self, what: str, got: np.ndarray, expected: Tracked, dtype: str) -> None:
+    def compare(self, what: str, got: np.ndarray, expected: Tracked, dtype: str, by: str = "") -> None:
         """Fail where any entry is further off than its budget.
+
+        Args:
+            what: is compared.
+            got: what the port returned.
+            expected: what it must be.
+            dtype: of the predictions.
+            by: what of the port's own the expectation was made of; empty where it is the reference's.
 
         Raises:
             AssertionError: names the worst entry, both values, and the share of the budget.
@@ -292,10 +299,15 @@ class PortUnderTest:
             where = f"[{', '.join(str(int(axis)) for axis in worst)}]" if expected.ndim else ""
             came, wanted = np.atleast_1d(got)[worst], np.atleast_1d(expected.values)[worst]
             raise AssertionError(
-                f"{what}{where}: expected {wanted:.9g}, the port returned {came:.9g}; "
+                f"{what}{where}: expected {wanted:.9g}{f' by its own {by}' if by else ''}, "
+                f"the port returned {came:.9g}; "
                 f"off by {abs(came - wanted):.3g}, {share:.3g} times what rounding in {dtype} explains"
             )
         self.use(share)
+
+
+OTHER_CALL = "answer to another call"
+"""What the expectation is made of where two calls are compared; either of them may be wrong."""
 
 
 class ReturnedLosses:
@@ -353,7 +365,7 @@ class ReturnedLosses:
         """One loss equal to that of another call, times a factor, plus a number, within both budgets together."""
         __tracebackhide__ = True
         wanted = _around(factor * other.value(key) + more, expected, 2.0 * max(abs(factor), 1.0 if more else 0.0))
-        self.judged.compare(key, self.value(key), wanted, self.case.dtype)
+        self.judged.compare(key, self.value(key), wanted, self.case.dtype, OTHER_CALL)
 
     def assert_gradient_alike(self, other: ReturnedLosses, key: str, name: str, expected: Loss, factor: float) -> None:
         """The gradient of one loss equal to that of another call, times a factor, within both budgets together."""
@@ -368,13 +380,14 @@ class ReturnedLosses:
             self.gradient(key, name),
             Tracked(wanted, budgets),
             self.case.dtype,
+            OTHER_CALL,
         )
 
     def assert_multiple(self, key: str, base: str, factor: float, expected: Loss) -> None:
         """One loss equal to another of the same call, times a factor; `expected` is the other's expectation."""
         __tracebackhide__ = True
         wanted = _around(factor * self.value(base), expected, 2.0 * abs(factor) * (1.0 + abs(factor)))
-        self.judged.compare(key, self.value(key), wanted, self.case.dtype)
+        self.judged.compare(key, self.value(key), wanted, self.case.dtype, base)
 
     def value(self, key: str) -> np.ndarray:
         """A loss under its canonical key; 0 where a call like this one has no part of it.

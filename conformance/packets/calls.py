@@ -100,11 +100,11 @@ class Watching(PortUnderTest):
     broken = False
     failed: tuple[str, Tracked] | None = None
 
-    def compare(self, what: str, got: np.ndarray, expected: Tracked, dtype: str) -> None:
+    def compare(self, what: str, got: np.ndarray, expected: Tracked, dtype: str, by: str = "") -> None:
         """Compare, and keep what was compared if it fails."""
         __tracebackhide__ = True
         try:
-            super().compare(what, got, expected, dtype)
+            super().compare(what, got, expected, dtype, by)
         except AssertionError:
             self.failed = (what, expected)
             raise
