@@ -33,11 +33,9 @@ from detr_conformance.progress import Progress
 from detr_conformance.report import Diagnosis
 from detr_conformance.reports.composing import compose
 from detr_conformance.reports.facts import exit_status
+from detr_conformance.supervisor import INTERRUPTED
 from detr_conformance.versions import versions_for
 from detr_conformance.writing import refuse_unwritable, write
-
-INTERRUPTED = 130
-"""Exit status of a program that was ended by ctrl-C: 128 + SIGINT."""
 
 
 def check(

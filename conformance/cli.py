@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from detr_conformance import __version__
 from detr_conformance.commands import COMMANDS
 from detr_conformance.errors import UsageError, one_line
+from detr_conformance.supervisor import INTERRUPTED
 
 UNWRITABLE = (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF, errno.EDQUOT)
 """Why what is to be shown cannot be: a full disk, nobody who reads it."""
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         discard_stdout()
         _complain(f"stdout cannot be written ({error.strerror}): not all was shown")
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     else:
         return status
     return 2

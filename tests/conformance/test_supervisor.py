@@ -165,6 +165,20 @@ def test_a_run_that_is_ended_writes_what_there_is(tmp_path, signals):
     assert json.loads((tmp_path / "r.json").read_text())["not_judged"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_where_the_first_process_is_killed_the_other_one_writes_what_there_is(tmp_path):
+    (tmp_path / "waiting.py").write_text(WAITING)
+    command = [*COMMAND, "check", "waiting:port", "--level", "smoke", "--json", "r.json", "--", "-k", "API-01"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while not (tmp_path / "asked").exists():
+            time.sleep(0.1)
+        process.kill()
+    until = time.monotonic() + 60
+    while not (tmp_path / "r.json").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert (tmp_path / "r.json").exists()
+
+
 def test_help_and_version_are_exit_status_0():
     assert run("--version").returncode == 0
     assert "detr-conformance" in run("check", "--help").stdout
