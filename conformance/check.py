@@ -1,7 +1,7 @@
 """`detr-conformance check`: judge a port by running pytest on one item for each rule, and write down what came out.
 
-The items run in worker processes of pytest-xdist, one unless `-n` says otherwise: a port that ends its process ends
-one of those. See `detr_conformance.isolation`.
+The items run in worker processes of pytest-xdist, one for each half of the rules unless `-n` says otherwise: a port
+that ends its process ends one of those. See `detr_conformance.isolation`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from detr_conformance.console import Display
 from detr_conformance.diagnosis.apart import SECONDS, diagnosed
 from detr_conformance.diagnosis.explaining import with_consequences
 from detr_conformance.errors import UsageError, described, one_line
+from detr_conformance.halves import HALVES, cores
 from detr_conformance.isolation.workers import MOST_RESTARTS, Workers
 from detr_conformance.known_deviations import draft
 from detr_conformance.options import TIMEOUTS, CheckOptions
@@ -97,7 +98,7 @@ def _concluded(
 ) -> int:
     """Explain what came out, show and write it; the exit status."""
     plan = progress.plan
-    entries = with_consequences(progress.entries.values())
+    entries = with_consequences(progress.in_order)
     diagnosis = _diagnosed(options, progress)
     report = compose(plan, entries, versions_for(options.port), diagnosis, options.naming_the_port())
     progress.show(progress.display.closing, report, time.monotonic() - started, progress.interrupted)
@@ -119,7 +120,7 @@ def _run_pytest(options: CheckOptions, pytest_arguments: Sequence[str], progress
     arguments = [
         *("--pyargs", "detr_conformance.rule_items", "-p", "detr_conformance.check_plugin"),
         *(OPTION, options.encoded(), f"--timeout={TIMEOUTS[options.level]}"),
-        *("-n", "1", f"--max-worker-restart={MOST_RESTARTS}", "--maxschedchunk=1", "--assert=plain"),
+        *("-n", str(_workers(options)), f"--max-worker-restart={MOST_RESTARTS}", "--maxschedchunk=1", "--assert=plain"),
         *("-c", str(settings), f"--rootdir={settings.parent}"),
         *pytest_arguments,
     ]
@@ -145,13 +146,18 @@ def _run_pytest(options: CheckOptions, pytest_arguments: Sequence[str], progress
     return None
 
 
+def _workers(options: CheckOptions) -> int:
+    """How many processes judge: one for each half of the rules, as far as there are cores; one on a single case."""
+    return 1 if options.case is not None else min(HALVES, cores())
+
+
 def _diagnosed(options: CheckOptions, progress: Progress) -> Diagnosis | None:
     """What explains the failures; nobody waits for it after ctrl-C."""
     if progress.interrupted:
         return None
-    if any(entry.verdict == "fail" for entry in progress.entries.values()):
+    if any(entry.verdict == "fail" for entry in progress.in_order):
         progress.show(progress.display.explaining, SECONDS[options.level])
-    return diagnosed(options, progress.entries.values())
+    return diagnosed(options, progress.in_order)
 
 
 def _unshown(progress: Progress) -> UsageError | None:

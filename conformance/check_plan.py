@@ -7,13 +7,13 @@ from functools import lru_cache
 
 from detr_conformance.coco_file import TargetsFileError
 from detr_conformance.errors import UsageError, one_line
+from detr_conformance.halves import HALVES, Learned, half_of, part_of
 from detr_conformance.image_targets import CocoTargets
 from detr_conformance.known_deviations import Known, witnessed
 from detr_conformance.known_deviations_file import load
 from detr_conformance.options import CheckOptions
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseFormatError, from_json
-from detr_conformance.properties.failure_kinds import Kind, SmallCases
 from detr_conformance.properties.given_case import undefined
 from detr_conformance.properties.judging import RuleResult, judge, judge_on
 from detr_conformance.properties.levels import Level
@@ -42,8 +42,7 @@ class CheckPlan:
         case: the only case, if given; none is drawn then.
         shard: which part of the rules to judge by, and of how many.
         known: rules that the port is known to break.
-        small: the smallest cases found so far, by kind of failure.
-        told: kinds of failures that were seen to come about in a new process as well.
+        halves: what earlier failures have shown, for each half of the rules.
     """
 
     port: Port
@@ -54,8 +53,7 @@ class CheckPlan:
     seed: int = 0
     shard: tuple[int, int] = (1, 1)
     known: Known = field(default_factory=dict)
-    small: SmallCases = field(default_factory=SmallCases)
-    told: set[Kind] = field(default_factory=set)
+    halves: tuple[Learned, ...] = field(default_factory=lambda: tuple(Learned() for _ in range(HALVES)))
 
     @property
     def applicable(self) -> list[Rule]:
@@ -65,14 +63,13 @@ class CheckPlan:
 
     @property
     def rules(self) -> list[Rule]:
-        """The rules to judge by: those of the shard that can be checked on the case, if there is one.
+        """The rules to judge by: those of the shard that can be checked on the case, if there is one."""
+        shard = part_of(self.applicable, *self.shard)
+        return [rule for rule in shard if self.case is None or rule.request.fits(self.case)]
 
-        Every shard gets some rules of each family, which take alike.
-        """
-        part, parts = self.shard
-        return [
-            rule for rule in self.applicable[part - 1 :: parts] if self.case is None or rule.request.fits(self.case)
-        ]
+    def learned(self, rule: Rule) -> Learned:
+        """What earlier failures have shown that is of use to this rule."""
+        return self.halves[half_of(rule.id)]
 
     def judge(self, rule: Rule) -> RuleResult | None:
         """Judge the port by one rule; None if the given case lacks something that the rule assumes."""
@@ -84,7 +81,7 @@ class CheckPlan:
             return shown
         judged = PortUnderTest(self.port, self.profile)
         cases = () if self.targets is None else real_cases(self.targets, rule, judged, self.level)
-        return judge(rule, self.port, self.profile, self.level, self.seed, cases, small=self.small)
+        return judge(rule, self.port, self.profile, self.level, self.seed, cases, small=self.learned(rule).small)
 
 
 @lru_cache(maxsize=1)

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import pytest
 
+from detr_conformance.halves import rule_id
 from detr_conformance.isolation.worker import EXIT_LOG, GIVEN_UP, GRACE, PATIENCE, PLUGIN, Worker
 from detr_conformance.options import CheckOptions
 from detr_conformance.properties.port_under_test import PortTimeout
@@ -62,7 +63,7 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: TimeoutSettings) -> bo
     that is all that happens, and in a process of its own pytest-timeout goes its own way.
     """
     worker = Worker.of(item.config)
-    limit = settings.timeout if worker is None else min(settings.timeout, worker.patience)
+    limit = settings.timeout if worker is None else worker.limit(rule_id(item.nodeid), settings.timeout)
     if settings.method != "signal":
         if worker is not None:
             worker.start_watchdog(limit)

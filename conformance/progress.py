@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from detr_conformance.check_plan import CheckPlan
 from detr_conformance.check_plugin import ENTRY
 from detr_conformance.console import Display
 from detr_conformance.errors import one_line
+from detr_conformance.halves import rule_id
 from detr_conformance.isolation.workers import Workers
 from detr_conformance.known_deviations import apply
 from detr_conformance.properties.judging import RuleResult
@@ -48,6 +48,11 @@ class Progress:
         self.unshown: BaseException | None = None
         self.chatter = io.StringIO()
 
+    @property
+    def in_order(self) -> list[RuleEntry]:
+        """The entries in the order of the rules, whoever was quicker."""
+        return [self.entries[rule] for rule in self.rules if rule in self.entries]
+
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         """Let pytest's own reporter talk to nobody: options such as -v and --tb belong to it, so it has to stay."""
@@ -64,7 +69,7 @@ class Progress:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the entry out of an item's report, or write one for an item that broke off."""
         text = _taken(report)
-        rule = self.rules.get(_rule_id(report.nodeid))
+        rule = self.rules.get(rule_id(report.nodeid))
         if rule is None or rule.id in self.entries:
             return
         if text:
@@ -76,8 +81,8 @@ class Progress:
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
         """Give the report of an item whose process has ended an entry: its own last, or one that says why it ended."""
         node: Any = getattr(report, "node")  # noqa: B009  # pytest-xdist adds it; pytest's class has no such attribute
-        text, cause = self.workers.lose(node, node.config.getoption("timeout"))
-        rule = self.rules.get(_rule_id(crashitem))
+        text, cause = self.workers.lose(node, rule_id(crashitem), node.config.getoption("timeout"))
+        rule = self.rules.get(rule_id(crashitem))
         if rule is not None:
             entry = msgspec.json.decode(text, type=RuleEntry) if text else entry_of(RuleResult(rule, "error", cause))
             report.user_properties.append((ENTRY, msgspec.json.encode(entry).decode()))
@@ -93,7 +98,7 @@ class Progress:
     def close_gaps(self) -> None:
         """An entry for every rule that was to be judged and had nobody left to judge it."""
         reason = "" if self.interrupted or self.cut_short else self.workers.abandoned
-        for rule in map(self.rules.get, map(_rule_id, self.workers.selected)) if reason else ():
+        for rule in map(self.rules.get, map(rule_id, self.workers.selected)) if reason else ():
             if rule is not None and rule.id not in self.entries:
                 self._add(entry_of(RuleResult(rule, "error", reason)))
 
@@ -109,7 +114,8 @@ class Progress:
         # Once more for rules whose worker died: what is applied already stays as it is.
         entry = apply(entry, self.plan.known, on_all_cases=self.plan.case is None)
         self.entries[entry.id] = entry
-        self.workers.answered += entry.verdict in ("pass", "fail")
+        if entry.verdict in ("pass", "fail"):
+            self.workers.answered(entry.id)
         self.show(self.display.row, entry)
 
 
@@ -118,11 +124,6 @@ def _taken(report: pytest.TestReport) -> str | None:
     found = [str(value) for name, value in report.user_properties if name == ENTRY]
     report.user_properties = [each for each in report.user_properties if each[0] != ENTRY]
     return found[-1] if found else None
-
-
-def _rule_id(nodeid: str) -> str:
-    match = re.search(r"\[([^\[\]]+)\]$", nodeid)
-    return match[1] if match else ""
 
 
 def _reason(report: pytest.TestReport) -> str:

@@ -35,13 +35,13 @@ def _told(outcome: RuleResult, plan: CheckPlan, options: CheckOptions) -> Told |
 
     The others of its kind are as it is, and each costs the start of a process.
     """
-    if options.packets is None and outcome.kind in plan.told:
+    if options.packets is None and outcome.kind in plan.learned(outcome.rule).told:
         return None
     account: Told | None = None
     with suppress(PortTimeout):  # the time of the rule is over
         account = told_in_new_process(outcome, options)
     if account is not None and account.broken and not account.earlier and outcome.kind is not None:
-        plan.told.add(outcome.kind)
+        plan.learned(outcome.rule).told.add(outcome.kind)
     return account
 
 

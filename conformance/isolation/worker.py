@@ -5,12 +5,14 @@ from __future__ import annotations
 import faulthandler
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from detr_conformance.check_plan import CheckPlan
+from detr_conformance.halves import HALVES, half_of
 from detr_conformance.isolation import memory
 from detr_conformance.isolation.deadline import Deadline
 from detr_conformance.isolation.exit_log import ENTRY
@@ -24,8 +26,8 @@ from detr_conformance.properties.rule import Rule
 
 PLUGIN = "detr_conformance_worker"
 EXIT_LOG, GIVEN_UP, PATIENCE = "detr_conformance_exit_log", "detr_conformance_given_up", "detr_conformance_patience"
-"""Inputs of a worker: the path of its exit log; why the port is not called any more, or an empty text; the seconds that
-a rule gets at most."""
+"""Inputs of a worker: the path of its exit log; and for each half of the rules why the port is not called any more, or
+an empty text, and the seconds that a rule gets at most."""
 GRACE = 5.0
 """Seconds between the signal that stops a rule and the end of a process in which Python has not handled it, and again
 until whoever started the process ends it."""
@@ -44,19 +46,25 @@ class Worker:
     Args:
         exit_log: the file to write to if the process ends early.
         gigabytes: memory that the port may take.
-        given_up: why the port is not called any more; empty if it is.
-        patience: seconds that a rule gets at most.
+        given_up: for each half of the rules why the port is not called any more; empty if it is.
+        patience: likewise the seconds that a rule gets at most.
 
     Attributes:
         timed_out: a rule was stopped because the port took too long.
         is_judging: a rule is being judged, and its failure not yet explained.
     """
 
-    def __init__(self, exit_log: Path, gigabytes: float, given_up: str = "", patience: float = math.inf) -> None:
+    def __init__(
+        self,
+        exit_log: Path,
+        gigabytes: float,
+        given_up: Sequence[str] = ("",) * HALVES,
+        patience: Sequence[float] = (math.inf,) * HALVES,
+    ) -> None:
         """Put the process into a group of its own, redirect its output, and start the watchdog."""
         self.exit_log = exit_log.open("w", encoding="utf-8")
         self.deadline = Deadline(deadline_of(exit_log))
-        self.patience = patience
+        self._patience = patience
         self.is_judging = False
         self.gigabytes = gigabytes
         self.given_up = given_up
@@ -90,6 +98,10 @@ class Worker:
         faulthandler.cancel_dump_traceback_later()
         self.deadline.clear()
 
+    def limit(self, rule: str, seconds: float) -> float:
+        """The seconds that a rule gets, by its id."""
+        return min(seconds, self._patience[half_of(rule)])
+
     def left(self, seconds: float) -> float:
         """What is left of the time that a rule gets: it is the port's own that counts, not the suite's or others'.
 
@@ -110,8 +122,9 @@ class Worker:
 
     def judge(self, plan: CheckPlan, rule: Rule) -> RuleResult | None:
         """What `CheckPlan.judge` returns, or an error for what the port did to the process."""
-        if self.given_up:
-            return RuleResult(rule, "error", self.given_up)
+        given_up = self.given_up[half_of(rule.id)]
+        if given_up:
+            return RuleResult(rule, "error", given_up)
         self.is_judging = True
         try:
             outcome, touched = self._watched(plan, rule)

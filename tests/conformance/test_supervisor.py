@@ -155,6 +155,7 @@ def test_a_run_that_is_ended_writes_what_there_is(tmp_path, signals):
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
     with subprocess.Popen(command, cwd=tmp_path, **options) as process:
         while not (tmp_path / "asked").exists():
+            assert process.poll() is None
             time.sleep(0.1)
         for number in signals:
             (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
@@ -171,6 +172,7 @@ def test_where_the_first_process_is_killed_the_other_one_writes_what_there_is(tm
     command = [*COMMAND, "check", "waiting:port", "--level", "smoke", "--json", "r.json", "--", "-k", "API-01"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while not (tmp_path / "asked").exists():
+            assert process.poll() is None
             time.sleep(0.1)
         process.kill()
     until = time.monotonic() + 60
