@@ -10,12 +10,16 @@ TIMEOUTS = {"smoke": 60, "standard": 300, "exhaustive": 1800}
 """Seconds after which a rule is given up, by level; `-- --timeout SECONDS` sets another limit."""
 
 
+COMMAND = "command"
+"""The adapter of a port that a command starts: `port` is the command."""
+
+
 class CheckOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The arguments of `check` that decide what is judged, and by what.
 
     Attributes:
-        port: a built-in name, or `package.module:attribute`.
-        adapter: `ultralytics` if the attribute is a loss class with that signature.
+        port: a built-in name, `package.module:attribute`, or a command.
+        adapter: `ultralytics` if the attribute is a loss class with that signature, `COMMAND` if it is a command.
         denoising: `package.module:function`, a generator of denoising queries to judge beside the loss class.
         profile: the conventions to hold the port to, a name or `package.module:SPEC`; None for those that it names.
         level: smoke, standard or exhaustive.
@@ -44,8 +48,10 @@ class CheckOptions(msgspec.Struct, frozen=True, kw_only=True):
     def naming_the_port(self) -> list[str]:
         """The arguments of `check` that say which port it is."""
         own_spec = self.profile if self.profile and ":" in self.profile else None
-        given = {"--adapter": self.adapter, "--denoising": self.denoising, "--profile": own_spec}
-        return [self.port, *(part for option, value in given.items() if value for part in (option, value))]
+        adapter = None if self.adapter == COMMAND else self.adapter
+        given = {"--adapter": adapter, "--denoising": self.denoising, "--profile": own_spec}
+        named = ["--command", self.port] if self.adapter == COMMAND else [self.port]
+        return [*named, *(part for option, value in given.items() if value for part in (option, value))]
 
     def encoded(self) -> str:
         """As one argument of a command line."""

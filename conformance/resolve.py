@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from detr_conformance.errors import UsageError, described, one_line
 from detr_conformance.isolation.output import silence
-from detr_conformance.options import CheckOptions
+from detr_conformance.options import COMMAND, CheckOptions
 from detr_conformance.properties.port import Port, check_port
 from detr_conformance.reference import FAMILY, LossSpec
 
@@ -134,6 +134,8 @@ def resolve(options: CheckOptions) -> tuple[Port, LossSpec]:
 
 
 def _port(options: CheckOptions) -> Port:
+    if options.adapter == COMMAND:
+        return _started(options)
     if ":" not in options.port:
         return _built_in(options)
     return _adapted(options) if options.adapter else _own(options)
@@ -159,6 +161,13 @@ def _built_in(options: CheckOptions) -> Port:
     except (Exception, SystemExit) as error:
         raise UsageError(f"the port {name} cannot be loaded ({described(error)}): reinstall its package") from error
     return port
+
+
+def _started(options: CheckOptions) -> Port:
+    """A port that a command starts."""
+    from detr_conformance.protocol.command_port import CommandPort
+
+    return _checked(f"--command {options.port}", CommandPort(options.port))
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

@@ -58,8 +58,23 @@ class Raised:
     traceback: str
 
 
+class RaisedElsewhere(Exception):  # noqa: N818  # it stands for any
+    """An exception of a port in a process of its own, which has told what it raised.
+
+    Attributes:
+        raised: what it told.
+    """
+
+    def __init__(self, raised: Raised) -> None:
+        """Keep it."""
+        super().__init__(f"{raised.type}: {raised.message}")
+        self.raised = raised
+
+
 def raised_by(error: BaseException) -> Raised:
     """What is told of an exception. Files are named as modules are imported, wherever they lie on this machine."""
+    if isinstance(error, RaisedElsewhere):
+        return error.raised
     frames = list(traceback.walk_tb(_traceback_of(error)))
     theirs = [place for place, (frame, _) in enumerate(frames) if _is_theirs(_module(frame))]
     own = frames[theirs[0] :][-MOST_FRAMES:] if theirs else []

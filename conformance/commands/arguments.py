@@ -7,10 +7,38 @@ import math
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from detr_conformance.errors import UsageError
+from detr_conformance.options import COMMAND
+
 PORT = "a built-in port (see `detr-conformance list`), or package.module:attribute: a Port, or a factory of one"
 
 Commands: TypeAlias = "argparse._SubParsersAction[Any]"
 """Where a command's parser is added: what argparse gives no public name."""
+
+
+def add_port(parser: argparse.ArgumentParser) -> None:
+    """How a port is named: a name, or a command."""
+    parser.add_argument("port", metavar="PORT", nargs="?", help=PORT)
+    parser.add_argument(
+        "--command", dest="started_by", metavar="COMMAND", help="start the port, which speaks JSON lines"
+    )
+    parser.add_argument("--adapter", help="the attribute is a loss class; `ultralytics` says how to build and call it")
+    parser.add_argument("--denoising", metavar="MODULE:FUNCTION", help="a generator like get_cdn_group, with --adapter")
+
+
+def port_of(given: argparse.Namespace) -> dict[str, Any]:
+    """What `CheckOptions` says of the port that was named.
+
+    Raises:
+        UsageError: none was named, or two.
+    """
+    if given.started_by is None:
+        if given.port is None:
+            raise UsageError("no port is named: expected PORT, or --command COMMAND; see --help")
+        return {"port": given.port, "adapter": given.adapter, "denoising": given.denoising}
+    if given.port is not None or given.adapter is not None or given.denoising is not None:
+        raise UsageError("--command stands for PORT, --adapter and --denoising: leave those out")
+    return {"port": given.started_by, "adapter": COMMAND, "denoising": None}
 
 
 def number(text: str) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from detr_conformance.commands.arguments import PORT, Commands, absolute, gigabytes, number, shard
+from detr_conformance.commands.arguments import Commands, absolute, add_port, gigabytes, number, port_of, shard
+from detr_conformance.errors import UsageError
 from detr_conformance.options import TIMEOUTS, CheckOptions
 
 AFTER_DASHES = "Arguments after -- go to pytest, such as -k MATCH, -n 4, -x, --junitxml FILE."
@@ -15,9 +16,10 @@ def add_parser(commands: Commands) -> None:
     """What `check` takes."""
     parser = commands.add_parser("check", help="judge a port", description="Judge a port.", epilog=AFTER_DASHES)
     parser.set_defaults(run=_run)
-    parser.add_argument("port", metavar="PORT", help=PORT)
-    parser.add_argument("--adapter", help="the attribute is a loss class; `ultralytics` says how to build and call it")
-    parser.add_argument("--denoising", metavar="MODULE:FUNCTION", help="a generator like get_cdn_group, with --adapter")
+    add_port(parser)
+    parser.add_argument(
+        "--probe", action="store_true", help="with --command: see whether it speaks the protocol, no more"
+    )
     parser.add_argument(
         "--profile",
         help="conventions to hold the port to, instead of those that it names: a name, or package.module:SPEC",
@@ -45,6 +47,17 @@ def _run(given: argparse.Namespace, pytest_arguments: Sequence[str]) -> int:
     from detr_conformance.check import check
     from detr_conformance.console import Display
 
-    options = CheckOptions(**{name: getattr(given, name) for name in CheckOptions.__struct_fields__})
+    port = port_of(given)
+    if given.probe:
+        return _probe(given)
+    options = CheckOptions(**{name: getattr(given, name) for name in CheckOptions.__struct_fields__} | port)
     display = Display(given.every_rule)
     return check(options, given.json, given.write_known_deviations, pytest_arguments, display)
+
+
+def _probe(given: argparse.Namespace) -> int:
+    from detr_conformance.protocol.probe import probe
+
+    if given.started_by is None:
+        raise UsageError("--probe is for a port that --command starts: name that, or leave it out")
+    return probe(given.started_by)

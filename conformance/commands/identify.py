@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from detr_conformance.commands.arguments import PORT, Commands, gigabytes
+from detr_conformance.commands.arguments import Commands, add_port, gigabytes, port_of
 from detr_conformance.writing import refuse_unwritable, write
 
 ABOUT = "Find out, field by field, which convention a port follows, and name the nearest profile and all differences."
@@ -14,9 +14,7 @@ def add_parser(commands: Commands) -> None:
     """What `identify` takes."""
     parser = commands.add_parser("identify", help="find out which convention a port follows", description=ABOUT)
     parser.set_defaults(run=_run)
-    parser.add_argument("port", metavar="PORT", help=PORT)
-    parser.add_argument("--adapter", help="the attribute is a loss class; `ultralytics` says how to build and call it")
-    parser.add_argument("--denoising", metavar="MODULE:FUNCTION", help="a generator like get_cdn_group, with --adapter")
+    add_port(parser)
     parser.add_argument("--memory", metavar="GB", type=gigabytes, default=4.0, help="what the port may take (4)")
     parser.add_argument("--write", metavar="FILE", help="write a Python module there, for check --profile MODULE:SPEC")
     parser.add_argument("--json", metavar="FILE", help="write what was found there")
@@ -29,9 +27,7 @@ def _run(given: argparse.Namespace) -> int:
 
     refuse_unwritable(given.write, "--write")
     refuse_unwritable(given.json, "--json")
-    options = CheckOptions(
-        port=given.port, adapter=given.adapter, denoising=given.denoising, memory=given.memory, level="smoke"
-    )
+    options = CheckOptions(**port_of(given), memory=given.memory, level="smoke")
     found = identified(options)
     write(given.write, found.spec, "--write")
     write(given.json, found.to_json(), "--json")

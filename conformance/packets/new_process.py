@@ -22,7 +22,7 @@ from typing import IO, Any
 
 import msgspec
 
-from detr_conformance.options import CheckOptions
+from detr_conformance.options import COMMAND, CheckOptions
 from detr_conformance.packets.composing import Told, told
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseDocument, from_document, to_document
@@ -182,6 +182,8 @@ def serve() -> None:
 
 def _import_what_it_needs(options: CheckOptions) -> None:
     """Import the port's module, which takes most of the time; what is wrong with it shows when it is asked."""
+    if options.adapter == COMMAND:
+        return
     module = options.port.partition(":")[0] if ":" in options.port else BUILT_IN[options.port].module
     with suppress(Exception, SystemExit):
         importlib.import_module(module)

@@ -26,8 +26,8 @@ class PacketPort(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: what the report calls it.
-        spec: a built-in name, or `package.module:attribute`.
-        adapter: `ultralytics` if the attribute is a loss class.
+        spec: a built-in name, `package.module:attribute`, or a command.
+        adapter: `ultralytics` if the attribute is a loss class, `command` if it is a command.
         denoising: generator of denoising queries beside that class.
     """
 

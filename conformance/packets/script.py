@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from detr_conformance.options import COMMAND
 from detr_conformance.packets.losses import SEVERAL
 from detr_conformance.packets.packet import Packet
 from detr_conformance.packets.script_lines import compared, indented, loaded, verdict
@@ -145,6 +146,9 @@ def _call(packet: Packet) -> list[str]:
 
 def _port(packet: Packet, is_port: bool) -> Imported:
     port = packet.port
+    if port.adapter == COMMAND:
+        imports = ["from detr_conformance.protocol.command_port import CommandPort"]
+        return Imported(imports, f"CommandPort({port.spec!r})")
     if ":" not in port.spec:
         built_in = BUILT_IN[port.spec]
         return Imported([f"from {built_in.module} import {built_in.factory}"], f"{built_in.factory}()")

@@ -100,7 +100,7 @@ def status(script: Path) -> object:
 
 @pytest.mark.usefixtures("shapes_unchecked")  # hundreds of calls for each mutant
 @pytest.mark.parametrize(
-    ("family", "every_nth"), thorough_but([(each, 40) for each in FAMILIES], product(FAMILIES, (40, 5)))
+    ("family", "every_nth"), thorough_but([(each, 40) for each in (*FAMILIES,)[::3]], product(FAMILIES, (40, 5)))
 )
 def test_the_script_of_every_mutant_shows_it(family, every_nth, tmp_path):
     mutants = [each for each in MUSEUM if each.family == family][::every_nth]

@@ -1,0 +1,95 @@
+"""A Python port on standard streams, for whoever starts this process with `--command`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import IO, Any
+
+from detr_conformance.errors import UsageError
+from detr_conformance.properties.place import raised_by
+from detr_conformance.properties.port import METHODS, LossResult, Port, keys_of, options_of
+from detr_conformance.protocol import messages
+from detr_conformance.reference import FAMILY, LossSpec
+
+
+def serve(build: Callable[[], Port]) -> None:
+    """Answer requests until there is none, or one to stop.
+
+    Args:
+        build: makes the port. What it prints, and all that the port prints later, goes to stderr.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    asked, answered = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what the port prints is no reply
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    port = build()
+    for text in asked:
+        reply = _reply(port, text)
+        if reply is None:
+            return
+        _write(answered, reply)
+
+
+def _write(stream: IO[bytes], reply: Mapping[str, Any]) -> None:
+    stream.write(messages.line(reply))
+    stream.flush()
+
+
+def _reply(port: Port, text: bytes) -> dict[str, Any] | None:
+    """The reply to one line; None to the request to stop."""
+    try:
+        message = messages.parsed(text)
+        method = str(message.get("method"))
+        if method == "stop":
+            return None
+        if method == "describe":
+            return {"answer": description(port)}
+        if method == "echo":
+            return {"answer": messages.encoded(messages.decoded(message.get("values")))}
+        return {"answer": _answer(port, method, message)}
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # told to whoever asked
+        raised = raised_by(error)
+        return {"error": {each: getattr(raised, each) for each in ("type", "message", "place", "traceback")}}
+
+
+def _answer(port: Port, method: str, message: Mapping[str, Any]) -> Any:
+    if method != "loss" and method not in METHODS.values():
+        raise messages.MessageError(f"there is no method {method!r}")
+    answer = getattr(port, method)(*messages.arguments(message))
+    read = messages.READ.get(method)
+    return messages.encoded(answer if read is None else _with_gradients(read(answer)))
+
+
+def _with_gradients(answer: Any) -> Any:
+    """The answer, with gradients as a plain mapping: they may be computed when they are asked for."""
+    if isinstance(answer, list) and answer and isinstance(answer[0], LossResult):
+        return [_with_gradients(each) for each in answer]
+    if not isinstance(answer, LossResult):
+        return answer
+    return LossResult(
+        answer.losses, {key: dict(answer.gradients[key]) for key in answer.gradients}, answer.dtypes, answer.mutated
+    )
+
+
+def description(port: Port) -> dict[str, Any]:
+    """What a port declares.
+
+    Raises:
+        UsageError: its conventions are of its own, or its keys: the protocol has no form for them.
+    """
+    profile = port.profile.name if isinstance(port.profile, LossSpec) else port.profile
+    is_own = isinstance(port.profile, LossSpec) and FAMILY.get(profile) is not port.profile
+    if is_own or keys_of(port) is not None:
+        raise UsageError(
+            "a port with a spec of its own, or a table of keys, cannot be served: judge it with check PORT"
+        )
+    return {
+        "name": port.name,
+        "profile": profile,
+        "capabilities": sorted(port.capabilities),
+        "dtypes": sorted(port.dtypes),
+        "options": messages.encoded({name: list(values) for name, values in options_of(port).items()}),
+    }

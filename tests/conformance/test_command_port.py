@@ -1,0 +1,321 @@
+"""Ports that a command starts: what goes over the streams, what a harness may do wrong, and the whole of a run."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from detr_conformance.errors import UsageError
+from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.properties.drawing import pool
+from detr_conformance.properties.place import Raised, RaisedElsewhere
+from detr_conformance.properties.port import METHODS, capabilities_of
+from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.request import Request
+from detr_conformance.properties.strategies import Domain
+from detr_conformance.protocol import command_port, messages
+from detr_conformance.protocol.command_port import CommandError, CommandPort, Process
+from detr_conformance.protocol.probe import probe
+from detr_conformance.reference import FAMILY, ULTRALYTICS
+
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")
+SERVED = shlex.join([sys.executable, "-m", "detr_conformance", "serve", "reference"])
+
+HARNESS = """
+import base64, json, os, sys, time
+import numpy as np
+
+def array_from(message):
+    return np.frombuffer(base64.b64decode(message["data"]), message["dtype"]).reshape(message["shape"])
+
+def message_from(array):
+    data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+    return {"shape": list(array.shape), "dtype": str(array.dtype), "data": data}
+
+def loss(case):
+    return {"losses": {"loss_bbox": message_from(np.float32(len(case["gt_cls"])))}}
+
+def answer(request):
+    if request["method"] == "describe":
+        return {"name": "small", "profile": "ultralytics", "capabilities": ["focal"], "dtypes": ["float32"]}
+    if request["method"] == "echo":
+        return [message_from(array_from(each)) for each in request["values"]]
+    if request["method"] == "loss":
+        return loss(request["case"])
+    raise ValueError("unknown method")
+
+for line in sys.stdin:
+    request = json.loads(line)
+    if request["method"] == "stop":
+        break
+    try:
+        reply = {"answer": answer(request)}
+    except Exception as error:
+        reply = {"error": {"type": type(error).__name__, "message": str(error), "place": "small.py, line 9"}}
+    print(json.dumps(reply), flush=True)
+"""
+
+
+def cases(spec, number=6):
+    judged = PortUnderTest(ReferencePort(spec))
+    return islice(pool(Request(denoising="sometimes", extra="sometimes"), Domain.of(judged), 0), number)
+
+
+@pytest.fixture
+def harness(tmp_path):
+    """The command of a harness, after one part of its text was replaced by another."""
+
+    def command(before="", after=""):
+        assert before in HARNESS
+        path = tmp_path / "harness.py"
+        path.write_text(HARNESS.replace(before, after) if before else HARNESS)
+        return shlex.join([sys.executable, str(path)])
+
+    return command
+
+
+@pytest.fixture
+def case():
+    return next(cases(ULTRALYTICS))
+
+
+# What goes over the streams.
+
+
+@pytest.mark.parametrize("spec", FAMILY.values(), ids=lambda spec: spec.name)
+def test_a_case_comes_back_from_a_line_bit_for_bit(spec):
+    for each in cases(spec):
+        sent = messages.parsed(messages.line(messages.request("loss", each)))
+        [back] = messages.arguments(sent)
+        assert back == each
+
+
+def test_what_else_a_method_is_given_comes_back_too(case):
+    for method, more in (("loss_in_mode", "no_grad"), ("accumulated_gradients", [{"loss_bbox": 0.5}])):
+        sent = messages.parsed(messages.line(messages.request(method, case, more)))
+        assert messages.arguments(sent) == [case, more]
+    sent = messages.parsed(messages.line(messages.request("losses_in_turn", [case, case])))
+    assert messages.arguments(sent) == [[case, case]]
+
+
+def test_every_method_of_the_protocol_can_be_read_or_is_looked_at_later():
+    assert {*messages.READ, "accumulated_gradients"} == {"loss", *METHODS.values()}
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        ({"shape": [2], "dtype": "float32", "data": "AAAA"}, "an array of shape [2] and dtype float32 with 3 bytes"),
+        ({"shape": [1], "dtype": "bfloat16", "data": "AAA="}, "an array of dtype 'bfloat16', expected one of float16"),
+        ({"shape": [-1], "dtype": "float32", "data": ""}, "an array of shape '[-1]', expected a list of integers"),
+        ({"shape": [1], "dtype": "float32", "data": "A$"}, "an array whose data 'A$' are not base64"),
+        ({"shape": [1], "dtype": "float32", "data": 7}, "an array whose data '7' are not base64"),
+    ],
+)
+def test_an_array_that_is_none_is_refused(array, reason):
+    with pytest.raises(messages.MessageError) as refused:
+        messages.decoded([array])
+    assert str(refused.value).startswith(reason)
+
+
+def test_a_number_that_json_does_not_have_is_refused_outside_of_an_array():
+    with pytest.raises(messages.MessageError, match="put it into an array"):
+        messages.line({"answer": float("nan")})
+    assert np.isnan(messages.decoded(messages.encoded(np.array([np.nan])))[0])
+
+
+def test_a_case_that_lacks_something_is_refused(case):
+    document = messages.encoded(case)
+    with pytest.raises(messages.MessageError, match="a case that does not fit together"):
+        messages.case_of({name: each for name, each in document.items() if name != "matcher"})
+    with pytest.raises(messages.MessageError, match="a request for loss without 'case'"):
+        messages.arguments({"method": "loss"})
+
+
+# What a harness may do.
+
+
+def test_a_small_harness_is_a_port(harness, case):
+    port = CommandPort(harness())
+    assert (port.name, port.profile, port.capabilities, port.dtypes) == (
+        "small",
+        "ultralytics",
+        frozenset({"focal"}),
+        frozenset({"float32"}),
+    )
+    assert port.loss(case).losses == {"loss_bbox": case.targets}
+    assert not hasattr(port, "match")
+    assert not capabilities_of(port) - {"focal"}
+    assert port.process.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("os._exit(3)", "the command ended (exit status 3)"),
+        ('sys.stderr.write("no GPU\\n"); os._exit(1)', "the command ended (exit status 1): no GPU"),
+        ("os.abort()", "the command ended (signal 6)"),
+        (
+            "sys.stdout.write('{\"answer\": '); sys.stdout.flush(); os._exit(0)",
+            "the command ended (exit status 0), in the middle of a line",
+        ),
+        ('print("epoch 1", flush=True)', "the command wrote 'epoch 1', which is no JSON: write messages to stderr"),
+        ('print("[]", flush=True)', "the command wrote '[]', expected a JSON object: write messages to stderr"),
+        ('print("{}", flush=True)', 'the reply has nothing, expected "answer" or "error"'),
+        (
+            'return {"losses": {"loss_bbox": {"shape": [3], "dtype": "float32", "data": ""}}}',
+            "the answer to loss has an array of shape [3]",
+        ),
+        ('return {"loss": 1.0}', "the answer to loss has fields that a LossResult does not have"),
+        ("return 1.0", "the answer to loss has '1.0', expected an object with the fields of a LossResult"),
+    ],
+)
+def test_a_harness_that_lies_is_an_error_that_says_how_and_the_next_call_is_answered(harness, case, body, reason):
+    once = f"""def loss(case):
+    if not os.path.exists(__file__ + ".lied"):
+        open(__file__ + ".lied", "w").close()
+        {body}
+"""
+    port = CommandPort(harness("def loss(case):\n", once))
+    with pytest.raises(CommandError) as lied:
+        port.loss(case)
+    assert str(lied.value).startswith(reason)
+    assert port.loss(case).losses == {"loss_bbox": case.targets}
+
+
+def test_a_line_without_an_end_is_not_kept(harness, case, monkeypatch):
+    monkeypatch.setattr(command_port, "LONGEST", 2**20)
+    endless = 'def loss(case):\n    while True:\n        sys.stdout.write("7" * 2**16)\n'
+    with pytest.raises(CommandError, match="wrote more than 1,048,576 bytes without the end of a line"):
+        CommandPort(harness("def loss(case):\n", endless)).loss(case)
+
+
+def test_an_exception_of_the_port_comes_with_its_place(harness, case):
+    port = CommandPort(harness("def loss(case):\n", "def loss(case):\n    raise KeyError('loss_gain')\n"))
+    with pytest.raises(RaisedElsewhere) as raised:
+        port.loss(case)
+    assert raised.value.raised == Raised("KeyError", "'loss_gain'", "small.py, line 9", "")
+    assert port.process.ends == 0, "it goes on"
+
+
+def test_a_process_that_ends_in_every_call_is_not_started_for_ever(harness, case, monkeypatch):
+    monkeypatch.setattr(command_port, "MOST_ENDS", 2)
+    port = CommandPort(harness("def loss(case):\n", "def loss(case):\n    os._exit(3)\n"))
+    for _ in range(2):
+        with pytest.raises(CommandError, match="exit status 3"):
+            port.loss(case)
+    with pytest.raises(CommandError, match="not started again: it had ended 2 times, and answered 1"):
+        port.loss(case)
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("no-such-program", "the command cannot be started"),
+        ("'", "the command cannot be started (No closing quotation)"),
+        (f"{sys.executable} -c pass", "the command ended (exit status 0)"),
+    ],
+)
+def test_a_command_that_describes_no_port_is_refused(command, reason):
+    with pytest.raises(UsageError) as refused:
+        CommandPort(command)
+    assert reason in str(refused.value)
+
+
+def test_a_description_that_lacks_something_is_refused(harness):
+    with pytest.raises(UsageError, match="dtypes of its description is 'float32', expected a list of names"):
+        CommandPort(harness('"dtypes": ["float32"]', '"dtypes": "float32"'))
+
+
+def test_a_process_that_never_answers_is_ended(harness):
+    process = Process(harness("for line in sys.stdin:\n", "for line in sys.stdin:\n    time.sleep(600)\n"))
+    with pytest.raises(CommandError, match=r"did not answer within 0\.2 s"), process.ended_after(0.2):
+        process.ask({"method": "describe", "protocol": 1})
+
+
+# The probe.
+
+
+def test_a_harness_that_works_passes_the_probe(harness, capsys):
+    assert probe(harness()) == 0
+    shown = capsys.readouterr().out
+    assert "ok    answers loss: loss_bbox\n" in shown
+    assert shown.endswith("ok    ends when it is asked to\nthe harness speaks the protocol: check judges the port\n")
+
+
+ARRAYS, ERRORS = "reads and writes arrays of ", "answers a request that it does not know"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "step", "reason"),
+    [
+        ('message["dtype"])', '">f8")', f"{ARRAYS}float64", "an array of dtype '>f8', expected one of"),
+        (".tobytes()", ".T.tobytes()", f"{ARRAYS}float64", "sent -0.0 at [0, 1], and 5e-324 came back"),
+        ("array_from(each))", "array_from(each) + 0.0)", f"{ARRAYS}float64", "sent -0.0 at [1], and 0.0 came back"),
+        ("array_from(each))", 'array_from(each).astype("f8"))', f"{ARRAYS}float32", "and float64 of shape (10,) came"),
+        ('raise ValueError("unknown method")', "return None", ERRORS, "the answer is None"),
+        ("except Exception", "except KeyboardInterrupt", ERRORS, "the command ended (exit status 1)"),
+        ("def loss(case):\n", "def loss(case):\n    return 3\n", "answers loss", "'3', expected an object"),
+        ("        break\n", "        time.sleep(600)\n", "ends when it is asked to", "it had to be killed"),
+    ],
+)
+def test_a_harness_that_does_not_work_fails_the_probe(before, after, step, reason, harness, capsys, monkeypatch):
+    monkeypatch.setattr(command_port, "LEAVING", 1.0)
+    assert probe(harness(before, after)) == 2
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"FAIL  {step}")
+    assert reason in last
+
+
+# The whole of a run.
+
+
+def test_a_served_port_is_judged_as_it_is(check):
+    run = check(
+        f"--command={SERVED}", "--json", "served.json", "--", "-n", "0", "-k", "CLASS-02 or DN-10 or MATCH-01 or API-09"
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "4 pass, 0 fail, 0 error, 0 unsupported" in run.stdout
+
+
+def test_what_a_command_gets_wrong_is_shown_with_its_place_and_replayed(check, harness, tmp_path):
+    path, packets = tmp_path / "report.json", tmp_path / "packets"
+    command = harness("def loss(case):\n", "def loss(case):\n    case['masks']['sizes']\n")
+    run = check(
+        f"--command={command}",
+        "--json",
+        str(path),
+        "--packets",
+        str(packets),
+        "--",
+        "-n",
+        "0",
+        "-k",
+        "API-01 or REG-01",
+    )
+    assert run.returncode == 1
+    report = json.loads(path.read_text())
+    assert report["port"]["asked"] == ["--command", command]
+    [cause] = report["causes"]
+    assert cause["rules"] == ["REG-01", "API-01"]
+    assert report["rules"][0]["raised"]["place"] == "small.py, line 9"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ((), "no port is named: expected PORT, or --command COMMAND"),
+        (("reference", "--command", "x"), "--command stands for PORT, --adapter and --denoising"),
+        (("reference", "--probe"), "--probe is for a port that --command starts"),
+    ],
+)
+def test_a_port_is_named_once(arguments, reason, capsys):
+    from detr_conformance.cli import main
+
+    assert main(["check", *arguments]) == 2
+    assert reason in capsys.readouterr().err
