@@ -6,6 +6,7 @@ import ctypes
 import faulthandler
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -13,10 +14,12 @@ import warnings
 from contextlib import suppress
 
 import numpy as np
+import pytest
 
 from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.properties.port import LossResult
 
-LIMIT = 6
+LIMIT = 10
 """Seconds after which a hanging rule is given up, for the tests of these ports."""
 hoard, loaded = [], []
 
@@ -182,6 +185,84 @@ def keeps_faults_to_itself(_case):
     faulthandler.enable(open(os.devnull, "w"))  # noqa: PTH123, SIM115  # it stays open
 
 
+def aborts(_case):
+    os.abort()
+
+
+def ends_itself(_case):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def recurses(case):
+    return recurses(case)
+
+
+def raises_generator_exit(_case):
+    raise GeneratorExit
+
+
+def skips(_case):
+    pytest.skip("no GPU")
+
+
+def clears_the_environment(_case):
+    os.environ.clear()
+
+
+def lets_numpy_raise(_case):
+    np.seterr(all="raise")
+
+
+def extends_the_search_path(_case):
+    sys.path.append("/nowhere")
+
+
+def answers_with_a_list(_case):
+    return [1.0]
+
+
+def answers_with_a_text(_case):
+    return LossResult(losses={"loss_bbox": "much"})
+
+
+def answers_with_a_flood(_case):
+    return LossResult(losses={f"loss_{number}": np.zeros(()) for number in range(200_000)})
+
+
+def answers_with_a_trap(_case):
+    return LossResult(losses=Trap())
+
+
+class Trap(dict):
+    """A mapping that ends programs when it is read."""
+
+    def items(self):
+        raise SystemExit(0)
+
+
+def leaves_a_thread(_case):
+    threading.Thread(target=time.sleep, args=(3600,)).start()
+
+
+def leaves_a_program(_case):
+    subprocess.Popen(["sleep", "3600"])
+
+
+def replaces_hooks(_case):
+    sys.excepthook = threading.excepthook = sys.unraisablehook = sys.displayhook = print
+
+
+def closes_stderr(_case):
+    sys.stderr.close()
+    with suppress(OSError):
+        os.close(2)
+
+
+def forgets_its_modules(_case):
+    for name in [name for name in sys.modules if name.startswith("numpy.linalg")]:
+        del sys.modules[name]
+
+
 HAZARDS = {
     "BOX-01": (segfaults, "the port ended the process (segmentation fault) in segfaults, hostile_ports.py line "),
     "BOX-04": (exits, "the port ended the process (exit status 3)"),
@@ -205,6 +286,21 @@ HAZARDS = {
     ),
     "INV-06": (raises_what_cannot_be_looked_at, "loss(case) raised WithoutATracebackError: here"),
     "API-02": (forks_and_exits, "the port ended the process (exit status 0)"),
+    "BOX-02": (aborts, "the port ended the process (aborted) in aborts, hostile_ports.py line "),
+    "INV-08": (ends_itself, "the port ended the process (terminated)"),
+    "INV-02": (recurses, "loss(case) raised RecursionError: maximum recursion depth exceeded"),
+    "INV-04": (raises_generator_exit, "loss(case) raised GeneratorExit"),
+    "INV-07": (skips, "loss(case) raised Skipped: no GPU"),
+    "INV-09": (clears_the_environment, "the port changed the environment variables ("),
+    "REG-07": (
+        lets_numpy_raise,
+        "the port changed NumPy's error handling (divide, invalid, over, under), and left it so",
+    ),
+    "REG-08": (extends_the_search_path, "the port changed Python's search path, and left it so"),
+    "API-03": (answers_with_a_list, "loss(case) returned list, expected a LossResult"),
+    "API-05": (answers_with_a_text, "loss(case) returned loss 'loss_bbox' as str, expected real numbers"),
+    "API-06": (answers_with_a_flood, "loss(case) returned 200,000 losses, expected at most 10,000"),
+    "API-07": (answers_with_a_trap, "loss(case) returned what raises SystemExit when it is read: 0"),
 }
 """By the rule in which it happens: what a call does before it answers, and how the verdict begins."""
 HARMLESS = {
@@ -214,6 +310,11 @@ HARMLESS = {
     "BOX-08": replaces_stdout,
     "BOX-09": closes_stdout,
     "REG-06": keeps_faults_to_itself,
+    "BOX-06": leaves_a_thread,
+    "BOX-10": leaves_a_program,
+    "BOX-11": replaces_hooks,
+    "REG-03": closes_stderr,
+    "API-09": forgets_its_modules,
 }
 """What leaves the verdict as it is: all of it is no answer to the rule, and is cleared away."""
 
@@ -226,8 +327,8 @@ class Hostile(ReferencePort):
         self.harm = harm
 
     def loss(self, case):
-        self.harm.get(rule_being_judged(), harmless)(case)
-        return super().loss(case)
+        answer = self.harm.get(rule_being_judged(), harmless)(case)
+        return super().loss(case) if answer is None else answer
 
 
 every_hazard = Hostile("every hazard", {rule: harm for rule, (harm, _) in HAZARDS.items()} | HARMLESS)

@@ -34,7 +34,7 @@ def refusal(capsys, *arguments: str) -> str:
 BAD_COMMANDS = {
     "": "required: COMMAND",
     "chek reference": "invalid choice: 'chek'",
-    "check": "required: PORT",
+    "check": "no port is named",
     "check refrence": "did you mean reference?",
     "check reference --level huge": "invalid choice: 'huge'",
     "check reference --profil rtdetr": "unrecognized arguments: --profil",
