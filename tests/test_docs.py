@@ -9,13 +9,25 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from detr_conformance.check_plan import CheckPlan
 from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.properties.case import (
+    Denoising,
+    Distributions,
+    GeneratorConfig,
+    LossCase,
+    LossConfig,
+    Masks,
+    MatcherConfig,
+)
 from detr_conformance.properties.judging import RuleResult
+from detr_conformance.properties.port import LATER, METHODS, MODES, PASSING
+from detr_conformance.protocol import messages
 from detr_conformance.reference import ULTRALYTICS
 from detr_conformance.reports.composing import compose, entry_of
 
@@ -194,3 +206,18 @@ def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, *words], cwd=folder, capture_output=True, text=True, check=False
     )
+
+
+def test_the_page_for_other_languages_names_every_method_and_field_of_a_case() -> None:
+    page = (ROOT / "docs/any-language.md").read_text(encoding="utf-8")
+    records = (LossCase, LossConfig, MatcherConfig, GeneratorConfig, Denoising, Masks, Distributions)
+    names = {each.name for record in records for each in fields(record)} | {*METHODS.values(), *MODES, *PASSING, LATER}
+    assert [name for name in sorted(names) if f"`{name}`" not in page] == []
+
+
+def test_the_messages_that_it_shows_are_of_the_protocol() -> None:
+    [text] = [text for page, text in blocks("json") if page == "any-language.md"]
+    request, reply, failure = map(messages.parsed, text.encode().splitlines())
+    assert request["id"] == reply["id"]
+    assert messages.answer_of("loss", reply["answer"]).losses == {"loss_bbox": 1.0}
+    assert failure["error"]["type"] == "TypeError"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from detr_conformance.commands.arguments import Commands, absolute, add_port, gigabytes, number, port_of, shard
 from detr_conformance.errors import UsageError
-from detr_conformance.options import TIMEOUTS, CheckOptions
+from detr_conformance.options import COMMAND, TIMEOUTS, CheckOptions
 
 AFTER_DASHES = "Arguments after -- go to pytest, such as -k MATCH, -n 4, -x, --junitxml FILE."
 
@@ -48,16 +48,16 @@ def _run(given: argparse.Namespace, pytest_arguments: Sequence[str]) -> int:
     from detr_conformance.console import Display
 
     port = port_of(given)
-    if given.probe:
-        return _probe(given)
     options = CheckOptions(**{name: getattr(given, name) for name in CheckOptions.__struct_fields__} | port)
+    if given.probe:
+        return _probe(options)
     display = Display(given.every_rule)
     return check(options, given.json, given.write_known_deviations, pytest_arguments, display)
 
 
-def _probe(given: argparse.Namespace) -> int:
-    from detr_conformance.protocol.probe import probe
+def _probe(options: CheckOptions) -> int:
+    from detr_conformance.probe import probe
 
-    if given.started_by is None:
+    if options.adapter != COMMAND:
         raise UsageError("--probe is for a port that --command starts: name that, or leave it out")
-    return probe(given.started_by)
+    return probe(options)

@@ -14,6 +14,7 @@ from detr_conformance.isolation import memory
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import METHODS, Port
 from detr_conformance.properties.port_under_test import PortTimeout
+from detr_conformance.protocol.command_port import CommandLostError
 
 CALLS = frozenset({"loss", *METHODS.values()})
 """The methods of a port that rules call."""
@@ -84,6 +85,8 @@ class WatchedPort:
             return method(*arguments)
         except PortTimeout:
             raise
+        except CommandLostError as lost:
+            raise PortLost(f"{name}(case): {lost}") from None
         except (Exception, SystemExit) as error:
             if not memory.was_refused(error):
                 raise

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import select
 import shlex
+import signal
 import subprocess
 import threading
 import weakref
@@ -24,18 +27,26 @@ LEAVING = 10.0
 """Seconds that it may take to end once it was asked to."""
 POLL = 1.0
 """Seconds for the rest of what it wrote to stderr."""
+READ = 2**16
+"""Bytes that are read at a time."""
 LONGEST = 2**29
 """Bytes of a reply."""
 MOST_ENDS = 8
 """So often the process is started again; more often only while it has answered more calls than that."""
-LAST_WORDS = 2000
+ERROR = re.compile(r"\w*([Ee]rror|[Ee]xception|panic)\b")
+"""What is in the line that says why a process ended: some languages write a stack, or their version, after it."""
+LAST_WORDS = 10_000
 """Bytes of what it wrote to stderr that are kept."""
 DESCRIBED = {"name": str, "profile": str, "capabilities": list, "dtypes": list}
 """What every description has, and of which type."""
 
 
 class CommandError(Exception):
-    """The process has ended, or what it wrote is no reply."""
+    """A reply is none of the protocol's."""
+
+
+class CommandLostError(CommandError):
+    """The process has ended, or nobody knows any more which request its next line would answer."""
 
 
 class CommandPort:
@@ -77,7 +88,7 @@ class CommandPort:
         try:
             return messages.answer_of(method, answer)
         except messages.MessageError as error:
-            raise CommandError(f"the answer to {method} has {error}") from error
+            raise CommandError(f"{method}: {error}") from error
 
 
 def described_by(process: Process) -> dict[str, Any]:
@@ -91,13 +102,16 @@ def described_by(process: Process) -> dict[str, Any]:
             described = process.ask({"method": "describe", "protocol": messages.PROTOCOL})
     except (CommandError, RaisedElsewhere) as error:
         raise UsageError(f"--command {process.command}: {one_line(error)}") from error
+    if not isinstance(described, dict):
+        described = {}
     for name, kind in DESCRIBED.items():
-        value = described.get(name) if isinstance(described, dict) else None
-        if not isinstance(value, kind):
-            raise UsageError(
-                f"--command {process.command}: {name} of its description is {shortened(value)!r}, "
-                f"expected {'text' if kind is str else 'a list of names'}"
-            )
+        expected = "a text" if kind is str else "a list of names"
+        if name not in described:
+            raise UsageError(f"--command {process.command}: its description has no {name}, expected {expected}")
+        value = described[name]
+        if not isinstance(value, kind) or not all(isinstance(each, str) for each in value):
+            told = messages.quoted(value)
+            raise UsageError(f"--command {process.command}: {name} of its description is {told}, expected {expected}")
     return dict(described)
 
 
@@ -111,7 +125,7 @@ class Process:
     def __init__(self, command: str) -> None:
         """Nothing runs yet."""
         self.command = command
-        self.answered = self.ends = 0
+        self.answered = self.ends = self._sent = 0
         self._lock = threading.RLock()
         self._running: subprocess.Popen[bytes] | None = None
         self._owner = 0
@@ -125,60 +139,66 @@ class Process:
             CommandError: it has ended, or its reply is none.
         """
         with self._lock:
-            reply = self._exchanged(messages.line(request))
-        if isinstance(reply.get("error"), dict):
+            self._sent += 1
+            reply = self._exchanged(messages.line({"id": self._sent, **request}))
+        if "error" in reply:
             raise RaisedElsewhere(_raised(reply["error"]))
-        if reply.keys() != {"answer"}:
-            raise CommandError(
-                f'the reply has {", ".join(map(repr, reply)) or "nothing"}, expected "answer" or "error"'
-            )
         self.answered += 1
         return reply["answer"]
 
     def _exchanged(self, text: bytes) -> dict[str, Any]:
         """Send a line and read one. What breaks in on this ends the process: its next line would be the wrong one."""
         try:
-            return messages.parsed(self._line_back(self._started(), text))
+            reply = messages.parsed(self._line_back(self._started(), text))
+            _refuse_another(reply, self._sent)
+            return reply
         except messages.MessageError as error:
             self._end()
-            raise CommandError(f"the command wrote {error}: write messages to stderr") from error
+            raise CommandLostError(f"the command wrote {error}") from error
         except BaseException:
             self._end()
             raise
 
     def _line_back(self, process: subprocess.Popen[bytes], text: bytes) -> bytes:
-        asked, answered = _open(process.stdin), _open(process.stdout)
-        with suppress(OSError):  # it has ended: the empty line says so
-            asked.write(text)
-            asked.flush()
-        line = answered.readline(LONGEST)
-        if line.endswith(b"\n"):
-            return line
-        if len(line) == LONGEST:
-            raise CommandError(f"the command wrote more than {LONGEST:,} bytes without the end of a line")
-        raise CommandError(
-            f"the command ended{self._how()}{', in the middle of a line' if line else ''}{self._words or ''}"
-        )
+        with suppress(OSError):  # it has ended: that no line comes back says so
+            _open(process.stdin).write(text)
+            _open(process.stdin).flush()
+        line = _line_of(process)
+        answer, end, more = line.partition(b"\n")
+        if more:
+            raise messages.MessageError("more than one line for a request")
+        if end:
+            return answer
+        if len(line) >= LONGEST:
+            raise CommandLostError(f"the command wrote more than {LONGEST:,} bytes without the end of a line")
+        half = ", in the middle of a line" if line else ""
+        raise CommandLostError(f"the command ended{self._how()}{half}{self._words or ''}")
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._running is not None and self._owner == os.getpid():  # a copy of this process has none of its own yet
             return self._running
         if self.ends >= MOST_ENDS and self.ends > self.answered:
-            raise CommandError(
+            raise CommandLostError(
                 f"the command is not started again: it had ended {self.ends} times, and answered {self.answered}"
             )
+        own_session = not _is_worker()
         try:
+            words = shlex.split(self.command)
+            if not words:
+                raise CommandLostError("the command is empty")  # as one that cannot be started
             self._running = subprocess.Popen(  # noqa: S603  # what the user asked for
-                shlex.split(self.command),
+                words,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=own_session,
                 env={name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"},  # the suite's own
             )
         except (OSError, ValueError) as error:
-            raise CommandError(f"the command cannot be started ({one_line(error)})") from error
+            raise CommandLostError(f"the command cannot be started ({one_line(error)})") from error
         self._owner = os.getpid()
-        self._finalise = weakref.finalize(self, _end, self._running)
+        self._finalise = weakref.finalize(self, _end, self._running, own_session)
         self._words = LastWords(_open(self._running.stderr))
         return self._running
 
@@ -232,10 +252,11 @@ class LastWords:
         self._reader.start()
 
     def __str__(self) -> str:
-        """The last line, after a colon; empty if there is none."""
+        """The last line that names an error, or else the last, after a colon; empty if there is none."""
         self._reader.join(POLL)
         lines = visible(self._said.decode(errors="replace")).strip().splitlines()
-        return f": {shortened(lines[-1])}" if lines else ""
+        named = [line for line in lines if ERROR.search(line)]
+        return f": {shortened((named or lines)[-1].strip())}" if lines else ""
 
     def _read(self, stream: IO[bytes]) -> None:
         with suppress(OSError, ValueError):
@@ -243,13 +264,36 @@ class LastWords:
                 self._said = (self._said + said)[-LAST_WORDS:]
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process, and let go of what it has not read or written."""
+def _end(process: subprocess.Popen[bytes], has_own_session: bool) -> None:
+    """End a process, and what it has started if it has a session of its own; let go of its streams."""
+    with suppress(OSError):  # nobody is left in it
+        if has_own_session:
+            os.killpg(process.pid, signal.SIGKILL)
     process.kill()
     process.wait()
     for stream in (process.stdin, process.stdout, process.stderr):
         with suppress(OSError, ValueError):
             _open(stream).close()
+
+
+def _is_worker() -> bool:
+    """Whether this process leads a group that is ended as a whole: the command must not leave it."""
+    return "PYTEST_XDIST_WORKER" in os.environ
+
+
+def _line_of(process: subprocess.Popen[bytes]) -> bytes:
+    """What a process writes up to the end of a line, or until it ends: others may hold its output open after that."""
+    stream, line = _open(process.stdout), bytearray()
+    while b"\n" not in line[-READ:] and len(line) < LONGEST:
+        has_ended = process.poll() is not None
+        if select.select([stream], [], [], 0.0 if has_ended else POLL)[0]:
+            part = os.read(stream.fileno(), READ)
+            line += part
+            if not part:
+                break
+        elif has_ended:
+            break
+    return bytes(line)
 
 
 class _Deadline:
@@ -266,7 +310,7 @@ class _Deadline:
     def __exit__(self, _kind: object, error: object, _traceback: object) -> None:
         self._timer.cancel()
         if self.is_over and error is not None:
-            raise CommandError(f"the command did not answer within {self.seconds:g} s")
+            raise CommandLostError(f"the command did not answer within {self.seconds:g} s")
 
     def _end(self) -> None:
         self.is_over = True
@@ -278,12 +322,25 @@ def _open(stream: IO[bytes] | None) -> IO[bytes]:
     return stream
 
 
+def _refuse_another(reply: Mapping[str, Any], sent: int) -> None:
+    """Raise MessageError for what is no reply to the request of this number."""
+    if reply.keys() - {"id"} not in ({"answer"}, {"error"}):
+        names = ", ".join(map(repr, reply)) or "nothing"
+        raise messages.MessageError(f"a reply with {names}, expected 'id', and 'answer' or 'error'")
+    if reply.get("id") != sent:
+        told = messages.quoted(reply.get("id"))
+        raise messages.MessageError(f"a reply with the id {told}, expected {sent}: one line for each request")
+    if "error" in reply and not isinstance(reply["error"], dict):
+        told = messages.quoted(reply["error"])
+        raise messages.MessageError(f"an error that is {told}, expected an object with type and message")
+
+
 def _raised(error: Mapping[str, Any]) -> Raised:
     """What a reply tells of an exception."""
     told = {name: shortened(error.get(name) or "") for name in ("type", "message", "place")}
     return Raised(
         type=told["type"] or "Exception",
-        message=told["message"],
+        message=told["message"] or "without a message",
         place=told["place"] or None,
         traceback=str(error.get("traceback") or "")[-20_000:],
     )

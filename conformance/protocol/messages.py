@@ -7,7 +7,7 @@ import binascii
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,8 @@ ARGUMENTS = {
     "denoising_group_called": "passing",
 }
 """What a method is given besides its case, by the name that it has in a request."""
+OF_LOSSES = ("loss", "loss_in_mode", "loss_built")
+"""Methods whose answer is a LossResult."""
 SEVERAL = frozenset({"losses_in_turn", "losses_of_ranks", "losses_of_steps"})
 """Methods that are given several cases."""
 
@@ -50,7 +52,7 @@ class MessageError(ValueError):
 def encoded(value: Any) -> Any:
     """A value as JSON can hold it: arrays as bytes, but those of integers as lists, and records by their fields."""
     if isinstance(value, np.ndarray):
-        return value.tolist() if value.dtype.kind in "iu" else _encoded_array(value)
+        return value.tolist() if value.dtype.kind in "iu" else as_array(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {each.name: encoded(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, Mapping):
@@ -60,40 +62,49 @@ def encoded(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _encoded_array(array: np.ndarray) -> dict[str, Any]:
+def as_array(array: np.ndarray) -> dict[str, Any]:
+    """An array of any dtype that there is on the streams."""
     dtype = array.dtype.newbyteorder("<")
     data = base64.b64encode(np.ascontiguousarray(array, dtype).tobytes()).decode("ascii")
     return {"shape": list(array.shape), "dtype": array.dtype.name, "data": data}
 
 
-def decoded(value: Any) -> Any:
+def decoded(value: Any, at: str = "") -> Any:
     """The other way round, but for records, which stay mappings.
+
+    Args:
+        value: what came.
+        at: where, for the message.
 
     Raises:
         MessageError: an array's bytes do not fit its shape and dtype.
     """
     if isinstance(value, list):
-        return [decoded(each) for each in value]
+        return [decoded(each, f"{at}[{place}]") for place, each in enumerate(value)]
     if isinstance(value, dict):
         if value.keys() == {"shape", "dtype", "data"}:
-            return _decoded_array(**value)
-        return {name: decoded(each) for name, each in value.items()}
+            return _decoded_array(at, **value)
+        return {name: decoded(each, f"{at}.{name}" if at else name) for name, each in value.items()}
     return value
 
 
-def _decoded_array(shape: Any, dtype: Any, data: Any) -> np.ndarray:
+def _decoded_array(at: str, shape: Any, dtype: Any, data: Any) -> np.ndarray:
+    what = f"{at or 'the answer'} is an array"
     if dtype not in DTYPES:
-        raise MessageError(f"an array of dtype {_quoted(dtype)}, expected one of {', '.join(DTYPES)}")
+        raise MessageError(f"{what} of dtype {quoted(dtype)}, expected one of {', '.join(DTYPES)}")
     if not (isinstance(shape, list) and all(type(each) is int and each >= 0 for each in shape)):
-        raise MessageError(f"an array of shape {_quoted(shape)}, expected a list of integers from 0 on")
+        raise MessageError(f"{what} of shape {quoted(shape)}, expected a list of integers from 0 on")
     try:
         content = base64.b64decode(data, validate=True)
     except (binascii.Error, TypeError, ValueError) as error:
-        raise MessageError(f"an array whose data {_quoted(data)} are not base64 ({error})") from error
+        raise MessageError(f"{what} whose data {quoted(data)} are not base64 ({error})") from error
     kind = np.dtype(dtype).newbyteorder("<")
     if len(content) != math.prod(shape) * kind.itemsize:
-        raise MessageError(f"an array of shape {shape} and dtype {dtype} with {len(content):,} bytes")
-    return np.frombuffer(content, kind).astype(dtype).reshape(shape)
+        raise MessageError(f"{what} of shape {shape} and dtype {dtype} with {len(content):,} bytes")
+    try:
+        return np.frombuffer(content, kind).astype(dtype).reshape(shape)
+    except ValueError as error:  # more axes, or a longer one, than there can be
+        raise MessageError(f"{what} of shape {shape}: {error}") from error
 
 
 def request(method: str, argument: LossCase | Sequence[LossCase] | None = None, *more: Any) -> dict[str, Any]:
@@ -165,7 +176,7 @@ def answer_of(method: str, answer: Any) -> Any:
     given = decoded(answer)
     if method in SEVERAL:
         return [_record(LossResult, each) for each in given] if isinstance(given, list) else given
-    if method in ("loss", "loss_in_mode", "loss_built"):
+    if method in OF_LOSSES:
         return _record(LossResult, given)
     if method in ("denoising_group", "denoising_group_called") and given is not None:
         return _record(DenoisingGroup, given)
@@ -173,16 +184,22 @@ def answer_of(method: str, answer: Any) -> Any:
 
 
 def _record(kind: type[Any], given: Any) -> Any:
+    """A LossResult or a DenoisingGroup, of an object with its fields."""
+    known = {each.name: each for each in fields(kind)}
+    needed = [name for name, each in known.items() if each.default is MISSING and each.default_factory is MISSING]
     if not isinstance(given, dict):
-        raise MessageError(f"{_quoted(given)}, expected an object with the fields of a {kind.__name__}")
-    try:
-        return kind(**given)
-    except TypeError as error:
-        raise MessageError(f"fields that a {kind.__name__} does not have, or lacks some ({error})") from error
+        raise MessageError(f"the answer is {quoted(given)}, expected an object with {', '.join(known)}")
+    for name in (*(each for each in needed if each not in given), *(each for each in given if each not in known)):
+        what = "lacks" if name in needed else "has the unknown field"
+        raise MessageError(f"the answer {what} {name!r}, expected {', '.join(known)}")
+    for name, value in given["losses"].items() if isinstance(given.get("losses"), dict) else ():
+        if value is None:
+            raise MessageError(f"losses.{name} is null, expected an array, which may hold NaN, or a number")
+    return kind(**given)
 
 
 READ = {
-    **dict.fromkeys(("loss", "loss_in_mode", "loss_built"), answers.loss_result),
+    **dict.fromkeys(OF_LOSSES, answers.loss_result),
     **dict.fromkeys(SEVERAL, answers.loss_results),
     **dict.fromkeys(("match", "match_built"), answers.matchings),
     **dict.fromkeys(("denoising_group", "denoising_group_called"), answers.denoising_group),
@@ -212,13 +229,20 @@ def parsed(text: bytes) -> dict[str, Any]:
         MessageError: it is none.
     """
     try:
-        message = json.loads(text)
+        message = json.loads(text, parse_constant=_refuse_constant)
+    except MessageError:
+        raise
     except (ValueError, RecursionError) as error:
-        raise MessageError(f"{_quoted(text.decode(errors='replace'))}, which is no JSON") from error
+        raise MessageError(f"{quoted(text.decode(errors='replace').strip())}, which is no JSON") from error
     if not isinstance(message, dict):
-        raise MessageError(f"{_quoted(message)}, expected a JSON object")
+        raise MessageError(f"{quoted(message)}, expected a JSON object")
     return message
 
 
-def _quoted(value: Any) -> str:
-    return repr(answers.shortened(value, SHOWN))
+def _refuse_constant(name: str) -> None:
+    raise MessageError(f"{name}, which JSON does not have: put it into an array")
+
+
+def quoted(value: Any) -> str:
+    """A value as JSON has it, cut off where it is long."""
+    return answers.shortened(json.dumps(value, default=str), SHOWN)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import IO, Any
+from dataclasses import asdict
+from typing import Any
 
 from detr_conformance.errors import UsageError
 from detr_conformance.properties.place import raised_by
@@ -30,32 +31,28 @@ def serve(build: Callable[[], Port]) -> None:
         reply = _reply(port, text)
         if reply is None:
             return
-        _write(answered, reply)
-
-
-def _write(stream: IO[bytes], reply: Mapping[str, Any]) -> None:
-    stream.write(messages.line(reply))
-    stream.flush()
+        answered.write(messages.line(reply))
+        answered.flush()
 
 
 def _reply(port: Port, text: bytes) -> dict[str, Any] | None:
     """The reply to one line; None to the request to stop."""
+    message: dict[str, Any] = {}
     try:
         message = messages.parsed(text)
-        method = str(message.get("method"))
-        if method == "stop":
+        if message.get("method") == "stop":
             return None
-        if method == "describe":
-            return {"answer": description(port)}
-        if method == "echo":
-            return {"answer": messages.encoded(messages.decoded(message.get("values")))}
-        return {"answer": _answer(port, method, message)}
+        return {"id": message.get("id"), "answer": _answer(port, str(message.get("method")), message)}
     except (Exception, SystemExit) as error:  # noqa: BLE001  # told to whoever asked
-        raised = raised_by(error)
-        return {"error": {each: getattr(raised, each) for each in ("type", "message", "place", "traceback")}}
+        told = raised_by(error)
+        return {"id": message.get("id"), "error": asdict(told)}
 
 
 def _answer(port: Port, method: str, message: Mapping[str, Any]) -> Any:
+    if method == "describe":
+        return description(port)
+    if method == "echo":
+        return [messages.as_array(each) for each in messages.decoded(message["values"])]
     if method != "loss" and method not in METHODS.values():
         raise messages.MessageError(f"there is no method {method!r}")
     answer = getattr(port, method)(*messages.arguments(message))

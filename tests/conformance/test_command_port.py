@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
+import time
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from detr_conformance.errors import UsageError
+from detr_conformance.options import COMMAND, CheckOptions
 from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.probe import probe
 from detr_conformance.properties.drawing import pool
 from detr_conformance.properties.place import Raised, RaisedElsewhere
 from detr_conformance.properties.port import METHODS, capabilities_of
@@ -20,10 +25,9 @@ from detr_conformance.properties.request import Request
 from detr_conformance.properties.strategies import Domain
 from detr_conformance.protocol import command_port, messages
 from detr_conformance.protocol.command_port import CommandError, CommandPort, Process
-from detr_conformance.protocol.probe import probe
 from detr_conformance.reference import FAMILY, ULTRALYTICS
 
-pytestmark = pytest.mark.usefixtures("shapes_unchecked")
+pytestmark = [pytest.mark.usefixtures("shapes_unchecked"), pytest.mark.timeout(60)]
 SERVED = shlex.join([sys.executable, "-m", "detr_conformance", "serve", "reference"])
 
 HARNESS = """
@@ -54,9 +58,10 @@ for line in sys.stdin:
     if request["method"] == "stop":
         break
     try:
-        reply = {"answer": answer(request)}
+        reply = {"id": request["id"], "answer": answer(request)}
     except Exception as error:
-        reply = {"error": {"type": type(error).__name__, "message": str(error), "place": "small.py, line 9"}}
+        told = {"type": type(error).__name__, "message": str(error), "place": "small.py, line 9"}
+        reply = {"id": request["id"], "error": told}
     print(json.dumps(reply), flush=True)
 """
 
@@ -110,17 +115,18 @@ def test_every_method_of_the_protocol_can_be_read_or_is_looked_at_later():
 @pytest.mark.parametrize(
     ("array", "reason"),
     [
-        ({"shape": [2], "dtype": "float32", "data": "AAAA"}, "an array of shape [2] and dtype float32 with 3 bytes"),
-        ({"shape": [1], "dtype": "bfloat16", "data": "AAA="}, "an array of dtype 'bfloat16', expected one of float16"),
-        ({"shape": [-1], "dtype": "float32", "data": ""}, "an array of shape '[-1]', expected a list of integers"),
-        ({"shape": [1], "dtype": "float32", "data": "A$"}, "an array whose data 'A$' are not base64"),
-        ({"shape": [1], "dtype": "float32", "data": 7}, "an array whose data '7' are not base64"),
+        ({"shape": [2], "dtype": "float32", "data": "AAAA"}, "of shape [2] and dtype float32 with 3 bytes"),
+        ({"shape": [1], "dtype": "bfloat16", "data": "AAA="}, 'of dtype "bfloat16", expected one of float16'),
+        ({"shape": [-1], "dtype": "float32", "data": ""}, "of shape [-1], expected a list of integers"),
+        ({"shape": [1], "dtype": "float32", "data": "A$"}, 'whose data "A$" are not base64'),
+        ({"shape": [1], "dtype": "float32", "data": 7}, "whose data 7 are not base64"),
+        ({"shape": [0, 2**70], "dtype": "float32", "data": ""}, "of shape [0, 1180591620717411303424]: "),
     ],
 )
 def test_an_array_that_is_none_is_refused(array, reason):
     with pytest.raises(messages.MessageError) as refused:
-        messages.decoded([array])
-    assert str(refused.value).startswith(reason)
+        messages.decoded({"losses": {"loss_bbox": array}})
+    assert str(refused.value).startswith(f"losses.loss_bbox is an array {reason}")
 
 
 def test_a_number_that_json_does_not_have_is_refused_outside_of_an_array():
@@ -164,15 +170,29 @@ def test_a_small_harness_is_a_port(harness, case):
             "sys.stdout.write('{\"answer\": '); sys.stdout.flush(); os._exit(0)",
             "the command ended (exit status 0), in the middle of a line",
         ),
-        ('print("epoch 1", flush=True)', "the command wrote 'epoch 1', which is no JSON: write messages to stderr"),
-        ('print("[]", flush=True)', "the command wrote '[]', expected a JSON object: write messages to stderr"),
-        ('print("{}", flush=True)', 'the reply has nothing, expected "answer" or "error"'),
+        (
+            'sys.stderr.write("TypeError: no GPU\\n\\nNode.js v20\\n"); os._exit(1)',
+            "the command ended (exit status 1): TypeError: no GPU",
+        ),
+        ('print("epoch 1", flush=True)', 'the command wrote "epoch 1", which is no JSON'),
+        ('print("[]", flush=True)', "the command wrote [], expected a JSON object"),
+        ('print("{}", flush=True)', "the command wrote a reply with nothing, expected 'id', and 'answer' or 'error'"),
+        ('print(\'{"id": 1, "answer": 3}\', flush=True)', "the command wrote a reply with the id 1, expected 2"),
+        (
+            'print(\'{"id": 2, "error": "no"}\', flush=True)',
+            'the command wrote an error that is "no", expected an object',
+        ),
+        ('print(\'{"id": 2, "answer": NaN}\', flush=True)', "the command wrote NaN, which JSON does not have"),
+        (
+            'return {"losses": {"loss_bbox": None}}',
+            "loss: losses.loss_bbox is null, expected an array, which may hold NaN",
+        ),
         (
             'return {"losses": {"loss_bbox": {"shape": [3], "dtype": "float32", "data": ""}}}',
-            "the answer to loss has an array of shape [3]",
+            "loss: losses.loss_bbox is an array of shape [3] and dtype float32 with 0 bytes",
         ),
-        ('return {"loss": 1.0}', "the answer to loss has fields that a LossResult does not have"),
-        ("return 1.0", "the answer to loss has '1.0', expected an object with the fields of a LossResult"),
+        ('return {"loss": 1.0}', "loss: the answer lacks 'losses', expected losses, gradients, dtypes, mutated"),
+        ("return 1.0", "loss: the answer is 1.0, expected an object with losses, gradients, dtypes, mutated"),
     ],
 )
 def test_a_harness_that_lies_is_an_error_that_says_how_and_the_next_call_is_answered(harness, case, body, reason):
@@ -217,6 +237,7 @@ def test_a_process_that_ends_in_every_call_is_not_started_for_ever(harness, case
     ("command", "reason"),
     [
         ("no-such-program", "the command cannot be started"),
+        ("  ", "the command is empty"),
         ("'", "the command cannot be started (No closing quotation)"),
         (f"{sys.executable} -c pass", "the command ended (exit status 0)"),
     ],
@@ -228,7 +249,7 @@ def test_a_command_that_describes_no_port_is_refused(command, reason):
 
 
 def test_a_description_that_lacks_something_is_refused(harness):
-    with pytest.raises(UsageError, match="dtypes of its description is 'float32', expected a list of names"):
+    with pytest.raises(UsageError, match='dtypes of its description is "float32", expected a list of names'):
         CommandPort(harness('"dtypes": ["float32"]', '"dtypes": "float32"'))
 
 
@@ -238,11 +259,42 @@ def test_a_process_that_never_answers_is_ended(harness):
         process.ask({"method": "describe", "protocol": 1})
 
 
+def test_an_answer_too_many_is_not_taken_for_that_to_the_next_request(harness, case):
+    last = "    print(json.dumps(reply), flush=True)\n"
+    port = CommandPort(harness(last, f"{last}    time.sleep(0.2)\n{last}"))  # the second one to `describe`
+    time.sleep(0.5)
+    with pytest.raises(CommandError, match="a reply with the id 1, expected 2: one line for each request"):
+        port.loss(case)
+    with pytest.raises(UsageError, match="more than one line for a request"):
+        CommandPort(harness(last, "    text = json.dumps(reply); print(text + chr(10) + text, flush=True)\n"))
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no process groups")
+def test_what_a_command_has_started_ends_with_it(harness, case, tmp_path):
+    path = tmp_path / "wrapped"
+    leaves = f"""def loss(case):
+    import subprocess
+    print(subprocess.Popen(['sleep', '600']).pid, file=open('{path}', 'w'))
+    sys.exit(1)  # stdout stays open
+"""
+    with pytest.raises(CommandError, match="exit status 1"):
+        CommandPort(harness("def loss(case):\n", leaves)).loss(case)
+    status = Path(f"/proc/{path.read_text().strip()}/stat")
+    until = time.monotonic() + 10
+    while status.exists() and status.read_text().split()[2] != "Z" and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not status.exists() or status.read_text().split()[2] == "Z"
+
+
 # The probe.
 
 
+def probed(command):
+    return probe(CheckOptions(port=command, adapter=COMMAND, level="smoke"))
+
+
 def test_a_harness_that_works_passes_the_probe(harness, capsys):
-    assert probe(harness()) == 0
+    assert probed(harness()) == 0
     shown = capsys.readouterr().out
     assert "ok    answers loss: loss_bbox\n" in shown
     assert shown.endswith("ok    ends when it is asked to\nthe harness speaks the protocol: check judges the port\n")
@@ -254,19 +306,28 @@ ARRAYS, ERRORS = "reads and writes arrays of ", "answers a request that it does 
 @pytest.mark.parametrize(
     ("before", "after", "step", "reason"),
     [
-        ('message["dtype"])', '">f8")', f"{ARRAYS}float64", "an array of dtype '>f8', expected one of"),
+        ('message["dtype"])', '">f8")', f"{ARRAYS}float64", 'an array of dtype ">f8", expected one of'),
         (".tobytes()", ".T.tobytes()", f"{ARRAYS}float64", "sent -0.0 at [0, 1], and 5e-324 came back"),
         ("array_from(each))", "array_from(each) + 0.0)", f"{ARRAYS}float64", "sent -0.0 at [1], and 0.0 came back"),
         ("array_from(each))", 'array_from(each).astype("f8"))', f"{ARRAYS}float32", "and float64 of shape (10,) came"),
         ('raise ValueError("unknown method")', "return None", ERRORS, "the answer is None"),
         ("except Exception", "except KeyboardInterrupt", ERRORS, "the command ended (exit status 1)"),
-        ("def loss(case):\n", "def loss(case):\n    return 3\n", "answers loss", "'3', expected an object"),
+        ("def loss(case):\n", "def loss(case):\n    return 3\n", "answers loss", "the answer is 3, expected an object"),
+        (
+            "np.float32(len(case",
+            "np.float32([0.0, 1.0]) * np.float32(len(case",
+            "answers loss",
+            "losses.loss_bbox has shape (2,)",
+        ),
+        ('"loss_bbox"', '"l1"', "answers loss", "no key of l1 is of ultralytics, expected loss_bbox, loss_bbox_aux"),
+        ('"profile": "ultralytics"', '"profile": "ultralitics"', "describes itself", "did you mean ultralytics?"),
+        (".tobytes()", '.astype("f8").astype(array.dtype).tobytes()', f"{ARRAYS}int64", "sent 9007199254740993 at [7]"),
         ("        break\n", "        time.sleep(600)\n", "ends when it is asked to", "it had to be killed"),
     ],
 )
 def test_a_harness_that_does_not_work_fails_the_probe(before, after, step, reason, harness, capsys, monkeypatch):
     monkeypatch.setattr(command_port, "LEAVING", 1.0)
-    assert probe(harness(before, after)) == 2
+    assert probed(harness(before, after)) == 2
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith(f"FAIL  {step}")
     assert reason in last
@@ -304,6 +365,19 @@ def test_what_a_command_gets_wrong_is_shown_with_its_place_and_replayed(check, h
     [cause] = report["causes"]
     assert cause["rules"] == ["REG-01", "API-01"]
     assert report["rules"][0]["raised"]["place"] == "small.py, line 9"
+
+
+def test_a_command_that_ends_is_an_error_of_the_rule_and_not_asked_again(check, harness):
+    body = """def loss(case):
+    if not os.path.exists(__file__ + '.died'):
+        open(__file__ + '.died', 'w')
+        os._exit(9)
+"""
+    command = harness("def loss(case):\n", body)
+    run = check(f"--command={command}", "--every-rule", "--", "-n", "1", "-k", "API-02")
+    assert run.returncode == 1
+    assert "error API-02" in run.stdout
+    assert "loss(case): the command ended (exit status 9)" in " ".join(run.stdout.split())
 
 
 @pytest.mark.parametrize(
