@@ -38,6 +38,8 @@ PROGRAM = """
 import sys
 from detr_conformance.cli import main
 from detr_conformance.diagnosis import apart
+import detr_conformance.check as running
+running.cores = lambda: 1  # the others are busy with other tests
 apart.SECONDS = dict.fromkeys(apart.SECONDS, 0)
 sys.exit(main())
 """

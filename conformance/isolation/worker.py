@@ -23,6 +23,7 @@ from detr_conformance.properties.judging import RuleResult
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.port_under_test import PortTimeout
 from detr_conformance.properties.rule import Rule
+from detr_conformance.protocol.command_port import Process
 
 PLUGIN = "detr_conformance_worker"
 EXIT_LOG, GIVEN_UP, PATIENCE = "detr_conformance_exit_log", "detr_conformance_given_up", "detr_conformance_patience"
@@ -72,6 +73,7 @@ class Worker:
         self._port: WatchedPort | None = None
         if hasattr(os, "setpgid"):
             os.setpgid(0, 0)  # ctrl-C reaches the main process alone, and what the port starts ends with the group
+        Process.has_own_session = False
         self.sink = Sink()
         faulthandler.enable(self.exit_log)
         self.start_watchdog(START)

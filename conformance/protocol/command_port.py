@@ -120,7 +120,14 @@ class Process:
 
     Args:
         command: as in a shell.
+
+    Attributes:
+        has_own_session: what it starts in turn ends with it. Not in a worker, which ends with all that it has started.
+        answered: how many requests it has answered.
+        ends: how often it was ended, or has ended.
     """
+
+    has_own_session = True
 
     def __init__(self, command: str) -> None:
         """Nothing runs yet."""
@@ -149,8 +156,11 @@ class Process:
     def _exchanged(self, text: bytes) -> dict[str, Any]:
         """Send a line and read one. What breaks in on this ends the process: its next line would be the wrong one."""
         try:
-            reply = messages.parsed(self._line_back(self._started(), text))
+            line, more = self._line_back(self._started(), text)
+            reply = messages.parsed(line)
             _refuse_another(reply, self._sent)
+            if more:
+                raise messages.MessageError("more than one line for a request")  # as other such lines
             return reply
         except messages.MessageError as error:
             self._end()
@@ -159,16 +169,15 @@ class Process:
             self._end()
             raise
 
-    def _line_back(self, process: subprocess.Popen[bytes], text: bytes) -> bytes:
+    def _line_back(self, process: subprocess.Popen[bytes], text: bytes) -> tuple[bytes, bytes]:
+        """The line that comes back, and what came after it."""
         with suppress(OSError):  # it has ended: that no line comes back says so
             _open(process.stdin).write(text)
             _open(process.stdin).flush()
         line = _line_of(process)
         answer, end, more = line.partition(b"\n")
-        if more:
-            raise messages.MessageError("more than one line for a request")
         if end:
-            return answer
+            return answer, more
         if len(line) >= LONGEST:
             raise CommandLostError(f"the command wrote more than {LONGEST:,} bytes without the end of a line")
         half = ", in the middle of a line" if line else ""
@@ -181,7 +190,6 @@ class Process:
             raise CommandLostError(
                 f"the command is not started again: it had ended {self.ends} times, and answered {self.answered}"
             )
-        own_session = not _is_worker()
         try:
             words = shlex.split(self.command)
             if not words:
@@ -192,13 +200,13 @@ class Process:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 bufsize=0,
-                start_new_session=own_session,
+                start_new_session=self.has_own_session,
                 env={name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"},  # the suite's own
             )
         except (OSError, ValueError) as error:
             raise CommandLostError(f"the command cannot be started ({one_line(error)})") from error
         self._owner = os.getpid()
-        self._finalise = weakref.finalize(self, _end, self._running, own_session)
+        self._finalise = weakref.finalize(self, _end, self._running, self.has_own_session)
         self._words = LastWords(_open(self._running.stderr))
         return self._running
 
@@ -274,11 +282,6 @@ def _end(process: subprocess.Popen[bytes], has_own_session: bool) -> None:
     for stream in (process.stdin, process.stdout, process.stderr):
         with suppress(OSError, ValueError):
             _open(stream).close()
-
-
-def _is_worker() -> bool:
-    """Whether this process leads a group that is ended as a whole: the command must not leave it."""
-    return "PYTEST_XDIST_WORKER" in os.environ
 
 
 def _line_of(process: subprocess.Popen[bytes]) -> bytes:

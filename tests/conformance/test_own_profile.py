@@ -32,6 +32,8 @@ import sys
 from pathlib import Path
 from detr_conformance.cli import main
 from detr_conformance.diagnosis import apart
+import detr_conformance.check as running
+running.cores = lambda: 1  # the others are busy with other tests
 apart.SECONDS = dict.fromkeys(apart.SECONDS, 0)  # nobody has to explain the failure
 sys.exit(main())
 """
