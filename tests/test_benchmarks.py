@@ -18,6 +18,7 @@ def run(script: str, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.thorough
 def test_a_run_measures_every_contender_that_is_installed(tmp_path):
     done = run("run.py", "--workloads", "tiny", "--rounds", "2", "--json", str(tmp_path / "cpu.json"))
     assert done.returncode == 0, done.stdout + done.stderr
