@@ -172,8 +172,7 @@ class Process:
     def _line_back(self, process: subprocess.Popen[bytes], text: bytes) -> tuple[bytes, bytes]:
         """The line that comes back, and what came after it."""
         with suppress(OSError):  # it has ended: that no line comes back says so
-            _open(process.stdin).write(text)
-            _open(process.stdin).flush()
+            _send(_open(process.stdin), text)
         line = _line_of(process)
         answer, end, more = line.partition(b"\n")
         if end:
@@ -282,6 +281,13 @@ def _end(process: subprocess.Popen[bytes], has_own_session: bool) -> None:
     for stream in (process.stdin, process.stdout, process.stderr):
         with suppress(OSError, ValueError):
             _open(stream).close()
+
+
+def _send(stream: IO[bytes], text: bytes) -> None:
+    """Write all of a line: a pipe may take a part, where a signal breaks in."""
+    rest = memoryview(text)
+    while rest:
+        rest = rest[stream.write(rest) :]
 
 
 def _line_of(process: subprocess.Popen[bytes]) -> bytes:

@@ -28,24 +28,24 @@ def serve(build: Callable[[], Port]) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     port = build()
     for text in asked:
-        reply = _reply(port, text)
-        if reply is None:
+        reply = reply_to(port, text)
+        if not reply:
             return
-        answered.write(messages.line(reply))
+        answered.write(reply)
         answered.flush()
 
 
-def _reply(port: Port, text: bytes) -> dict[str, Any] | None:
-    """The reply to one line; None to the request to stop."""
+def reply_to(port: Port, text: bytes) -> bytes:
+    """The line in reply to one; nothing to the request to stop."""
     message: dict[str, Any] = {}
     try:
         message = messages.parsed(text)
         if message.get("method") == "stop":
-            return None
-        return {"id": message.get("id"), "answer": _answer(port, str(message.get("method")), message)}
+            return b""
+        answer = _answer(port, str(message.get("method")), message)
+        return messages.line({"id": message.get("id"), "answer": answer})
     except (Exception, SystemExit) as error:  # noqa: BLE001  # told to whoever asked
-        told = raised_by(error)
-        return {"id": message.get("id"), "error": asdict(told)}
+        return messages.line({"id": message.get("id"), "error": asdict(raised_by(error))})
 
 
 def _answer(port: Port, method: str, message: Mapping[str, Any]) -> Any:

@@ -25,6 +25,7 @@ from detr_conformance.properties.request import Request
 from detr_conformance.properties.strategies import Domain
 from detr_conformance.protocol import command_port, messages
 from detr_conformance.protocol.command_port import CommandError, CommandPort, Process
+from detr_conformance.protocol.serving import reply_to
 from detr_conformance.reference import FAMILY, ULTRALYTICS
 
 pytestmark = [pytest.mark.usefixtures("shapes_unchecked"), pytest.mark.timeout(60)]
@@ -284,6 +285,36 @@ def test_what_a_command_has_started_ends_with_it(harness, case, tmp_path):
     while status.exists() and status.read_text().split()[2] != "Z" and time.monotonic() < until:
         time.sleep(0.05)
     assert not status.exists() or status.read_text().split()[2] == "Z"
+
+
+def test_a_line_is_sent_whole_where_the_pipe_takes_a_part(harness):
+    class Pipe:
+        def __init__(self):
+            self.taken = b""
+
+        def write(self, text):
+            self.taken += bytes(text[:7])
+            return min(len(text), 7)
+
+    pipe, line = Pipe(), b'{"method":"describe"}\n'
+    command_port._send(pipe, line)  # no pipe can be made to do so
+    assert pipe.taken == line
+    array = messages.as_array(np.arange(500_000.0))  # more than any pipe holds
+    assert Process(harness()).ask({"method": "echo", "values": [array]}) == [array]
+
+
+def test_what_a_served_port_answers_that_json_does_not_have_is_an_error_and_it_goes_on(case):
+    class Undecided(ReferencePort):
+        def defaults(self, case):
+            return super().defaults(case) | {"gamma": float("nan")}
+
+    port = Undecided()
+    told = messages.parsed(reply_to(port, messages.line({"id": 1, **messages.request("defaults", case)})))
+    assert told["error"]["type"] == "MessageError"
+    assert (
+        messages.parsed(reply_to(port, messages.line({"id": 2, "method": "describe"})))["answer"]["name"] == port.name
+    )
+    assert reply_to(port, messages.line({"method": "stop"})) == b""
 
 
 # The probe.
