@@ -16,7 +16,7 @@ from detr_conformance.options import CheckOptions
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.drawing import pool
 from detr_conformance.properties.place import RaisedElsewhere
-from detr_conformance.properties.port import METHODS, LossResult
+from detr_conformance.properties.port import METHODS, SEVERAL, LossResult
 from detr_conformance.properties.port_under_test import PortUnderTest, call_of
 from detr_conformance.properties.strategies import Domain
 from detr_conformance.properties.working import WITH_TARGETS
@@ -89,7 +89,7 @@ def _steps(options: CheckOptions) -> Iterator[Step]:
     yield Step("ends when it is asked to", partial(_stopped, process))
 
 
-def _timed(process: Process, ask: Callable[..., str], *arguments: Any) -> Callable[[], str]:  # passed on
+def _timed(process: Process, ask: Callable[..., str], *arguments: Any) -> Callable[[], str]:
     """The same, ended when it takes too long."""
 
     def timed() -> str:
@@ -150,7 +150,7 @@ def _losses(process: Process, judged: PortUnderTest, cases: Sequence[LossCase]) 
 
 
 def _answered(process: Process, method: str, case: LossCase) -> str:
-    _read(process, method, [case, case] if method in messages.SEVERAL else case)
+    _read(process, method, [case, case] if method in SEVERAL else case)
     return ""
 
 

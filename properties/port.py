@@ -327,6 +327,9 @@ METHODS = {
 }
 """The method that a port with one of these capabilities must have."""
 
+SEVERAL = ("losses_in_turn", "losses_of_ranks", "losses_of_steps")
+"""Methods that are given several cases, and answer each."""
+
 
 def check_port(candidate: Any) -> Port:
     """The candidate, if it can be judged.

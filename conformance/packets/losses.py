@@ -116,10 +116,6 @@ class Result:
             yield text("list", what, [*self.way, "mutated"], list(result.mutated), [])
 
 
-SEVERAL = ("losses_in_turn", "losses_of_ranks", "losses_of_steps")
-"""Methods that return the losses of several cases, in a list."""
-
-
 def loss_lines(
     method: str, answer: object, cases: tuple[LossCase, ...], judged: PortUnderTest, asked: list[set[str]]
 ) -> list[Line]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from detr_conformance.options import COMMAND
-from detr_conformance.packets.losses import SEVERAL
 from detr_conformance.packets.packet import Packet
 from detr_conformance.packets.script_lines import compared, indented, loaded, verdict
 from detr_conformance.packets.script_tensors import takes_tensors, with_tensors
+from detr_conformance.properties.port import SEVERAL
 from detr_conformance.resolve import BUILT_IN
 
 MOST_LINES = 20

@@ -160,7 +160,7 @@ class Process:
             reply = messages.parsed(line)
             _refuse_another(reply, self._sent)
             if more:
-                raise messages.MessageError("more than one line for a request")  # as other such lines
+                raise messages.MessageError("more than one line for a request")
             return reply
         except messages.MessageError as error:
             self._end()
@@ -192,7 +192,7 @@ class Process:
         try:
             words = shlex.split(self.command)
             if not words:
-                raise CommandLostError("the command is empty")  # as one that cannot be started
+                raise CommandLostError("the command is empty")
             self._running = subprocess.Popen(  # noqa: S603  # what the user asked for
                 words,
                 stdin=subprocess.PIPE,

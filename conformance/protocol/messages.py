@@ -22,7 +22,7 @@ from detr_conformance.properties.case import (
     Masks,
     MatcherConfig,
 )
-from detr_conformance.properties.port import DenoisingGroup, LossResult
+from detr_conformance.properties.port import SEVERAL, DenoisingGroup, LossResult
 
 PROTOCOL = 1
 """Version of the protocol; `describe` carries it."""
@@ -41,8 +41,6 @@ ARGUMENTS = {
 """What a method is given besides its case, by the name that it has in a request."""
 OF_LOSSES = ("loss", "loss_in_mode", "loss_built")
 """Methods whose answer is a LossResult."""
-SEVERAL = frozenset({"losses_in_turn", "losses_of_ranks", "losses_of_steps"})
-"""Methods that are given several cases."""
 
 
 class MessageError(ValueError):

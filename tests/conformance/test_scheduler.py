@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from detr_conformance.halves import half_of, part_of
+from detr_conformance.halves import half_of, part_of, rule_id
 from detr_conformance.isolation.scheduler import AHEAD, HalvesScheduler
 from detr_conformance.properties.rules import RULES
 
@@ -119,6 +119,12 @@ def test_nothing_is_finished_before_any_process_has_built_the_port():
     scheduler = HalvesScheduler(lambda _item: 0, lambda _node: 0)
     scheduler.add_node(Node(0))
     assert not scheduler.tests_finished
+
+
+def test_an_item_that_is_no_rule_belongs_to_a_half_too():
+    assert [
+        half_of(rule_id(item)) for item in ("x.py::test_rule[BOX-07]", "own.py::test_mine", "own.py::test_mine[a-b]")
+    ] == [1, 0, 0]
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 4])
