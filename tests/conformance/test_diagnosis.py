@@ -10,21 +10,14 @@ import numpy as np
 import pytest
 
 from detr_conformance.diagnosis import apart, search
+from detr_conformance.diagnosis.answers import QUESTIONS, Answers, AnswersOfSpec, is_answered_by
 from detr_conformance.diagnosis.apart import diagnosed
 from detr_conformance.diagnosis.divergence import first_divergence
+from detr_conformance.diagnosis.evidence import Evidence
 from detr_conformance.diagnosis.explaining import families_of, with_consequences
-from detr_conformance.diagnosis.observation import (
-    QUESTIONS,
-    Answers,
-    AnswersOfSpec,
-    Observation,
-    has_infinite_boxes,
-    is_answered_by,
-    left_open,
-    shows_in,
-    whole,
-)
+from detr_conformance.diagnosis.observation import Observation, has_infinite_boxes, left_open, whole
 from detr_conformance.diagnosis.search import described, diagnose
+from detr_conformance.diagnosis.ways import shows_in
 from detr_conformance.mutants import MUSEUM
 from detr_conformance.mutants.mutant import together
 from detr_conformance.options import CheckOptions
@@ -177,7 +170,7 @@ def test_noise_is_left_out_also_where_the_choice_of_targets_recurs():
     without_noise = [
         with_generator(several, num_dn=1, cls_noise_ratio=0.0, box_noise_scale=0.0, seed=seed) for seed in range(8)
     ]
-    seen = search.Evidence(judged, [*without_noise, with_generator(several, box_noise_scale=1.0)])
+    seen = Evidence(judged, [*without_noise, with_generator(several, box_noise_scale=1.0)])
     assert any(not seen.unlike(place, right) for place, right in enumerate(seen.right[:8]))
     assert all("denoising boxes" not in each.numbers for each in seen.observed)
 
@@ -237,7 +230,7 @@ def larger(spec, path):
 def test_a_port_that_rounds_is_right_in_every_way_to_ask(way):
     pytest.importorskip("torch", reason="the fast loss is in PyTorch")
     judged = PortUnderTest(resolve(CheckOptions(port="optimized"))[0])
-    evidence = search.Evidence(judged, CASES[:2], way)
+    evidence = Evidence(judged, CASES[:2], way)
     assert len(evidence.cases) == 2
     assert [evidence.unlike(*each) for each in enumerate(evidence.right)] == [set()] * 2
 
@@ -263,7 +256,7 @@ def test_a_mistake_that_goes_by_keys_explains_itself_under_other_keys():
     mutant = MUTANT["plausible-auxiliary-losses-unweighted"]
     judged = PortUnderTest(mutant.port(RTDETR), RTDETR)
     cases = list(islice(pool(WIDE, Domain.of(judged), 0), 2))
-    passes = search.Evidence(judged, cases, "in passes")
+    passes = Evidence(judged, cases, "in passes")
     assert not passes.is_right()
     assert passes.is_explained_by(mutant.of(RTDETR))
 
