@@ -29,16 +29,22 @@ Losses = dict[str, Float[Tensor, ""]]
 
 
 @runtime_checkable
-class LossOfParts(Protocol):
-    """A `DETRLoss`, or what is derived from it; what users replace may be anything that can be called."""
+class ClassLosses(Protocol):
+    """The classification losses of a `DETRLoss`; what users replace may be anything that can be called."""
 
     nc: int
+    fl: Any
+    vfl: Any
+
+
+@runtime_checkable
+class LossOfParts(ClassLosses, Protocol):
+    """A `DETRLoss`, or what is derived from it."""
+
     aux_loss: bool
     use_uni_match: bool
     loss_gain: dict[str, Any]
     matcher: Any
-    fl: Any
-    vfl: Any
 
     def _get_loss(self, *given: Any, **options: Any) -> Losses: ...
 
@@ -71,7 +77,7 @@ def replaced_parts(loss: LossOfParts, owner: type) -> list[str]:
     return names + replaced_class_losses(loss)
 
 
-def replaced_class_losses(loss: LossOfParts) -> list[str]:
+def replaced_class_losses(loss: ClassLosses) -> list[str]:
     """Which of `fl` and `vfl` is there and is not this package's own."""
     focal, varifocal = loss.fl, loss.vfl
     names = ["fl"] if focal is not None and is_replaced(focal, FocalLoss) else []
@@ -148,7 +154,7 @@ def auxiliary_by_parts(
 
 
 def class_loss_by_modules(
-    loss: LossOfParts,
+    loss: ClassLosses,
     pred_scores: Float[Tensor, "images queries classes"],
     targets: Int64[Tensor, "images queries"],
     gt_scores: Float[Tensor, "images queries"],

@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from detr_conformance.optimized.loss_weights import gain_inside
+
 _classes: dict[str, Callable[..., Any]] = {}
 _groups: dict[str, dist.ProcessGroup] = {}
 
@@ -63,7 +65,7 @@ OF_MATCHER: dict[str, Callable[[float], Any]] = {"alpha": float, "gamma": float,
 def options_as_numbers(loss: Any) -> list[float]:
     """What `_loss` builds one like it from, as it is now."""
     options = [float(getattr(loss, name)) for name in OPTIONS]
-    gains = [float(loss._gain(term)) for term in GAINS]
+    gains = [float(gain_inside(loss.loss_gain, term)) for term in GAINS]
     parts = [
         0.0 if part is None else float(getattr(part, name)) for part in (loss.fl, loss.vfl) for name in OF_CLASS_LOSSES
     ]

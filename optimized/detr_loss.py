@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float, Int64, Integer, Shaped
-from torch import Tensor, nn
+from jaxtyping import Float, Integer, Shaped
+from torch import Tensor
 
 from detr_conformance.optimized.backends.choice import backend_for, check_backend
-from detr_conformance.optimized.backends.torch.pairs import pair_terms
 from detr_conformance.optimized.by_parts import (
     PARTS,
     Losses,
     auxiliary_by_parts,
-    class_loss_by_modules,
     layer_by_parts,
     losses_by_parts,
-    replaced_class_losses,
     replaced_parts,
 )
 from detr_conformance.optimized.compiled import group_of_name, known_to_compiler, losses_of_parts, name_of_group
 from detr_conformance.optimized.focal import FocalLoss, OfClassLosses, VarifocalLoss
-from detr_conformance.optimized.known_gradient import known_gradient
 from detr_conformance.optimized.layer_losses import (
     Configuration,
     LayerInputs,
@@ -33,15 +28,15 @@ from detr_conformance.optimized.layer_losses import (
     layer_losses,
     layer_terms,
 )
+from detr_conformance.optimized.loss_weights import box_weights, class_options, gained, mask_weights
 from detr_conformance.optimized.mask_checks import check_mask_gains
 from detr_conformance.optimized.masks import TERMS as MASK_TERMS
 from detr_conformance.optimized.masks import MaskLosses, Masks, checked_masks, mask_losses
 from detr_conformance.optimized.matcher import HungarianMatcher
 from detr_conformance.optimized.normaliser import Normaliser, check_process_group, normalisers
-from detr_conformance.optimized.options import UNSCALED, ClassOptions, Weight
-from detr_conformance.optimized.pairing import Matching, pairs_of_matching, rows_of_matching
-from detr_conformance.optimized.part_checks import check_boxes_of_images, check_class_arguments, check_pairs
-from detr_conformance.optimized.precision import arithmetic_dtype
+from detr_conformance.optimized.options import Weight
+from detr_conformance.optimized.pairing import Matching, pairs_of_matching
+from detr_conformance.optimized.parts_of_layer import PartsOfLayer
 from detr_conformance.optimized.replaced import remember
 from detr_conformance.optimized.targets import Pairs, Targets, checked_targets
 from detr_conformance.optimized.validation import (
@@ -50,7 +45,6 @@ from detr_conformance.optimized.validation import (
     check_integer,
     check_number,
     check_predictions,
-    check_rows,
     entry,
 )
 
@@ -62,7 +56,7 @@ MATCHER_COST_GAIN = {"class": 2.0, "bbox": 5.0, "giou": 2.0}
 
 
 @known_to_compiler
-class DETRLoss(nn.Module):
+class DETRLoss(PartsOfLayer):
     """Classification, L1 and GIoU loss of all decoder layers, and the losses of masks where they are given.
 
     In each layer, with N the number of matched pairs and m(b) the target of query b:
@@ -360,57 +354,22 @@ class DETRLoss(nn.Module):
         if of_masks is not None:
             main, auxiliary = [*main, *of_masks[:2]], [*auxiliary, *of_masks[2:]]
         terms = TERMS if of_masks is None else TERMS + MASK_TERMS
-        named = {f"loss_{term}{postfix}": self._gained(term, loss) for term, loss in zip(terms, main, strict=True)}
+        gains, of_main = self.loss_gain, zip(terms, main, strict=True)
+        named = {f"loss_{term}{postfix}": gained(gains, term, loss) for term, loss in of_main}
         if not self.aux_loss:
             return named
         of_auxiliary = zip(terms, auxiliary, strict=True)
-        return named | {f"loss_{term}_aux{postfix}": self._gained(term, loss) for term, loss in of_auxiliary}
-
-    def _gain(self, term: str) -> float:
-        """The gain of a term inside of what has its derivatives in closed form; of a tensor see `_gained`."""
-        gain = self.loss_gain[term]
-        return 1.0 if isinstance(gain, Tensor) else gain
-
-    def _gained(self, term: str, loss: Tensor) -> Tensor:
-        """The loss times a gain that is a tensor, which may be learnt, and lie on the device."""
-        gain = self.loss_gain[term]
-        return loss * gain if isinstance(gain, Tensor) else loss
+        return named | {f"loss_{term}_aux{postfix}": gained(gains, term, loss) for term, loss in of_auxiliary}
 
     def _configuration(self, inputs: LayerInputs, normaliser: Normaliser) -> Configuration:
         """The losses with their weights."""
         scores = inputs.pred_scores
         return Configuration(
-            self._class_options(normaliser, scores.shape[2]),
-            self._box_weights(normaliser),
+            class_options(self.fl, self.vfl, self.loss_gain, normaliser, scores.shape[2]),
+            box_weights(self.loss_gain, normaliser),
             backend_for(scores.device, self.backend),
-            None if inputs.masks is None else self._mask_weights(normaliser),
+            None if inputs.masks is None else mask_weights(self.loss_gain, normaliser),
         )
-
-    def _mask_weights(self, normaliser: Normaliser) -> tuple[Weight, Weight]:
-        """Of the focal and of the dice loss of masks."""
-        return normaliser.per_pair(self._gain("mask")), normaliser.per_pair(self._gain("dice"))
-
-    def _box_weights(self, normaliser: Normaliser) -> tuple[Weight, Weight]:
-        """Of the L1 and of the GIoU loss."""
-        return normaliser.per_pair(self._gain("bbox")), normaliser.per_pair(self._gain("giou"))
-
-    def _class_options(self, normaliser: Normaliser, queries: int) -> ClassOptions:
-        """The classification loss with its weights; see `_get_loss_class`."""
-        gain = self._gain("class")
-        if self.fl is None:
-            # quirk: by the queries, not by the pairs. The merged batch of all processes has as many queries an image,
-            # so the mean of their losses has to be made its sum again.
-            weight = gain * normaliser.processes / queries
-            return ClassOptions("bce", 0.0, weight, weight)
-        alpha = self.fl.alpha
-        rest, foreground = (1 - alpha, alpha) if alpha > 0 else (1.0, 1.0)
-        if self.vfl is None:
-            weights = (normaliser.per_pair(gain * rest), normaliser.per_pair(gain * foreground))
-            return ClassOptions("focal", self.fl.gamma, *weights)
-        # quirk: without a single pair the varifocal loss gives way to the focal one, which differs in this factor.
-        background = normaliser.per_pair(gain) * normaliser.if_any(self.vfl.alpha, rest)
-        gamma = normaliser.choose(self.vfl.gamma, self.fl.gamma)
-        return ClassOptions("varifocal", gamma, background, normaliser.per_pair(gain))
 
     def _get_loss(
         self,
@@ -466,9 +425,9 @@ class DETRLoss(nn.Module):
             return losses
         queries, device = layer[1].shape[1], layer[1].device
         pairs = pairs_of_matching(match_indices, queries, of_images.counts, device)
-        weights = self._mask_weights(Normaliser(float(pairs.count)))
+        weights = mask_weights(self.loss_gain, Normaliser(float(pairs.count)))
         of_pairs = zip(MASK_TERMS, mask_losses(checked, pairs, weights), strict=False)
-        return losses | {f"loss_{term}{postfix}": self._gained(term, loss) for term, loss in of_pairs}
+        return losses | {f"loss_{term}{postfix}": gained(self.loss_gain, term, loss) for term, loss in of_pairs}
 
     def _get_loss_aux(
         self,
@@ -505,93 +464,7 @@ class DETRLoss(nn.Module):
         totals = {term: losses[place] + losses[place + 3] for place, term in enumerate(TERMS)}
         if of_masks is not None:
             totals |= {term: of_masks[place] + of_masks[place + 2] for place, term in enumerate(MASK_TERMS)}
-        return {f"loss_{term}_aux{postfix}": self._gained(term, total) for term, total in totals.items()}
-
-    def _get_loss_class(
-        self,
-        pred_scores: Float[Tensor, "images queries classes"],
-        targets: Integer[Tensor, "images queries"],
-        gt_scores: Float[Tensor, "images queries"],
-        num_gts: int,
-        postfix: str = "",
-    ) -> Losses:
-        """The classification loss of one layer.
-
-        With y one-hot over the classes (background all zero) and q = y score:
-
-            use_fl, use_vfl and N > 0    sum of BCE(x, q) (alpha p^gamma (1 - y) + q) / max(N, 1)
-            use_fl otherwise             sum of BCE(x, y) (1 - p_t)^gamma a_t / max(N, 1)
-            not use_fl                   sum of BCE(x, q) / Q    (quirk: not by the number of pairs)
-
-        Args:
-            pred_scores: logits x.
-            targets: class of each query's target, nc for background.
-            gt_scores: IoU of each query with its target, 0 for background.
-            num_gts: N.
-            postfix: goes last in the key.
-        """
-        check_class_arguments(pred_scores, targets, gt_scores, self.nc)
-        pairs = check_number("num_gts", num_gts, least=0.0)
-        if self.fl is not None and replaced_class_losses(self):
-            total = class_loss_by_modules(self, pred_scores, targets.long(), gt_scores, pairs)
-            return {f"loss_class{postfix}": total * self.loss_gain["class"]}
-        options = self._class_options(Normaliser(pairs), pred_scores.shape[1])
-        backend = backend_for(pred_scores.device, self.backend)
-        x = pred_scores.to(arithmetic_dtype(pred_scores))  # or a derivative in float16 would be rounded before its use
-        one_layer = (x.detach()[None], targets.long()[None], gt_scores[None])
-        sums, grads = backend.class_terms(*one_layer, options, UNSCALED)
-        assert grads is not None  # noqa: S101  # for the type checker: factors were given
-        return {f"loss_class{postfix}": self._gained("class", known_gradient(x, sums.sum(), grads[0]))}
-
-    def _get_loss_bbox(
-        self, pred_bboxes: Float[Tensor, "pairs 4"], gt_bboxes: Float[Tensor, "pairs 4"], postfix: str = ""
-    ) -> Losses:
-        """The two box losses of one layer over its matched pairs; both 0 without a pair.
-
-            loss_bbox = gain_bbox sum |b - b'| / N,    loss_giou = gain_giou sum (1 - GIoU(b, b')) / N
-
-        Args:
-            pred_bboxes: matched predictions b, one for each pair.
-            gt_bboxes: their targets b'.
-            postfix: goes last in the keys.
-        """
-        check_pairs(pred_bboxes, gt_bboxes)
-        dtype = arithmetic_dtype(pred_bboxes)
-        terms = pair_terms(pred_bboxes.detach().to(dtype)[None], gt_bboxes.to(dtype)[None])
-        bbox_weight, giou_weight = self._box_weights(Normaliser(float(len(pred_bboxes))))
-        bbox = terms.distance.sum() * bbox_weight, terms.grad_distance[0] * bbox_weight
-        giou = terms.apart.sum() * giou_weight, terms.grad_apart[0] * giou_weight
-        return {
-            f"loss_bbox{postfix}": self._gained("bbox", known_gradient(pred_bboxes, *bbox)),
-            f"loss_giou{postfix}": self._gained("giou", known_gradient(pred_bboxes, *giou)),
-        }
-
-    @staticmethod
-    def _get_index(
-        match_indices: Sequence[Matching],
-    ) -> tuple[tuple[Int64[Tensor, " pairs"], Int64[Tensor, " pairs"]], Int64[Tensor, " pairs"]]:
-        """All pairs of a batch as flat indices: ((image, query), target)."""
-        rows = (row for pair in check_rows("match_indices", match_indices) for row in check_rows("match_indices", pair))
-        device = next((row.device for row in rows if isinstance(row, Tensor)), torch.device("cpu"))
-        queries, targets = rows_of_matching(match_indices, None, device)
-        images = queries.images.clone()  # what is on the device is shared, and a caller may write into what it gets
-        return (images, queries.not_negative()), targets.not_negative()
-
-    @staticmethod
-    def _get_assigned_bboxes(
-        pred_bboxes: Float[Tensor, "images queries 4"],
-        gt_bboxes: Sequence[Float[Tensor, "_ 4"]],
-        match_indices: Sequence[Matching],
-    ) -> tuple[Float[Tensor, "pairs 4"], Float[Tensor, "pairs 4"]]:
-        """Matched predictions and their targets, row by row; here target indices count within each image."""
-        boxes, of_images = check_boxes_of_images(pred_bboxes, gt_bboxes)
-        queries, targets = rows_of_matching(match_indices, len(boxes), boxes.device)
-        inside = queries.within([0] * len(boxes), [boxes.shape[1]] * len(boxes))
-        counts = [len(own) for own in of_images]
-        own = targets.within([0] * len(boxes), counts) + targets.spread([0, *accumulate(counts)][:-1])
-        with torch.autocast(boxes.device.type, enabled=False):  # for one type of halves it does not join the other
-            every = torch.cat(of_images)
-        return boxes[queries.images, inside], every[own]
+        return {f"loss_{term}_aux{postfix}": gained(self.loss_gain, term, total) for term, total in totals.items()}
 
 
 remember(DETRLoss, *PARTS)

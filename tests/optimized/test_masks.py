@@ -11,6 +11,7 @@ import torch
 
 from detr_conformance import optimized, reference
 from detr_conformance.optimized import DETRLoss, HungarianMatcher, RTDETRDetectionLoss
+from detr_conformance.optimized.loss_weights import mask_weights
 from detr_conformance.optimized.mask_costs import add_mask_costs, draw_points
 from detr_conformance.optimized.masks import Masks
 from detr_conformance.optimized.normaliser import Normaliser
@@ -265,7 +266,7 @@ def test_one_layer_and_auxiliary_layers_on_their_own(example, masks, kind):
 
 
 def test_the_pairs_of_all_processes_divide_the_losses_of_masks():
-    weights = DETRLoss(4, loss_gain=GAINS)._mask_weights(Normaliser(torch.tensor(2.5, dtype=torch.float64), 2))
+    weights = mask_weights(GAINS, Normaliser(torch.tensor(2.5, dtype=torch.float64), 2))
     assert [float(each) for each in weights] == [1 / 2.5, 2 / 2.5]
 
 
