@@ -10,8 +10,8 @@ from functools import partial
 import peers
 from measure import Bench, Row
 from settings import VARIFOCAL
-from timing import interleaved
-from workloads import Workload, build
+from timing import in_every_round, interleaved
+from workloads import Workload
 
 PROCESSES = 6
 
@@ -22,11 +22,11 @@ def busy_rows(bench: Bench, workload: Workload) -> list[Row]:
 
 
 def _measured(bench: Bench, workload: Workload) -> list[Row]:
-    steps, absent = peers.steps_of(build(workload, bench.device), VARIFOCAL)
+    steps, absent = peers.steps_of(bench.inputs(workload), VARIFOCAL)
     bench.absent |= absent
-    calm = interleaved(steps, bench.rounds, bench.clock)
+    calm = interleaved(in_every_round(steps), bench.rounds, bench.clock)
     with _busy_processes(PROCESSES):
-        busy = interleaved(steps, bench.rounds, bench.clock)
+        busy = interleaved(in_every_round(steps), bench.rounds, bench.clock)
     return [
         {
             "workload": workload.name,

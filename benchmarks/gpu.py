@@ -21,8 +21,8 @@ from graphs import captured, main_layer, with_and_without_solver
 from measure import Bench, Row, above_floor, forward_and_step, loss_rows, read_logits, rows_of, solver_rows
 from settings import FOCAL, NO_DENOISING, SETTINGS, VARIFOCAL
 from tables import publish
-from timing import interleaved
-from workloads import WORKLOADS, Workload, build
+from timing import in_every_round, interleaved
+from workloads import WORKLOADS, Workload
 
 Measure = Callable[[Bench, Workload], list[Row]]
 
@@ -73,11 +73,11 @@ def _rows(bench: Bench, measure: Measure, workloads: list[Workload]) -> list[Row
 
 def split_rows(bench: Bench, workload: Workload) -> list[Row]:
     """Forward alone, and forward and backward."""
-    inputs = build(workload, bench.device)
+    inputs = bench.inputs(workload)
     rows: list[Row] = []
     for setting in SETTINGS:
         for name, step in peers.steps_of(inputs, setting)[0].items():
-            spreads = interleaved(forward_and_step(step), bench.rounds, bench.clock)
+            spreads = interleaved(in_every_round(forward_and_step(step)), bench.rounds, bench.clock)
             forward, both = (spread.median for spread in spreads.values())
             where = {"workload": workload.name, "loss": setting.name, "contender": name}
             rows.append({**where, "forward ms": forward, "backward ms": both - forward, "both ms": both})
@@ -86,14 +86,14 @@ def split_rows(bench: Bench, workload: Workload) -> list[Row]:
 
 def graph_rows(bench: Bench, workload: Workload) -> list[Row]:
     """The step of `optimized` call by call, and replayed as a CUDA graph."""
-    inputs = build(workload, bench.device)
+    inputs = bench.inputs(workload)
     rows: list[Row] = []
     for setting in SETTINGS:
         step = peers.optimized(inputs, setting)
         replay = captured(partial(peers.optimized, inputs, setting))
         runs = {"called": step, "replayed": replay}
         peers.check_same("replayed and called", replay(), step())
-        spreads = interleaved(runs, bench.rounds, bench.clock)
+        spreads = interleaved(in_every_round(runs), bench.rounds, bench.clock)
         peers.check_same("replayed and called", replay(), step())
         where = {"workload": workload.name, "loss": setting.name}
         rows += above_floor(bench, rows_of(spreads, where), read_logits(workload, setting))
@@ -102,7 +102,7 @@ def graph_rows(bench: Bench, workload: Workload) -> list[Row]:
 
 def solver_share_rows(bench: Bench, workload: Workload) -> list[Row]:
     """What the matching costs: the loss with it, and with a matching given."""
-    inputs = build(workload, bench.device)
+    inputs = bench.inputs(workload)
     rows: list[Row] = []
     for setting in (VARIFOCAL, FOCAL):
         prepared = with_and_without_solver(inputs, setting)
@@ -110,7 +110,7 @@ def solver_share_rows(bench: Bench, workload: Workload) -> list[Row]:
         (matched, _), (given, _) = (step() for step in steps.values())
         peers.check_losses("matched and given", main_layer(matched), main_layer(given))
         replays = {f"{name}, replayed": captured(prepare) for name, prepare in prepared.items()}
-        spreads = interleaved(steps | replays, bench.rounds, bench.clock)
+        spreads = interleaved(in_every_round(steps | replays), bench.rounds, bench.clock)
         where = {"workload": workload.name, "loss": f"{setting.name}, ordinary queries"}
         rows += above_floor(bench, rows_of(spreads, where), read_logits(workload, NO_DENOISING))
     return rows

@@ -14,8 +14,8 @@ from measure import Bench
 from peers import check, steps_of
 from settings import VARIFOCAL
 from tables import environment
-from timing import interleaved
-from workloads import Workload, build
+from timing import in_every_round, interleaved
+from workloads import Workload
 
 mpl.use("svg")
 from matplotlib import pyplot as plt  # after the choice of what draws
@@ -42,10 +42,10 @@ def curve(bench: Bench, workloads: dict[int, Workload]) -> Curve:
     """The contenders' medians over one size."""
     medians: Curve = {}
     for workload in workloads.values():
-        steps, absent = steps_of(build(workload, bench.device), VARIFOCAL)
+        steps, absent = steps_of(bench.inputs(workload), VARIFOCAL)
         bench.absent |= absent
         check(steps)
-        for name, spread in interleaved(steps, bench.rounds, bench.clock).items():
+        for name, spread in interleaved(in_every_round(steps), bench.rounds, bench.clock).items():
             medians.setdefault(name, []).append(spread.median)
     return medians
 

@@ -16,7 +16,7 @@ from workloads import ON_CPU, WORKLOADS
 def main() -> int:
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
-    bench = Bench.on(torch.device("cpu"), arguments.rounds)
+    bench = Bench.on(torch.device("cpu"), arguments.rounds, arguments.batches)
     sections = {
         "Loss, forward and backward": [
             row for name in arguments.workloads for row in loss_rows(bench, WORKLOADS[name])
@@ -31,6 +31,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=20, help="turns of each contender (default: %(default)s)")
+    parser.add_argument("--batches", type=int, default=64, help="a new one in each round (default: %(default)s)")
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=ON_CPU, help="default: %(default)s")
     parser.add_argument("--busy", nargs="*", choices=WORKLOADS, default=("coco",), help="default: %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE")

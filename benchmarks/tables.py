@@ -41,6 +41,7 @@ def environment(bench: Bench) -> dict[str, object]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "rounds": bench.rounds,
+        "batches": bench.batches,
         "copy, GB/s read and written": round(bench.bandwidth / 1e6, 1),
         "python": platform.python_version(),
     }

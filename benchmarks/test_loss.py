@@ -9,7 +9,7 @@ import peers
 import pytest
 import torch
 from settings import SETTINGS
-from workloads import WORKLOADS, build
+from workloads import WORKLOADS
 
 pytest.importorskip("pytest_benchmark")
 pytestmark = pytest.mark.filterwarnings("default")  # what a peer warns of is no failure of ours
@@ -33,9 +33,9 @@ def bench_on(device):
 @lru_cache(maxsize=1)  # the contenders of a contest follow each other
 def contest(device, workload, setting):
     """The contenders, and their rows by the run in which they took turns."""
-    inputs = build(WORKLOADS[workload], device)
-    steps, absent = peers.steps_of(inputs, setting)
-    rows = measure.setting_rows(bench_on(device), inputs, setting)
+    bench = bench_on(device)
+    rows = measure.setting_rows(bench, WORKLOADS[workload], setting)
+    steps, absent = peers.steps_of(bench.inputs(WORKLOADS[workload]), setting)
     return steps, absent, {row["contender"]: row for row in rows}
 
 

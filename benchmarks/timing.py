@@ -65,27 +65,37 @@ class Clock:
         return start.elapsed_time(end)
 
 
-def interleaved(runs: Mapping[str, Run], rounds: int, clock: Clock) -> dict[str, Spread]:
+def interleaved(runs_of: Callable[[int], Mapping[str, Run]], rounds: int, clock: Clock) -> dict[str, Spread]:
     """Each contender once in every round, in an order drawn anew for each, always the same draws.
 
     In one and the same order, one contender would always follow the one whose memory takes longest to be mapped anew.
+
+    Args:
+        runs_of: what is run in a round, by contender, given the number of the round; see `in_every_round`.
+        rounds: how many there are.
+        clock: times one call.
     """
     draw = random.Random(0)  # noqa: S311  # no secret
-    order = list(runs.items())
-    for run in runs.values():
+    for run in runs_of(0).values():
         for _ in range(WARM_UP):
             run()
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    gc.collect()
-    gc.disable()  # a collection would be charged to whoever happens to have its turn
-    try:
-        for _ in range(rounds):
-            draw.shuffle(order)
+    times: dict[str, list[float]] = {name: [] for name in runs_of(0)}
+    for number in range(rounds):
+        order = list(runs_of(number).items())
+        draw.shuffle(order)
+        gc.collect()
+        gc.disable()  # a collection would be charged to whoever happens to have its turn
+        try:
             for name, run in order:
                 times[name].append(clock(run))
-    finally:
-        gc.enable()
+        finally:
+            gc.enable()
     return {name: Spread.of(each) for name, each in times.items()}
+
+
+def in_every_round(runs: Mapping[str, Run]) -> Callable[[int], Mapping[str, Run]]:
+    """The same runs, whatever the round."""
+    return lambda _: runs
 
 
 def copy_bandwidth(clock: Clock) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from statistics import NormalDist
 
@@ -65,7 +65,7 @@ WORKLOADS = {
 ON_CPU = ("tiny", "coco", "dense", "vocabulary")  # `large` is there to reach a GPU's memory bandwidth
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Inputs:
     """A workload's tensors. Predictions are what a model hands over: no leaves, and they require a gradient."""
 
@@ -87,8 +87,11 @@ class Inputs:
 
 
 def build(workload: Workload, device: torch.device | str, seed: int = 0) -> Inputs:
-    """Draw on the CPU, so that each device gets the same numbers."""
+    """Draw on the CPU, so that each device gets the same numbers. Another seed deals the counts to other images."""
     draw = torch.Generator().manual_seed(seed)
+    if seed:
+        counts = tuple(random.Random(seed).sample(workload.counts, workload.images))  # noqa: S311  # no secret
+        workload = replace(workload, counts=counts)
     targets = [_targets(draw, count, workload.classes) for count in workload.counts]
     encoder = _predictions(draw, targets, workload.classes, [_near(draw, workload)])
     slots = torch.arange(workload.denoising) % max(workload.counts)
