@@ -179,6 +179,11 @@ class Recorder(ReferencePort):
         self.note(f"mode {mode}", case)
         return super().loss_in_mode(case, mode)
 
+    def loss_in_situation(self, case: LossCase, situation: str) -> LossResult:
+        """Counted by situation."""
+        self.note(f"situation {situation}", case)
+        return super().loss_in_situation(case, situation)
+
     def loss_built(self, case: LossCase, passing: str) -> LossResult:
         """Counted by the way to pass options."""
         self.note(f"loss by {passing}", case)

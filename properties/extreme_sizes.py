@@ -122,7 +122,12 @@ def extreme_cases(rule: Rule, judged: PortUnderTest, level: str, seed: int) -> I
 
 
 def _sizes(rule: Rule, level: str) -> Sequence[Extreme]:
-    """All of them; at smoke one that is large in turn, and two that are long unless the rule is about plain numbers."""
+    """All of them; at smoke one that is large in turn, and two that are long unless the rule is about plain numbers.
+
+    A rule on another dtype than float32 sees all that are long: half precision holds no large number of a class.
+    """
+    if rule.request.dtype != "float32" and rule.request.large:
+        return (*SMALL, *LONG)
     if rule.family not in FAMILIES or not rule.request.large:
         return SMALL
     number = int(rule.id.partition("-")[2])

@@ -43,6 +43,7 @@ CAPABILITIES = {
     "defaults": "tells what its constructor sets where nothing is passed: Port.defaults",
     "weighted_gradients": "differentiates weighted sums of its losses, several times: Port.accumulated_gradients",
     "modes": "can be called without recording gradients, in an evaluation and in mixed precision: Port.loss_in_mode",
+    "situations": "can be called where a layer is frozen, after an evaluation, and the like: Port.loss_in_situation",
     "point_counts": "tells how many points it draws to compare masks at: Port.point_counts",
     "constructor": "builds its loss by defaults and by position, in the order of a signature: Port.loss_built",
     "matcher_constructor": "builds its matcher likewise: Port.match_built",
@@ -52,12 +53,12 @@ CAPABILITIES = {
 """What a port may declare beyond `loss`, each with its meaning."""
 
 OFFERS = frozenset(
-    {"normaliser", "defaults", "point_counts", "weighted_gradients", "modes"}
+    {"normaliser", "defaults", "point_counts", "weighted_gradients", "modes", "situations"}
     | {"constructor", "matcher_constructor", "generator_arguments", "embedding_gradient"}
 )
 """Capabilities that no loss of the family has to have: a port that does not declare one lacks nothing."""
 
-BY_METHOD = frozenset({"weighted_gradients", "modes"})
+BY_METHOD = frozenset({"weighted_gradients", "modes", "situations"})
 """Capabilities that need no declaration: whoever has the method has them."""
 
 OPTIONS = {
@@ -242,6 +243,26 @@ class ModalPort(Port, Protocol):
         """As `loss`, in one of `MODES`; without gradients."""
 
 
+SITUATIONS = {
+    "same_targets": "the object has been called with the same targets, in the same lists and dictionaries, and with "
+    "other predictions",
+    "validated": "the object has been called where nothing is recorded, as in torch.inference_mode",
+    "frozen_boxes": "predicted boxes ask for no gradient, those of denoising queries included",
+    "frozen_logits": "logits ask for no gradient, likewise",
+    "copied": "the object is a copy of one that has been called, as by copy.deepcopy",
+}
+"""Situations of a training run in which a loss is called, each with its meaning."""
+FROZEN = {"frozen_boxes": ("pred_bboxes", "dn_bboxes"), "frozen_logits": ("pred_scores", "dn_scores")}
+"""Predictions that ask for no gradient there."""
+
+
+class SituatedPort(Port, Protocol):
+    """A port that has `situations`."""
+
+    def loss_in_situation(self, case: LossCase, situation: str) -> LossResult:
+        """As `loss`, in one of `SITUATIONS`; with gradients, but for those by what is `FROZEN`."""
+
+
 PASSING = {
     "defaults": "what is at its default is not passed, all else by keyword; of a loss the number of classes always",
     "positions": "every option is passed by position",
@@ -253,7 +274,7 @@ value. Where its own code demands an argument, or takes it by keyword alone, it 
 What published recipes train with is another question, that of `defaults`.
 """
 LATER = "attributes"
-"""The loss is built with other options, and its attributes are set to those of the case before it is called."""
+"""The loss is built with other options and called, and then its attributes are set to those of the case."""
 ATTRIBUTES = ("loss_gain", "aux_loss", "use_uni_match", "uni_match_ind")
 """Options that the class API says are attributes of a loss."""
 CLASS_LOSSES, OF_CLASS_LOSSES = ("fl", "vfl"), ("gamma", "alpha")
@@ -321,6 +342,7 @@ METHODS = {
     "point_counts": "point_counts",
     "weighted_gradients": "accumulated_gradients",
     "modes": "loss_in_mode",
+    "situations": "loss_in_situation",
     "constructor": "loss_built",
     "matcher_constructor": "match_built",
     "generator_arguments": "denoising_group_called",

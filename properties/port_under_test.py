@@ -186,6 +186,11 @@ class PortUnderTest:
         own = with_own_options(case)
         return self._returned(self._ask("loss_in_mode", own, answers.loss_result, mode), own, case)
 
+    def loss_in_situation(self, case: LossCase, situation: str) -> ReturnedLosses:
+        """Call the loss in one of `port.SITUATIONS`."""
+        own = with_own_options(case)
+        return self._returned(self._ask("loss_in_situation", own, answers.loss_result, situation), own, case)
+
     def loss_built(self, case: LossCase, passing: str) -> ReturnedLosses:
         """Call a loss whose options are passed in one of the ways of `port.PASSING`."""
         own = with_own_options(case)

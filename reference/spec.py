@@ -108,7 +108,8 @@ class LossSpec:
         returned: array and dtype of a loss as it is returned, from key, value and the dtype of the predictions.
         accumulated: what several backward passes leave in the gradients of inputs, from the gradients of the losses and
             their weights in each pass.
-        in_mode: what becomes of the spec in a mode of calling it, such as `evaluation`.
+        in_mode: what becomes of the spec in a mode of calling it, such as `evaluation`, or in a situation of a training
+            run, such as `validated`.
         built: the options that a loss is built with, from those that are meant and how they are passed, such as
             `positions`.
         undefined: inputs and capabilities that the convention does not define, each with the reason.

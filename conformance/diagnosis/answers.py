@@ -53,7 +53,7 @@ class Answers:
         if question == "losses":
             return Observation(self._losses(), self._facts_of_losses())
         if question == "gradients":
-            return Observation(self._gradients() if _has_gradients(self.judged, self.case) else {}, {})
+            return Observation(self._gradients() if has_gradients(self.judged, self.case) else {}, {})
         if question == "matching":
             return _matching(self.judged, self.case)
         return denoising_queries(self.judged, self.case)
@@ -74,7 +74,7 @@ class Answers:
 
     def _gradients(self) -> dict[str, np.ndarray]:
         returned = self._returned
-        named = ((key, name) for key in _finite(returned) for name in returned.inputs())
+        named = ((key, name) for key in finite_losses(returned) for name in returned.inputs())
         return {gradient_name(key, name): returned.gradient_of_parts(key, name) for key, name in named}
 
 
@@ -95,7 +95,7 @@ class AnswersOfSpec(Answers):
 
     def _gradients(self) -> dict[str, np.ndarray]:
         returned = self._returned
-        found = {key: gradients_with_bounds(returned, parts_of(returned, key)) for key in _finite(returned)}
+        found = {key: gradients_with_bounds(returned, parts_of(returned, key)) for key in finite_losses(returned)}
         return {gradient_name(key, name): grad for key, grads in found.items() for name, grad in grads.items()}
 
 
@@ -133,11 +133,11 @@ def _odd_losses(returned: ReturnedLosses) -> list[tuple[str, tuple[int, ...], st
     )
 
 
-def _finite(returned: ReturnedLosses) -> list[str]:
+def finite_losses(returned: ReturnedLosses) -> list[str]:
     """Losses whose gradients can be compared: where one is infinite or NaN they are what each library makes of it."""
     return [key for key, value in returned.values.items() if np.isfinite(value)]
 
 
-def _has_gradients(judged: PortUnderTest, case: LossCase) -> bool:
+def has_gradients(judged: PortUnderTest, case: LossCase) -> bool:
     """Whether gradients can be compared: a NaN among the predictions spreads as each library pleases."""
     return judged.can("gradients") and all(np.isfinite(array).all() for array in case.float_arrays().values())

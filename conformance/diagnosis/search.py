@@ -38,10 +38,17 @@ CASES_AS_PASSED = 6
 DECISIONS: dict[Way, tuple[str, ...]] = {
     "in steps": ("over_steps",),
     "in modes": ("in_mode",),
+    "in situations": ("in_mode",),
     "as passed": ("built", "matcher.built", "denoising.generator.called"),
     "by default": ("recipe",),
 }
 """What may be wrong where one of these ways is the first to show anything: these decisions, and no convention."""
+OF_CERTAIN_CASES: dict[str, Way] = {
+    "weighted_gradients": "in passes",
+    "modes": "in modes",
+    "situations": "in situations",
+}
+"""Capabilities, each with the way of asking that it allows, where the pairs are certain."""
 CASES_BESIDE = 4
 """What explains single calls is held to so many cases in each other way of asking."""
 
@@ -141,10 +148,9 @@ def _ways(judged: PortUnderTest, cases: Sequence[LossCase]) -> Iterator[tuple[Se
     if judged.can("normaliser"):  # a micro-batch without a target has no denoising queries
         with_targets = [case for case in several if all(each.targets for each in shared_out(case, STEPS))]
         yield with_targets[:CASES_OF_RANKS], "in steps"
-    if judged.can("weighted_gradients"):
-        yield certain, "in passes"
-    if judged.can("modes"):
-        yield certain, "in modes"
+    for capability, way in OF_CERTAIN_CASES.items():
+        if judged.can(capability):
+            yield certain, way
     if judged.can("constructor") and not options_of(judged.port):
         yield _further_cases(judged)[:CASES_AS_PASSED], "as passed"
     yield certain, "around"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, Literal, cast
 
 import numpy as np
 
-from detr_conformance.diagnosis.answers import GENERATOR, keys_of, pairs_of_images
+from detr_conformance.diagnosis.answers import GENERATOR, finite_losses, has_gradients, keys_of, pairs_of_images
 from detr_conformance.diagnosis.observation import Observation
-from detr_conformance.diagnosis.port_of_spec import PortOfSpec, gradients_with_bounds, with_bound
+from detr_conformance.diagnosis.port_of_spec import PortOfSpec, gradients_with_bounds, parts_of, with_bound
+from detr_conformance.numbers_by_name import gradient_name
 from detr_conformance.ports.reference_port import GradientsOfReference
 from detr_conformance.properties.case import CLASSIFICATION, LossCase
 from detr_conformance.properties.default_options import (
@@ -21,7 +22,7 @@ from detr_conformance.properties.default_options import (
     matchers_but_for_one_option,
 )
 from detr_conformance.properties.global_state import set_by
-from detr_conformance.properties.port import LATER, MODES, PASSING
+from detr_conformance.properties.port import FROZEN, LATER, MODES, PASSING, SITUATIONS
 from detr_conformance.properties.port_under_test import PortUnderTest, ReturnedLosses
 from detr_conformance.properties.questions import has_query_groups
 from detr_conformance.properties.rules.generated import first_difference
@@ -29,10 +30,22 @@ from detr_conformance.properties.transforms import batches_between, in_bfloat16,
 from detr_conformance.reference import LossSpec
 from detr_conformance.reference.recipe import flattened
 
-Way = Literal["once", "in turn", "in ranks", "in steps", "in passes", "in modes", "as passed", "around", "by default"]
+Way = Literal[
+    "once",
+    "in turn",
+    "in ranks",
+    "in steps",
+    "in passes",
+    "in modes",
+    "in situations",
+    "as passed",
+    "around",
+    "by default",
+]
 """How a port is asked: case by case; several cases of one object; the images of a case shared among ranks, or among
-the micro-batches of a step; for what several backward passes leave behind; in every mode; with options at their
-defaults and by position; what a call changes around it; what the constructor sets where nothing is passed.
+the micro-batches of a step; for what several backward passes leave behind; in every mode; in every situation, also
+for gradients; with options at their defaults and by position; what a call changes around it; what the constructor sets
+where nothing is passed.
 """
 MOST_RANKS = 3
 STEPS = 2
@@ -40,7 +53,7 @@ WAYS_OF: dict[str, tuple[Way, ...]] = {
     GENERATOR: ("once", "as passed"),
     "accumulated": ("in passes",),
     "built": ("as passed",),
-    "in_mode": ("in modes",),
+    "in_mode": ("in modes", "in situations"),
     "matcher.built": ("as passed",),
     "over_ranks": ("in ranks",),
     "over_steps": ("in steps",),
@@ -64,6 +77,8 @@ def observe_otherwise(judged: PortUnderTest, case: LossCase, way: Way) -> Observ
         return _after_passes(judged.accumulated_gradients(case, _passes(judged, case)))
     calls = _calls(judged, judged, case, way)
     numbers = {f"{key} of call {n}": one.values[key] for n, one in enumerate(calls) for key in one.values}
+    if way == "in situations" and has_gradients(judged, case):
+        numbers |= _gradients(calls, lambda one, key: {name: one.gradient_of_parts(key, name) for name in one.inputs()})
     return Observation(numbers, keys_of(calls) | _facts(judged, case, way))
 
 
@@ -84,8 +99,24 @@ def observe_spec_otherwise(spec: LossSpec, judged: PortUnderTest, case: LossCase
         passes = [{own: each[name] for own, name in names.items() if name in each} for each in wanted]
         return _after_passes(spec.accumulated(grads, passes))
     calls = _calls(of_spec, judged, case, way)
-    numbers = {f"{key} of call {n}": with_bound(one, key) for n, one in enumerate(calls) for key in one.values}
+    numbers: dict[str, np.ndarray] = {}
+    numbers |= {f"{key} of call {n}": with_bound(one, key) for n, one in enumerate(calls) for key in one.values}
+    if way == "in situations" and has_gradients(judged, case):
+        numbers |= _gradients(calls, lambda one, key: gradients_with_bounds(one, parts_of(one, key)))
     return Observation(numbers, keys_of(calls) | _facts(of_spec, case, way))
+
+
+def _gradients(
+    calls: Sequence[ReturnedLosses], take: Callable[[ReturnedLosses, str], Mapping[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Of the losses in each situation by what asks for gradients there."""
+    return {
+        f"{gradient_name(key, name)} of call {n}": grad
+        for n, (situation, one) in enumerate(zip(SITUATIONS, calls, strict=True))
+        for key in finite_losses(one)
+        for name, grad in take(one, key).items()
+        if name not in FROZEN.get(situation, ())
+    }
 
 
 def _passes(judged: PortUnderTest, case: LossCase) -> list[dict[str, float]]:
@@ -108,6 +139,8 @@ def _calls(asked: PortUnderTest, judged: PortUnderTest, case: LossCase, way: Way
         return asked.losses_of_steps(shared_out(case, STEPS))
     if way == "in modes":
         return [asked.loss_in_mode(each, mode) for mode, each in _in_modes(judged, case)]
+    if way == "in situations":
+        return [asked.loss_in_situation(case, situation) for situation in SITUATIONS]
     if way == "as passed":
         return [asked.loss_built(each, passing) for each in _as_passed(judged, case) for passing in (*PASSING, LATER)]
     return asked.losses_in_turn(_in_turn(judged, case)) if way == "in turn" else [asked.loss(case)]

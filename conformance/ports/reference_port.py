@@ -96,6 +96,10 @@ class ReferencePort:
         port.bounded = self.bounded
         return port.loss(case)
 
+    def loss_in_situation(self, case: LossCase, situation: str) -> LossResult:
+        """Likewise of a situation."""
+        return self.loss_in_mode(case, situation)
+
     def loss_built(self, case: LossCase, passing: str) -> LossResult:
         """The losses by what the spec makes of options that are passed so."""
         return self._result(Criterion(self.spec, self.spec.built(case.config, passing)), case, self._inputs_of(case))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from detr_conformance.ports.gradients_on_demand import GradientsOnDemand
 from detr_conformance.ports.handed_over import HandedOver
 from detr_conformance.ports.ranks import in_ranks
 from detr_conformance.properties.case import LossCase
-from detr_conformance.properties.port import LossResult, Matching
+from detr_conformance.properties.port import FROZEN, LossResult, Matching
 from detr_conformance.reference import LossSpec
 
 
@@ -183,6 +184,20 @@ class TorchPort(ABC):
             self.call(loss, case, _refilled(given, other))
         return self._result(loss, case, before_another, _refilled(given, own))
 
+    def loss_in_situation(self, case: LossCase, situation: str) -> LossResult:
+        """Losses in one of the situations of `detr_conformance.properties.port.SITUATIONS`."""
+        loss, tensors = self.build(case), tensors_of(case, self.device)
+        for name in FROZEN.get(situation, ()):
+            if name in tensors.predictions:
+                tensors.predictions[name].requires_grad_(False)
+        if situation == "validated":
+            with torch.inference_mode(), one_thread():
+                self.call(loss, case, tensors_of(case, self.device, differentiable=False))
+        elif situation not in FROZEN:
+            with one_thread():
+                self.call(loss, case, _with_other_predictions(tensors))
+        return self._result(deepcopy(loss) if situation == "copied" else loss, case, tensors=tensors)
+
     def _surroundings(self, mode: str) -> AbstractContextManager[object]:
         if mode == "autocast":
             return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
@@ -223,6 +238,12 @@ class TorchPort(ABC):
         )
 
 
+def _with_other_predictions(tensors: CaseTensors) -> CaseTensors:
+    """The same targets, and whatever holds them, with the predictions of the queries the other way round."""
+    other = {name: each.detach().flip(2).requires_grad_() for name, each in tensors.predictions.items()}
+    return replace(tensors, predictions=other)
+
+
 def _refilled(tensors: CaseTensors, numbers: CaseTensors) -> CaseTensors:
     """The same tensors, with the predictions of others in them."""
     for name, each in tensors.predictions.items():
@@ -242,9 +263,10 @@ def one_thread() -> Iterator[None]:
 
 
 def _gradients(loss: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, np.ndarray]:
-    """Of one loss by each input that it is connected to."""
+    """Of one loss by each input that asks for it and that it is connected to."""
     if not loss.requires_grad:
         return {}
+    inputs = {name: each for name, each in inputs.items() if each.requires_grad}
     with one_thread():
         gradients: Sequence[torch.Tensor | None] = torch.autograd.grad(
             loss.sum(), list(inputs.values()), retain_graph=True, allow_unused=True

@@ -68,6 +68,7 @@ class TransformersDetrPort(ListOfDictsPort):
     options: Mapping[str, Any] = {"loss_gain": GAINS}
     names = NAMES
     loss_in_mode: Any = None  # the weights of losses are their gradients in the total, which other modes do not have
+    loss_in_situation: Any = None  # nor do losses of which a part is frozen
     config_class: Callable[..., PretrainedConfig] = DetrConfig
     loss_function: Callable[..., Any] = staticmethod(ForObjectDetectionLoss)
     matcher_class: Callable[..., Any] = HungarianMatcher

@@ -111,14 +111,17 @@ class UltralyticsPort(TorchPort):
         Or built otherwise, and then changed.
         """
         if passing == LATER:
-            return self._result(self._changed_after_building(_options(case)), case)
+            return self._result(self._changed_after_a_call(case), case)
         loss = signatures.called(self.loss_class, signatures.LOSS, _options(case), passing)
         return self._result(loss, case, _called_by_position if passing == "positions" else None)
 
-    def _changed_after_building(self, options: Mapping[str, Any]) -> Any:
-        """A loss that was built with other options, as far as it has attributes that say so."""
+    @one_thread()
+    def _changed_after_a_call(self, case: LossCase) -> Any:
+        """A loss that was built and called with other options, as far as it has attributes that say so."""
+        options = _options(case)
         own = {name for _, name in _attributes(self.loss_class(**options))}
         loss = self.loss_class(**{name: _another(each) if name in own else each for name, each in options.items()})
+        self.call(loss, case, tensors_of(case, self.device))
         for holder, name in _attributes(loss):
             before, value = getattr(holder, name), options[name]
             setattr(holder, name, before.new_tensor(value) if isinstance(before, torch.Tensor) else value)

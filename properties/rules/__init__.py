@@ -41,6 +41,7 @@ from detr_conformance.properties.rules import (
     pairs,
     rank,
     reg,
+    situations,
 )
 
 _MODULES = (
@@ -79,6 +80,7 @@ _MODULES = (
         api,
         defaults,
         modes,
+        situations,
         constructor,
         pairs,
     ),
