@@ -20,8 +20,9 @@ from detr_conformance.properties.port import METHODS, SEVERAL, LossResult
 from detr_conformance.properties.port_under_test import PortUnderTest, call_of
 from detr_conformance.properties.strategies import Domain
 from detr_conformance.properties.working import WITH_TARGETS
-from detr_conformance.protocol import messages
-from detr_conformance.protocol.command_port import CommandError, CommandPort, Process
+from detr_conformance.protocol import messages, replies
+from detr_conformance.protocol.command_port import CommandPort
+from detr_conformance.protocol.process import CommandError, Process
 from detr_conformance.resolve import resolve
 
 PATIENCE = 60.0
@@ -155,7 +156,7 @@ def _answered(process: Process, method: str, case: LossCase) -> str:
 
 
 def _read(process: Process, method: str, given: LossCase | Sequence[LossCase]) -> object:
-    return messages.READ[method](messages.answer_of(method, process.ask(messages.request(method, given))))
+    return replies.READ[method](replies.answer_of(method, process.ask(messages.request(method, given))))
 
 
 def _stopped(process: Process) -> str:

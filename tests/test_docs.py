@@ -27,7 +27,7 @@ from detr_conformance.properties.case import (
 )
 from detr_conformance.properties.judging import RuleResult
 from detr_conformance.properties.port import LATER, METHODS, MODES, PASSING
-from detr_conformance.protocol import messages
+from detr_conformance.protocol import messages, replies
 from detr_conformance.reference import ULTRALYTICS
 from detr_conformance.reports.composing import compose, entry_of
 
@@ -221,5 +221,5 @@ def test_the_messages_that_it_shows_are_of_the_protocol() -> None:
     [text] = [text for page, text in blocks("json") if page == "any-language.md"]
     request, reply, failure = map(messages.parsed, text.encode().splitlines())
     assert request["id"] == reply["id"]
-    assert messages.answer_of("loss", reply["answer"]).losses == {"loss_bbox": 1.0}
+    assert replies.answer_of("loss", reply["answer"]).losses == {"loss_bbox": 1.0}
     assert failure["error"]["type"] == "TypeError"

@@ -10,7 +10,7 @@ from typing import Any
 from detr_conformance.errors import UsageError
 from detr_conformance.properties.place import raised_by
 from detr_conformance.properties.port import METHODS, LossResult, Port, keys_of, options_of
-from detr_conformance.protocol import messages
+from detr_conformance.protocol import messages, replies
 from detr_conformance.reference import FAMILY, LossSpec
 
 
@@ -56,7 +56,7 @@ def _answer(port: Port, method: str, message: Mapping[str, Any]) -> Any:
     if method != "loss" and method not in METHODS.values():
         raise messages.MessageError(f"there is no method {method!r}")
     answer = getattr(port, method)(*messages.arguments(message))
-    read = messages.READ.get(method)
+    read = replies.READ.get(method)
     return messages.encoded(answer if read is None else _with_gradients(read(answer)))
 
 

@@ -23,8 +23,9 @@ from detr_conformance.properties.port import METHODS, capabilities_of
 from detr_conformance.properties.port_under_test import PortUnderTest
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.strategies import Domain
-from detr_conformance.protocol import command_port, messages
-from detr_conformance.protocol.command_port import CommandError, CommandPort, Process
+from detr_conformance.protocol import messages, process, replies, streams
+from detr_conformance.protocol.command_port import CommandPort
+from detr_conformance.protocol.process import CommandError, Process
 from detr_conformance.protocol.serving import reply_to
 from detr_conformance.reference import FAMILY, ULTRALYTICS
 
@@ -110,7 +111,7 @@ def test_what_else_a_method_is_given_comes_back_too(case):
 
 
 def test_every_method_of_the_protocol_can_be_read_or_is_looked_at_later():
-    assert {*messages.READ, "accumulated_gradients"} == {"loss", *METHODS.values()}
+    assert {*replies.READ, "accumulated_gradients"} == {"loss", *METHODS.values()}
 
 
 @pytest.mark.parametrize(
@@ -210,7 +211,7 @@ def test_a_harness_that_lies_is_an_error_that_says_how_and_the_next_call_is_answ
 
 
 def test_a_line_without_an_end_is_not_kept(harness, case, monkeypatch):
-    monkeypatch.setattr(command_port, "LONGEST", 2**20)
+    monkeypatch.setattr(streams, "LONGEST", 2**20)
     endless = 'def loss(case):\n    while True:\n        sys.stdout.write("7" * 2**16)\n'
     with pytest.raises(CommandError, match="wrote more than 1,048,576 bytes without the end of a line"):
         CommandPort(harness("def loss(case):\n", endless)).loss(case)
@@ -225,7 +226,7 @@ def test_an_exception_of_the_port_comes_with_its_place(harness, case):
 
 
 def test_a_process_that_ends_in_every_call_is_not_started_for_ever(harness, case, monkeypatch):
-    monkeypatch.setattr(command_port, "MOST_ENDS", 2)
+    monkeypatch.setattr(process, "MOST_ENDS", 2)
     port = CommandPort(harness("def loss(case):\n", "def loss(case):\n    os._exit(3)\n"))
     for _ in range(2):
         with pytest.raises(CommandError, match="exit status 3"):
@@ -297,7 +298,7 @@ def test_a_line_is_sent_whole_where_the_pipe_takes_a_part(harness):
             return min(len(text), 7)
 
     pipe, line = Pipe(), b'{"method":"describe"}\n'
-    command_port._send(pipe, line)  # no pipe can be made to do so
+    streams.send(pipe, line)  # no pipe can be made to do so
     assert pipe.taken == line
     array = messages.as_array(np.arange(500_000.0))  # more than any pipe holds
     assert Process(harness()).ask({"method": "echo", "values": [array]}) == [array]
@@ -357,7 +358,7 @@ ARRAYS, ERRORS = "reads and writes arrays of ", "answers a request that it does 
     ],
 )
 def test_a_harness_that_does_not_work_fails_the_probe(before, after, step, reason, harness, capsys, monkeypatch):
-    monkeypatch.setattr(command_port, "LEAVING", 1.0)
+    monkeypatch.setattr(process, "LEAVING", 1.0)
     assert probed(harness(before, after)) == 2
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith(f"FAIL  {step}")
