@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -10,12 +9,11 @@ from detr_conformance.errors import UsageError, one_line
 from detr_conformance.properties.place import RaisedElsewhere
 from detr_conformance.properties.port import METHODS, LossResult
 from detr_conformance.protocol import messages, replies
+from detr_conformance.protocol.description import Description, description_in
 from detr_conformance.protocol.process import CommandError, Process
 
 START = 120.0
 """Seconds that the process may take to describe itself: it imports frameworks."""
-DESCRIBED = {"name": str, "profile": str, "capabilities": list, "dtypes": list}
-"""What every description has, and of which type."""
 
 
 class CommandPort:
@@ -25,21 +23,19 @@ class CommandPort:
         command: as in a shell, but no shell runs it.
 
     Attributes:
-        name: as the process says; profile, capabilities, dtypes and options likewise.
+        name: as the process says; profile, capabilities, dtypes, options and keys likewise.
 
     Raises:
         UsageError: the command cannot be started, or does not describe a port.
     """
 
-    options: Mapping[str, Any]
-
     def __init__(self, command: str) -> None:
         """Start it, and ask for its description."""
         self.process = Process(command)
-        self.described = described_by(self.process)
-        self.name, self.profile = self.described["name"], self.described["profile"]
-        self.capabilities, self.dtypes = (frozenset(self.described[each]) for each in ("capabilities", "dtypes"))
-        self.options = self.described.get("options") or {}
+        described = described_by(self.process)
+        self.name, self.profile, self.options = described.name, described.profile, described.options
+        self.capabilities, self.dtypes = frozenset(described.capabilities), frozenset(described.dtypes)
+        self.keys = described.table
 
     def loss(self, case: Any) -> LossResult:
         """All losses of a case, and their gradients."""
@@ -60,7 +56,7 @@ class CommandPort:
             raise CommandError(f"{method}: {error}") from error
 
 
-def described_by(process: Process) -> dict[str, Any]:
+def described_by(process: Process) -> Description:
     """What a process says of its port.
 
     Raises:
@@ -68,17 +64,6 @@ def described_by(process: Process) -> dict[str, Any]:
     """
     try:
         with process.ended_after(START):
-            described = process.ask({"method": "describe", "protocol": messages.PROTOCOL})
-    except (CommandError, RaisedElsewhere) as error:
+            return description_in(process.ask({"method": "describe", "protocol": messages.PROTOCOL}))
+    except (CommandError, RaisedElsewhere, messages.MessageError) as error:
         raise UsageError(f"--command {process.command}: {one_line(error)}") from error
-    if not isinstance(described, dict):
-        described = {}
-    for name, kind in DESCRIBED.items():
-        expected = "a text" if kind is str else "a list of names"
-        if name not in described:
-            raise UsageError(f"--command {process.command}: its description has no {name}, expected {expected}")
-        value = described[name]
-        if not isinstance(value, kind) or not all(isinstance(each, str) for each in value):
-            told = messages.quoted(value)
-            raise UsageError(f"--command {process.command}: {name} of its description is {told}, expected {expected}")
-    return dict(described)

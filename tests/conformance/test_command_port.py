@@ -20,14 +20,17 @@ from detr_conformance.probe import probe
 from detr_conformance.properties.drawing import pool
 from detr_conformance.properties.place import Raised, RaisedElsewhere
 from detr_conformance.properties.port import METHODS, capabilities_of
-from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.port_under_test import PortUnderTest, call_of
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.strategies import Domain
 from detr_conformance.protocol import messages, process, replies, streams
 from detr_conformance.protocol.command_port import CommandPort
+from detr_conformance.protocol.description import description_in
 from detr_conformance.protocol.process import CommandError, Process
 from detr_conformance.protocol.serving import reply_to
-from detr_conformance.reference import FAMILY, ULTRALYTICS
+from detr_conformance.reference import FAMILY, RTDETR, ULTRALYTICS
+from detr_conformance.reference.keys import SummedKeys
+from detr_conformance.resolve import resolve
 
 pytestmark = [pytest.mark.usefixtures("shapes_unchecked"), pytest.mark.timeout(60)]
 SERVED = shlex.join([sys.executable, "-m", "detr_conformance", "serve", "reference"])
@@ -65,6 +68,15 @@ for line in sys.stdin:
         told = {"type": type(error).__name__, "message": str(error), "place": "small.py, line 9"}
         reply = {"id": request["id"], "error": told}
     print(json.dumps(reply), flush=True)
+"""
+
+
+OWN_SPEC = """
+from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.reference import RTDETR, Guard, differs
+
+MINE = differs(RTDETR, "mine", guard=(Guard(0.01), "Areas are made larger.", "https://example.org"))
+port = ReferencePort(MINE)
 """
 
 
@@ -250,9 +262,62 @@ def test_a_command_that_describes_no_port_is_refused(command, reason):
     assert reason in str(refused.value)
 
 
-def test_a_description_that_lacks_something_is_refused(harness):
-    with pytest.raises(UsageError, match='dtypes of its description is "float32", expected a list of names'):
-        CommandPort(harness('"dtypes": ["float32"]', '"dtypes": "float32"'))
+@pytest.mark.parametrize(
+    ("after", "reason"),
+    [
+        ("", "Object missing required field `dtypes`"),
+        (', "dtypes": "float32"', "Expected `array`, got `str` - at `$.dtypes`"),
+        (', "dtypes": ["float32"], "option": {}', "the unknown field 'option', expected name, profile"),
+        (', "dtypes": ["float32"], "options": {"gamma": 2.0}', "Expected `array`, got `float` - at `$.options[...]`"),
+        (', "dtypes": ["float32"], "options": {"beta": [2.0]}', "restricts the unknown option 'beta'"),
+        (', "dtypes": ["float32"], "keys": "own"', "Invalid enum value 'own' - at `$.keys`"),
+        (', "dtypes": ["float32"], "keys": {"main": "l1"}', "main is 'l1', expected one {term} in it"),
+        (', "dtypes": ["float32"], "keys": {"aux": "l1"}', "keys of its description has the unknown field 'aux'"),
+    ],
+)
+def test_a_description_of_no_port_is_refused(harness, after, reason):
+    command = harness(', "dtypes": ["float32"]', after)
+    with pytest.raises(UsageError) as refused:
+        resolve(CheckOptions(port=command, adapter=COMMAND))
+    assert reason in str(refused.value)
+
+
+@pytest.mark.parametrize("keys", [None, ULTRALYTICS.keys, RTDETR.keys, FAMILY["mmdet"].keys])
+def test_keys_of_a_port_s_own_go_over_the_streams(keys, case):
+    port = ReferencePort()
+    port.keys = keys
+    told = messages.parsed(reply_to(port, messages.line({"id": 1, "method": "describe"})))["answer"]
+    table, call = description_in(told).table, call_of(case, ULTRALYTICS)
+    assert table is keys is None or table.expected(call) == keys.expected(call)
+
+
+def test_keys_that_the_protocol_has_no_form_for_are_refused():
+    class OwnKeys(SummedKeys):
+        pass
+
+    port = ReferencePort()
+    port.keys = OwnKeys()
+    told = messages.parsed(reply_to(port, messages.line({"id": 1, "method": "describe"})))["error"]
+    assert told["message"].startswith("keys that are OwnKeys cannot be served, expected LayerKeys or SummedKeys")
+
+
+def test_losses_go_by_the_keys_of_the_description(harness, capsys):
+    declared = '"dtypes": ["float32"], "keys": {"main": "l_{term}"}'
+    command = harness('"dtypes": ["float32"]', declared)
+    Path(shlex.split(command)[1]).write_text(
+        HARNESS.replace('"dtypes": ["float32"]', declared).replace('"loss_', '"l_')
+    )
+    assert probed(command) == 0
+    assert "ok    answers loss: l_bbox\n" in capsys.readouterr().out
+
+
+def test_a_served_port_with_a_spec_of_its_own_needs_a_profile(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("own_spec.py").write_text(OWN_SPEC)
+    asked = {"port": SERVED.replace("serve reference", "serve own_spec:port"), "adapter": COMMAND}
+    with pytest.raises(UsageError, match=r"names the profile 'mine': .* or package.module:SPEC, with --profile"):
+        resolve(CheckOptions(**asked))
+    assert resolve(CheckOptions(**asked, profile="own_spec:MINE"))[1].name == "mine"
 
 
 def test_a_process_that_never_answers_is_ended(harness):
