@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 import time
@@ -35,41 +36,13 @@ from detr_conformance.resolve import resolve
 pytestmark = [pytest.mark.usefixtures("shapes_unchecked"), pytest.mark.timeout(60)]
 SERVED = shlex.join([sys.executable, "-m", "detr_conformance", "serve", "reference"])
 
-HARNESS = """
-import base64, json, os, sys, time
-import numpy as np
-
-def array_from(message):
-    return np.frombuffer(base64.b64decode(message["data"]), message["dtype"]).reshape(message["shape"])
-
-def message_from(array):
-    data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
-    return {"shape": list(array.shape), "dtype": str(array.dtype), "data": data}
-
-def loss(case):
-    return {"losses": {"loss_bbox": message_from(np.float32(len(case["gt_cls"])))}}
-
-def answer(request):
-    if request["method"] == "describe":
-        return {"name": "small", "profile": "ultralytics", "capabilities": ["focal"], "dtypes": ["float32"]}
-    if request["method"] == "echo":
-        return [message_from(array_from(each)) for each in request["values"]]
-    if request["method"] == "loss":
-        return loss(request["case"])
-    raise ValueError("unknown method")
-
-for line in sys.stdin:
-    request = json.loads(line)
-    if request["method"] == "stop":
-        break
-    try:
-        reply = {"id": request["id"], "answer": answer(request)}
-    except Exception as error:
-        told = {"type": type(error).__name__, "message": str(error), "place": "small.py, line 9"}
-        reply = {"id": request["id"], "error": told}
-    print(json.dumps(reply), flush=True)
-"""
-
+PAGE = (Path(__file__).parents[2] / "docs/any-language.md").read_text(encoding="utf-8")
+[SHOWN] = re.findall(r"^```python\n(# harness.py\n.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+HARNESS = SHOWN.replace("import base64\n", "import base64\nimport os\nimport time\n").replace(
+    '"message": str(error)}', '"message": str(error), "place": "small.py, line 9"}'
+)
+"""The harness that the page shows, which says where an error was, too."""
+KEYS = {f"loss_{term}{part}" for term in ("class", "bbox", "giou") for part in ("", "_aux")}
 
 OWN_SPEC = """
 from detr_conformance.ports.reference_port import ReferencePort
@@ -163,12 +136,13 @@ def test_a_case_that_lacks_something_is_refused(case):
 def test_a_small_harness_is_a_port(harness, case):
     port = CommandPort(harness())
     assert (port.name, port.profile, port.capabilities, port.dtypes) == (
-        "small",
+        "one term",
         "ultralytics",
         frozenset({"focal"}),
         frozenset({"float32"}),
     )
-    assert port.loss(case).losses == {"loss_bbox": case.targets}
+    first = np.abs(case.pred_bboxes[-1, 0, 0] - case.gt_bboxes[0]).sum()
+    assert port.loss(case).losses["loss_bbox"] == np.float32(case.config.loss_gain["bbox"] * first)
     assert not hasattr(port, "match")
     assert not capabilities_of(port) - {"focal"}
     assert port.process.stop() == 0
@@ -219,7 +193,7 @@ def test_a_harness_that_lies_is_an_error_that_says_how_and_the_next_call_is_answ
     with pytest.raises(CommandError) as lied:
         port.loss(case)
     assert str(lied.value).startswith(reason)
-    assert port.loss(case).losses == {"loss_bbox": case.targets}
+    assert port.loss(case).losses.keys() == KEYS
 
 
 def test_a_line_without_an_end_is_not_kept(harness, case, monkeypatch):
@@ -302,13 +276,12 @@ def test_keys_that_the_protocol_has_no_form_for_are_refused():
 
 
 def test_losses_go_by_the_keys_of_the_description(harness, capsys):
-    declared = '"dtypes": ["float32"], "keys": {"main": "l_{term}"}'
-    command = harness('"dtypes": ["float32"]', declared)
-    Path(shlex.split(command)[1]).write_text(
-        HARNESS.replace('"dtypes": ["float32"]', declared).replace('"loss_', '"l_')
-    )
+    forms = '{"main": "l_{term}", "auxiliary": "l_{term}_aux"}'
+    command = harness('"dtypes": ["float32"]', f'"dtypes": ["float32"], "keys": {forms}')
+    path = Path(shlex.split(command)[1])
+    path.write_text(path.read_text().replace("{key: message", '{key.replace("loss_", "l_"): message'))
     assert probed(command) == 0
-    assert "ok    answers loss: l_bbox\n" in capsys.readouterr().out
+    assert "ok    answers loss: l_class, l_bbox, " in capsys.readouterr().out
 
 
 def test_a_served_port_with_a_spec_of_its_own_needs_a_profile(monkeypatch, tmp_path):
@@ -393,7 +366,7 @@ def probed(command):
 def test_a_harness_that_works_passes_the_probe(harness, capsys):
     assert probed(harness()) == 0
     shown = capsys.readouterr().out
-    assert "ok    answers loss: loss_bbox\n" in shown
+    assert "ok    answers loss: loss_class, loss_bbox, loss_giou, loss_class_aux, " in shown
     assert shown.endswith("ok    ends when it is asked to\nthe harness speaks the protocol: check judges the port\n")
 
 
@@ -407,16 +380,21 @@ ARRAYS, ERRORS = "reads and writes arrays of ", "answers a request that it does 
         (".tobytes()", ".T.tobytes()", f"{ARRAYS}float64", "sent -0.0 at [0, 1], and 5e-324 came back"),
         ("array_from(each))", "array_from(each) + 0.0)", f"{ARRAYS}float64", "sent -0.0 at [1], and 0.0 came back"),
         ("array_from(each))", 'array_from(each).astype("f8"))', f"{ARRAYS}float32", "and float64 of shape (10,) came"),
-        ('raise ValueError("unknown method")', "return None", ERRORS, "the answer is None"),
+        ("raise ValueError(f", "return (f", ERRORS, "the answer is 'unknown method no such method'"),
         ("except Exception", "except KeyboardInterrupt", ERRORS, "the command ended (exit status 1)"),
         ("def loss(case):\n", "def loss(case):\n    return 3\n", "answers loss", "the answer is 3, expected an object"),
         (
-            "np.float32(len(case",
-            "np.float32([0.0, 1.0]) * np.float32(len(case",
+            "np.float32(value)",
+            "np.float32([value, value])",
             "answers loss",
-            "losses.loss_bbox has shape (2,)",
+            "losses.loss_class has shape (2,)",
         ),
-        ('"loss_bbox"', '"l1"', "answers loss", "no key of l1 is of ultralytics, expected loss_bbox, loss_bbox_aux"),
+        (
+            "{key: message_from",
+            '{"l1": message_from',
+            "answers loss",
+            "no key of l1 is of ultralytics, expected loss_bbox, ",
+        ),
         ('"profile": "ultralytics"', '"profile": "ultralitics"', "describes itself", "did you mean ultralytics?"),
         (".tobytes()", '.astype("f8").astype(array.dtype).tobytes()', f"{ARRAYS}int64", "sent 9007199254740993 at [7]"),
         ("        break\n", "        time.sleep(600)\n", "ends when it is asked to", "it had to be killed"),
