@@ -23,6 +23,10 @@ CALLS = frozenset({"loss", *METHODS.values()})
 class PortLost(PortTimeout):
     """The port can be called no more for this rule. As after a timeout, the case is not made smaller."""
 
+    def in_call(self, method: str) -> PortTimeout:  # noqa: ARG002  # what was raised names it
+        """The same."""
+        return self
+
 
 class WatchedPort:
     """A port whose calls are watched; in all else it behaves as the port itself.

@@ -38,6 +38,7 @@ class Process:
         command: as in a shell.
 
     Attributes:
+        asked: the method of the last request.
         has_own_session: what it starts in turn ends with it. Not in a worker, which ends with all that it has started.
         answered: how many requests it has answered.
         ends: how often it was ended, or has ended.
@@ -47,7 +48,7 @@ class Process:
 
     def __init__(self, command: str) -> None:
         """Nothing runs yet."""
-        self.command = command
+        self.command, self.asked = command, "nothing"
         self.answered = self.ends = self._sent = 0
         self._lock = threading.RLock()
         self._running: subprocess.Popen[bytes] | None = None
@@ -63,6 +64,7 @@ class Process:
         """
         with self._lock:
             self._sent += 1
+            self.asked = str(request["method"])
             reply = self._exchanged(messages.line({"id": self._sent, **request}))
         if "error" in reply:
             raise RaisedElsewhere(replies.raised(reply["error"]))
@@ -186,7 +188,7 @@ class _Deadline:
     def __exit__(self, _kind: object, error: object, _traceback: object) -> None:
         self._timer.cancel()
         if self.is_over and error is not None:
-            raise CommandLostError(f"the command did not answer within {self.seconds:g} s")
+            raise CommandLostError(f"the command did not answer {self.process.asked} within {self.seconds:g} s")
 
     def _end(self) -> None:
         self.is_over = True

@@ -25,7 +25,7 @@ SHOWN_OF_A_PORT = ("losses", "gradients", "")
 FULL_NAME = re.compile(r"\bloss_(?!gain)[a-z_]+\b")
 """A loss with what layers and denoising add to its name: if all messages are of one, that is what is off."""
 NOT_TRIED = "not tried: "
-ENDED = ("the port ended the process", "no answer within", "out of memory")
+ENDED = re.compile(r"(\w+\(case\): )?(the port ended the process|no answer within|the port took|out of memory)")
 """How messages begin of a port that could not be called any more."""
 
 
@@ -82,7 +82,7 @@ def _told(entry: RuleEntry) -> Raised | None:
 
 
 def _give_those_not_tried_to_what_ended_the_run(by_kind: dict[Kind, list[RuleEntry]]) -> None:
-    ending = [kind for kind in by_kind if kind[0] == "message" and kind[1].startswith(ENDED)]
+    ending = [kind for kind in by_kind if kind[0] == "message" and ENDED.match(kind[1])]
     if ending and ("message", NOT_TRIED) in by_kind:
         most = max(ending, key=lambda kind: len(by_kind[kind]))
         by_kind[most] += by_kind.pop(("message", NOT_TRIED))

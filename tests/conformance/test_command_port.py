@@ -295,7 +295,7 @@ def test_a_served_port_with_a_spec_of_its_own_needs_a_profile(monkeypatch, tmp_p
 
 def test_a_process_that_never_answers_is_ended(harness):
     process = Process(harness("for line in sys.stdin:\n", "for line in sys.stdin:\n    time.sleep(600)\n"))
-    with pytest.raises(CommandError, match=r"did not answer within 0\.2 s"), process.ended_after(0.2):
+    with pytest.raises(CommandError, match=r"did not answer describe within 0\.2 s"), process.ended_after(0.2):
         process.ask({"method": "describe", "protocol": 1})
 
 
@@ -453,6 +453,13 @@ def test_a_command_that_ends_is_an_error_of_the_rule_and_not_asked_again(check, 
     assert run.returncode == 1
     assert "error API-02" in run.stdout
     assert "loss(case): the command ended (exit status 9)" in " ".join(run.stdout.split())
+
+
+@pytest.mark.parametrize("processes", ["0", "1"])
+def test_a_command_that_hangs_is_an_error_that_names_the_method(processes, check, harness):
+    command = harness("def loss(case):\n", "def loss(case):\n    time.sleep(600)\n")
+    run = check(f"--command={command}", "--every-rule", "--", "-n", processes, "--timeout=2", "-k", "API-02")
+    assert "loss(case): no answer within 2 s: the port hangs, or needs a longer limit" in " ".join(run.stdout.split())
 
 
 @pytest.mark.parametrize(
