@@ -17,7 +17,10 @@ from detr_conformance.properties.case_json import CaseDocument
 from detr_conformance.properties.failure_kinds import MISSING, Kind, kind_of
 from detr_conformance.properties.place import Raised
 from detr_conformance.report import Cause, RuleEntry
+from detr_conformance.reports import facts
 
+MOST_CAUSES = 6
+"""So many are shown of a port."""
 KEYS = "keys"
 """The step at which losses are missing; what is wrong with those that came is another matter."""
 SHOWN_OF_A_PORT = ("losses", "gradients", "")
@@ -49,14 +52,12 @@ def _behind(entries: Mapping[str, RuleEntry]) -> list[Cause]:
 
 
 def in_lines(entries: Iterable[str]) -> list[str]:
-    """The same of entries as JSON text, a line for each cause."""
+    """The same of entries as JSON text, a line for each cause, and one for those that are too many."""
     causes = causes_of([msgspec.json.decode(each, type=RuleEntry) for each in entries])
-    counted = [(cause, len(cause.rules)) for cause in causes]
-    return [
-        f"{number}. {one_line(cause.summary)} ({count} rule{'' if count == 1 else 's'}: {', '.join(cause.rules[:3])}"
-        f"{', …' if count > 3 else ''})"
-        for number, (cause, count) in enumerate(counted, start=1)
-    ]
+    shown = enumerate(causes[:MOST_CAUSES], start=1)
+    lines = [f"{number}. {one_line(cause.summary)} ({facts.rules_of(cause)})" for number, cause in shown]
+    left = len(causes) - MOST_CAUSES
+    return [*lines, f"and {left} more causes"] if left > 0 else lines
 
 
 def _kind(entry: RuleEntry, broken: Mapping[str, RuleEntry]) -> Kind:

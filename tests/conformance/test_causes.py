@@ -6,13 +6,13 @@ import msgspec
 import pytest
 
 from detr_conformance import report
-from detr_conformance.console import MOST_CAUSES, Display
+from detr_conformance.console import Display
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.power import RULE
 from detr_conformance.properties.judging import RuleResult, judge
 from detr_conformance.properties.place import Raised
 from detr_conformance.report import Divergence
-from detr_conformance.reports.causes import causes_of
+from detr_conformance.reports.causes import MOST_CAUSES, causes_of
 from detr_conformance.reports.composing import entry_of
 from detr_conformance.reports.junit import junit
 from detr_conformance.reports.markdown import markdown
