@@ -144,7 +144,10 @@ def _losses(process: Process, judged: PortUnderTest, cases: Sequence[LossCase]) 
     call = call_of(cases[0], judged.spec)
     if not any(judged.keys.canonical(key, call) for key in first.losses):
         expected = ", ".join(sorted(judged.keys.expected(call)[0]))
-        raise ValueError(f"no key of {', '.join(first.losses) or 'none'} is of {judged.spec.name}, expected {expected}")
+        came = ", ".join(first.losses) or "none"
+        raise ValueError(
+            f"no key of {came} is of {judged.spec.name}, expected {expected}, or `keys` in the description"
+        )
     if first.losses.keys() != again.losses.keys():
         raise ValueError("the same case has other keys when it comes again")
     return ", ".join(first.losses)
