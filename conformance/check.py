@@ -31,7 +31,7 @@ from detr_conformance.known_deviations import draft
 from detr_conformance.options import TIMEOUTS, CheckOptions
 from detr_conformance.packets.files import refuse_unwritable_folder, written
 from detr_conformance.progress import Progress
-from detr_conformance.report import Diagnosis
+from detr_conformance.report import Diagnosis, Report
 from detr_conformance.reports.composing import compose
 from detr_conformance.reports.facts import exit_status
 from detr_conformance.supervisor import INTERRUPTED
@@ -70,7 +70,15 @@ def check(
     started = time.monotonic()
     with _ctrl_c_counting_once():
         broken = _run_pytest(options, pytest_arguments, progress)
-        return _concluded(options, json_path, draft_path, progress, started, broken)
+        report = _reported(options, progress, started)
+        write(json_path, report.to_json(), "--json")
+        if draft_path is not None:
+            packets = written([entry.id for entry in report.rules], plan.port.name, options.packets, draft_path)
+            write(draft_path, draft(report, packets), "--write-known-deviations")
+    for problem in (broken, _unshown(progress)):
+        if problem is not None:
+            raise problem
+    return INTERRUPTED if progress.interrupted else exit_status(report)
 
 
 @contextmanager
@@ -88,30 +96,13 @@ def _ctrl_c_counting_once() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _concluded(
-    options: CheckOptions,
-    json_path: str | None,
-    draft_path: str | None,
-    progress: Progress,
-    started: float,
-    broken: UsageError | None,
-) -> int:
-    """Explain what came out, show and write it; the exit status."""
-    plan = progress.plan
+def _reported(options: CheckOptions, progress: Progress, started: float) -> Report:
+    """Explain what came out, and show it."""
     entries = with_consequences(progress.in_order)
     diagnosis = _diagnosed(options, progress)
-    report = compose(plan, entries, versions_for(options.port), diagnosis, options.naming_the_port())
+    report = compose(progress.plan, entries, versions_for(options.port), diagnosis, options.naming_the_port())
     progress.show(progress.display.closing, report, time.monotonic() - started, progress.interrupted)
-    write(json_path, report.to_json(), "--json")
-    if draft_path is not None:
-        packets = written([entry.id for entry in report.rules], plan.port.name, options.packets, draft_path)
-        write(draft_path, draft(report, packets), "--write-known-deviations")
-    for problem in (broken, _unshown(progress)):
-        if problem is not None:
-            raise problem
-    if progress.interrupted:
-        return INTERRUPTED
-    return exit_status(report)
+    return report
 
 
 def _run_pytest(options: CheckOptions, pytest_arguments: Sequence[str], progress: Progress) -> UsageError | None:

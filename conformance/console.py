@@ -14,7 +14,7 @@ from detr_conformance.errors import one_line, shortened, visible
 from detr_conformance.properties.rule import FAMILIES
 from detr_conformance.report import Cause, PortFacts, Report, RuleEntry
 from detr_conformance.reports import facts
-from detr_conformance.reports.causes import causes_of_remarks
+from detr_conformance.reports.causes import MOST_CAUSES, causes_of_remarks
 from detr_conformance.reports.composing import port_facts
 
 STYLES = {
@@ -32,8 +32,6 @@ ID, VERDICT, CASES, SHARE = 9, 11, 6, 7
 """Widths of the columns; the title gets what is left."""
 LONGEST_NAME = 80
 """Of what is shown of a port's name."""
-MOST_CAUSES = 6
-"""So many causes are shown of a run."""
 ALWAYS_COUNTED = ("pass", "fail", "error", "unsupported")
 
 

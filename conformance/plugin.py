@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 PROPERTY, BROKEN = "detr_conformance", "detr_conformance_broken"
 """The user properties of a test that judged a rule: its verdict, or `remark`, and the port after a space; and, of one
 that is broken, the port and its entry of a report without what is large, as JSON."""
-MOST_CAUSES = 6
-"""So many are named of each port."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -86,6 +84,4 @@ def _causes(entries: list[str]) -> list[str]:
         return []
     from detr_conformance.reports.causes import in_lines
 
-    lines = in_lines(entries)
-    left = len(lines) - MOST_CAUSES
-    return lines[:MOST_CAUSES] + ([f"and {left} more causes"] if left > 0 else [])
+    return in_lines(entries)

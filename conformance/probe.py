@@ -20,8 +20,9 @@ from detr_conformance.properties.port import METHODS, SEVERAL, LossResult
 from detr_conformance.properties.port_under_test import PortUnderTest, call_of
 from detr_conformance.properties.strategies import Domain
 from detr_conformance.properties.working import WITH_TARGETS
-from detr_conformance.protocol import messages
-from detr_conformance.protocol.command_port import CommandError, CommandPort, Process
+from detr_conformance.protocol import messages, replies
+from detr_conformance.protocol.command_port import CommandPort
+from detr_conformance.protocol.process import CommandError, Process
 from detr_conformance.resolve import resolve
 
 PATIENCE = 60.0
@@ -143,7 +144,10 @@ def _losses(process: Process, judged: PortUnderTest, cases: Sequence[LossCase]) 
     call = call_of(cases[0], judged.spec)
     if not any(judged.keys.canonical(key, call) for key in first.losses):
         expected = ", ".join(sorted(judged.keys.expected(call)[0]))
-        raise ValueError(f"no key of {', '.join(first.losses) or 'none'} is of {judged.spec.name}, expected {expected}")
+        came = ", ".join(first.losses) or "none"
+        raise ValueError(
+            f"no key of {came} is of {judged.spec.name}, expected {expected}, or `keys` in the description"
+        )
     if first.losses.keys() != again.losses.keys():
         raise ValueError("the same case has other keys when it comes again")
     return ", ".join(first.losses)
@@ -155,7 +159,7 @@ def _answered(process: Process, method: str, case: LossCase) -> str:
 
 
 def _read(process: Process, method: str, given: LossCase | Sequence[LossCase]) -> object:
-    return messages.READ[method](messages.answer_of(method, process.ask(messages.request(method, given))))
+    return replies.READ[method](replies.answer_of(method, process.ask(messages.request(method, given))))
 
 
 def _stopped(process: Process) -> str:

@@ -54,8 +54,8 @@ class Raised:
 
     type: str
     message: str
-    place: str | None
-    traceback: str
+    place: str | None = None
+    traceback: str = ""
 
 
 class RaisedElsewhere(Exception):  # noqa: N818  # it stands for any

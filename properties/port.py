@@ -195,7 +195,7 @@ class AccumulatingPort(Port, Protocol):
 class ConfiguredPort(Port, Protocol):
     """A port that declares `defaults`."""
 
-    def defaults(self, case: LossCase) -> Mapping[str, Any]:
+    def defaults(self, case: LossCase) -> Mapping[str, float | Mapping[str, float]]:
         """The options of a loss, and of its matcher, to whose constructor nothing was passed.
 
         Nothing but what selects the classification loss of the case. Names are those of

@@ -44,6 +44,10 @@ class PortError(Exception):
 class PortTimeout(BaseException):  # no Error: Hypothesis and ports must not take it for one of theirs
     """A port took too long. Whoever watches the clock raises it, in the middle of whatever is running."""
 
+    def in_call(self, method: str) -> PortTimeout:
+        """The same, of a call of this method."""
+        return PortTimeout(f"{method}(case): {self}")
+
 
 class OutOfScope(Exception):  # noqa: N818  # no error: the case is left to other rules
     """The rule cannot judge this case: rounding decides who is matched with whom, so the loss has no single value."""
@@ -264,6 +268,8 @@ class PortUnderTest:
         failure: PortError | None = None
         try:
             answer = getattr(self.port, method)(argument, *more)
+        except PortTimeout as timeout:
+            raise timeout.in_call(method) from None
         except (Exception, SystemExit) as error:  # noqa: BLE001  # raised below
             failure = _failure(method, raised_by(error))
         if failure is not None:  # not while the exception is handled: nobody has to look at one of somebody else's

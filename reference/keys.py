@@ -167,6 +167,9 @@ class LayerKeys(KeyTable):
             None where all layers are the decoder's.
         denoising: form of the losses of denoising queries.
         last_denoising: form of those of the last layer, which is the main one.
+
+    Raises:
+        ValueError: no key can be read by a form, or a name is missing.
     """
 
     class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -176,6 +179,19 @@ class LayerKeys(KeyTable):
     encoder: str | None = "loss_{term}_enc_0"
     denoising: str = "loss_{term}_dn_{layer}"
     last_denoising: str = "loss_{term}_dn_{layer}"
+
+    def __post_init__(self) -> None:
+        """Refuse forms and names that no key can be read by."""
+        for name in ("main", "auxiliary", "encoder", "denoising", "last_denoising"):
+            form = getattr(self, name)
+            if form is not None and (form.count("{term}") != 1 or form.count("{layer}") > 1):
+                raise ValueError(f"{name} is {form!r}, expected one {{term}} in it, and at most one {{layer}}")
+        for loss, names in self.class_names.items():
+            if not names:
+                raise ValueError(f"class_names[{loss!r}] is empty, expected at least one name")
+        for term in TERMS[1:]:
+            if term not in self.box_names:
+                raise ValueError(f"box_names is {dict(self.box_names)} and lacks {term!r}")
 
     def expected(self, call: Call) -> Sequence[frozenset[str]]:
         """One set for each name of the classification loss, with and without a name of its own for the encoder.

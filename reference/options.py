@@ -71,7 +71,15 @@ class MatcherConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """Arguments of the denoising generator; see `detr_conformance.reference.get_cdn_group`."""
+    """Arguments of the denoising generator; see `detr_conformance.reference.get_cdn_group`.
+
+    Attributes:
+        num_dn: at most how many positives to make for each image.
+        cls_noise_ratio: twice the probability that a label is replaced, in [0, 2].
+        box_noise_scale: size of the noise on boxes in half box sizes, >= 0.
+        training: make none otherwise.
+        seed: of the random numbers.
+    """
 
     num_dn: int = 100
     cls_noise_ratio: float = 0.5

@@ -27,8 +27,10 @@ from detr_conformance.properties.case import (
 )
 from detr_conformance.properties.judging import RuleResult
 from detr_conformance.properties.port import LATER, METHODS, MODES, PASSING
-from detr_conformance.protocol import messages
+from detr_conformance.protocol import messages, replies
+from detr_conformance.protocol.description import description_in
 from detr_conformance.reference import ULTRALYTICS
+from detr_conformance.reference.keys import LayerKeys
 from detr_conformance.reports.composing import compose, entry_of
 
 ROOT = Path(__file__).parents[1]
@@ -217,9 +219,15 @@ def test_the_page_for_other_languages_names_every_method_and_field_of_a_case() -
     assert [name for name in sorted(names) if f"`{name}`" not in page] == []
 
 
+def test_the_forms_of_keys_that_it_shows_are_those_of_keys_without_any() -> None:
+    [text] = [text for page, text in blocks("text") if page == "any-language.md"]
+    described = {"name": "x", "profile": "rtdetr", "capabilities": [], "dtypes": ["float32"]}
+    assert description_in(described | json.loads(f"{{{text}}}")).keys == LayerKeys()
+
+
 def test_the_messages_that_it_shows_are_of_the_protocol() -> None:
     [text] = [text for page, text in blocks("json") if page == "any-language.md"]
     request, reply, failure = map(messages.parsed, text.encode().splitlines())
     assert request["id"] == reply["id"]
-    assert messages.answer_of("loss", reply["answer"]).losses == {"loss_bbox": 1.0}
+    assert replies.answer_of("loss", reply["answer"]).losses == {"loss_bbox": 1.0}
     assert failure["error"]["type"] == "TypeError"

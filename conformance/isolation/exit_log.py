@@ -11,9 +11,13 @@ import signal
 import sysconfig
 from pathlib import Path
 
+from detr_conformance.isolation.watched_port import CALLS
+
 ENTRY = "entry: "
 """Stands before the entry of a process that ended itself."""
 FRAME = re.compile(r"^  File \"(.*)\", line (\d+) in (.*)$", re.MULTILINE)
+CALLING = "port_under_test.py"
+"""The file whose functions call the port: each has the name of the method."""
 SIGNALS = {signal.SIGKILL: "killed from outside, as a system out of memory does"} if hasattr(signal, "SIGKILL") else {}
 
 
@@ -57,6 +61,14 @@ class ExitLog:
             return f" in {function}, {Path(path).name} line {line}"
         return ""
 
+    @property
+    def call(self) -> str:
+        """The method of the port that had not come back when the watchdog ended the process, before a colon."""
+        for path, _, function in FRAME.findall(self.text):
+            if Path(path).name == CALLING and function in CALLS:
+                return f"{function}(case): "
+        return ""
+
     def cause(self, status: int | None, seconds: float, overdue: bool = False) -> str:
         """Why the process ended, in a few words.
 
@@ -66,7 +78,8 @@ class ExitLog:
             overdue: it was ended from outside, because its time was over.
         """
         if self.hung or overdue:
-            return f"no answer within {seconds:g} s, not even to a signal: the port hangs, or needs a longer limit"
+            reason = "not even to a signal: the port hangs, or needs a longer limit"
+            return f"{self.call}no answer within {seconds:g} s, {reason}"
         if status is None:
             return f"the port ended the process{self.place}"
         if status >= 0:

@@ -14,7 +14,7 @@ from detr_conformance.isolation import memory
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import METHODS, Port
 from detr_conformance.properties.port_under_test import PortTimeout
-from detr_conformance.protocol.command_port import CommandLostError
+from detr_conformance.protocol.process import CommandLostError
 
 CALLS = frozenset({"loss", *METHODS.values()})
 """The methods of a port that rules call."""
@@ -22,6 +22,10 @@ CALLS = frozenset({"loss", *METHODS.values()})
 
 class PortLost(PortTimeout):
     """The port can be called no more for this rule. As after a timeout, the case is not made smaller."""
+
+    def in_call(self, method: str) -> PortTimeout:  # noqa: ARG002  # what was raised names it
+        """The same."""
+        return self
 
 
 class WatchedPort:

@@ -23,7 +23,7 @@ from detr_conformance.properties.judging import RuleResult
 from detr_conformance.properties.port import Port
 from detr_conformance.properties.port_under_test import PortTimeout
 from detr_conformance.properties.rule import Rule
-from detr_conformance.protocol.command_port import Process
+from detr_conformance.protocol.process import Process
 
 PLUGIN = "detr_conformance_worker"
 EXIT_LOG, GIVEN_UP, PATIENCE = "detr_conformance_exit_log", "detr_conformance_given_up", "detr_conformance_patience"

@@ -7,12 +7,12 @@ import binascii
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
 
-from detr_conformance.properties import answers
+from detr_conformance.properties.answers import shortened
 from detr_conformance.properties.case import (
     Denoising,
     Distributions,
@@ -22,7 +22,7 @@ from detr_conformance.properties.case import (
     Masks,
     MatcherConfig,
 )
-from detr_conformance.properties.port import SEVERAL, DenoisingGroup, LossResult
+from detr_conformance.properties.port import SEVERAL
 
 PROTOCOL = 1
 """Version of the protocol; `describe` carries it."""
@@ -39,8 +39,6 @@ ARGUMENTS = {
     "denoising_group_called": "passing",
 }
 """What a method is given besides its case, by the name that it has in a request."""
-OF_LOSSES = ("loss", "loss_in_mode", "loss_built")
-"""Methods whose answer is a LossResult."""
 
 
 class MessageError(ValueError):
@@ -165,49 +163,6 @@ def _indices(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, ...]:
     return tuple(np.array(row, np.int64) for row in rows)
 
 
-def answer_of(method: str, answer: Any) -> Any:
-    """What a method has answered, from a reply: what a port's method returns.
-
-    Raises:
-        MessageError: it lacks a field, or has one that is unknown.
-    """
-    given = decoded(answer)
-    if method in SEVERAL:
-        return [_record(LossResult, each) for each in given] if isinstance(given, list) else given
-    if method in OF_LOSSES:
-        return _record(LossResult, given)
-    if method in ("denoising_group", "denoising_group_called") and given is not None:
-        return _record(DenoisingGroup, given)
-    return given
-
-
-def _record(kind: type[Any], given: Any) -> Any:
-    """A LossResult or a DenoisingGroup, of an object with its fields."""
-    known = {each.name: each for each in fields(kind)}
-    needed = [name for name, each in known.items() if each.default is MISSING and each.default_factory is MISSING]
-    if not isinstance(given, dict):
-        raise MessageError(f"the answer is {quoted(given)}, expected an object with {', '.join(known)}")
-    for name in (*(each for each in needed if each not in given), *(each for each in given if each not in known)):
-        what = "lacks" if name in needed else "has the unknown field"
-        raise MessageError(f"the answer {what} {name!r}, expected {', '.join(known)}")
-    for name, value in given["losses"].items() if isinstance(given.get("losses"), dict) else ():
-        if value is None:
-            raise MessageError(f"losses.{name} is null, expected an array, which may hold NaN, or a number")
-    return kind(**given)
-
-
-READ = {
-    **dict.fromkeys(OF_LOSSES, answers.loss_result),
-    **dict.fromkeys(SEVERAL, answers.loss_results),
-    **dict.fromkeys(("match", "match_built"), answers.matchings),
-    **dict.fromkeys(("denoising_group", "denoising_group_called"), answers.denoising_group),
-    "denoising_indices": answers.pairs,
-    "defaults": answers.options,
-    "point_counts": answers.point_counts,
-}
-"""How the answer to a method is read, which refuses what none can be."""
-
-
 def line(message: Mapping[str, Any]) -> bytes:
     """A message as one line. Numbers that are not finite go into arrays alone: JSON has none.
 
@@ -243,4 +198,4 @@ def _refuse_constant(name: str) -> None:
 
 def quoted(value: Any) -> str:
     """A value as JSON has it, cut off where it is long."""
-    return answers.shortened(json.dumps(value, default=str), SHOWN)
+    return shortened(json.dumps(value, default=str), SHOWN)

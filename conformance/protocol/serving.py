@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from detr_conformance.errors import UsageError
 from detr_conformance.properties.place import raised_by
-from detr_conformance.properties.port import METHODS, LossResult, Port, keys_of, options_of
-from detr_conformance.protocol import messages
-from detr_conformance.reference import FAMILY, LossSpec
+from detr_conformance.properties.port import METHODS, LossResult, Port
+from detr_conformance.protocol import messages, replies
+from detr_conformance.protocol.description import description_of
 
 
 def serve(build: Callable[[], Port]) -> None:
@@ -50,13 +49,13 @@ def reply_to(port: Port, text: bytes) -> bytes:
 
 def _answer(port: Port, method: str, message: Mapping[str, Any]) -> Any:
     if method == "describe":
-        return description(port)
+        return messages.encoded(description_of(port))
     if method == "echo":
         return [messages.as_array(each) for each in messages.decoded(message["values"])]
     if method != "loss" and method not in METHODS.values():
         raise messages.MessageError(f"there is no method {method!r}")
     answer = getattr(port, method)(*messages.arguments(message))
-    read = messages.READ.get(method)
+    read = replies.READ.get(method)
     return messages.encoded(answer if read is None else _with_gradients(read(answer)))
 
 
@@ -69,24 +68,3 @@ def _with_gradients(answer: Any) -> Any:
     return LossResult(
         answer.losses, {key: dict(answer.gradients[key]) for key in answer.gradients}, answer.dtypes, answer.mutated
     )
-
-
-def description(port: Port) -> dict[str, Any]:
-    """What a port declares.
-
-    Raises:
-        UsageError: its conventions are of its own, or its keys: the protocol has no form for them.
-    """
-    profile = port.profile.name if isinstance(port.profile, LossSpec) else port.profile
-    is_own = isinstance(port.profile, LossSpec) and FAMILY.get(profile) is not port.profile
-    if is_own or keys_of(port) is not None:
-        raise UsageError(
-            "a port with a spec of its own, or a table of keys, cannot be served: judge it with check PORT"
-        )
-    return {
-        "name": port.name,
-        "profile": profile,
-        "capabilities": sorted(port.capabilities),
-        "dtypes": sorted(port.dtypes),
-        "options": messages.encoded({name: list(values) for name, values in options_of(port).items()}),
-    }

@@ -17,7 +17,10 @@ from detr_conformance.properties.case_json import CaseDocument
 from detr_conformance.properties.failure_kinds import MISSING, Kind, kind_of
 from detr_conformance.properties.place import Raised
 from detr_conformance.report import Cause, RuleEntry
+from detr_conformance.reports import facts
 
+MOST_CAUSES = 6
+"""So many are shown of a port."""
 KEYS = "keys"
 """The step at which losses are missing; what is wrong with those that came is another matter."""
 SHOWN_OF_A_PORT = ("losses", "gradients", "")
@@ -25,7 +28,7 @@ SHOWN_OF_A_PORT = ("losses", "gradients", "")
 FULL_NAME = re.compile(r"\bloss_(?!gain)[a-z_]+\b")
 """A loss with what layers and denoising add to its name: if all messages are of one, that is what is off."""
 NOT_TRIED = "not tried: "
-ENDED = ("the port ended the process", "no answer within", "out of memory")
+ENDED = re.compile(r"(\w+\(case\): )?(the port ended the process|no answer within|the port took|out of memory)")
 """How messages begin of a port that could not be called any more."""
 
 
@@ -49,14 +52,12 @@ def _behind(entries: Mapping[str, RuleEntry]) -> list[Cause]:
 
 
 def in_lines(entries: Iterable[str]) -> list[str]:
-    """The same of entries as JSON text, a line for each cause."""
+    """The same of entries as JSON text, a line for each cause, and one for those that are too many."""
     causes = causes_of([msgspec.json.decode(each, type=RuleEntry) for each in entries])
-    counted = [(cause, len(cause.rules)) for cause in causes]
-    return [
-        f"{number}. {one_line(cause.summary)} ({count} rule{'' if count == 1 else 's'}: {', '.join(cause.rules[:3])}"
-        f"{', …' if count > 3 else ''})"
-        for number, (cause, count) in enumerate(counted, start=1)
-    ]
+    shown = enumerate(causes[:MOST_CAUSES], start=1)
+    lines = [f"{number}. {one_line(cause.summary)} ({facts.rules_of(cause)})" for number, cause in shown]
+    left = len(causes) - MOST_CAUSES
+    return [*lines, f"and {left} more causes"] if left > 0 else lines
 
 
 def _kind(entry: RuleEntry, broken: Mapping[str, RuleEntry]) -> Kind:
@@ -82,7 +83,7 @@ def _told(entry: RuleEntry) -> Raised | None:
 
 
 def _give_those_not_tried_to_what_ended_the_run(by_kind: dict[Kind, list[RuleEntry]]) -> None:
-    ending = [kind for kind in by_kind if kind[0] == "message" and kind[1].startswith(ENDED)]
+    ending = [kind for kind in by_kind if kind[0] == "message" and ENDED.match(kind[1])]
     if ending and ("message", NOT_TRIED) in by_kind:
         most = max(ending, key=lambda kind: len(by_kind[kind]))
         by_kind[most] += by_kind.pop(("message", NOT_TRIED))

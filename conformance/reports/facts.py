@@ -40,12 +40,16 @@ def remarks(report: Report) -> list[RuleEntry]:
 
 def about(cause: Cause, shown: RuleEntry) -> list[str]:
     """The rules that a cause explains, and what the smallest case shows, as far as the summary does not say it."""
-    count = f"{len(cause.rules)} rule{'' if len(cause.rules) == 1 else 's'}"
     said = "" if shown.raised is not None or cause.summary == shown.message else f": {shown.message}"
     case = sizes(shown)
     where = f" ({case})" if case else ""
     what = "smallest case" if case else "seen by"
-    return [f"{count}: {some(cause.rules)}", f"{what}: {shown.id} {shown.title}{where}{said}"]
+    return [rules_of(cause), f"{what}: {shown.id} {shown.title}{where}{said}"]
+
+
+def rules_of(cause: Cause) -> str:
+    """How many rules a cause explains, and the first of them."""
+    return f"{len(cause.rules)} rule{'' if len(cause.rules) == 1 else 's'}: {some(cause.rules)}"
 
 
 def some(rules: Sequence[str]) -> str:

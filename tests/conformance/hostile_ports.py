@@ -266,9 +266,9 @@ def forgets_its_modules(_case):
 HAZARDS = {
     "BOX-01": (segfaults, "the port ended the process (segmentation fault) in segfaults, hostile_ports.py line "),
     "BOX-04": (exits, "the port ended the process (exit status 3)"),
-    "REG-05": (loops, f"no answer within {LIMIT} s: the port hangs"),
-    "CLASS-06": (deadlocks, f"no answer within {LIMIT} s: the port hangs"),
-    "CLASS-07": (deadlocks_in_c, f"no answer within {LIMIT} s, not even to a signal"),
+    "REG-05": (loops, f"loss(case): no answer within {LIMIT} s: the port hangs"),
+    "CLASS-06": (deadlocks, f"loss(case): no answer within {LIMIT} s: the port hangs"),
+    "CLASS-07": (deadlocks_in_c, f"loss(case): no answer within {LIMIT} s, not even to a signal"),
     "REG-01": (allocates, "out of memory: more than 0.5 GB above the start"),
     "REG-02": (floods, "the port wrote more than 10 MB to stdout or stderr"),
     "AUX-01": (mutates, "loss(case) changed its input pred_scores"),
@@ -277,7 +277,7 @@ HAZARDS = {
     "INV-03": (sets_a_variable, "the port changed the environment variables (CUDA_VISIBLE_DEVICES), and left it so"),
     "INV-05": (moves, "the port changed the working folder, and left it so"),
     "NUM-10": (raises_keyboard_interrupt, "loss(case) raised KeyboardInterrupt"),
-    "NUM-02": (loops_for_good, f"no answer within {LIMIT} s, not even to a signal"),
+    "NUM-02": (loops_for_good, f"loss(case): no answer within {LIMIT} s, not even to a signal"),
     "API-01": (quits, "loss(case) raised SystemExit: enough"),
     "NUM-09": (disarms_the_watch_and_loops, f"no answer within {LIMIT} s, not even to a signal"),
     "BOX-05": (

@@ -6,13 +6,13 @@ import msgspec
 import pytest
 
 from detr_conformance import report
-from detr_conformance.console import MOST_CAUSES, Display
+from detr_conformance.console import Display
 from detr_conformance.ports.reference_port import ReferencePort
 from detr_conformance.power import RULE
 from detr_conformance.properties.judging import RuleResult, judge
 from detr_conformance.properties.place import Raised
 from detr_conformance.report import Divergence
-from detr_conformance.reports.causes import causes_of
+from detr_conformance.reports.causes import MOST_CAUSES, causes_of, in_lines
 from detr_conformance.reports.composing import entry_of
 from detr_conformance.reports.junit import junit
 from detr_conformance.reports.markdown import markdown
@@ -151,6 +151,8 @@ def test_of_many_causes_the_first_are_shown_and_the_others_are_counted(make_repo
     alone = make_report({rule: {"verdict": "fail", "message": f"it is {rule} alone"} for rule in rules})
     Display(every_rule=False).closing(alone)
     assert f"and {10 - MOST_CAUSES} more causes: " in capsys.readouterr().out
+    lines = in_lines(msgspec.json.encode(entry).decode() for entry in alone.rules)
+    assert lines[MOST_CAUSES:] == [f"and {10 - MOST_CAUSES} more causes"]
 
 
 class WithATypo(ReferencePort):

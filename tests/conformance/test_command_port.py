@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 import time
@@ -20,50 +21,35 @@ from detr_conformance.probe import probe
 from detr_conformance.properties.drawing import pool
 from detr_conformance.properties.place import Raised, RaisedElsewhere
 from detr_conformance.properties.port import METHODS, capabilities_of
-from detr_conformance.properties.port_under_test import PortUnderTest
+from detr_conformance.properties.port_under_test import PortUnderTest, call_of
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.strategies import Domain
-from detr_conformance.protocol import command_port, messages
-from detr_conformance.protocol.command_port import CommandError, CommandPort, Process
+from detr_conformance.protocol import messages, process, replies, streams
+from detr_conformance.protocol.command_port import CommandPort
+from detr_conformance.protocol.description import description_in
+from detr_conformance.protocol.process import CommandError, Process
 from detr_conformance.protocol.serving import reply_to
-from detr_conformance.reference import FAMILY, ULTRALYTICS
+from detr_conformance.reference import FAMILY, RTDETR, ULTRALYTICS
+from detr_conformance.reference.keys import SummedKeys
+from detr_conformance.resolve import resolve
 
 pytestmark = [pytest.mark.usefixtures("shapes_unchecked"), pytest.mark.timeout(60)]
 SERVED = shlex.join([sys.executable, "-m", "detr_conformance", "serve", "reference"])
 
-HARNESS = """
-import base64, json, os, sys, time
-import numpy as np
+PAGE = (Path(__file__).parents[2] / "docs/any-language.md").read_text(encoding="utf-8")
+[SHOWN] = re.findall(r"^```python\n(# harness.py\n.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+HARNESS = SHOWN.replace("import base64\n", "import base64\nimport os\nimport time\n").replace(
+    '"message": str(error)}', '"message": str(error), "place": "small.py, line 9"}'
+)
+"""The harness that the page shows, which says where an error was, too."""
+KEYS = {f"loss_{term}{part}" for term in ("class", "bbox", "giou") for part in ("", "_aux")}
 
-def array_from(message):
-    return np.frombuffer(base64.b64decode(message["data"]), message["dtype"]).reshape(message["shape"])
+OWN_SPEC = """
+from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.reference import RTDETR, Guard, differs
 
-def message_from(array):
-    data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
-    return {"shape": list(array.shape), "dtype": str(array.dtype), "data": data}
-
-def loss(case):
-    return {"losses": {"loss_bbox": message_from(np.float32(len(case["gt_cls"])))}}
-
-def answer(request):
-    if request["method"] == "describe":
-        return {"name": "small", "profile": "ultralytics", "capabilities": ["focal"], "dtypes": ["float32"]}
-    if request["method"] == "echo":
-        return [message_from(array_from(each)) for each in request["values"]]
-    if request["method"] == "loss":
-        return loss(request["case"])
-    raise ValueError("unknown method")
-
-for line in sys.stdin:
-    request = json.loads(line)
-    if request["method"] == "stop":
-        break
-    try:
-        reply = {"id": request["id"], "answer": answer(request)}
-    except Exception as error:
-        told = {"type": type(error).__name__, "message": str(error), "place": "small.py, line 9"}
-        reply = {"id": request["id"], "error": told}
-    print(json.dumps(reply), flush=True)
+MINE = differs(RTDETR, "mine", guard=(Guard(0.01), "Areas are made larger.", "https://example.org"))
+port = ReferencePort(MINE)
 """
 
 
@@ -110,7 +96,7 @@ def test_what_else_a_method_is_given_comes_back_too(case):
 
 
 def test_every_method_of_the_protocol_can_be_read_or_is_looked_at_later():
-    assert {*messages.READ, "accumulated_gradients"} == {"loss", *METHODS.values()}
+    assert {*replies.READ, "accumulated_gradients"} == {"loss", *METHODS.values()}
 
 
 @pytest.mark.parametrize(
@@ -150,12 +136,13 @@ def test_a_case_that_lacks_something_is_refused(case):
 def test_a_small_harness_is_a_port(harness, case):
     port = CommandPort(harness())
     assert (port.name, port.profile, port.capabilities, port.dtypes) == (
-        "small",
+        "one term",
         "ultralytics",
         frozenset({"focal"}),
         frozenset({"float32"}),
     )
-    assert port.loss(case).losses == {"loss_bbox": case.targets}
+    first = np.abs(case.pred_bboxes[-1, 0, 0] - case.gt_bboxes[0]).sum()
+    assert port.loss(case).losses["loss_bbox"] == np.float32(case.config.loss_gain["bbox"] * first)
     assert not hasattr(port, "match")
     assert not capabilities_of(port) - {"focal"}
     assert port.process.stop() == 0
@@ -206,11 +193,11 @@ def test_a_harness_that_lies_is_an_error_that_says_how_and_the_next_call_is_answ
     with pytest.raises(CommandError) as lied:
         port.loss(case)
     assert str(lied.value).startswith(reason)
-    assert port.loss(case).losses == {"loss_bbox": case.targets}
+    assert port.loss(case).losses.keys() == KEYS
 
 
 def test_a_line_without_an_end_is_not_kept(harness, case, monkeypatch):
-    monkeypatch.setattr(command_port, "LONGEST", 2**20)
+    monkeypatch.setattr(streams, "LONGEST", 2**20)
     endless = 'def loss(case):\n    while True:\n        sys.stdout.write("7" * 2**16)\n'
     with pytest.raises(CommandError, match="wrote more than 1,048,576 bytes without the end of a line"):
         CommandPort(harness("def loss(case):\n", endless)).loss(case)
@@ -225,7 +212,7 @@ def test_an_exception_of_the_port_comes_with_its_place(harness, case):
 
 
 def test_a_process_that_ends_in_every_call_is_not_started_for_ever(harness, case, monkeypatch):
-    monkeypatch.setattr(command_port, "MOST_ENDS", 2)
+    monkeypatch.setattr(process, "MOST_ENDS", 2)
     port = CommandPort(harness("def loss(case):\n", "def loss(case):\n    os._exit(3)\n"))
     for _ in range(2):
         with pytest.raises(CommandError, match="exit status 3"):
@@ -249,14 +236,66 @@ def test_a_command_that_describes_no_port_is_refused(command, reason):
     assert reason in str(refused.value)
 
 
-def test_a_description_that_lacks_something_is_refused(harness):
-    with pytest.raises(UsageError, match='dtypes of its description is "float32", expected a list of names'):
-        CommandPort(harness('"dtypes": ["float32"]', '"dtypes": "float32"'))
+@pytest.mark.parametrize(
+    ("after", "reason"),
+    [
+        ("", "Object missing required field `dtypes`"),
+        (', "dtypes": "float32"', "Expected `array`, got `str` - at `$.dtypes`"),
+        (', "dtypes": ["float32"], "option": {}', "the unknown field 'option', expected name, profile"),
+        (', "dtypes": ["float32"], "options": {"gamma": 2.0}', "Expected `array`, got `float` - at `$.options[...]`"),
+        (', "dtypes": ["float32"], "options": {"beta": [2.0]}', "restricts the unknown option 'beta'"),
+        (', "dtypes": ["float32"], "keys": "own"', "Invalid enum value 'own' - at `$.keys`"),
+        (', "dtypes": ["float32"], "keys": {"main": "l1"}', "main is 'l1', expected one {term} in it"),
+        (', "dtypes": ["float32"], "keys": {"aux": "l1"}', "keys of its description has the unknown field 'aux'"),
+    ],
+)
+def test_a_description_of_no_port_is_refused(harness, after, reason):
+    command = harness(', "dtypes": ["float32"]', after)
+    with pytest.raises(UsageError) as refused:
+        resolve(CheckOptions(port=command, adapter=COMMAND))
+    assert reason in str(refused.value)
+
+
+@pytest.mark.parametrize("keys", [None, ULTRALYTICS.keys, RTDETR.keys, FAMILY["mmdet"].keys])
+def test_keys_of_a_port_s_own_go_over_the_streams(keys, case):
+    port = ReferencePort()
+    port.keys = keys
+    told = messages.parsed(reply_to(port, messages.line({"id": 1, "method": "describe"})))["answer"]
+    table, call = description_in(told).table, call_of(case, ULTRALYTICS)
+    assert table is keys is None or table.expected(call) == keys.expected(call)
+
+
+def test_keys_that_the_protocol_has_no_form_for_are_refused():
+    class OwnKeys(SummedKeys):
+        pass
+
+    port = ReferencePort()
+    port.keys = OwnKeys()
+    told = messages.parsed(reply_to(port, messages.line({"id": 1, "method": "describe"})))["error"]
+    assert told["message"].startswith("keys that are OwnKeys cannot be served, expected LayerKeys or SummedKeys")
+
+
+def test_losses_go_by_the_keys_of_the_description(harness, capsys):
+    forms = '{"main": "l_{term}", "auxiliary": "l_{term}_aux"}'
+    command = harness('"dtypes": ["float32"]', f'"dtypes": ["float32"], "keys": {forms}')
+    path = Path(shlex.split(command)[1])
+    path.write_text(path.read_text().replace("{key: message", '{key.replace("loss_", "l_"): message'))
+    assert probed(command) == 0
+    assert "ok    answers loss: l_class, l_bbox, " in capsys.readouterr().out
+
+
+def test_a_served_port_with_a_spec_of_its_own_needs_a_profile(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("own_spec.py").write_text(OWN_SPEC)
+    asked = {"port": SERVED.replace("serve reference", "serve own_spec:port"), "adapter": COMMAND}
+    with pytest.raises(UsageError, match=r"names the profile 'mine': .* or package.module:SPEC, with --profile"):
+        resolve(CheckOptions(**asked))
+    assert resolve(CheckOptions(**asked, profile="own_spec:MINE"))[1].name == "mine"
 
 
 def test_a_process_that_never_answers_is_ended(harness):
     process = Process(harness("for line in sys.stdin:\n", "for line in sys.stdin:\n    time.sleep(600)\n"))
-    with pytest.raises(CommandError, match=r"did not answer within 0\.2 s"), process.ended_after(0.2):
+    with pytest.raises(CommandError, match=r"did not answer describe within 0\.2 s"), process.ended_after(0.2):
         process.ask({"method": "describe", "protocol": 1})
 
 
@@ -297,7 +336,7 @@ def test_a_line_is_sent_whole_where_the_pipe_takes_a_part(harness):
             return min(len(text), 7)
 
     pipe, line = Pipe(), b'{"method":"describe"}\n'
-    command_port._send(pipe, line)  # no pipe can be made to do so
+    streams.send(pipe, line)  # no pipe can be made to do so
     assert pipe.taken == line
     array = messages.as_array(np.arange(500_000.0))  # more than any pipe holds
     assert Process(harness()).ask({"method": "echo", "values": [array]}) == [array]
@@ -327,7 +366,7 @@ def probed(command):
 def test_a_harness_that_works_passes_the_probe(harness, capsys):
     assert probed(harness()) == 0
     shown = capsys.readouterr().out
-    assert "ok    answers loss: loss_bbox\n" in shown
+    assert "ok    answers loss: loss_class, loss_bbox, loss_giou, loss_class_aux, " in shown
     assert shown.endswith("ok    ends when it is asked to\nthe harness speaks the protocol: check judges the port\n")
 
 
@@ -341,23 +380,28 @@ ARRAYS, ERRORS = "reads and writes arrays of ", "answers a request that it does 
         (".tobytes()", ".T.tobytes()", f"{ARRAYS}float64", "sent -0.0 at [0, 1], and 5e-324 came back"),
         ("array_from(each))", "array_from(each) + 0.0)", f"{ARRAYS}float64", "sent -0.0 at [1], and 0.0 came back"),
         ("array_from(each))", 'array_from(each).astype("f8"))', f"{ARRAYS}float32", "and float64 of shape (10,) came"),
-        ('raise ValueError("unknown method")', "return None", ERRORS, "the answer is None"),
+        ("raise ValueError(f", "return (f", ERRORS, "the answer is 'unknown method no such method'"),
         ("except Exception", "except KeyboardInterrupt", ERRORS, "the command ended (exit status 1)"),
         ("def loss(case):\n", "def loss(case):\n    return 3\n", "answers loss", "the answer is 3, expected an object"),
         (
-            "np.float32(len(case",
-            "np.float32([0.0, 1.0]) * np.float32(len(case",
+            "np.float32(value)",
+            "np.float32([value, value])",
             "answers loss",
-            "losses.loss_bbox has shape (2,)",
+            "losses.loss_class has shape (2,)",
         ),
-        ('"loss_bbox"', '"l1"', "answers loss", "no key of l1 is of ultralytics, expected loss_bbox, loss_bbox_aux"),
+        (
+            "{key: message_from",
+            '{"l1": message_from',
+            "answers loss",
+            "no key of l1 is of ultralytics, expected loss_bbox, ",
+        ),
         ('"profile": "ultralytics"', '"profile": "ultralitics"', "describes itself", "did you mean ultralytics?"),
         (".tobytes()", '.astype("f8").astype(array.dtype).tobytes()', f"{ARRAYS}int64", "sent 9007199254740993 at [7]"),
         ("        break\n", "        time.sleep(600)\n", "ends when it is asked to", "it had to be killed"),
     ],
 )
 def test_a_harness_that_does_not_work_fails_the_probe(before, after, step, reason, harness, capsys, monkeypatch):
-    monkeypatch.setattr(command_port, "LEAVING", 1.0)
+    monkeypatch.setattr(process, "LEAVING", 1.0)
     assert probed(harness(before, after)) == 2
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith(f"FAIL  {step}")
@@ -409,6 +453,13 @@ def test_a_command_that_ends_is_an_error_of_the_rule_and_not_asked_again(check, 
     assert run.returncode == 1
     assert "error API-02" in run.stdout
     assert "loss(case): the command ended (exit status 9)" in " ".join(run.stdout.split())
+
+
+@pytest.mark.parametrize("processes", ["0", "1"])
+def test_a_command_that_hangs_is_an_error_that_names_the_method(processes, check, harness):
+    command = harness("def loss(case):\n", "def loss(case):\n    time.sleep(600)\n")
+    run = check(f"--command={command}", "--every-rule", "--", "-n", processes, "--timeout=2", "-k", "API-02")
+    assert "loss(case): no answer within 2 s: the port hangs, or needs a longer limit" in " ".join(run.stdout.split())
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from detr_conformance.isolation.exit_log import ENTRY, ExitLog
 from detr_conformance.isolation.process_state import restored_state
 from detr_conformance.isolation.watched_port import PortLost, WatchedPort
 from detr_conformance.ports.reference_port import ReferencePort
+from detr_conformance.properties.port_under_test import PortUnderTest
 
 CRASH = """Fatal Python error: Segmentation fault
 
@@ -170,3 +171,6 @@ def test_what_a_process_has_left_is_read_back(tmp_path):
 def test_a_process_that_the_watchdog_has_ended_gave_no_answer():
     log = ExitLog("Timeout (0:01:05)!\nThread 0x")
     assert log.cause(1, 60.0).startswith("no answer within 60 s, not even to a signal: the port hangs")
+    place = PortUnderTest.__init__.__code__.co_filename
+    log = ExitLog(f'{log.text}\n  File "{place}", line 261 in _ask\n  File "{place}", line 140 in match\n')
+    assert log.cause(1, 60.0).startswith("match(case): no answer within 60 s, not even to a signal")
