@@ -162,9 +162,7 @@ def report(judged: PortUnderTest, census: Census, capsys: pytest.CaptureFixture[
         ("lightly_train", "lightly_train:dfine_port", FOUR_LAYERS | {"distributions"}),
         ("rfdetr", "rfdetr:masks_port", POINTS),
         ("torch", "optimized:port", EVERYWHERE | BASE_ONLY),
-        pytest.param(
-            "torch", "optimized_faces:dfine_port", EVERYWHERE | {"distributions"}, marks=pytest.mark.thorough
-        ),
+        pytest.param("torch", "optimized_faces:dfine_port", EVERYWHERE | {"distributions"}, marks=pytest.mark.thorough),
     ],
     ids=[
         "ultralytics",

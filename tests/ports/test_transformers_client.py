@@ -188,6 +188,26 @@ def test_a_model_trains_with_our_loss_as_with_its_own(kind, capsys):
     assert own[-1]["loss"] < own[0]["loss"], "nothing was learnt"
 
 
+def test_a_model_of_d_fine_puts_the_boxes_of_a_layer_with_the_distributions_of_the_next(monkeypatch):
+    model, seen = tiny_model("D-FINE"), {}
+
+    def watched(*arguments, **more):
+        seen.update(more, boxes=arguments[6], returned=DFineForObjectDetectionLoss(*arguments, **more))
+        return seen["returned"]
+
+    monkeypatch.setattr(model, "loss_function", watched, raising=False)
+    labels = [{"class_labels": torch.tensor([1]), "boxes": torch.tensor([[0.5, 0.5, 0.2, 0.2]])}]
+    model(pixel_values=torch.rand(1, 3, 96, 96), labels=labels)
+    boxes, corners = seen["boxes"], seen["predicted_corners"]
+    assert (boxes.shape[1], corners.shape[1]) == (4, 3)
+    assert torch.equal(boxes[:, 0], seen["initial_reference_points"][:, 0]), "the first is the head before the layers"
+    auxiliary, queries = seen["returned"][2], slice(seen["denoising_meta_values"]["dn_num_split"][0], None)
+    for at, layer in enumerate(auxiliary[:-1]):
+        assert torch.equal(layer["pred_boxes"], boxes[:, at, queries])
+        assert torch.equal(layer["pred_corners"], corners[:, at, queries])
+    assert len(auxiliary) == 3, "two layers and the encoder: the decoder's layer before the last is left out"
+
+
 def test_the_program_of_the_documentation_gives_a_model_our_loss(monkeypatch):
     page = (Path(__file__).parents[2] / "docs/optimized.md").read_text(encoding="utf-8")
     (program,) = re.findall(r"^```python\n(# fast_rtdetr\.py\n.*?)^```", page, re.DOTALL | re.MULTILINE)
