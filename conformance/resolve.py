@@ -74,7 +74,14 @@ BUILT_IN = {
         factory="triton_port",
     ),
     "optimized-transformers": BuiltIn(
-        "detr_conformance.ports.optimized_faces", "the same for models of transformers", "rtdetr-varifocal", "torch"
+        "detr_conformance.ports.optimized_faces", "the same for RT-DETR of transformers", "rtdetr-varifocal", "torch"
+    ),
+    "optimized-transformers-dfine": BuiltIn(
+        "detr_conformance.ports.optimized_faces",
+        "the same for D-FINE of transformers",
+        "transformers-dfine-varifocal",
+        "torch",
+        factory="dfine_port",
     ),
     "optimized-rtdetr": BuiltIn(
         "detr_conformance.ports.optimized_faces",

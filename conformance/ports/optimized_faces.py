@@ -15,13 +15,16 @@ from detr_conformance.optimized.rtdetr import (
     RTDETRCriterion,
     get_contrastive_denoising_training_group,
 )
+from detr_conformance.ports.dfine_form import DistributionsPort
 from detr_conformance.ports.list_of_dicts_port import ListOfDictsPort, Names, through_the_batch
 from detr_conformance.ports.rtdetr_form import CAPABILITIES, LossFunctionPort, denoising_group
 from detr_conformance.ports.torch_port import one_thread, tensors_of
+from detr_conformance.ports.transformers_dfine_spec import TRANSFORMERS_DFINE
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.port import DenoisingGroup, Matching
 from detr_conformance.reference import FAMILY, LossSpec
 from detr_conformance.reference.base_spec import differs
+from detr_conformance.reference.distributions import BINS, CURVATURE, REACH
 from detr_conformance.reference.options import LossConfig
 
 DTYPES = frozenset({"float16", "bfloat16", "float32", "float64"})
@@ -46,6 +49,18 @@ RTDETR_VARIFOCAL = differs(
     ),
 )
 """RT-DETR as `transformers` configures it."""
+
+
+DFINE_VARIFOCAL = differs(
+    RTDETR_VARIFOCAL,
+    "transformers-dfine-varifocal",
+    extra_terms=(
+        TRANSFORMERS_DFINE.extra_terms,
+        TRANSFORMERS_DFINE.differences["extra_terms"].sentence,
+        "https://github.com/huggingface/transformers, src/transformers/loss/loss_d_fine.py",
+    ),
+)
+"""D-FINE as `transformers` has and configures it."""
 
 
 class OptimizedTransformersPort(LossFunctionPort):
@@ -81,6 +96,25 @@ class OptimizedTransformersPort(LossFunctionPort):
         return denoising_group(generate, case, self.targets(case, tensors_of(case)), "num_denoising_queries")
 
 
+class OptimizedDFinePort(DistributionsPort, OptimizedTransformersPort):
+    """`d_fine_loss` of `detr_conformance.optimized.transformers`."""
+
+    name = "optimized-transformers-dfine"
+    profile = DFINE_VARIFOCAL
+    capabilities = OptimizedTransformersPort.capabilities | {"distributions"}
+
+    @staticmethod
+    def loss_function(*arguments: Any, **more: Any) -> Any:
+        """The loss of the ranks that there are."""
+        ranks = dist.group.WORLD if dist.is_initialized() else None
+        return transformers.d_fine_loss(*arguments, process_group=ranks, **more)
+
+    def build(self, case: LossCase) -> SimpleNamespace:
+        """With the bins of the family."""
+        bins = {"max_num_bins": BINS - 1, "up": REACH, "reg_scale": 1 / CURVATURE}
+        return SimpleNamespace(**vars(super().build(case)), **bins)
+
+
 class OptimizedRTDETRPort(ListOfDictsPort):
     """`detr_conformance.optimized.rtdetr.RTDETRCriterion` with its `HungarianMatcher`."""
 
@@ -114,6 +148,11 @@ class OptimizedRTDETRPort(ListOfDictsPort):
 def port() -> OptimizedTransformersPort:
     """The loss function for models of `transformers`."""
     return OptimizedTransformersPort()
+
+
+def dfine_port() -> OptimizedDFinePort:
+    """The loss function for D-FINE of `transformers`."""
+    return OptimizedDFinePort()
 
 
 def rtdetr_port() -> OptimizedRTDETRPort:

@@ -13,8 +13,9 @@ pytest.importorskip("torch", reason="the fast loss is in PyTorch")
 
 # Interpreted, a case takes a second; tests/optimized/test_kernels.py holds each kernel against plain torch besides.
 RULES_OF_KERNELS = ("CLASS-01", "CLASS-02", "REG-02", "DN-01", "MATCH-01", "GRAD-01")
-FAST = ["optimized", "optimized-native", "optimized-transformers", "optimized-rtdetr"]
+FAST = ["optimized", "optimized-native", "optimized-transformers", "optimized-transformers-dfine", "optimized-rtdetr"]
 A_RULE_OF_EACH_PART = ("MATCH-01", "CLASS-02", "REG-01", "AUX-01", "DN-01", "GRAD-02", "GRAD-03", "API-01")
+OF_DISTRIBUTIONS = ("DIST-01", "DIST-02", "DIST-09", "DIST-10")
 
 
 @pytest.mark.usefixtures("shapes_unchecked")
@@ -23,10 +24,11 @@ def test_the_fast_loss_fails_no_rule_on_values_and_gradients(name):
     if name == "optimized-native":
         pytest.importorskip("numba")
     port, _ = resolve(CheckOptions(port=name))
-    rules = [rule for rule in RULES if rule.id in A_RULE_OF_EACH_PART]
+    chosen = (*A_RULE_OF_EACH_PART, *(OF_DISTRIBUTIONS if "distributions" in port.capabilities else ()))
+    rules = [rule for rule in RULES if rule.id in chosen]
     outcomes = {rule.id: judge(rule, port, level="smoke") for rule in rules}
     assert {name: each.message for name, each in outcomes.items() if each.verdict != "pass"} == {}
-    assert len(outcomes) == len(A_RULE_OF_EACH_PART)
+    assert len(outcomes) == len(chosen)
 
 
 @pytest.mark.thorough

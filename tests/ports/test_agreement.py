@@ -162,6 +162,7 @@ def report(judged: PortUnderTest, census: Census, capsys: pytest.CaptureFixture[
         ("lightly_train", "lightly_train:dfine_port", FOUR_LAYERS | {"distributions"}),
         ("rfdetr", "rfdetr:masks_port", POINTS),
         ("torch", "optimized:port", EVERYWHERE | BASE_ONLY),
+        pytest.param("torch", "optimized_faces:dfine_port", EVERYWHERE | {"distributions"}, marks=pytest.mark.thorough),
     ],
     ids=[
         "ultralytics",
@@ -172,6 +173,7 @@ def report(judged: PortUnderTest, census: Census, capsys: pytest.CaptureFixture[
         "lightly-dfine",
         "rfdetr-masks",
         "optimized",
+        "optimized-dfine",
     ],
 )
 def test_the_reference_agrees_with(
