@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 
 from detr_conformance.properties.rows import Chosen, ChosenQueries, taken
 from detr_conformance.reference.validation import check_array, check_count
@@ -49,6 +49,18 @@ class Masks:
         """Every array by the name that it goes by in a loss call."""
         arrays = {name: getattr(self, name) for name in ("pred_masks", "gt_masks", *POINTS)}
         return {name: array for name, array in arrays.items() if array is not None}
+
+    def of_complements(self, batch_idx: Int64[np.ndarray, " targets"]) -> Masks:
+        """Those of targets the other way round: 1 beside each object, as far as its image goes.
+
+        Args:
+            batch_idx: the image of each target.
+        """
+        gt = np.zeros_like(self.gt_masks)
+        for target, image in enumerate(batch_idx):
+            height, width = self.sizes[image]
+            gt[target, :height, :width] = 1.0 - self.gt_masks[target, :height, :width]
+        return replace(self, gt_masks=gt)
 
     def taken(
         self,

@@ -52,15 +52,32 @@ def with_other_targets(case: LossCase) -> LossCase:
     return case.change(gt_cls=(case.gt_cls + 1) % case.config.nc, pred_scores=-case.pred_scores, denoising=None)
 
 
+def with_transposed_targets(case: LossCase) -> LossCase:
+    """The case with other labels, boxes and masks: x and y of boxes change places, objects and what is beside them too.
+
+    Denoising queries are the same.
+    """
+    masks = None if case.masks is None else case.masks.of_complements(case.batch_idx)
+    labels = (case.gt_cls + 1) % case.config.nc
+    return case.change(gt_cls=labels, gt_bboxes=case.gt_bboxes[:, [1, 0, 3, 2]], masks=masks)
+
+
+def many_images(case: LossCase, pairs: int) -> LossCase:
+    """The images of the case over and over, until there are at least so many pairs; as it is where it has none."""
+    own = sum(min(count, case.queries) for count in case.gt_groups)
+    return select_images(case, [*range(case.images)] * -(-pairs // own)) if own else case
+
+
 def batches_between(case: LossCase, other_subsets: bool) -> list[LossCase]:
     """What a loss object may see between two calls with the case, and must not mix up with it.
 
-    Other targets, as many; the same images the other way round, and twice as many; with `other_subsets` the same batch
-    with other targets denoised.
+    Other targets, as many, also beside the same denoising queries; the same images the other way round, and twice as
+    many; with `other_subsets` the same batch with other targets denoised.
     """
     other, images = with_other_targets(case), [*range(case.images)]
     subsets = denoising_all_but_one(case) if other_subsets else []
-    return [other, select_images(other, images[::-1]), select_images(other, 2 * images), *subsets]
+    turned = select_images(other, images[::-1])
+    return [other, turned, select_images(other, 2 * images), with_transposed_targets(case), *subsets]
 
 
 def denoising_all_but_one(case: LossCase) -> list[LossCase]:

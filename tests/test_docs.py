@@ -26,7 +26,7 @@ from detr_conformance.properties.case import (
     MatcherConfig,
 )
 from detr_conformance.properties.judging import RuleResult
-from detr_conformance.properties.port import LATER, METHODS, MODES, PASSING
+from detr_conformance.properties.port import LATER, METHODS, MODES, PASSING, SITUATIONS
 from detr_conformance.protocol import messages, replies
 from detr_conformance.protocol.description import description_in
 from detr_conformance.reference import ULTRALYTICS
@@ -215,7 +215,8 @@ def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 def test_the_page_for_other_languages_names_every_method_and_field_of_a_case() -> None:
     page = (ROOT / "docs/any-language.md").read_text(encoding="utf-8")
     records = (LossCase, LossConfig, MatcherConfig, GeneratorConfig, Denoising, Masks, Distributions)
-    names = {each.name for record in records for each in fields(record)} | {*METHODS.values(), *MODES, *PASSING, LATER}
+    names = {each.name for record in records for each in fields(record)} | {*METHODS.values()}
+    names |= {*MODES, *SITUATIONS, *PASSING, LATER}
     assert [name for name in sorted(names) if f"`{name}`" not in page] == []
 
 

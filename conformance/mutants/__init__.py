@@ -44,6 +44,7 @@ from detr_conformance.mutants.numerics import NUMERICS_MUTANTS
 from detr_conformance.mutants.query_groups import QUERY_GROUP_MUTANTS
 from detr_conformance.mutants.ranks import RANK_MUTANTS
 from detr_conformance.mutants.regression import REGRESSION_MUTANTS
+from detr_conformance.mutants.shortcuts import SHORTCUT_MUTANTS
 from detr_conformance.mutants.situations import SITUATION_MUTANTS
 from detr_conformance.mutants.sizes import SIZE_MUTANTS
 from detr_conformance.mutants.slots import SLOT_MUTANTS
@@ -103,6 +104,7 @@ MUSEUM: tuple[Mutant, ...] = (
     *BACKWARD_MUTANTS,
     *MODE_MUTANTS,
     *SITUATION_MUTANTS,
+    *SHORTCUT_MUTANTS,
     *END_MUTANTS,
     *NON_FINITE_MUTANTS,
     *CONSTRUCTOR_MUTANTS,

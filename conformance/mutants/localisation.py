@@ -13,7 +13,14 @@ from detr_conformance.reference import replace_in, wrap_in
 from detr_conformance.reference.boxes import Guard, giou, iou
 from detr_conformance.reference.classification import binary_cross_entropy
 from detr_conformance.reference.distribution_terms import of_decoder, of_taught
-from detr_conformance.reference.distributions import REACH, bin_offsets, bin_shares, log_softmax, side_offsets
+from detr_conformance.reference.distributions import (
+    REACH,
+    bin_offsets,
+    bin_shares,
+    localisation_loss,
+    log_softmax,
+    side_offsets,
+)
 from detr_conformance.reference.family import DEIM, DFINE
 from detr_conformance.reference.layers import Stack, Weights
 from detr_conformance.reference.normaliser import Tally, per_matched_pair, per_target
@@ -116,6 +123,11 @@ def one(_boxes: Array, wanted: Array) -> Array:
     return track(np.ones(len(wanted)), arithmetic_of(wanted))
 
 
+def of_the_first_hundred(logits: Array, shares: Array, weight: Array) -> Array:
+    """The first hundred pairs."""
+    return localisation_loss(logits, shares, weight)[:100]
+
+
 def by_sigmoids(logits: Array, shares: Array, ious: Array) -> Array:
     """Every bin for itself, as if several could be true."""
     return ious * np.sum(binary_cross_entropy(logits, shares), axis=(-2, -1))
@@ -210,6 +222,12 @@ LOCALISATION_MUTANTS: tuple[Mutant, ...] = (
         story="Sides come as left, right, top, bottom. Right: left, top, right, bottom. Shows almost everywhere.",
         link=EQUATION,
         change=made_of(offsets=left_right_top_bottom),
+    ),
+    fgl_mutant(
+        "plausible-fgl-of-the-first-hundred-pairs",
+        story="The loss is that of the first hundred pairs of a batch. Right: of all. Shows with 101 pairs.",
+        link=EQUATION,
+        change=made_of(loss=of_the_first_hundred),
     ),
     fgl_mutant(
         "plausible-fgl-by-sigmoids",

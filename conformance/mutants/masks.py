@@ -122,6 +122,12 @@ def rows_for_columns(given: TermInputs) -> Compared:
     return turned.reshape(len(turned), height, width), wanted
 
 
+def first_hundred(given: TermInputs) -> Compared:
+    """The first hundred pairs of the batch."""
+    x, wanted = in_target_size(given)
+    return x[:100], wanted[:100]
+
+
 def masks_detached(given: TermInputs) -> Compared:
     """No gradient flows into the masks."""
     x, wanted = in_target_size(given)
@@ -157,6 +163,12 @@ def mask_mutant(id: str, story: str, change: Change) -> Mutant:  # noqa: A002  #
 
 
 MASK_MUTANTS: tuple[Mutant, ...] = (
+    mask_mutant(
+        "plausible-masks-of-the-first-hundred-pairs",
+        "Losses of masks are those of the first hundred pairs of a batch, to save memory. Right: of all. Shows with "
+        "101 pairs.",
+        compared(first_hundred),
+    ),
     mask_mutant(
         "plausible-masks-by-nearest-pixel",
         "Predicted masks are resized by nearest pixels. Right: bilinearly. Shows where sizes differ.",

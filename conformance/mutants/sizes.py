@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -56,9 +57,9 @@ def one_chunk(right: Batch, *args: Any) -> list[Matching]:
     return [(queries[each], own[each]) for each, (queries, own) in kept]
 
 
-def ten_candidates(right: Callable[..., Any], cost: np.ndarray) -> Any:
-    """Only the ten cheapest queries of each target are considered, if they are enough."""
-    candidates = np.unique(np.argsort(plain(cost), axis=0, kind="stable")[:10])
+def few_candidates(right: Callable[..., Any], cost: np.ndarray, number: int) -> Any:
+    """Only so many cheapest queries of each target are considered, if they are enough."""
+    candidates = np.unique(np.argsort(plain(cost), axis=0, kind="stable")[:number])
     if len(candidates) < min(cost.shape):
         return right(cost)
     queries, targets = right(cost[candidates])
@@ -154,7 +155,7 @@ SIZE_MUTANTS: tuple[Mutant, ...] = (
         "Only queries that are among the ten cheapest of some target are matched, which is quicker. Right: all "
         "queries, so that the pairs together are the cheapest. Shows with many targets that want the same queries.",
         ANY_SIZE,
-        wrapped("matcher.assign", ten_candidates),
+        wrapped("matcher.assign", partial(few_candidates, number=10)),
     ),
     Mutant(
         "plausible-hundred-targets",

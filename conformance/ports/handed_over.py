@@ -22,8 +22,9 @@ class HandedOver:
         Or one that was handed over by this name before, and held the same then: a caller keeps its targets.
         """
         held = _held(container)
-        before = (each for own, each, then in self._watched if own == name and _alike(then, held))
-        container = next(before, container)
+        for own, before, then in self._watched:
+            if own == name and _alike(then, held):
+                return before
         self._watched.append((name, container, held))
         return container
 
@@ -32,8 +33,7 @@ class HandedOver:
 
         What was added to a dictionary is no change: nobody reads it.
         """
-        found = (each for name, container, held in self._watched for each in _changes(name, held, container))
-        return list(dict.fromkeys(found))
+        return [each for name, container, held in self._watched for each in _changes(name, held, container)]
 
 
 def _held(value: Any) -> Any:  # whatever is handed over

@@ -120,7 +120,9 @@ class UltralyticsPort(TorchPort):
         """A loss that was built and called with other options, as far as it has attributes that say so."""
         options = _options(case)
         own = {name for _, name in _attributes(self.loss_class(**options))}
-        loss = self.loss_class(**{name: _another(each) if name in own else each for name, each in options.items()})
+        others = {name: _another(each) if name in own else each for name, each in options.items()}
+        others["uni_match_ind"] = min(others["uni_match_ind"], max(case.layers - 2, 0))  # there has to be such a layer
+        loss = self.loss_class(**others)
         self.call(loss, case, tensors_of(case, self.device))
         for holder, name in _attributes(loss):
             before, value = getattr(holder, name), options[name]

@@ -34,6 +34,7 @@ SHOWN = 80
 ARGUMENTS = {
     "accumulated_gradients": "passes",
     "loss_in_mode": "mode",
+    "loss_in_situation": "situation",
     "loss_built": "passing",
     "match_built": "passing",
     "denoising_group_called": "passing",

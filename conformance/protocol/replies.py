@@ -12,7 +12,7 @@ from detr_conformance.properties.place import Raised
 from detr_conformance.properties.port import SEVERAL, DenoisingGroup, LossResult
 from detr_conformance.protocol.messages import MessageError, decoded, parsed, quoted
 
-OF_LOSSES = ("loss", "loss_in_mode", "loss_built")
+OF_LOSSES = ("loss", "loss_in_mode", "loss_in_situation", "loss_built")
 """Methods whose answer is a LossResult."""
 
 

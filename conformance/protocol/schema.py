@@ -42,6 +42,7 @@ PORTS = (
     port.PointCountingPort,
     port.DifferentiatedPort,
     port.ModalPort,
+    port.SituatedPort,
     port.SignedPort,
     port.SignedMatchingPort,
     port.SignedGeneratingPort,
@@ -50,7 +51,7 @@ PORTS = (
 SENT = (LossCase, LossConfig, MatcherConfig, GeneratorConfig, Denoising, Masks, Distributions)
 """Records of a request, which has all of their fields."""
 RECORDS = (*SENT, port.LossResult, port.DenoisingGroup, Description, LayerKeys, Raised)
-CHOICES = {"mode": [*port.MODES], "passing": [*port.PASSING, port.LATER]}
+CHOICES = {"mode": [*port.MODES], "situation": [*port.SITUATIONS], "passing": [*port.PASSING, port.LATER]}
 """What a parameter of a method can be."""
 INTEGERS: Schema = {"type": "array", "items": {"type": "integer"}}
 ARRAY: Schema = {"$ref": "#/$defs/Array"}

@@ -17,13 +17,14 @@ from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
 from detr_conformance.properties.staged import CLAIM, staged
 from detr_conformance.properties.tolerance import rounded
-from detr_conformance.properties.transforms import map_corners
+from detr_conformance.properties.transforms import many_images, map_corners, with_transposed_targets
 from detr_conformance.reference import LossSpec
 from detr_conformance.reference.distributions import BINS, SIDES, TEMPERATURE
 
 FGL = "Peng et al., D-FINE, arXiv 2410.13842, equation 8"
 DDF = "Peng et al., D-FINE, arXiv 2410.13842, equation 9"
 NEEDS = frozenset({"distributions"})
+MANY_PAIRS = 129
 FIRST, SECOND = 3, 20
 """Two bins."""
 
@@ -175,6 +176,38 @@ def weights_and_teacher_are_constants(port: PortUnderTest, case: LossCase) -> No
                     _assert_none(key, name, gradient)
                 elif term == "ddf" and "_aux" in key and name.startswith("dn") == key.endswith("_dn"):
                     _assert_none(key, f"the last layer of {name}", gradient[-1])
+
+
+@rule(
+    "DIST-12",
+    source=f"{FGL}: a sum over all pairs of the batch",
+    request=replace(ANY, images=(2, 3), targets=(1, 3), denoising="never", special=()),
+    needs=NEEDS,
+    among=localises,
+)
+def distributions_of_many_pairs(port: PortUnderTest, case: LossCase) -> None:
+    """A batch with more than a hundred and twenty-eight pairs has the losses of distributions of all of them."""
+    many = many_images(case, MANY_PAIRS)
+    expected = port.expected(many)
+    for term in port.spec.extra_terms:
+        port.loss(many).assert_values(expected, keys_of(expected, term))
+
+
+@rule(
+    "DIST-13",
+    source="a loss is a function",
+    request=replace(ANY, targets=(1, 4), denoising="where declared", special=()),
+    needs=NEEDS | {"one_object"},
+    among=localises,
+)
+def distributions_of_other_targets(port: PortUnderTest, case: LossCase) -> None:
+    """A loss object that has been called with other targets, as many, has the losses of distributions of those that it
+    is called with now, and keeps neither bins nor shares of denoising queries."""
+    calls = [case, with_transposed_targets(case), case]
+    for each, returned in zip(calls, port.losses_in_turn(calls), strict=True):
+        expected = port.expected(each)
+        for term in port.spec.extra_terms:
+            returned.assert_values(expected, keys_of(expected, term))
 
 
 def two_bins(level: LossCase) -> LossCase:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
+import numpy as np
+
 from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.divisors import ordinary_keys, term_of, weight
 from detr_conformance.properties.port_under_test import PortUnderTest, ReturnedLosses
@@ -122,6 +124,20 @@ def every_layer_counts_once(port: PortUnderTest, case: LossCase) -> None:
     last, gain = case.layers - 1, weight(port, marked, "bbox") * marked.targets
     for key, layers in (("loss_bbox", [last]), ("loss_bbox_aux", list(range(last)))):
         assert_layers_counted(returned, key, layers, gain, expected)
+
+
+@rule(
+    "AUX-09",
+    source="Carion et al., DETR, arXiv 2005.12872, section 3.2: matching in every decoder layer",
+    request=replace(SEVERAL_LAYERS, queries=(3, 6), targets=(1, 3), special=(), real=False),
+)
+def layers_that_share_boxes_or_logits(port: PortUnderTest, case: LossCase) -> None:
+    """Layers with the same boxes and other logits, or the same logits and other boxes, are each matched by both: that
+    layers are alike in one of them is no reason to take over another one's matching."""
+    for name in ("pred_bboxes", "pred_scores"):
+        shared = np.repeat(getattr(case, name)[-1:], case.layers, axis=0)
+        same = case.change(**{name: shared})
+        port.loss(same).assert_values(port.expected(same), (*MAIN_KEYS, *AUX_KEYS))
 
 
 @rule(

@@ -13,10 +13,11 @@ from detr_conformance.properties.port_under_test import OutOfScope, PortUnderTes
 from detr_conformance.properties.questions import has_masks
 from detr_conformance.properties.request import Request
 from detr_conformance.properties.rule import rule
-from detr_conformance.properties.transforms import images_of_one_size
+from detr_conformance.properties.transforms import images_of_one_size, many_images
 
 DETR = "Carion et al., DETR, arXiv 2005.12872, section 4.4"
 MASKED = Request(layers=(1, 3), images=(1, 3), queries=(1, 5), targets=(0, 3), real=False, extra="always")
+MANY_PAIRS = 129
 FEW = replace(MASKED, layers=(1, 2), queries=(2, 5), targets=(1, 3), special=())
 
 
@@ -135,6 +136,21 @@ def more_targets_than_queries_with_masks(port: PortUnderTest, case: LossCase) ->
     normaliser, which is the number of targets."""
     expected = port.expected(case)
     port.loss(case).assert_values(expected, [*keys_of(expected, "mask"), *keys_of(expected, "dice")])
+
+
+@rule(
+    "MASK-26",
+    source=f"{DETR}: losses are sums over all objects of the batch",
+    request=replace(FEW, images=(2, 3), denoising="never"),
+    needs={"masks"},
+    among=has_masks,
+)
+def masks_of_many_pairs(port: PortUnderTest, case: LossCase) -> None:
+    """A batch with more than a hundred and twenty-eight pairs has the losses of masks of all of them: none is left out
+    to save memory."""
+    many = many_images(case, MANY_PAIRS)
+    expected = port.expected(many)
+    port.loss(many).assert_values(expected, [*keys_of(expected, "mask"), *keys_of(expected, "dice")])
 
 
 def of_target_size(case: LossCase) -> Masks:

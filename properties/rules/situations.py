@@ -28,7 +28,7 @@ def same_targets_again(port: PortUnderTest, case: LossCase) -> None:
 
 @rule(
     "API-22",
-    source="training goes on after an evaluation, with the same loss object",
+    source="training goes on after an evaluation with the same loss; Lightning begins with one, in inference mode",
     request=ANY,
     needs=NEEDS,
 )

@@ -63,12 +63,13 @@ NEVER_SHOWN = (
     "over_steps",
     "recipe",
     "mask_points",
+    "in_mode",
     "built",
     "matcher.built",
     "denoising.generator.called",
     "denoising.generator.embedding_gradient",
 )
-"""What no loss of a single batch computes, built with options by keyword."""
+"""What no loss of a single batch computes, built with options by keyword and called as always."""
 
 
 def shows_on_one_batch(mutant):

@@ -82,6 +82,7 @@ def test_a_failure_says_where_the_numbers_part_and_what_explains_it(tmp_path):
     assert "the first step that differs is class_terms.focal.weight" in " ".join(run.stdout.split())
 
 
+@pytest.mark.thorough
 def test_shards_together_judge_every_rule_once(check, tmp_path):
     judged = []
     for part in (1, 2):

@@ -88,7 +88,11 @@ def test_a_case_comes_back_from_a_line_bit_for_bit(spec):
 
 
 def test_what_else_a_method_is_given_comes_back_too(case):
-    for method, more in (("loss_in_mode", "no_grad"), ("accumulated_gradients", [{"loss_bbox": 0.5}])):
+    for method, more in (
+        ("loss_in_mode", "no_grad"),
+        ("loss_in_situation", "validated"),
+        ("accumulated_gradients", [{"loss_bbox": 0.5}]),
+    ):
         sent = messages.parsed(messages.line(messages.request(method, case, more)))
         assert messages.arguments(sent) == [case, more]
     sent = messages.parsed(messages.line(messages.request("losses_in_turn", [case, case])))

@@ -23,7 +23,7 @@ jsonschema = pytest.importorskip("jsonschema")
 pytestmark = [pytest.mark.usefixtures("shapes_unchecked"), pytest.mark.timeout(600)]
 DOCUMENT = json.loads(schema())
 EVERY_METHOD = {
-    "ultralytics": "DN-07 DN-17 GRAD-12 RANK-04 RANK-09 NUM-07 API-09 API-12 API-14 API-15 API-17",
+    "ultralytics": "DN-07 DN-17 GRAD-12 RANK-04 RANK-09 NUM-07 API-09 API-12 API-14 API-15 API-17 API-22",
     "maskdino": "MASK-25",
 }
 """Rules by profile, which together call every method."""

@@ -24,6 +24,7 @@ class ReusedBuffers(PlainLoss):
             self.buffers.append(logits.new_empty(0))
         kept = self.buffers[self.used]
         if kept.numel() < logits.numel() or kept.dtype != logits.dtype:
-            kept = self.buffers[self.used] = torch.empty(logits.numel(), dtype=logits.dtype)
+            with torch.inference_mode(False):  # what is made in inference mode cannot be written into in training
+                kept = self.buffers[self.used] = torch.empty(logits.numel(), dtype=logits.dtype)
         self.used += 1
         return kept[: logits.numel()].zero_().view(logits.shape)
