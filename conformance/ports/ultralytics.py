@@ -156,12 +156,19 @@ class UltralyticsPort(TorchPort):
 
     @one_thread()
     def denoising_indices(self, case: LossCase) -> Sequence[Matching]:
-        """The pairing by the loss's own `get_dn_match_indices`, in the form of arguments that it takes."""
+        """The pairing by the loss's own `get_dn_match_indices`, in the form of arguments that it takes.
+
+        In the third place one release of the package has the numbers of targets, another what a group reconstructs. Who
+        has names for both is given both.
+        """
         tensors = tensors_of(case, self.device)
-        targets: Sequence[Any] = list(case.gt_groups) if self.counts_targets else list(tensors.gt_idx)
-        loss = self.build(case)
-        meta = _meta(case, tensors)
-        pairs = loss.get_dn_match_indices(meta["dn_pos_idx"], meta["dn_num_group"], targets)
+        match, meta = self.build(case).get_dn_match_indices, _meta(case, tensors)
+        targets = {"gt_groups": list(case.gt_groups), "dn_gt_idx": meta["dn_gt_idx"]}
+        if targets.keys() <= inspect.signature(match).parameters.keys():
+            pairs = match(meta["dn_pos_idx"], meta["dn_num_group"], **targets)
+        else:
+            third = targets["gt_groups" if self.counts_targets else "dn_gt_idx"]
+            pairs = match(meta["dn_pos_idx"], meta["dn_num_group"], third)
         return [arrays_of(pair) for pair in pairs]
 
     @one_thread()

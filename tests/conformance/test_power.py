@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # thousands of calls o
 MATRIX = recorded()
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+@pytest.mark.parametrize("rule", thorough_but(RULES[::2], RULES), ids=lambda rule: rule.id)
 def test_a_rule_fails_the_mutants_that_it_is_the_witness_of(rule):
     pairs = [(witness, name) for witness, name in witnesses(MATRIX) if witness == rule.id]
     assert pairs

@@ -79,6 +79,7 @@ def test_it_is_failed_there(rule):
     assert said in outcome.message
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("rule", WRONG)
 def test_the_loss_that_they_are_made_of_passes(rule):
     assert judge(BY_ID[rule], UltralyticsPort(RTDETRDetectionLoss), level="smoke").verdict == "pass"

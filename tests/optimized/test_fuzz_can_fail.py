@@ -72,7 +72,7 @@ DEFECTS: dict[str, tuple[tuple[str, ...], Callable]] = {
     "who is matched is left to chance": (
         (TORCH + "assignment.linear_sum_assignment",), on_result(lambda pairs: (pairs[0], pairs[1][::-1])),
     ),
-    "queries and targets change places": (("detr_loss.rows_of_matching",), on_result(lambda rows: rows[::-1])),
+    "queries and targets change places": (("parts_of_layer.rows_of_matching",), on_result(lambda rows: rows[::-1])),
     "a loss is left out": (("detr_loss.TERMS",), lambda terms: terms[:2]),
     "predictions are written to": (("detr_loss.check_predictions",), after(lambda boxes, *_: boxes.detach().mul_(1.0))),
     "random numbers are drawn": (("matcher.check_predictions",), after(lambda *_: torch.rand(1))),
