@@ -20,7 +20,7 @@ from detr_conformance.properties.case import LossCase
 from detr_conformance.properties.case_json import CaseDocument
 from detr_conformance.report import Diagnosis, RuleEntry
 
-SECONDS = {"smoke": 20, "standard": 60, "exhaustive": 180}
+SECONDS = {"smoke": 40, "standard": 60, "exhaustive": 180}
 """After so long, by level, no more is said about the port, rather than to keep its maintainer waiting. It is time of
 the processor, from when the port is built: another program that is busy changes no diagnosis."""
 ON_A_BUSY_MACHINE = 6

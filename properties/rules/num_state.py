@@ -15,6 +15,7 @@ from detr_conformance.properties.transforms import (
     in_bfloat16,
     select_images,
     with_other_targets,
+    without_targets,
 )
 
 TAME = Request(targets=(0, 4), special=(), logit_scale=3.0)
@@ -58,9 +59,11 @@ def half_precision_leaves_no_trace(port: PortUnderTest, case: LossCase) -> None:
     needs={"one_object"},
 )
 def many_calls(port: PortUnderTest, case: LossCase) -> None:
-    """A loss object is as right in its fiftieth call as in its first, whether batches grow or shrink in between."""
+    """A loss object is as right in its fiftieth call as in its first, whether batches grow or shrink in between, and
+    whether they have targets."""
     other = with_other_targets(case)
-    kinds = [case, select_images(other, [0]), select_images(other, [*range(case.images)] * 3), other]
+    grown = select_images(other, [*range(case.images)] * 3)
+    kinds = [case, select_images(other, [0]), grown, other, without_targets(case)]
     calls = [kinds[number % len(kinds)] for number in range(CALLS)]
     for number, (each, returned) in enumerate(zip(calls, port.losses_in_turn(calls), strict=True)):
         _assert_values(port, each, returned, f"in call {number + 1} of {CALLS}")
