@@ -63,7 +63,7 @@ def _test_failures(results: Path) -> list[str]:
 
 
 def _rows(bench: Bench, measure: Measure, workloads: list[Workload]) -> list[Row]:
-    """One section. Between workloads the memory of the last one goes back."""
+    """One section. Between workloads what the allocator has cached goes back."""
     rows: list[Row] = []
     for workload in workloads:
         rows += bench.attempt(f"{measure.__name__}, {workload.name}", partial(measure, bench, workload))

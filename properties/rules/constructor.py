@@ -151,7 +151,8 @@ def arguments_of_a_generator(port: PortUnderTest, case: LossCase) -> None:
 )
 def options_set_later(port: PortUnderTest, case: LossCase) -> None:
     """A loss whose gains, gamma, alpha, auxiliary losses or shared matching are changed by its attributes after it was
-    built returns what it does if they are passed. A change without effect looks like one that does not help."""
+    built and called returns what it does if they are passed. A change without effect looks like one that does not
+    help."""
     by_classification = port.each_classification(case)
     for each in (*by_classification, *losses_with_layers_otherwise(port, case.change(denoising=None), shared=0)):
         _assert_same_losses(port, each, LATER)

@@ -6,15 +6,13 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 
+from detr_conformance.optimized import RTDETRDetectionLoss
 from detr_conformance.ports.handed_over import HandedOver
 from detr_conformance.ports.ultralytics import UltralyticsPort
 from detr_conformance.properties.judging import judge
 from detr_conformance.properties.rules import RULES
-
-torch = pytest.importorskip("torch")
-
-from detr_conformance.optimized import RTDETRDetectionLoss  # noqa: E402  # it needs torch
 
 BY_ID = {rule.id: rule for rule in RULES}
 
